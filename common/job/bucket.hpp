@@ -1,0 +1,99 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "common/job/layout.hpp"
+#include "common/job/parameter.hpp"
+
+namespace weir {
+
+/// Squares are summed in blocks of this many elements, counted from a slice's first; a slice is cut
+/// into buckets only between blocks. So neither buckets nor servers show in the norm. 16 pages.
+inline constexpr index_t kBlockElements = 16384;
+
+/// A run of elements of one parameter inside a bucket.
+struct Segment {
+  index_t parameter = 0;  ///< index into the specs
+  ElementRange range;     ///< of the whole parameter
+  index_t offset = 0;     ///< in the bucket, elements
+};
+
+/// A worker as the parameters see it: who holds what depends on nothing else.
+struct Holder {
+  index_t stage = 0;
+  index_t shard = 0;
+  bool operator==(const Holder&) const = default;
+};
+
+/// What travels as one piece and lives on one server: the same contributors and readers throughout.
+struct Bucket {
+  index_t server = 0;
+  index_t element_count = 0;
+  index_t lowest_unit = 0;  ///< pushed when this unit's backward is done, pulled before its forward
+  std::vector<Segment> segments;
+  std::vector<Holder> contributors;  ///< of each replica, in the order of the sum
+  std::vector<Holder> readers;       ///< of each replica
+  index_t bytes() const { return element_count * 4; }
+};
+
+/// Where a parameter's slice lies in its holder's memory.
+struct HeldSlice {
+  index_t parameter = 0;
+  ElementRange range;
+  index_t offset = 0;  ///< in the holder's arena, elements
+};
+
+/// A bucket in its holder's memory.
+struct HeldBucket {
+  index_t bucket = 0;
+  index_t offset = 0;   ///< in the holder's arena, elements
+  bool pushes = false;  ///< this holder contributes (it always reads)
+  /// Pushed when this unit is ready here, awaited before it runs here. (Of a tied parameter the
+  /// first and the last stage have different ones.)
+  index_t lowest_unit = 0;
+  index_t highest_unit = 0;
+};
+
+/// What one (stage, shard) holds. Slices with the same contributors and readers lie in one run
+/// without gaps, in backward order of their units, in spec order within a unit: query, key and value
+/// weights of a layer are neighbours and a kernel may read them as one matrix.
+struct Holding {
+  index_t element_count = 0;
+  std::vector<HeldSlice> slices;    ///< in arena order
+  std::vector<HeldBucket> buckets;  ///< in push order; the pull order is its reverse
+
+  /// The slice of a parameter, which must be held here.
+  const HeldSlice& slice(index_t parameter) const;
+};
+
+/// Which bucket is where: computed from the same arguments at both ends, never sent.
+class BucketPlan {
+ public:
+  /// unit_stage[u]: the stage that runs unit u (ascending). No bucket exceeds bucket_bytes (at least
+  /// one block, which is 64 KiB). Bucket i lives on server i mod S.
+  BucketPlan(std::vector<ParameterSpec> specs, std::vector<index_t> unit_stage,
+             const Layout& layout, index_t bucket_bytes);
+
+  const Layout& layout() const { return layout_; }
+  const std::vector<ParameterSpec>& specs() const { return specs_; }
+  const std::vector<index_t>& unit_stage() const { return unit_stage_; }
+  const std::vector<Bucket>& buckets() const { return buckets_; }  ///< in push order of the model
+  const Holding& holding(Holder holder) const;
+  /// Indices of the buckets of one server, in push order.
+  std::vector<index_t> buckets_of(index_t server) const;
+  /// Digest of all of this; ends compare it when they meet.
+  std::string digest() const;
+
+ private:
+  void make_buckets(index_t bucket_bytes);
+  void make_holdings();
+
+  Layout layout_;
+  std::vector<ParameterSpec> specs_;
+  std::vector<index_t> unit_stage_;
+  std::vector<Bucket> buckets_;
+  std::vector<Holding> holdings_;  ///< at stage * shards + shard
+};
+
+}  // namespace weir

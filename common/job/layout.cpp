@@ -1,0 +1,79 @@
+#include "common/job/layout.hpp"
+
+#include "common/base/error.hpp"
+
+namespace weir {
+
+bool Layout::is_server(index_t rank) const {
+  return placement == Placement::dedicated && rank >= worker_count();
+}
+
+WorkerPlace Layout::worker(index_t rank) const {
+  WEIR_ASSERT(rank >= 0 && rank < worker_count());
+  WorkerPlace place;
+  place.shard = rank % shards;
+  place.context = rank / shards % contexts;
+  place.stage = rank / (shards * contexts) % stages;
+  place.replica = rank / (shards * contexts * stages);
+  return place;
+}
+
+index_t Layout::rank_of(const WorkerPlace& place) const {
+  return ((place.replica * stages + place.stage) * contexts + place.context) * shards + place.shard;
+}
+
+std::string Layout::role(index_t rank) const {
+  if (is_server(rank)) return text("server ", server(rank));
+  const WorkerPlace place = worker(rank);
+  return text("replica ", place.replica, ", stage ", place.stage, ", shard ", place.shard);
+}
+
+static std::string counted(index_t count, const char* noun) {
+  return text(count, " ", noun, count == 1 ? "" : "s");
+}
+
+void Layout::check(index_t ranks) const {
+  const std::string arithmetic =
+      text(counted(replicas, "replica"), " x ", counted(stages, "stage"), " x ",
+           counted(shards, "shard"), " = ", counted(worker_count(), "worker"));
+  if (placement == Placement::local) {
+    if (worker_count() > 1) {
+      throw UsageError(text("--placement local is one worker with the server in its process, but ",
+                            arithmetic, "; take --placement dedicated and start ",
+                            worker_count() + servers, " ranks, or set all three to 1"));
+    }
+    if (ranks > 1) {
+      throw UsageError(text("--placement local is one process, but mpirun started ", ranks,
+                            "; start weir without mpirun, or take --placement dedicated"));
+    }
+    return;
+  }
+  if (ranks == rank_count()) return;
+  std::string message = text(counted(rank_count(), "rank"), " needed: ", arithmetic, " + ",
+                             counted(servers, "server"), "; ");
+  message += ranks == 1 ? std::string("1 was started") : text("mpirun started ", ranks);
+  message += text(". Start mpirun with -n ", rank_count());
+  const index_t workers_a_replica = worker_count() / replicas;
+  if (ranks > servers && (ranks - servers) % workers_a_replica == 0) {
+    message += text(", or set --replicas ", (ranks - servers) / workers_a_replica);
+  } else if (ranks > worker_count()) {
+    message += text(", or set --servers ", ranks - worker_count());
+  }
+  if (ranks == 1) message += ", or take --placement local for one process without mpirun";
+  throw UsageError(message);
+}
+
+std::vector<Option> options(Layout& layout) {
+  const Range count = {1, 65536};
+  return {
+      {"replicas", "", "data replicas, each sees its share of a batch", &layout.replicas, count},
+      {"stages", "", "pipeline stages a replica is cut into", &layout.stages, count},
+      {"shards", "", "tensor shards a stage is cut into", &layout.shards, count},
+      {"servers", "", "parameter servers, on ranks of their own", &layout.servers, count},
+      {"placement", "", "dedicated: server ranks; local: one process without mpirun",
+       choice(layout.placement,
+              {{"dedicated", Placement::dedicated}, {"local", Placement::local}})},
+  };
+}
+
+}  // namespace weir

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/number/index.hpp"
+
+namespace weir {
+
+enum class Role { trained };
+enum class Initial { zeros, ones, normal };
+
+/// One logical tensor of the model, as both tiers know it. It says nothing of a layout but which
+/// dimension tensor shards cut.
+struct ParameterSpec {
+  std::string name;            ///< canonical and dotted: layers.3.attention.query.weight
+  std::vector<index_t> shape;  ///< row-major
+  /// Shards hold runs of rows (the first dimension; see slice_of); otherwise every shard holds all
+  /// of it and shard 0 alone pushes it.
+  bool split = false;
+  Initial initial = Initial::zeros;
+  double deviation = 0;  ///< of Initial::normal
+  bool decay = false;    ///< weight decay applies (not to norms and biases)
+  Role role = Role::trained;
+  /// The units that use it, ascending. A unit is what the model runs as one piece, numbered in
+  /// forward order: 0 the embedding, 1 … L the blocks, L + 1 the head. Two for a tied embedding.
+  std::vector<index_t> units;
+
+  index_t element_count() const;
+  index_t row_elements() const;  ///< elements of one entry of the first dimension
+};
+
+/// Elements [begin, end) of a parameter, row-major over its full shape.
+struct ElementRange {
+  index_t begin = 0;
+  index_t end = 0;
+  index_t count() const { return end - begin; }
+  bool operator==(const ElementRange&) const = default;
+};
+
+/// The run of rows that one shard holds: ceil(rows / shards) each, the last ones what is left.
+ElementRange slice_of(const ParameterSpec& spec, index_t shard, index_t shards);
+
+/// Fills `values` with the initial weights of elements [range.begin, range.end). Keyed by seed, name
+/// and element: every layout starts from the same model.
+void initial_weights(const ParameterSpec& spec, std::uint64_t seed, ElementRange range,
+                     std::span<float> values);
+
+/// Differs if any name, shape, split, unit or initial value differs.
+std::string digest(const std::vector<ParameterSpec>& specs);
+
+}  // namespace weir

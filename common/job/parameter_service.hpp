@@ -1,0 +1,46 @@
+#pragma once
+
+#include <span>
+
+#include "common/job/bucket.hpp"
+#include "common/net/messages.hpp"
+
+namespace weir {
+
+/// The seam between a worker and the servers: a client over MPI (dedicated) or the servers' state
+/// machine in this process (local). The trainer cannot tell them apart. One update at a time:
+///
+///   begin_update(); forward (await unit by unit), backward (ready unit by unit); report();
+///   directive(); and so on. After the last update: await_all(), then finish().
+class ParameterService {
+ public:
+  virtual ~ParameterService() = default;
+
+  /// Weights and gradients of this holder's arena (offsets as in its Holding). The memory stays
+  /// where it is for the life of the service. Weights of a unit may be read from await(unit) until
+  /// the update's last ready(); gradients are added to between begin_update() and ready().
+  virtual std::span<const float> weights() const = 0;
+  virtual std::span<float> gradients() = 0;
+
+  /// Zeroes the gradients of this holder.
+  virtual void begin_update() = 0;
+  /// The gradients of this unit's parameters are complete for this update. Never blocks. Units come
+  /// in descending order.
+  virtual void ready(index_t unit) = 0;
+  /// Moves what travels; called between actions and in every wait. Never blocks.
+  virtual void progress() = 0;
+  /// The update's loss, from the first shard of a replica's last stage; others do not call it.
+  virtual void report(const Report& report) = 0;
+  /// Waits for what the servers decided for this update.
+  virtual Directive directive() = 0;
+  /// Waits until the weights of this unit's parameters stand as after the last directive.
+  virtual void await(index_t unit) = 0;
+  virtual void await_all() = 0;
+  /// Waits until the servers have committed what they still write; nothing travels afterwards.
+  virtual void finish() = 0;
+
+  /// Seconds this worker has waited for servers so far (in directive, await and finish).
+  virtual double waited_seconds() const = 0;
+};
+
+}  // namespace weir

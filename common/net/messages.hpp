@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/number/index.hpp"
+
+/// What crosses the tiers beside the raw floats of the buckets, in the order of a step.
+namespace weir {
+
+/// 1. Worker -> server 0, after the last backward of an update: one a replica, from the first
+/// shard of its last stage.
+struct Report {
+  index_t update = 0;
+  index_t replica = 0;
+  double loss_sum = 0;  ///< natural logarithm, summed over the loss terms
+  index_t count = 0;    ///< loss terms (predicted tokens, or samples of a classifier)
+};
+
+/// 2a. Server -> server 0, when its last bucket of an update is summed: sums of squares of the
+/// summed gradient, one double per fixed block, in the order of ps::Store::partials.
+struct Partials {
+  index_t update = 0;
+  index_t server = 0;
+  std::vector<double> squares;
+};
+
+enum class SkipReason : std::uint8_t { none, not_finite };
+
+/// 2b. Server 0 -> all servers and all workers, once an update: what was decided.
+struct Directive {
+  index_t update = 0;    ///< the update this closes
+  index_t step = 0;      ///< steps done, this one included (a skipped one counts)
+  index_t cursor = 0;    ///< global index of the first sample of the next step
+  double factor = 0;     ///< summed gradients times this are what the optimizer sees
+  double rate = 0;       ///< learning rate of this step
+  double loss = 0;       ///< mean over the loss terms of this update
+  index_t count = 0;     ///< loss terms of this update
+  double norm = 0;       ///< of the mean gradient, before the clip, rounded to float
+  double threshold = 0;  ///< of the clip after this update; 0 for the policy `none`
+  bool clipped = false;
+  SkipReason skip = SkipReason::none;
+  index_t skipped_count = 0;  ///< steps skipped since step 0
+  bool checkpoint = false;    ///< the servers save after applying this update
+  bool stop = false;          ///< the job ends after this update (and its checkpoint)
+};
+
+}  // namespace weir
