@@ -1,0 +1,150 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "common/number/view.hpp"
+#include "worker/kernels/visible.hpp"
+
+namespace weir::worker {
+
+using Matrix = View<float, 2>;  ///< [rows, columns]
+using ConstMatrix = View<const float, 2>;
+using Vector = std::span<float>;
+using ConstVector = std::span<const float>;
+
+/// Where the draws of one dropout come from, so that no layout changes them: element (token,
+/// feature) of a sample is kept iff uniform(seed, stream of the layer and sample, token * width +
+/// feature)
+/// >= rate. `first_feature`, `width`: the columns this shard holds of the unsharded width.
+struct DropoutKey {
+  float rate = 0;  ///< 0: nothing is dropped
+  std::uint64_t seed = 0;
+  std::uint64_t layer = 0;           ///< stream of the layer's name
+  std::span<const index_t> samples;  ///< global sample index of each sequence of the micro-batch
+  index_t tokens_a_sample = 0;
+  index_t first_feature = 0;
+  index_t width = 0;
+};
+
+/// All that layers may do to elements. Row-major f32 throughout; no output overlaps an input unless
+/// a line says so; sums in f32 unless a line says more. One implementation computes on the CPU,
+/// one charges time and computes nothing (schedules, plans); CUDA joins later.
+class Kernels {
+ public:
+  virtual ~Kernels() = default;
+
+  // --- matrix products ---------------------------------------------------------------------------
+  /// out[m, n] = a[m, k] b[n, k]^T (+ bias[n] if not empty). Linear layer: weights are [out, in].
+  virtual void multiply_transposed(ConstMatrix a, ConstMatrix b, ConstVector bias, Matrix out) = 0;
+  /// out[m, n] = a[m, k] b[k, n], or out += with accumulate. Gradient to the input of a linear
+  /// layer.
+  virtual void multiply(ConstMatrix a, ConstMatrix b, bool accumulate, Matrix out) = 0;
+  /// out[m, n] += a[k, m]^T b[k, n]. Gradient of a linear layer's weights: a is the output's
+  /// gradient, b the input.
+  virtual void add_transposed_product(ConstMatrix a, ConstMatrix b, Matrix out) = 0;
+  /// out[n] += sum over rows of a[m, n]. Gradient of a bias.
+  virtual void add_column_sums(ConstMatrix a, Vector out) = 0;
+
+  // --- element-wise
+  // --------------------------------------------------------------------------------
+  /// to += from.
+  virtual void add(ConstVector from, Vector to) = 0;
+  virtual void copy(ConstVector from, Vector to) = 0;
+  virtual void fill(Vector to, float value) = 0;
+  /// Each row of `to` += bias.
+  virtual void add_bias(ConstVector bias, Matrix to) = 0;
+  /// out = x Phi(x), the tanh form: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+  /// Source: Hendrycks and Gimpel, arXiv 1606.08415, section 2. out may be x.
+  virtual void gelu(ConstVector x, Vector out) = 0;
+  /// gradient *= derivative of gelu at x, in place.
+  virtual void gelu_backward(ConstVector x, Vector gradient) = 0;
+  /// values[i] = kept ? values[i] / (1 - rate) : 0, in place; forward and backward are the same
+  /// call. values: [tokens, columns of this shard]. Does nothing at rate 0.
+  virtual void dropout(const DropoutKey& key, Matrix values) = 0;
+
+  // --- normalisation
+  // -------------------------------------------------------------------------------
+  /// out[r, c] = (x[r, c] - mean[r]) * inverse_deviation[r] * weight[c] + bias[c], with the row's
+  /// mean and 1 / sqrt(variance + 1e-5), both kept for backward.
+  /// Source: Ba et al., arXiv 1607.06450.
+  virtual void layer_norm(ConstMatrix x, ConstVector weight, ConstVector bias, Matrix out,
+                          Vector mean, Vector inverse_deviation) = 0;
+  /// x_gradient += gradient through the norm; weight_gradient and bias_gradient are added to.
+  virtual void layer_norm_backward(ConstMatrix x, ConstVector weight, ConstVector mean,
+                                   ConstVector inverse_deviation, ConstMatrix out_gradient,
+                                   Matrix x_gradient, Vector weight_gradient,
+                                   Vector bias_gradient) = 0;
+
+  // --- attention
+  // -----------------------------------------------------------------------------------
+  /// Rotates pairs (c, c + C/2) of each head of the queries and keys in qkv (layout as below) by
+  /// position * 10000^(-2c/C), in place; direction -1 rotates back (backward). Position: row mod
+  /// tokens_a_sample. Source: Su et al., arXiv 2104.09864, section 3.4.2.
+  virtual void rotate(Matrix qkv, index_t heads, index_t tokens_a_sample, int direction) = 0;
+  /// out[b, i, h] = sum over visible j of softmax_j(q[b, i, h] . k[b, j, h] / sqrt(C)) v[b, j, h]
+  ///
+  /// qkv: [B * N, 3 * heads * C]: a row holds the queries of all heads, then keys, then values.
+  /// out: [B * N, heads * C]. log_sum: [B * heads * N], kept for backward. lengths: [B], tokens
+  /// before padding. Which j are visible: visible.hpp. A query that sees nothing gives 0.
+  /// Time and memory linear in N for a fixed window. Any N >= 1.
+  /// Source: Beltagy et al., arXiv 2004.05150; log_sum: Dao et al., arXiv 2205.14135.
+  virtual void attention(ConstMatrix qkv, index_t heads, std::span<const index_t> lengths,
+                         const Sparsity& sparsity, Matrix out, Vector log_sum) = 0;
+  /// qkv_gradient [B * N, 3 * heads * C] is overwritten.
+  virtual void attention_backward(ConstMatrix qkv, index_t heads, std::span<const index_t> lengths,
+                                  const Sparsity& sparsity, ConstMatrix out, ConstVector log_sum,
+                                  ConstMatrix out_gradient, Matrix qkv_gradient) = 0;
+
+  // --- embedding
+  // -----------------------------------------------------------------------------------
+  /// out[r] += table[tokens[r] - first_row] where this shard holds the row; other rows stay.
+  virtual void gather(std::span<const std::int32_t> tokens, ConstMatrix table, index_t first_row,
+                      Matrix out) = 0;
+  /// table_gradient[tokens[r] - first_row] += gradient[r], rows in ascending order of r.
+  virtual void scatter_add(std::span<const std::int32_t> tokens, ConstMatrix gradient,
+                           index_t first_row, Matrix table_gradient) = 0;
+
+  // --- cross-entropy over a vocabulary that shards cut
+  // -----------------------------------------------
+  /// maximum[r] = max over columns of logits (-inf if there are no columns).
+  virtual void row_maximum(ConstMatrix logits, Vector maximum) = 0;
+  /// Given the row's maximum over all shards: exponential_sum[r] = sum_c exp(logits[r, c] -
+  /// maximum[r]); target_logit[r] = logits[r, target[r] - first_column] where this shard holds the
+  /// target, else 0.
+  virtual void softmax_sums(ConstMatrix logits, ConstVector maximum,
+                            std::span<const std::int32_t> targets, index_t first_column,
+                            Vector exponential_sum, Vector target_logit) = 0;
+  /// Given the sums over all shards, in place: logits[r, c] = (softmax - [c is the target]) *
+  /// scale, or 0 for rows whose target is negative (no loss term).
+  virtual void softmax_gradient(Matrix logits, ConstVector maximum, ConstVector exponential_sum,
+                                std::span<const std::int32_t> targets, index_t first_column,
+                                float scale) = 0;
+
+  // --- pooling
+  // -------------------------------------------------------------------------------------
+  /// out[b] = mean of the first lengths[b] rows of x [B, N, E].
+  virtual void mean_pool(ConstMatrix x, std::span<const index_t> lengths, Matrix out) = 0;
+  /// x_gradient [B * N, E] is overwritten: out_gradient[b] / lengths[b] for tokens before padding,
+  /// 0 after.
+  virtual void mean_pool_backward(ConstMatrix out_gradient, std::span<const index_t> lengths,
+                                  Matrix x_gradient) = 0;
+
+  /// Called between panels of long products, so that messages move while this rank computes. Set
+  /// once by the trainer.
+  void set_progress(void (*progress)(void*), void* argument) {
+    progress_ = progress;
+    progress_argument_ = argument;
+  }
+
+ protected:
+  void progress() const {
+    if (progress_ != nullptr) progress_(progress_argument_);
+  }
+
+ private:
+  void (*progress_)(void*) = nullptr;
+  void* progress_argument_ = nullptr;
+};
+
+}  // namespace weir::worker
