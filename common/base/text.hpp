@@ -16,13 +16,16 @@ std::string shortest(double value);
 std::string shortest(float value);
 inline void append(std::string& out, std::string_view part) { out += part; }
 inline void append(std::string& out, char part) { out += part; }
-inline void append(std::string& out, bool part) { out += part ? "true" : "false"; }
 inline void append(std::string& out, double part) { out += shortest(part); }
 inline void append(std::string& out, float part) { out += shortest(part); }
 template <class T>
-  requires std::is_integral_v<T>
+requires std::is_integral_v<T>  // a plain bool parameter would take string literals, too
 void append(std::string& out, T part) {
-  out += std::to_string(part);
+  if constexpr (std::is_same_v<T, bool>) {
+    out += part ? "true" : "false";
+  } else {
+    out += std::to_string(part);
+  }
 }
 }  // namespace detail
 

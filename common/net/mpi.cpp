@@ -1,0 +1,214 @@
+#include "common/net/mpi.hpp"
+
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <iostream>
+#include <limits>
+#include <numeric>
+
+#include "common/base/error.hpp"
+#include "common/net/wait.hpp"
+
+namespace weir {
+
+namespace {
+
+constexpr index_t kLongestBroadcast = index_t{64} << 20;
+constexpr index_t kLongestGather = index_t{1} << 30;
+constexpr index_t kLongestReduction = index_t{1} << 28;  // elements a call: counts of MPI are int
+
+bool mpi_runs() {
+  int initialized = 0, finalized = 0;
+  MPI_Initialized(&initialized);
+  MPI_Finalized(&finalized);
+  return initialized && !finalized;
+}
+
+template <class T>
+MPI_Datatype type_of();
+template <>
+MPI_Datatype type_of<float>() {
+  return MPI_FLOAT;
+}
+template <>
+MPI_Datatype type_of<double>() {
+  return MPI_DOUBLE;
+}
+template <>
+MPI_Datatype type_of<index_t>() {
+  return MPI_INT64_T;
+}
+
+template <class T>
+void reduce(std::span<T> values, MPI_Op operation, MPI_Comm comm, const char* doing) {
+  for (std::size_t begin = 0; begin < values.size(); begin += kLongestReduction) {
+    const auto part =
+        values.subspan(begin, std::min<std::size_t>(values.size() - begin, kLongestReduction));
+    check_mpi(MPI_Allreduce(MPI_IN_PLACE, part.data(), static_cast<int>(part.size()), type_of<T>(),
+                            operation, comm),
+              doing);
+  }
+}
+
+}  // namespace
+
+void check_mpi(int code, const char* doing) {
+  if (code == MPI_SUCCESS) return;
+  char reason[MPI_MAX_ERROR_STRING];
+  int length = 0;
+  MPI_Error_string(code, reason, &length);
+  throw Error(
+      text("MPI: ", doing, ": ", std::string_view(reason, static_cast<std::size_t>(length))));
+}
+
+bool started_by_mpi_launcher() {
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK"}) {
+    if (std::getenv(name) != nullptr) return true;
+  }
+  return false;
+}
+
+void abort_job(int exit_code) {
+  std::cout.flush();
+  std::cerr.flush();
+  std::fflush(nullptr);
+  if (mpi_runs()) MPI_Abort(MPI_COMM_WORLD, exit_code);
+  std::_Exit(exit_code);
+}
+
+Session::Session(int& argument_count, char**& arguments) {
+  int granted = 0;
+  check_mpi(MPI_Init_thread(&argument_count, &arguments, MPI_THREAD_FUNNELED, &granted),
+            "starting MPI");
+  if (granted < MPI_THREAD_FUNNELED) {
+    throw Error(
+        "starting MPI: this MPI library allows no helper threads (MPI_THREAD_FUNNELED); "
+        "use one that was built with threads");
+  }
+  check_mpi(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "setting error handling");
+}
+
+Session::~Session() {
+  if (std::uncaught_exceptions() == 0) MPI_Finalize();
+}
+
+void CommTraits::release(Raw raw) {
+  if (std::uncaught_exceptions() == 0 && mpi_runs()) MPI_Comm_free(&raw);
+}
+
+void RequestTraits::release(Raw raw) {
+  if (mpi_runs()) MPI_Request_free(&raw);
+}
+
+Comm::Comm(MPI_Comm raw) : handle_(raw) {
+  if (raw == MPI_COMM_NULL) return;
+  check_mpi(MPI_Comm_set_errhandler(raw, MPI_ERRORS_RETURN), "setting error handling");
+  check_mpi(MPI_Comm_rank(raw, &rank_), "asking for the rank");
+  check_mpi(MPI_Comm_size(raw, &size_), "asking for the number of ranks");
+}
+
+Comm Comm::world() {
+  MPI_Comm raw = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &raw), "duplicating the world");
+  return Comm(raw);
+}
+
+Comm Comm::split(std::optional<int> color, int key) const {
+  WEIR_ASSERT(!color || *color >= 0);
+  MPI_Comm raw = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_split(this->raw(), color.value_or(MPI_UNDEFINED), key, &raw),
+            "splitting a group of ranks");
+  return Comm(raw);
+}
+
+Comm Comm::split_by_host() const {
+  MPI_Comm raw = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_split_type(this->raw(), MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &raw),
+            "finding the ranks of this host");
+  return Comm(raw);
+}
+
+Comm Comm::duplicate() const {
+  MPI_Comm raw = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_dup(this->raw(), &raw), "duplicating a group of ranks");
+  return Comm(raw);
+}
+
+void Comm::barrier() const {
+  MPI_Request request = MPI_REQUEST_NULL;
+  check_mpi(MPI_Ibarrier(raw(), &request), "waiting for all ranks");
+  wait_until([&] {
+    int done = 0;
+    check_mpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "waiting for all ranks");
+    return done != 0;
+  });
+}
+
+void Comm::broadcast(std::span<std::byte> bytes, int root) const {
+  WEIR_ASSERT(bytes.size() <= std::size_t(std::numeric_limits<int>::max()));
+  check_mpi(MPI_Bcast(bytes.data(), static_cast<int>(bytes.size()), MPI_BYTE, root, raw()),
+            "broadcasting");
+}
+
+std::string Comm::broadcast(std::string text, int root) const {
+  index_t length = static_cast<index_t>(text.size());
+  broadcast(std::as_writable_bytes(std::span(&length, 1)), root);
+  if (length < 0 || length > kLongestBroadcast) {
+    throw Error(weir::text("broadcast from rank ", root, ": ", length, " bytes, at most ",
+                           kLongestBroadcast, " may be sent at once"));
+  }
+  text.resize(static_cast<std::size_t>(length));
+  broadcast(std::as_writable_bytes(std::span(text)), root);
+  return text;
+}
+
+std::vector<std::string> Comm::gather(std::string_view text, int root) const {
+  const index_t total = sum(static_cast<index_t>(text.size()));
+  if (total > kLongestGather) {
+    throw Error(weir::text("gathering at rank ", root, ": ", total, " bytes in all, at most ",
+                           kLongestGather, " may be gathered at once"));
+  }
+  const auto ranks = static_cast<std::size_t>(size_);
+  const int length = static_cast<int>(text.size());
+  std::vector<int> lengths(ranks), offsets(ranks);
+  check_mpi(MPI_Gather(&length, 1, MPI_INT, lengths.data(), 1, MPI_INT, root, raw()), "gathering");
+  std::exclusive_scan(lengths.begin(), lengths.end(), offsets.begin(), 0);
+  std::string all(rank_ == root ? static_cast<std::size_t>(total) : 0, '\0');
+  check_mpi(MPI_Gatherv(text.data(), length, MPI_CHAR, all.data(), lengths.data(), offsets.data(),
+                        MPI_CHAR, root, raw()),
+            "gathering");
+  if (rank_ != root) return {};
+  std::vector<std::string> texts;
+  for (std::size_t rank = 0; rank < ranks; ++rank) {
+    texts.push_back(all.substr(static_cast<std::size_t>(offsets[rank]),
+                               static_cast<std::size_t>(lengths[rank])));
+  }
+  return texts;
+}
+
+void Comm::sum(std::span<float> values) const { reduce(values, MPI_SUM, raw(), "adding up"); }
+void Comm::sum(std::span<double> values) const { reduce(values, MPI_SUM, raw(), "adding up"); }
+void Comm::sum(std::span<index_t> values) const { reduce(values, MPI_SUM, raw(), "adding up"); }
+void Comm::max(std::span<float> values) const { reduce(values, MPI_MAX, raw(), "maximizing"); }
+void Comm::max(std::span<double> values) const { reduce(values, MPI_MAX, raw(), "maximizing"); }
+void Comm::max(std::span<index_t> values) const { reduce(values, MPI_MAX, raw(), "maximizing"); }
+
+double Comm::sum(double value) const {
+  sum(std::span(&value, 1));
+  return value;
+}
+index_t Comm::sum(index_t value) const {
+  sum(std::span(&value, 1));
+  return value;
+}
+double Comm::max(double value) const {
+  max(std::span(&value, 1));
+  return value;
+}
+index_t Comm::max(index_t value) const {
+  max(std::span(&value, 1));
+  return value;
+}
+
+}  // namespace weir

@@ -1,0 +1,127 @@
+#pragma once
+
+#include <mpi.h>
+
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "common/number/index.hpp"
+
+namespace weir {
+
+/// Owns one raw handle of a C library. Traits give `Raw`, `none()` and `release(Raw)`. Moves, never
+/// copies, releases itself; as large as the raw handle.
+template <class Traits>
+class Handle {
+ public:
+  using Raw = typename Traits::Raw;
+  Handle() = default;
+  explicit Handle(Raw raw) : raw_(raw) {}
+  Handle(Handle&& other) noexcept : raw_(std::exchange(other.raw_, Traits::none())) {}
+  Handle& operator=(Handle&& other) noexcept {
+    std::swap(raw_, other.raw_);
+    return *this;
+  }
+  ~Handle() {
+    if (raw_ != Traits::none()) Traits::release(raw_);
+  }
+  Raw get() const { return raw_; }
+  explicit operator bool() const { return raw_ != Traits::none(); }
+
+ private:
+  Raw raw_ = Traits::none();
+};
+
+/// Throws Error("MPI: <doing>: <what MPI says>") unless `code` is MPI_SUCCESS. `doing` is what we
+/// were about to do, e.g. "summing over the shards".
+void check_mpi(int code, const char* doing);
+
+/// True if mpirun (or another launcher that speaks PMI) started this process; known before
+/// MPI_Init.
+bool started_by_mpi_launcher();
+
+/// Flushes the output and ends all ranks of the job with this exit code. Works before MPI_Init
+/// too (this process alone ends) and never returns.
+[[noreturn]] void abort_job(int exit_code);
+
+/// MPI from start to end; the first object in main. Every rank must leave main for the end to come:
+/// a rank that has failed alone calls abort_job instead. Only the thread that made it may speak
+/// MPI.
+class Session {
+ public:
+  Session(int& argument_count, char**& arguments);
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+  /// Finalizes MPI, except while an exception unwinds: the other ranks would hang in it.
+  ~Session();
+};
+
+struct CommTraits {
+  using Raw = MPI_Comm;
+  static Raw none() { return MPI_COMM_NULL; }
+  static void release(Raw raw);  // nothing while unwinding or after the Session
+};
+
+struct RequestTraits {
+  using Raw = MPI_Request;
+  static Raw none() { return MPI_REQUEST_NULL; }
+  static void release(Raw raw);
+};
+/// A transfer. Whoever owns it has waited for it before destroying it (see Channel).
+using Request = Handle<RequestTraits>;
+
+/// A group of ranks that speak with each other, apart from all other groups. Making, splitting,
+/// duplicating and destroying one is collective: all its ranks do it, in the same order. So is
+/// every function below but rank() and size(). Errors of MPI are thrown as Error.
+class Comm {
+ public:
+  Comm() = default;  ///< no group: the result of a split for the ranks that are in none
+  /// All ranks of the job (a duplicate of MPI_COMM_WORLD).
+  static Comm world();
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  explicit operator bool() const { return bool(handle_); }
+  MPI_Comm raw() const { return handle_.get(); }
+
+  /// The ranks that gave the same color >= 0, ordered by (key, rank); a rank without one gets none.
+  Comm split(std::optional<int> color, int key) const;
+  /// The ranks of this group that share this rank's host.
+  Comm split_by_host() const;
+  Comm duplicate() const;
+
+  /// Waits for all ranks without keeping the core busy.
+  void barrier() const;
+  /// The bytes of `root` at every rank; the size must be the same everywhere.
+  void broadcast(std::span<std::byte> bytes, int root) const;
+  /// The text of `root` at every rank; at most 64 MiB, else Error on all ranks.
+  std::string broadcast(std::string text, int root) const;
+  /// Every rank's text at `root`, by rank; empty elsewhere. At most 1 GiB in all.
+  std::vector<std::string> gather(std::string_view text, int root) const;
+
+  /// In place, each element over all ranks. The same bits on all ranks and in every run with as
+  /// many ranks. (Open MPI reduces in an order that depends on rank count and length alone.)
+  void sum(std::span<float> values) const;
+  void sum(std::span<double> values) const;
+  void sum(std::span<index_t> values) const;
+  void max(std::span<float> values) const;
+  void max(std::span<double> values) const;
+  void max(std::span<index_t> values) const;
+  double sum(double value) const;
+  index_t sum(index_t value) const;
+  double max(double value) const;
+  index_t max(index_t value) const;
+
+ private:
+  explicit Comm(MPI_Comm raw);
+  Handle<CommTraits> handle_;
+  int rank_ = 0;
+  int size_ = 0;
+};
+
+}  // namespace weir
