@@ -20,8 +20,8 @@ struct Range {
 
 /// One of a closed list of words, stored in an enum of the room's own. Made by choice().
 struct Choice {
-  std::vector<std::string> names;            ///< what a user may write, in the enum's order
-  std::function<std::string()> get;          ///< the name of the current value
+  std::vector<std::string> names;               ///< what a user may write, in the enum's order
+  std::function<std::string()> get;             ///< the name of the current value
   std::function<void(const std::string&)> set;  ///< the argument is one of `names`
 };
 
@@ -68,8 +68,9 @@ struct Setting {
 /// --name=value; a bool takes true|false, or nothing for true); the later wins.
 /// Throws UsageError, naming the file and line (or variable, or argument) and the nearest known
 /// option, for: unknown or abbreviated names, unknown WEIR_ variables, stray words, a name given
-/// twice in one place, NaN, values that do not parse or lie outside their range, an unreadable file.
-/// Counts accept 16k, 2M, 1e3. `environment` holds NAME=value strings; pass those of rank 0 only.
+/// twice in one place, NaN, values that do not parse or lie outside their range, an unreadable
+/// file. Counts accept 16k, 2M, 1e3. `environment` holds NAME=value strings; pass those of rank 0
+/// only.
 std::vector<Setting> parse_options(const std::vector<Option>& table,
                                    const std::optional<std::string>& file,
                                    const std::vector<std::string>& environment,

@@ -1,0 +1,77 @@
+#include "common/number/buffer.hpp"
+
+#include <sys/mman.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+#include "common/base/error.hpp"
+
+namespace weir {
+namespace {
+
+constexpr index_t kHugePage = index_t{2} << 20;
+constexpr index_t kSmallPage =
+    4096;  // the smallest of any machine: touching more often is harmless
+constexpr index_t kCacheLine = 64;
+
+index_t round_up(index_t bytes, index_t multiple) {
+  return (bytes + multiple - 1) / multiple * multiple;
+}
+
+/// A mapping of whole huge pages that starts on one: maps one more and gives back both ends.
+std::byte* map_huge(index_t bytes) {
+  const auto mapped = static_cast<std::size_t>(bytes + kHugePage);
+  void* const begin =
+      mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (begin == MAP_FAILED) return nullptr;
+  const auto address = reinterpret_cast<std::uintptr_t>(begin);
+  const auto aligned =
+      (address + static_cast<std::uintptr_t>(kHugePage) - 1) & ~std::uintptr_t{kHugePage - 1};
+  auto* const first = static_cast<std::byte*>(begin);
+  std::byte* const data = first + (aligned - address);
+  const auto before = static_cast<std::size_t>(data - first);
+  if (before > 0) munmap(first, before);
+  munmap(data + bytes, mapped - before - static_cast<std::size_t>(bytes));
+  // Where the kernel has no huge pages this fails and the memory is merely slower.
+  madvise(data, static_cast<std::size_t>(bytes), MADV_HUGEPAGE);
+  for (index_t offset = 0; offset < bytes; offset += kSmallPage) {
+    reinterpret_cast<volatile char*>(data)[offset] = 0;
+  }
+  return data;
+}
+
+std::byte* allocate_small(index_t bytes) {
+  const auto rounded = static_cast<std::size_t>(round_up(bytes, kCacheLine));
+  void* const data = std::aligned_alloc(kCacheLine, rounded);
+  if (data != nullptr) std::memset(data, 0, rounded);
+  return static_cast<std::byte*>(data);
+}
+
+}  // namespace
+
+Memory::Memory(index_t elements, index_t element_bytes) {
+  WEIR_ASSERT(elements >= 0 && element_bytes > 0);
+  if (elements == 0) return;
+  constexpr index_t kAddressSpace = index_t{1} << 47;
+  if (elements <= kAddressSpace / element_bytes) {
+    bytes_ = elements * element_bytes;
+    data_ = bytes_ >= kHugePage ? map_huge(round_up(bytes_, kHugePage)) : allocate_small(bytes_);
+  }
+  if (data_ == nullptr) {
+    throw Error(text("cannot allocate ", elements, " elements of ", element_bytes,
+                     " bytes; take a smaller model, batch or length, or more ranks or servers"));
+  }
+}
+
+Memory::~Memory() {
+  if (data_ == nullptr) return;
+  if (bytes_ >= kHugePage) {
+    munmap(data_, static_cast<std::size_t>(round_up(bytes_, kHugePage)));
+  } else {
+    std::free(data_);
+  }
+}
+
+}  // namespace weir

@@ -1,0 +1,98 @@
+#include "common/number/vector.hpp"
+
+#include <doctest/doctest.h>
+
+#include <array>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "common/number/random.hpp"
+
+using namespace weir;
+
+namespace {
+
+const std::vector<std::size_t> kSizes = {0, 1, 2, 3, 7, 15, 16, 17, 31, 32, 33, 100, 1000, 4099};
+
+std::vector<float> normals(std::size_t size, std::uint64_t seed) {
+  std::vector<float> numbers(size);
+  fill_normal(numbers, seed, 0, 0, 1);
+  return numbers;
+}
+
+}  // namespace
+
+TEST_CASE("add, scale and fill do to each element what their names say, at any misalignment") {
+  for (const std::size_t size : kSizes) {
+    for (const std::size_t shift : {0, 1, 2, 3}) {
+      CAPTURE(size);
+      CAPTURE(shift);
+      std::vector<float> left = normals(size + shift, 1);
+      const std::vector<float> before = left;
+      const std::vector<float> right = normals(size, 2);
+      add(std::span(left).subspan(shift), right);
+      for (std::size_t i = 0; i < size; ++i) CHECK(left[shift + i] == before[shift + i] + right[i]);
+      scale(std::span(left).subspan(shift), 0.3F);
+      for (std::size_t i = 0; i < size; ++i) {
+        CHECK(left[shift + i] == (before[shift + i] + right[i]) * 0.3F);
+      }
+      fill(std::span(left).subspan(shift), -2);
+      for (std::size_t i = 0; i < size; ++i) CHECK(left[shift + i] == -2);
+      for (std::size_t i = 0; i < shift; ++i) CHECK(left[i] == before[i]);
+    }
+  }
+}
+
+TEST_CASE("square_sum adds in the promised order: the same bits as the order written out") {
+  for (const std::size_t size : kSizes) {
+    const std::vector<float> numbers = normals(size + 3, 3);
+    std::vector<double> sums;
+    for (const std::size_t shift : {0, 1, 3}) {
+      // The order of the header, one element after the other.
+      std::array<double, 16> lane{};
+      std::vector<float> moved(numbers.begin(), numbers.begin() + static_cast<long>(size));
+      moved.insert(moved.begin(), shift, 100.0F);
+      for (std::size_t i = 0; i < size; ++i) {
+        lane[i % 16] += static_cast<double>(moved[shift + i]) * moved[shift + i];
+      }
+      const auto four = [&](std::size_t i) {
+        return (lane[i] + lane[i + 8]) + (lane[i + 4] + lane[i + 12]);
+      };
+      const double expected = (four(0) + four(2)) + (four(1) + four(3));
+      CAPTURE(size);
+      CHECK(square_sum(std::span(moved).subspan(shift)) == expected);
+    }
+  }
+}
+
+TEST_CASE("square_sum is exact to double precision and does not overflow in float") {
+  std::vector<float> numbers = normals(100000, 4);
+  long double exact = 0;
+  for (const float number : numbers) exact += static_cast<long double>(number) * number;
+  CHECK(square_sum(numbers) == doctest::Approx(static_cast<double>(exact)).epsilon(1e-13));
+  const std::vector<float> large(4, 3e38F);
+  CHECK(square_sum(large) == doctest::Approx(4 * 9e76).epsilon(1e-6));
+}
+
+TEST_CASE("all_finite finds one infinity or NaN at any place and takes anything else") {
+  constexpr float kHuge = std::numeric_limits<float>::max();
+  constexpr float kTiny = std::numeric_limits<float>::denorm_min();
+  for (const std::size_t size : kSizes) {
+    std::vector<float> numbers = normals(size, 5);
+    CHECK(all_finite(numbers));
+    for (std::size_t i = 0; i < std::min<std::size_t>(size, 40); ++i) {
+      const float kept = numbers[i];
+      for (const float bad : {std::numeric_limits<float>::infinity(),
+                              -std::numeric_limits<float>::infinity(), std::nanf("")}) {
+        numbers[i] = bad;
+        CHECK_FALSE(all_finite(numbers));
+      }
+      for (const float good : {kHuge, -kHuge, kTiny, -0.0F}) {
+        numbers[i] = good;
+        CHECK(all_finite(numbers));
+      }
+      numbers[i] = kept;
+    }
+  }
+}
