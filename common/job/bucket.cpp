@@ -1,0 +1,198 @@
+#include "common/job/bucket.hpp"
+
+#include <algorithm>
+#include <limits>
+
+#include "common/base/error.hpp"
+#include "common/number/random.hpp"
+
+namespace weir {
+namespace {
+
+/// A run of a parameter that one set of holders has.
+struct Slice {
+  index_t parameter;
+  ElementRange range;
+  index_t lowest_unit;
+};
+
+/// Slices with the same contributors and readers, in backward order.
+struct SliceClass {
+  std::vector<Holder> contributors;
+  std::vector<Holder> readers;
+  std::vector<Slice> slices;
+};
+
+std::vector<SliceClass> classes_of(const std::vector<ParameterSpec>& specs,
+                                   const std::vector<index_t>& unit_stage, index_t shards) {
+  std::vector<SliceClass> classes;
+  for (std::size_t index = 0; index < specs.size(); ++index) {
+    const ParameterSpec& spec = specs[index];
+    std::vector<index_t> stages;
+    for (index_t unit : spec.units) {
+      const index_t stage = unit_stage[static_cast<std::size_t>(unit)];
+      if (stages.empty() || stages.back() != stage) stages.push_back(stage);
+    }
+    for (index_t cut = 0; cut < (spec.split ? shards : 1); ++cut) {
+      SliceClass found;
+      for (index_t stage : stages) {
+        found.contributors.push_back({stage, cut});
+        for (index_t shard = 0; shard < shards; ++shard) {
+          if (!spec.split || shard == cut) found.readers.push_back({stage, shard});
+        }
+      }
+      const ElementRange range = slice_of(spec, cut, shards);
+      if (range.count() == 0) continue;  // fewer rows than shards
+      auto same = std::ranges::find_if(classes, [&](const SliceClass& other) {
+        return other.contributors == found.contributors && other.readers == found.readers;
+      });
+      if (same == classes.end()) same = classes.insert(classes.end(), found);
+      same->slices.push_back({static_cast<index_t>(index), range, spec.units.front()});
+    }
+  }
+  for (SliceClass& each : classes) {
+    std::ranges::stable_sort(each.slices, std::greater{}, &Slice::lowest_unit);
+  }
+  return classes;
+}
+
+/// Fills buckets one after the other; cuts a slice only between blocks.
+void cut_into_buckets(const SliceClass& slices, index_t bucket_elements,
+                      std::vector<Bucket>& buckets) {
+  Bucket open;
+  const auto close = [&] {
+    if (open.element_count > 0) buckets.push_back(open);
+    open = Bucket();
+    open.contributors = slices.contributors;
+    open.readers = slices.readers;
+  };
+  close();
+  for (const Slice& slice : slices.slices) {
+    index_t begin = slice.range.begin;
+    while (begin < slice.range.end) {
+      const index_t room = bucket_elements - open.element_count;
+      const index_t left = slice.range.end - begin;
+      const index_t taken = left <= room ? left : room / kBlockElements * kBlockElements;
+      if (taken > 0) {
+        open.segments.push_back({slice.parameter, {begin, begin + taken}, open.element_count});
+        open.element_count += taken;
+        open.lowest_unit = slice.lowest_unit;  // they descend
+        begin += taken;
+      }
+      if (begin < slice.range.end) close();
+    }
+  }
+  close();
+}
+
+}  // namespace
+
+const HeldSlice& Holding::slice(index_t parameter) const {
+  const auto found = std::ranges::find(slices, parameter, &HeldSlice::parameter);
+  WEIR_ASSERT(found != slices.end());
+  return *found;
+}
+
+BucketPlan::BucketPlan(std::vector<ParameterSpec> specs, std::vector<index_t> unit_stage,
+                       const Layout& layout, index_t bucket_bytes)
+    : layout_(layout), specs_(std::move(specs)), unit_stage_(std::move(unit_stage)) {
+  make_buckets(bucket_bytes);
+  make_holdings();
+}
+
+void BucketPlan::make_buckets(index_t bucket_bytes) {
+  const index_t bucket_elements = std::max(kBlockElements, bucket_bytes / 4);
+  for (const SliceClass& slices : classes_of(specs_, unit_stage_, layout_.shards)) {
+    cut_into_buckets(slices, bucket_elements, buckets_);
+  }
+  std::ranges::stable_sort(buckets_, std::greater{}, &Bucket::lowest_unit);
+  // Each to the server with the least so far: full buckets go round in turn, and the short ones at
+  // the end of a class cannot add up on one server.
+  std::vector<index_t> elements_of_server(static_cast<std::size_t>(layout_.servers), 0);
+  for (Bucket& bucket : buckets_) {
+    const auto least = std::ranges::min_element(elements_of_server);
+    bucket.server = least - elements_of_server.begin();
+    *least += bucket.element_count;
+  }
+}
+
+void BucketPlan::make_holdings() {
+  holdings_.resize(static_cast<std::size_t>(layout_.stages * layout_.shards));
+  // Buckets of a class are neighbours here in the order they were cut, whatever came between them
+  // in the push order of the model: so runs of slices stay whole.
+  std::vector<std::size_t> order(buckets_.size());
+  for (std::size_t index = 0; index < order.size(); ++index) order[index] = index;
+  const auto class_of = [&](std::size_t index) {
+    const Bucket& bucket = buckets_[index];
+    return std::ranges::find_if(buckets_,
+                                [&](const Bucket& other) {
+                                  return other.contributors == bucket.contributors &&
+                                         other.readers == bucket.readers;
+                                }) -
+           buckets_.begin();
+  };
+  std::ranges::stable_sort(order, {}, class_of);
+
+  for (index_t stage = 0; stage < layout_.stages; ++stage) {
+    for (index_t shard = 0; shard < layout_.shards; ++shard) {
+      const Holder self = {stage, shard};
+      Holding& holding = holdings_[static_cast<std::size_t>(stage * layout_.shards + shard)];
+      for (std::size_t index : order) {
+        const Bucket& bucket = buckets_[index];
+        if (std::ranges::find(bucket.readers, self) == bucket.readers.end()) continue;
+        HeldBucket held = {
+            .bucket = static_cast<index_t>(index),
+            .offset = holding.element_count,
+            .pushes = std::ranges::find(bucket.contributors, self) != bucket.contributors.end(),
+            .lowest_unit = std::numeric_limits<index_t>::max(),
+            .highest_unit = 0};
+        for (const Segment& segment : bucket.segments) {
+          for (index_t unit : specs_[static_cast<std::size_t>(segment.parameter)].units) {
+            if (unit_stage_[static_cast<std::size_t>(unit)] != stage) continue;
+            held.lowest_unit = std::min(held.lowest_unit, unit);
+            held.highest_unit = std::max(held.highest_unit, unit);
+          }
+          const index_t offset = holding.element_count + segment.offset;
+          auto slice = std::ranges::find(holding.slices, segment.parameter, &HeldSlice::parameter);
+          if (slice == holding.slices.end()) {
+            holding.slices.push_back({segment.parameter, segment.range, offset});
+          } else {
+            WEIR_ASSERT(slice->range.end == segment.range.begin);
+            slice->range.end = segment.range.end;
+          }
+        }
+        holding.element_count += bucket.element_count;
+        holding.buckets.push_back(held);
+      }
+      std::ranges::stable_sort(holding.buckets, std::greater{}, &HeldBucket::lowest_unit);
+    }
+  }
+}
+
+const Holding& BucketPlan::holding(Holder holder) const {
+  return holdings_[static_cast<std::size_t>(holder.stage * layout_.shards + holder.shard)];
+}
+
+std::vector<index_t> BucketPlan::buckets_of(index_t server) const {
+  std::vector<index_t> indices;
+  for (std::size_t index = 0; index < buckets_.size(); ++index) {
+    if (buckets_[index].server == server) indices.push_back(static_cast<index_t>(index));
+  }
+  return indices;
+}
+
+std::string BucketPlan::digest() const {
+  std::string all = weir::digest(specs_);
+  for (const Bucket& bucket : buckets_) {
+    all += text("\nserver ", bucket.server, " elements ", bucket.element_count);
+    for (const Segment& segment : bucket.segments) {
+      all += text(" [", segment.parameter, " ", segment.range.begin, " ", segment.range.end, "]");
+    }
+    for (const Holder& holder : bucket.contributors)
+      all += text(" c", holder.stage, ".", holder.shard);
+    for (const Holder& holder : bucket.readers) all += text(" r", holder.stage, ".", holder.shard);
+  }
+  return text(stream_of(all));  // xxh64
+}
+
+}  // namespace weir
