@@ -7,6 +7,12 @@
 
 namespace weir {
 
+TEST_CASE("a program started plainly never speaks MPI") {
+  int initialized = 1;
+  MPI_Initialized(&initialized);
+  CHECK(!initialized);
+}
+
 MPI_TEST_CASE("a case gets exactly the ranks it asked for", 3) {
   CHECK(ranks.comm.size() == 3);
   CHECK(ranks.rank == ranks.comm.rank());
