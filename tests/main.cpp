@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "common/base/machine.hpp"
 #include "tests/mpi_runner.hpp"
 #include "tests/mpi_test.hpp"
 
@@ -64,6 +65,7 @@ int run_mpi_cases(doctest::Context& context, MpiRunner& runner, bool allow_fewer
 extern "C" int __lsan_is_turned_off() { return weir::started_by_mpi_launcher(); }
 
 int main(int argument_count, char** arguments) {
+  weir::ensure_blas_core(argument_count, arguments);
   doctest::Context context(argument_count, arguments);
   if (!weir::started_by_mpi_launcher()) return run_serial_cases(context);
   const RunnerOptions options = runner_options(argument_count, arguments);

@@ -1,0 +1,91 @@
+#include "common/base/log.hpp"
+
+#include <spdlog/logger.h>
+#include <spdlog/pattern_formatter.h>
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/dist_sink.h>
+#include <spdlog/sinks/stdout_sinks.h>
+
+#include <memory>
+#include <string>
+
+#include "common/base/error.hpp"
+
+namespace weir {
+namespace {
+
+/// The one logger of the process: a log that had to be handed to every function would not be used.
+struct Log {
+  std::shared_ptr<spdlog::sinks::dist_sink_mt> sinks =
+      std::make_shared<spdlog::sinks::dist_sink_mt>();
+  spdlog::logger logger{"weir", sinks};
+  std::string pattern;
+
+  Log() {
+    // Without colours: spdlog writes those in several pieces.
+    sinks->add_sink(std::make_shared<spdlog::sinks::stderr_sink_mt>());
+    logger.flush_on(spdlog::level::debug);
+    logger.set_level(spdlog::level::info);
+    set_identity("");
+  }
+
+  void set_identity(std::string_view identity) {
+    pattern = "%H:%M:%S.%e ";
+    for (const char letter : identity) {
+      pattern += letter;
+      if (letter == '%') pattern += '%';
+    }
+    if (!identity.empty()) pattern += ' ';
+    pattern += "%l: %v";
+    logger.set_pattern(pattern);
+  }
+
+  void add(const std::shared_ptr<spdlog::sinks::sink>& sink) {
+    sink->set_pattern(pattern);
+    sinks->add_sink(sink);
+  }
+};
+
+Log& process_log() {
+  static Log log;
+  return log;
+}
+
+spdlog::level::level_enum spdlog_level(LogLevel level) {
+  switch (level) {
+    case LogLevel::debug:
+      return spdlog::level::debug;
+    case LogLevel::info:
+      return spdlog::level::info;
+    case LogLevel::warning:
+      return spdlog::level::warn;
+    case LogLevel::error:
+      return spdlog::level::err;
+  }
+  WEIR_UNREACHABLE();
+}
+
+void log(LogLevel level, std::string_view line) {
+  process_log().logger.log(spdlog_level(level), spdlog::string_view_t(line.data(), line.size()));
+}
+
+}  // namespace
+
+void log_debug(std::string_view line) { log(LogLevel::debug, line); }
+void log_info(std::string_view line) { log(LogLevel::info, line); }
+void log_warning(std::string_view line) { log(LogLevel::warning, line); }
+void log_error(std::string_view line) { log(LogLevel::error, line); }
+
+void set_log_identity(std::string_view identity) { process_log().set_identity(identity); }
+
+void set_log_level(LogLevel level) { process_log().logger.set_level(spdlog_level(level)); }
+
+void set_log_file(const std::filesystem::path& path) {
+  try {
+    process_log().add(std::make_shared<spdlog::sinks::basic_file_sink_mt>(path.string()));
+  } catch (const spdlog::spdlog_ex& error) {
+    throw Error(text("cannot open the log file ", path.string(), ": ", error.what()));
+  }
+}
+
+}  // namespace weir

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <filesystem>
+#include <string_view>
+
+namespace weir {
+
+/// The log is for people: one line an event, on stderr and, if asked for, in a file. Each line is
+/// one write, so lines of several ranks never mix. Any thread may log. Numbers for programs go to
+/// metrics.jsonl instead.
+///
+///   12:34:56.789 w d1 p0 t1 warning: step 812 skipped: the gradient is not finite
+enum class LogLevel { debug, info, warning, error };
+
+void log_debug(std::string_view line);
+void log_info(std::string_view line);
+void log_warning(std::string_view line);
+void log_error(std::string_view line);
+
+/// Who this process is, on each line from now on: `w d1 p0 t1`, `s 2`. At first nobody.
+void set_log_identity(std::string_view identity);
+
+/// Lines below `level` are dropped. At first: info.
+void set_log_level(LogLevel level);
+
+/// Lines also go to the end of this file from now on. Throws Error if it cannot be opened.
+void set_log_file(const std::filesystem::path& path);
+
+}  // namespace weir

@@ -1,0 +1,105 @@
+#include "common/base/log.hpp"
+
+#include <doctest/doctest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <fstream>
+#include <regex>
+#include <string>
+#include <vector>
+
+#include "common/base/error.hpp"
+
+using namespace weir;
+
+namespace {
+
+/// Puts a datagram socket in the place of stderr, so that each write() arrives on its own.
+class CapturedStderr {
+ public:
+  CapturedStderr() : original_(dup(STDERR_FILENO)) {
+    REQUIRE(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends_.data()) == 0);
+    dup2(ends_[1], STDERR_FILENO);
+  }
+  ~CapturedStderr() {
+    dup2(original_, STDERR_FILENO);
+    for (const int end : {ends_[0], ends_[1], original_}) close(end);
+  }
+  CapturedStderr(const CapturedStderr&) = delete;
+  CapturedStderr& operator=(const CapturedStderr&) = delete;
+
+  std::vector<std::string> writes() {
+    std::vector<std::string> result;
+    std::array<char, 4096> bytes{};
+    ssize_t size = 0;
+    while ((size = recv(ends_[0], bytes.data(), bytes.size(), MSG_DONTWAIT)) > 0) {
+      result.emplace_back(bytes.data(), static_cast<std::size_t>(size));
+    }
+    return result;
+  }
+
+ private:
+  std::array<int, 2> ends_{};
+  int original_;
+};
+
+}  // namespace
+
+TEST_CASE("a line is one write with time, identity, level and text") {
+  std::vector<std::string> writes;
+  {
+    CapturedStderr captured;
+    log_info("nobody {} %v");
+    set_log_identity("w d1 p0 100%");
+    log_warning("second");
+    log_error("third");
+    set_log_identity("");
+    writes = captured.writes();
+  }
+  REQUIRE(writes.size() == 3);
+  const std::string time = R"(\d\d:\d\d:\d\d\.\d\d\d )";
+  CHECK(std::regex_match(writes[0], std::regex(time + R"(info: nobody \{\} %v\n)")));
+  CHECK(std::regex_match(writes[1], std::regex(time + R"(w d1 p0 100% warning: second\n)")));
+  CHECK(std::regex_match(writes[2], std::regex(time + R"(w d1 p0 100% error: third\n)")));
+}
+
+TEST_CASE("lines below the level are dropped") {
+  std::vector<std::string> writes;
+  {
+    CapturedStderr captured;
+    log_debug("dropped by default");
+    set_log_level(LogLevel::warning);
+    log_info("dropped");
+    log_warning("kept");
+    set_log_level(LogLevel::debug);
+    log_debug("kept");
+    set_log_level(LogLevel::info);
+    writes = captured.writes();
+  }
+  CHECK(writes.size() == 2);
+}
+
+TEST_CASE("a log file gets the same lines, and one that cannot be opened is an Error") {
+  std::string folder = (std::filesystem::temp_directory_path() / "weir-log-XXXXXX").string();
+  REQUIRE(mkdtemp(folder.data()) != nullptr);
+  const std::filesystem::path path = std::filesystem::path(folder) / "log" / "rank.log";
+  std::vector<std::string> writes;
+  {
+    CapturedStderr captured;
+    set_log_file(path);
+    log_info("to both");
+    writes = captured.writes();
+  }
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  REQUIRE(writes.size() == 1);
+  CHECK(line + "\n" == writes[0]);
+  CHECK_THROWS_WITH_AS(
+      set_log_file(path / "below-a-file"),
+      doctest::Contains(text("cannot open the log file ", path.string(), "/below-a-file").c_str()),
+      Error);
+  std::filesystem::remove_all(folder);
+}
