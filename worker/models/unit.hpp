@@ -26,6 +26,13 @@ struct Loss {
   double sum = 0;
   index_t count = 0;
   index_t correct = 0;  ///< loss terms whose most likely class is the target (classifier only)
+
+  Loss& operator+=(const Loss& other) {
+    sum += other.sum;
+    count += other.count;
+    correct += other.correct;
+    return *this;
+  }
 };
 
 /// What every call needs besides its tensors.
