@@ -10,8 +10,9 @@ namespace weir {
 /// The seam between a worker and the servers: a client over MPI (dedicated) or the servers' state
 /// machine in this process (local). The trainer cannot tell them apart. One update at a time:
 ///
+///   start(); then for each update:
 ///   begin_update(); forward (await unit by unit), backward (ready unit by unit); report();
-///   directive(); and so on. After the last update: await_all(), then finish().
+///   directive(). After the last update: await_all(), then finish().
 class ParameterService {
  public:
   virtual ~ParameterService() = default;
@@ -22,6 +23,9 @@ class ParameterService {
   virtual std::span<const float> weights() const = 0;
   virtual std::span<float> gradients() = 0;
 
+  /// Where training begins: step, cursor and counters as after the update before (step 0, or what a
+  /// checkpoint holds); `stop` if nothing is left to do. Called once, first.
+  virtual Directive start() = 0;
   /// Zeroes the gradients of this holder.
   virtual void begin_update() = 0;
   /// The gradients of this unit's parameters are complete for this update. Never blocks. Units come
