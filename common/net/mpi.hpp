@@ -31,6 +31,8 @@ class Handle {
     if (raw_ != Traits::none()) Traits::release(raw_);
   }
   Raw get() const { return raw_; }
+  /// Gives the handle out of ownership.
+  Raw release() { return std::exchange(raw_, Traits::none()); }
   explicit operator bool() const { return raw_ != Traits::none(); }
 
  private:

@@ -3,31 +3,30 @@
 #include <algorithm>
 #include <thread>
 
+#include "common/base/machine.hpp"
+
 namespace weir {
 
-using namespace std::chrono_literals;
-
-constexpr auto kSpin = 20us;
-constexpr auto kYield = 200us;
-constexpr auto kFirstNap = 50us;
-constexpr auto kLongestNap = 1000us;
+constexpr double kSpin_s = 20e-6;
+constexpr double kYield_s = 200e-6;
+constexpr index_t kFirstNap_us = 50;
+constexpr index_t kLongestNap_us = 1000;
 
 void Backoff::pause() {
-  const auto now = std::chrono::steady_clock::now();
+  const double now_s = seconds_now();
   if (!idle_) {
     idle_ = true;
-    idle_since_ = now;
-    nap_ = kFirstNap;
-    return;
+    idle_since_s_ = now_s;
+    nap_us_ = kFirstNap_us;
   }
-  const auto idle_time = now - idle_since_;
-  if (idle_time < kSpin) return;
-  if (idle_time < kYield) {
+  const double idle_s = now_s - idle_since_s_;
+  if (idle_s < kSpin_s) return;
+  if (idle_s < kYield_s) {
     std::this_thread::yield();
     return;
   }
-  std::this_thread::sleep_for(nap_);
-  nap_ = std::min<std::chrono::microseconds>(2 * nap_, kLongestNap);
+  sleep_microseconds(nap_us_);
+  nap_us_ = std::min(2 * nap_us_, kLongestNap_us);
 }
 
 }  // namespace weir

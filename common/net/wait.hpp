@@ -1,6 +1,8 @@
 #pragma once
 
-#include <chrono>
+#include <type_traits>
+
+#include "common/number/index.hpp"
 
 namespace weir {
 
@@ -16,27 +18,28 @@ class Backoff {
 
  private:
   bool idle_ = false;
-  std::chrono::steady_clock::time_point idle_since_;
-  std::chrono::microseconds nap_{};
+  double idle_since_s_ = 0;
+  index_t nap_us_ = 0;
 };
 
 /// Looks at `done()` until it is true. Between the looks calls `progress()`, which moves other
-/// traffic on and says whether anything moved (then the wait stays wide awake).
+/// traffic on. If it returns bool, it says whether anything moved: then the wait stays wide awake.
 template <class Done, class Progress>
 void wait_until(Done&& done, Progress&& progress) {
   Backoff backoff;
   while (!done()) {
-    if (progress()) {
-      backoff.reset();
-    } else {
+    if constexpr (std::is_void_v<std::invoke_result_t<Progress>>) {
+      progress();
       backoff.pause();
+    } else {
+      progress() ? backoff.reset() : backoff.pause();
     }
   }
 }
 
 template <class Done>
 void wait_until(Done&& done) {
-  wait_until(done, [] { return false; });
+  wait_until(done, [] {});
 }
 
 }  // namespace weir

@@ -1,0 +1,226 @@
+#include "common/net/channel.hpp"
+
+#include <algorithm>
+#include <exception>
+#include <limits>
+
+#include "common/base/error.hpp"
+
+namespace weir {
+
+namespace {
+
+const char* name_of(ChannelKind kind) {
+  switch (kind) {
+    case ChannelKind::push:
+      return "push";
+    case ChannelKind::pull:
+      return "pull";
+    case ChannelKind::activation:
+      return "activation";
+    case ChannelKind::gradient:
+      return "gradient";
+  }
+  WEIR_UNREACHABLE();
+}
+
+int count_of(std::size_t elements) {
+  WEIR_ASSERT(elements <= std::size_t(std::numeric_limits<int>::max()));
+  return static_cast<int>(elements);
+}
+
+std::vector<Request> send_requests(const Comm& comm, int peer, ChannelKind kind,
+                                   const std::vector<std::span<const float>>& frames) {
+  std::vector<Request> requests;
+  for (const auto frame : frames) {
+    MPI_Request raw = MPI_REQUEST_NULL;
+    check_mpi(MPI_Send_init(frame.data(), count_of(frame.size()), MPI_FLOAT, peer,
+                            static_cast<int>(kind), comm.raw(), &raw),
+              "preparing a send");
+    requests.emplace_back(raw);
+  }
+  return requests;
+}
+
+std::vector<Request> receive_requests(const Comm& comm, int peer, ChannelKind kind,
+                                      const std::vector<std::span<float>>& frames) {
+  std::vector<Request> requests;
+  for (const auto frame : frames) {
+    MPI_Request raw = MPI_REQUEST_NULL;
+    check_mpi(MPI_Recv_init(frame.data(), count_of(frame.size()), MPI_FLOAT, peer,
+                            static_cast<int>(kind), comm.raw(), &raw),
+              "preparing a receive");
+    requests.emplace_back(raw);
+  }
+  return requests;
+}
+
+std::vector<index_t> sizes_of(const std::vector<std::span<float>>& frames) {
+  std::vector<index_t> sizes;
+  for (const auto frame : frames) sizes.push_back(static_cast<index_t>(frame.size()));
+  return sizes;
+}
+
+}  // namespace
+
+ChannelWindow::ChannelWindow(std::vector<Request> requests, std::vector<index_t> planned_elements,
+                             int depth, std::string name)
+    : requests_(std::move(requests)),
+      planned_elements_(std::move(planned_elements)),
+      name_(std::move(name)),
+      // More than one round at once would start a request twice.
+      depth_(std::min<index_t>(depth, static_cast<index_t>(requests_.size()))),
+      ended_rounds_(requests_.size()) {
+  WEIR_ASSERT(depth > 0);
+  const auto slots = static_cast<std::size_t>(depth_);
+  slots_.assign(slots, MPI_REQUEST_NULL);
+  slot_frames_.resize(slots);
+  ended_slots_.resize(slots);
+  statuses_.resize(slots);
+}
+
+ChannelWindow::~ChannelWindow() {
+  // While unwinding the process is about to end, whatever travels.
+  WEIR_ASSERT(running_ == 0 || std::uncaught_exceptions() > 0);
+}
+
+void ChannelWindow::start() {
+  WEIR_ASSERT(has_room());
+  const auto frame = static_cast<std::size_t>(next_frame());
+  const auto slot = static_cast<std::size_t>(started_ % depth_);
+  MPI_Request request = requests_[frame].get();
+  check_mpi(MPI_Start(&request), name_.c_str());
+  slots_[slot] = request;
+  slot_frames_[slot] = static_cast<index_t>(frame);
+  ++started_;
+  ++running_;
+}
+
+std::span<const index_t> ChannelWindow::test() {
+  ended_frames_.clear();
+  if (running_ == 0) return {};
+  int ended = 0;
+  // Not MPI_Testall: it returns success for a persistent receive that was too short.
+  const int code = MPI_Testsome(static_cast<int>(slots_.size()), slots_.data(), &ended,
+                                ended_slots_.data(), statuses_.data());
+  if (code != MPI_ERR_IN_STATUS) check_mpi(code, name_.c_str());
+  WEIR_ASSERT(ended != MPI_UNDEFINED);
+  for (int i = 0; i < ended; ++i) {
+    const auto slot = static_cast<std::size_t>(ended_slots_[static_cast<std::size_t>(i)]);
+    const MPI_Status& status = statuses_[static_cast<std::size_t>(i)];
+    const index_t frame = slot_frames_[slot];
+    if (code == MPI_ERR_IN_STATUS && status.MPI_ERROR != MPI_SUCCESS) {
+      // Open MPI frees a request that fails, persistent or not.
+      if (slots_[slot] == MPI_REQUEST_NULL) requests_[static_cast<std::size_t>(frame)].release();
+      fail(frame, status);
+    }
+    if (!planned_elements_.empty()) check_size(frame, status);
+    slots_[slot] = MPI_REQUEST_NULL;
+    --running_;
+    ++ended_rounds_[static_cast<std::size_t>(frame)];
+    ended_frames_.push_back(frame);
+  }
+  while (oldest_ < started_ &&
+         slots_[static_cast<std::size_t>(oldest_ % depth_)] == MPI_REQUEST_NULL) {
+    ++oldest_;
+  }
+  return ended_frames_;
+}
+
+void ChannelWindow::check_size(index_t frame, const MPI_Status& status) const {
+  int elements = 0;
+  check_mpi(MPI_Get_count(&status, MPI_FLOAT, &elements), name_.c_str());
+  const index_t planned = planned_elements_[static_cast<std::size_t>(frame)];
+  if (elements == planned) return;
+  throw Error(text(name_, ": frame ", frame, " has ", elements, " floats, the plan says ", planned,
+                   "; do all ranks run the same program with the same configuration?"));
+}
+
+void ChannelWindow::fail(index_t frame, const MPI_Status& status) const {
+  int error_class = 0;
+  MPI_Error_class(status.MPI_ERROR, &error_class);
+  if (error_class == MPI_ERR_TRUNCATE) {
+    throw Error(text(name_, ": frame ", frame, " is longer than the ",
+                     planned_elements_[static_cast<std::size_t>(frame)],
+                     " floats of the plan; do all ranks run the same program with the same "
+                     "configuration?"));
+  }
+  check_mpi(status.MPI_ERROR, text(name_, ": frame ", frame).c_str());
+  WEIR_UNREACHABLE();
+}
+
+void ChannelWindow::cancel() {
+  for (MPI_Request& request : slots_) {
+    if (request == MPI_REQUEST_NULL) continue;
+    check_mpi(MPI_Cancel(&request), name_.c_str());
+    check_mpi(MPI_Wait(&request, MPI_STATUS_IGNORE), name_.c_str());
+    request = MPI_REQUEST_NULL;
+  }
+  running_ = 0;
+  oldest_ = started_;
+}
+
+SendChannel::SendChannel(const Comm& comm, int peer, ChannelKind kind,
+                         std::vector<std::span<const float>> frames, int depth)
+    : window_(send_requests(comm, peer, kind, frames), {}, depth,
+              text(name_of(kind), " to rank ", peer)) {}
+
+void SendChannel::offer(index_t frame) {
+  WEIR_ASSERT(window_.frame_count() > 0 && frame == offered_ % window_.frame_count());
+  ++offered_;
+  start_offered();
+}
+
+bool SendChannel::start_offered() {
+  const index_t before = window_.started();
+  while (window_.started() < offered_ && window_.has_room()) window_.start();
+  return window_.started() > before;
+}
+
+bool SendChannel::progress() {
+  const bool ended_any = !window_.test().empty();
+  return start_offered() || ended_any;
+}
+
+bool SendChannel::sent(index_t frame) const {
+  const index_t frames = window_.frame_count();
+  const index_t offers = offered_ / frames + (frame < offered_ % frames ? 1 : 0);
+  return window_.ended_rounds(frame) == offers;
+}
+
+ReceiveChannel::ReceiveChannel(const Comm& comm, int peer, ChannelKind kind,
+                               std::vector<std::span<float>> frames, int depth)
+    : window_(receive_requests(comm, peer, kind, frames), sizes_of(frames), depth,
+              text(name_of(kind), " from rank ", peer)),
+      opened_rounds_(frames.size()) {}
+
+void ReceiveChannel::open(index_t frame) {
+  mark_open(frame);
+  start_open();
+}
+
+void ReceiveChannel::open_round() {
+  for (index_t frame = 0; frame < window_.frame_count(); ++frame) mark_open(frame);
+  start_open();
+}
+
+void ReceiveChannel::mark_open(index_t frame) {
+  index_t& opened = opened_rounds_[static_cast<std::size_t>(frame)];
+  WEIR_ASSERT(opened == window_.ended_rounds(frame));
+  ++opened;
+}
+
+void ReceiveChannel::start_open() {
+  while (window_.has_room() && window_.started() / window_.frame_count() <
+                                   opened_rounds_[static_cast<std::size_t>(window_.next_frame())]) {
+    window_.start();
+  }
+}
+
+std::span<const index_t> ReceiveChannel::progress() {
+  const auto arrived = window_.test();
+  start_open();
+  return arrived;
+}
+
+}  // namespace weir
