@@ -1,0 +1,43 @@
+#include "worker/data/corpus.hpp"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "common/base/error.hpp"
+
+namespace weir::worker {
+
+Corpus::Corpus(const std::vector<std::string>& paths) {
+  for (const auto& path : paths) {
+    pieces_.push_back({size_, TokenFile(path)});
+    size_ += static_cast<index_t>(pieces_.back().file.bytes().size());
+  }
+}
+
+void Corpus::copy(index_t offset, std::span<std::int32_t> out) const {
+  WEIR_ASSERT(0 <= offset && offset + static_cast<index_t>(out.size()) <= size_);
+  // The last piece that begins at or before the offset.
+  auto piece = std::upper_bound(pieces_.begin(), pieces_.end(), offset,
+                                [](index_t at, const Piece& p) { return at < p.begin; }) -
+               1;
+  for (; !out.empty(); ++piece) {
+    const auto bytes = piece->file.bytes().subspan(static_cast<std::size_t>(offset - piece->begin));
+    const std::size_t count = std::min(bytes.size(), out.size());
+    std::copy_n(bytes.begin(), count, out.begin());
+    out = out.subspan(count);
+    offset += static_cast<index_t>(count);
+  }
+}
+
+std::string Corpus::names() const {
+  std::string all;
+  for (const auto& piece : pieces_) {
+    if (!all.empty()) all += " + ";
+    all += std::filesystem::path(piece.file.path()).filename().string();
+  }
+  return all;
+}
+
+std::string Corpus::describe() const { return text(names(), ", ", size_, " bytes"); }
+
+}  // namespace weir::worker

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/number/index.hpp"
+#include "worker/data/token_file.hpp"
+
+namespace weir::worker {
+
+/// Several token files read as one text, in the order given. Bytes are tokens: vocabulary 256.
+class Corpus {
+ public:
+  /// Throws Error with the file's name if one is unreadable, empty or corrupt.
+  explicit Corpus(const std::vector<std::string>& paths);
+
+  /// Tokens of all files.
+  index_t size() const { return size_; }
+
+  /// out[i] = token offset + i. 0 <= offset, offset + out.size() <= size().
+  void copy(index_t offset, std::span<std::int32_t> out) const;
+
+  /// The files' names without their folders: "emma.txt + persuasion.txt".
+  std::string names() const;
+
+  /// The names, the bytes of all, and a digest of the bytes as one text: where
+  /// the files are cut and whether they are packed does not matter to it.
+  std::string describe() const;
+
+ private:
+  struct Piece {
+    index_t begin;
+    TokenFile file;
+  };
+  std::vector<Piece> pieces_;
+  index_t size_ = 0;
+};
+
+}  // namespace weir::worker

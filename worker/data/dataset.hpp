@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/base/options.hpp"
+#include "common/number/index.hpp"
+
+namespace weir::worker {
+
+/// One sample as the models see it. The caller owns the spans, both of sample_length() elements,
+/// and a call fills them whole.
+struct Sample {
+  std::span<std::int32_t> tokens;
+  /// Language model: targets[i] is the token after tokens[i], -1 where it is not to be predicted.
+  /// Classifier: left as it is, and may be empty.
+  std::span<std::int32_t> targets;
+  index_t length = 0;       ///< tokens before the padding
+  std::int32_t label = -1;  ///< classifier: 0 .. classes() - 1
+};
+
+/// Where samples come from. Every sample is a function of (files, configuration, seed, cursor): all
+/// ranks of any layout make the same ones, in any order, and there is no state to checkpoint.
+/// Calls change nothing and may run side by side.
+class Dataset {
+ public:
+  virtual ~Dataset() = default;
+
+  virtual index_t vocabulary() const = 0;
+  virtual index_t classes() const = 0;  ///< 0: language model
+  virtual index_t sample_length() const = 0;
+
+  /// Training samples an epoch.
+  virtual index_t epoch_size() const = 0;
+  /// The sample at `cursor`, the global sample index over all epochs: each epoch visits all its
+  /// samples once, in an order drawn from (seed, epoch).
+  virtual void training_sample(index_t cursor, Sample& sample) const = 0;
+
+  virtual index_t validation_size() const = 0;
+  /// 0 <= index < validation_size(). The same for every seed of a text; not shuffled.
+  virtual void validation_sample(index_t index, Sample& sample) const = 0;
+
+  /// A line for the log and the run folder: name, size, digest, how it is scored. Reads all bytes.
+  virtual std::string describe() const = 0;
+};
+
+enum class DataKind { text, listops };
+enum class ListopsSplit { train, validation, test };
+
+struct DataConfig {
+  DataKind kind = DataKind::text;
+  std::string files;  ///< comma-separated, read as one text in this order
+  index_t held_out = 262'144;
+  index_t stride = 0;  ///< 0: half the length
+  ListopsSplit listops_split = ListopsSplit::validation;
+};
+
+std::vector<Option> options(DataConfig& config);
+
+/// Opens what `config` names, in samples of `length` tokens. Throws UsageError or Error (with the
+/// file's name) if files are missing, unreadable, empty, corrupt or too short for `length`, or if
+/// `length` is too short for a ListOps sample.
+std::unique_ptr<Dataset> make_dataset(const DataConfig& config, index_t length, std::uint64_t seed);
+
+}  // namespace weir::worker
