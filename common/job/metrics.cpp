@@ -1,0 +1,151 @@
+#include "common/job/metrics.hpp"
+
+#include <cerrno>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <numbers>
+
+#include "common/base/error.hpp"
+#include "common/base/log.hpp"
+
+namespace weir {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// A result: if it is not finite, this is news. (nlohmann alone writes null for NaN and infinity.)
+void put(Json& line, const std::string& key, double value) {
+  if (std::isfinite(value)) {
+    line[key] = value;
+    return;
+  }
+  line[key] = nullptr;
+  line[key + "_state"] = std::isnan(value) ? "nan" : value > 0 ? "inf" : "-inf";
+}
+
+// A measure: NaN means that it is unknown.
+void put_if_known(Json& line, const std::string& key, double value) {
+  if (std::isnan(value)) {
+    line[key] = nullptr;
+  } else {
+    put(line, key, value);
+  }
+}
+
+const char* name_of(Placement placement) {
+  switch (placement) {
+    case Placement::dedicated:
+      return "dedicated";
+    case Placement::local:
+      return "local";
+  }
+  WEIR_UNREACHABLE();
+}
+
+const char* name_of(SkipReason reason) {
+  switch (reason) {
+    case SkipReason::none:
+      return "none";
+    case SkipReason::not_finite:
+      return "not_finite";
+  }
+  WEIR_UNREACHABLE();
+}
+
+}  // namespace
+
+double bits_per_byte(double loss) { return loss / std::numbers::ln2; }
+
+MetricsFile::MetricsFile(const std::filesystem::path& path)
+    : path_(path), file_(path, std::ios::app) {
+  if (!file_) {
+    throw Error(text("cannot open ", path.string(), " for metrics: ", std::strerror(errno)));
+  }
+}
+
+void MetricsFile::append(const std::string& line) {
+  file_ << line << '\n' << std::flush;
+  if (file_ || complained_) return;
+  // A full disk is no reason to lose the training, too.
+  log_warning(text("cannot write ", path_.string(), ": ", std::strerror(errno),
+                   "; metrics are lost from here on, training goes on"));
+  complained_ = true;
+}
+
+void MetricsFile::start(index_t step, const Layout& layout, const std::string& version) {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  const Json line = {{"kind", "start"},
+                     {"step", step},
+                     {"version", version},
+                     {"unix_s", std::chrono::duration_cast<std::chrono::seconds>(now).count()},
+                     {"layout",
+                      {{"placement", name_of(layout.placement)},
+                       {"replicas", layout.replicas},
+                       {"stages", layout.stages},
+                       {"shards", layout.shards},
+                       {"servers", layout.servers}}}};
+  append(line.dump());
+}
+
+void MetricsFile::step(const StepMetrics& metrics) {
+  const Directive& directive = metrics.directive;
+  Json line = {{"kind", "step"},
+               {"step", directive.step},
+               {"cursor", directive.cursor},
+               {"count", directive.count}};
+  put(line, "loss", directive.loss);
+  put_if_known(line, "bits_per_byte", metrics.bits_per_byte);
+  put(line, "norm", directive.norm);
+  put(line, "threshold", directive.threshold);
+  line["clipped"] = directive.clipped;
+  line["skip"] = name_of(directive.skip);
+  line["skipped_count"] = directive.skipped_count;
+  put(line, "rate", directive.rate);
+  put(line, "tokens_per_s", metrics.tokens_per_second);
+  put_if_known(line, "flop_fraction", metrics.flop_fraction);
+  line["pushed_bytes"] = metrics.pushed_bytes;
+  line["pulled_bytes"] = metrics.pulled_bytes;
+  put(line, "step_s", metrics.step_seconds);
+  put(line, "waited_s", metrics.waited_seconds);
+  put(line, "elapsed_s", metrics.elapsed_seconds);
+  append(line.dump());
+}
+
+void MetricsFile::validation(const ValidationMetrics& metrics) {
+  Json line = {{"kind", "validation"},
+               {"step", metrics.step},
+               {"sample_count", metrics.sample_count},
+               {"count", metrics.count}};
+  put(line, "loss", metrics.loss);
+  put_if_known(line, "bits_per_byte", metrics.bits_per_byte);
+  put_if_known(line, "accuracy", metrics.accuracy);
+  put(line, "validation_s", metrics.seconds);
+  put(line, "elapsed_s", metrics.elapsed_seconds);
+  append(line.dump());
+}
+
+void MetricsFile::summary(const SummaryMetrics& metrics) {
+  Json line = {{"kind", "summary"},
+               {"step", metrics.step},
+               {"skipped_count", metrics.skipped_count},
+               {"stopped", metrics.stopped}};
+  put(line, "loss", metrics.loss);
+  put_if_known(line, "bits_per_byte", metrics.bits_per_byte);
+  put_if_known(line, "validation_loss", metrics.validation_loss);
+  put_if_known(line, "validation_bits_per_byte", metrics.validation_bits_per_byte);
+  put_if_known(line, "validation_accuracy", metrics.validation_accuracy);
+  put_if_known(line, "tokens_per_s", metrics.tokens_per_second);
+  put_if_known(line, "flop_fraction", metrics.flop_fraction);
+  put(line, "elapsed_s", metrics.elapsed_seconds);
+  put(line, "compute_s", metrics.compute_seconds);
+  put(line, "waited_s", metrics.waited_seconds);
+  put(line, "checkpoint_s", metrics.checkpoint_seconds);
+  put(line, "validation_s", metrics.validation_seconds);
+  line["checkpoint_count"] = metrics.checkpoint_count;
+  line["peak_memory_bytes"] = metrics.peak_memory_bytes;
+  append(line.dump());
+}
+
+}  // namespace weir

@@ -1,0 +1,89 @@
+#pragma once
+
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <string>
+
+#include "common/job/layout.hpp"
+#include "common/net/messages.hpp"
+
+namespace weir {
+
+/// A measure that nobody knows or that does not apply: shown as `n/a` or not at all, and `null` in
+/// metrics.jsonl. Never a made-up number.
+inline constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+
+/// Of a model whose tokens are bytes: what a loss in nats costs a byte of text.
+double bits_per_byte(double loss);
+
+/// One step, as the worker that keeps the books saw it.
+struct StepMetrics {
+  Directive directive;
+  double bits_per_byte = kUnknown;
+  double step_seconds = 0;
+  double waited_seconds = 0;  ///< of them, for servers
+  index_t pushed_bytes = 0;   ///< by this worker in this step
+  index_t pulled_bytes = 0;
+  double tokens_per_second = 0;     ///< over all replicas
+  double flop_fraction = kUnknown;  ///< of the GEMM peak measured on as many cores
+  double elapsed_seconds = 0;       ///< since the job began
+};
+
+struct ValidationMetrics {
+  index_t step = 0;
+  index_t sample_count = 0;
+  index_t count = 0;  ///< loss terms
+  double loss = kUnknown;
+  double bits_per_byte = kUnknown;
+  double accuracy = kUnknown;  ///< of a classifier, 0 … 1
+  double seconds = 0;
+  double elapsed_seconds = 0;
+};
+
+/// A whole job, from its start (or resume) to its end.
+struct SummaryMetrics {
+  index_t step = 0;
+  index_t skipped_count = 0;
+  bool stopped = false;  ///< on request, before its last step
+  double loss = kUnknown;
+  double bits_per_byte = kUnknown;
+  double validation_loss = kUnknown;
+  double validation_bits_per_byte = kUnknown;
+  double validation_accuracy = kUnknown;
+  double tokens_per_second = kUnknown;  ///< while training, without validation
+  double flop_fraction = kUnknown;
+  double elapsed_seconds = 0;
+  double compute_seconds = 0;
+  double waited_seconds = 0;      ///< for servers
+  double checkpoint_seconds = 0;  ///< a server's, snapshot and commit
+  double validation_seconds = 0;
+  index_t checkpoint_count = 0;
+  index_t peak_memory_bytes = 0;  ///< of the largest rank
+};
+
+/// metrics.jsonl: an object a line, each with a `kind`, for programs (jq, pandas). Appends: after a
+/// resume the lines of the earlier life stay, and a `start` line says at which step the new one
+/// goes on. So of several lines for one step the last counts.
+///
+/// A number that is not finite is null, and `<key>_state` beside it says nan, inf or -inf; null
+/// alone means unknown. A line is handed to the system whole, so a reader may follow along.
+class MetricsFile {
+ public:
+  /// Throws Error if the file cannot be opened.
+  explicit MetricsFile(const std::filesystem::path& path);
+
+  void start(index_t step, const Layout& layout, const std::string& version);
+  void step(const StepMetrics& metrics);
+  void validation(const ValidationMetrics& metrics);
+  void summary(const SummaryMetrics& metrics);
+
+ private:
+  void append(const std::string& line);
+
+  std::filesystem::path path_;
+  std::ofstream file_;
+  bool complained_ = false;
+};
+
+}  // namespace weir

@@ -1,0 +1,136 @@
+#include "common/job/metrics.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "common/base/error.hpp"
+
+namespace weir {
+namespace {
+
+using nlohmann::json;
+
+class MetricsPath {
+ public:
+  explicit MetricsPath(const char* name)
+      : path_(std::filesystem::temp_directory_path() / (std::string("weir-metrics-") + name)) {
+    std::filesystem::remove(path_);
+  }
+  ~MetricsPath() { std::filesystem::remove(path_); }
+  const std::filesystem::path& path() const { return path_; }
+  std::vector<json> lines() const {
+    std::vector<json> all;
+    std::ifstream file(path_);
+    for (std::string line; std::getline(file, line);) all.push_back(json::parse(line));
+    return all;
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+StepMetrics step_3() {
+  StepMetrics metrics;
+  metrics.directive.step = 3;
+  metrics.directive.cursor = 48;
+  metrics.directive.count = 4096;
+  metrics.directive.loss = 2 * std::log(2.0);
+  metrics.directive.norm = 0.5;
+  metrics.directive.threshold = 0.99;
+  metrics.directive.clipped = true;
+  metrics.bits_per_byte = bits_per_byte(metrics.directive.loss);
+  metrics.pushed_bytes = 1'000'000;
+  metrics.tokens_per_second = 1234.5;
+  return metrics;
+}
+
+TEST_CASE("a step line reads back as written") {
+  const MetricsPath where("step");
+  MetricsFile(where.path()).step(step_3());
+  const std::vector<json> lines = where.lines();
+  REQUIRE(lines.size() == 1);
+  const json& line = lines[0];
+  CHECK(line["kind"] == "step");
+  CHECK(line["step"] == 3);
+  CHECK(line["cursor"] == 48);
+  CHECK(line["loss"].get<double>() == 2 * std::log(2.0));  // the same bits
+  CHECK(line["bits_per_byte"].get<double>() == doctest::Approx(2.0));
+  CHECK(line["clipped"] == true);
+  CHECK(line["skip"] == "none");
+  CHECK(line["pushed_bytes"] == 1'000'000);
+  CHECK(line["flop_fraction"].is_null());  // unknown, not an event
+  CHECK_FALSE(line.contains("flop_fraction_state"));
+  CHECK_FALSE(line.contains("loss_state"));
+}
+
+TEST_CASE("a loss and a norm that are not finite stay visible") {
+  const MetricsPath where("nan");
+  StepMetrics metrics = step_3();
+  metrics.directive.loss = std::nan("");
+  metrics.directive.norm = INFINITY;
+  metrics.directive.skip = SkipReason::not_finite;
+  metrics.directive.skipped_count = 1;
+  MetricsFile(where.path()).step(metrics);
+  const json line = where.lines().at(0);
+  CHECK(line["loss"].is_null());
+  CHECK(line["loss_state"] == "nan");
+  CHECK(line["norm"].is_null());
+  CHECK(line["norm_state"] == "inf");
+  CHECK(line["skip"] == "not_finite");
+  CHECK(line["skipped_count"] == 1);
+}
+
+TEST_CASE("a second life appends, and its start line says where it goes on") {
+  const MetricsPath where("resume");
+  Layout layout;
+  layout.replicas = 2;
+  {
+    MetricsFile first(where.path());
+    first.start(0, layout, "1.2.3");
+    first.step(step_3());
+  }
+  layout.replicas = 1;
+  layout.stages = 2;
+  {
+    MetricsFile second(where.path());
+    second.start(2, layout, "1.2.3");
+    second.step(step_3());
+    second.validation({.step = 3, .sample_count = 64, .count = 64, .loss = 1.5, .accuracy = 0.25});
+    second.summary({.step = 3, .stopped = true, .loss = 1.25});
+  }
+  const std::vector<json> lines = where.lines();
+  REQUIRE(lines.size() == 6);
+  CHECK(lines[0]["kind"] == "start");
+  CHECK(lines[0]["layout"]["replicas"] == 2);
+  CHECK(lines[1]["kind"] == "step");
+  CHECK(lines[2]["kind"] == "start");
+  CHECK(lines[2]["step"] == 2);
+  CHECK(lines[2]["version"] == "1.2.3");
+  CHECK(lines[2]["layout"]["stages"] == 2);
+  CHECK(lines[2]["layout"]["placement"] == "dedicated");
+  CHECK(lines[4]["kind"] == "validation");
+  CHECK(lines[4]["accuracy"] == 0.25);
+  CHECK(lines[4]["bits_per_byte"].is_null());
+  CHECK(lines[5]["kind"] == "summary");
+  CHECK(lines[5]["stopped"] == true);
+  CHECK(lines[5]["validation_loss"].is_null());
+}
+
+TEST_CASE("a metrics file that cannot be opened is named") {
+  CHECK_THROWS_WITH_AS(MetricsFile("/nowhere/metrics.jsonl"),
+                       doctest::Contains("/nowhere/metrics.jsonl"), Error);
+}
+
+TEST_CASE("a full disk costs the metrics, not the job") {
+  MetricsFile file("/dev/full");
+  CHECK_NOTHROW(file.step(step_3()));
+  CHECK_NOTHROW(file.step(step_3()));
+}
+
+}  // namespace
+}  // namespace weir
