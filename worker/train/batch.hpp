@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "worker/data/dataset.hpp"
+#include "worker/models/unit.hpp"
+
+namespace weir::worker {
+
+/// Owns the tokens of one micro-batch and fills them from a data set.
+class Batch {
+ public:
+  Batch(const Dataset& dataset, index_t sequences);
+
+  /// The training samples cursor … cursor + sequences - 1.
+  void load_training(index_t cursor);
+  /// These validation samples, at most `sequences` of them.
+  void load_validation(std::span<const index_t> samples);
+
+  MicroBatch view() const;
+
+ private:
+  /// The place of sequence `index` in this batch's memory, for `sample` of the data set.
+  Sample place(index_t index, index_t sample);
+  void placed(index_t index, const Sample& sample);
+
+  const Dataset& dataset_;
+  index_t sequences_;
+  index_t loaded_ = 0;
+  std::vector<std::int32_t> tokens_;
+  std::vector<std::int32_t> targets_;
+  std::vector<index_t> lengths_;
+  std::vector<index_t> samples_;
+};
+
+}  // namespace weir::worker

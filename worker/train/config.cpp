@@ -1,0 +1,58 @@
+#include "worker/train/config.hpp"
+
+#include "common/base/error.hpp"
+
+namespace weir::worker {
+
+std::vector<Option> options(TrainConfig& config) {
+  return {
+      {"steps",
+       "",
+       "steps to train in all, those before a resumed checkpoint included",
+       &config.steps,
+       {1, 1e12}},
+      {"batch", "samples", "samples a step over all replicas", &config.batch, {1, 1e9}},
+      {"micro-batch",
+       "samples",
+       "samples a forward; the batch is made of whole ones",
+       &config.micro_batch,
+       {1, 1e6}},
+      {"length", "tokens", "length of a sequence", &config.length, {1, 1 << 24}},
+      {"seed", "", "of initial weights, data order and dropout", &config.seed, {0, 1e15}},
+      {"eval-every",
+       "steps",
+       "validate after every so many steps; 0: only at the end",
+       &config.eval_every,
+       {0, 1e12}},
+      {"eval-samples",
+       "samples",
+       "validation samples while training; all of them at the end",
+       &config.eval_samples,
+       {1, 1e9}},
+      {"schedule", "", "order of forwards and backwards in the pipeline",
+       choice(config.schedule,
+              {{"1f1b", ScheduleKind::one_forward_one_backward}, {"gpipe", ScheduleKind::gpipe}})},
+  };
+}
+
+void check(const TrainConfig& config, index_t replicas) {
+  if (config.batch % config.micro_batch != 0) {
+    throw UsageError(text("--batch ", config.batch, " is not a multiple of --micro-batch ",
+                          config.micro_batch, "; the next that fits is ",
+                          (config.batch / config.micro_batch + 1) * config.micro_batch));
+  }
+  const index_t micro_batches = config.batch / config.micro_batch;
+  if (micro_batches < replicas) {
+    throw UsageError(text("--batch ", config.batch, " in micro-batches of ", config.micro_batch,
+                          " makes ", micro_batches, " of them, too few for ", replicas,
+                          " replicas; take --batch ", replicas * config.micro_batch,
+                          " or more, or a smaller --micro-batch"));
+  }
+}
+
+MicroBatchShare share_of(const TrainConfig& config, index_t replica, index_t replicas) {
+  const index_t micro_batches = config.batch / config.micro_batch;
+  return {replica * micro_batches / replicas, (replica + 1) * micro_batches / replicas};
+}
+
+}  // namespace weir::worker

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <vector>
+
+#include "common/base/options.hpp"
+#include "worker/parallel/schedule.hpp"
+
+namespace weir::worker {
+
+/// How long and in which portions a job trains.
+struct TrainConfig {
+  index_t steps = 1000;
+  index_t batch = 16;
+  index_t micro_batch = 4;
+  index_t length = 256;
+  index_t seed = 1;
+  index_t eval_every = 0;
+  index_t eval_samples = 64;
+  ScheduleKind schedule = ScheduleKind::one_forward_one_backward;
+};
+
+std::vector<Option> options(TrainConfig& config);
+
+/// Throws UsageError unless the batch is whole micro-batches and every replica gets one.
+void check(const TrainConfig& config, index_t replicas);
+
+/// The micro-batches of a step that a replica takes: [begin, end) of batch / micro_batch, as even
+/// as can be. Which samples they hold does not depend on the number of replicas.
+struct MicroBatchShare {
+  index_t begin = 0;
+  index_t end = 0;
+  index_t count() const { return end - begin; }
+};
+MicroBatchShare share_of(const TrainConfig& config, index_t replica, index_t replicas);
+
+}  // namespace weir::worker

@@ -1,0 +1,77 @@
+#include "worker/train/trainer.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace weir::worker {
+
+std::vector<index_t> spread(index_t size, index_t count) {
+  count = std::min(size, count);
+  std::vector<index_t> samples;
+  for (index_t index = 0; index < count; ++index) samples.push_back(index * size / count);
+  return samples;
+}
+
+Trainer::Trainer(TrainerParts parts)
+    : parts_(std::move(parts)),
+      share_(share_of(parts_.config, parts_.place.replica, parts_.layout.replicas)),
+      schedule_(make_schedule(parts_.config.schedule, parts_.layout.stages, share_.count())) {}
+
+Directive Trainer::run() {
+  ParameterService& parameters = *parts_.parameters;
+  const bool reports = parts_.place.stage + 1 == parts_.layout.stages && parts_.place.shard == 0;
+  Directive directive = parameters.start();
+  while (!directive.stop) {
+    const Loss loss =
+        parts_.stage->train(schedule_, directive.cursor + share_.begin * parts_.config.micro_batch);
+    if (reports) {
+      parameters.report({directive.step + 1, parts_.place.replica, loss.sum, loss.count});
+    }
+    directive = parameters.directive();
+    if (parts_.on_step) parts_.on_step(directive);
+    const index_t every = parts_.config.eval_every;
+    if (every > 0 && directive.step % every == 0 && !directive.stop) {
+      validate_at(directive, parts_.config.eval_samples);
+    }
+  }
+  if (directive.step >= parts_.config.steps) {
+    validate_at(directive, parts_.dataset->validation_size());
+  }
+  parameters.await_all();
+  parameters.finish();
+  return directive;
+}
+
+void Trainer::validate_at(const Directive& directive, index_t sample_count) {
+  if (parts_.dataset->validation_size() == 0) return;
+  parts_.parameters->await_all();
+  const std::vector<index_t> samples = spread(parts_.dataset->validation_size(), sample_count);
+  if (parts_.on_validation_begin) {
+    parts_.on_validation_begin(directive.step, static_cast<index_t>(samples.size()));
+  }
+  const Loss loss = validate(samples);
+  if (parts_.on_validation) parts_.on_validation(directive.step, loss);
+}
+
+Loss Trainer::validate(std::span<const index_t> samples) {
+  // Replica d of D takes an even run of the samples; each is a pipeline of its own.
+  const auto size = static_cast<index_t>(samples.size());
+  const index_t begin = parts_.place.replica * size / parts_.layout.replicas;
+  const index_t end = (parts_.place.replica + 1) * size / parts_.layout.replicas;
+  const index_t micro_batch = parts_.config.micro_batch;
+  const index_t micro_batches = (end - begin + micro_batch - 1) / micro_batch;
+  Loss loss;
+  if (micro_batches > 0) {
+    loss = parts_.stage->evaluate(
+        make_forward_only(parts_.layout.stages, micro_batches),
+        samples.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)));
+  }
+  // Shards of the last stage all know the loss; it counts once.
+  if (parts_.place.shard > 0) loss = Loss{};
+  std::array<double, 3> sums = {loss.sum, static_cast<double>(loss.count),
+                                static_cast<double>(loss.correct)};
+  if (parts_.sum_over_workers) parts_.sum_over_workers(sums);
+  return {sums[0], static_cast<index_t>(sums[1]), static_cast<index_t>(sums[2])};
+}
+
+}  // namespace weir::worker

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "common/job/layout.hpp"
+#include "common/job/parameter_service.hpp"
+#include "worker/train/config.hpp"
+#include "worker/train/stage.hpp"
+
+namespace weir::worker {
+
+/// What a trainer is made of. References outlive it; functions may be empty.
+struct TrainerParts {
+  TrainConfig config;
+  Layout layout;
+  WorkerPlace place;
+  ParameterService* parameters = nullptr;
+  Stage* stage = nullptr;
+  const Dataset* dataset = nullptr;
+  /// values[i] = sum over all workers, on all workers.
+  std::function<void(std::span<double>)> sum_over_workers;
+  /// After each directive, on every worker.
+  std::function<void(const Directive&)> on_step;
+  /// Before and after each validation, on every worker.
+  std::function<void(index_t step, index_t samples)> on_validation_begin;
+  std::function<void(index_t step, const Loss&)> on_validation;
+};
+
+/// A worker's part of a job: update after update until the servers say stop.
+class Trainer {
+ public:
+  explicit Trainer(TrainerParts parts);
+
+  /// Returns the last directive. Validates as configured; at the end, unless the job was stopped
+  /// early, on all validation samples.
+  Directive run();
+
+  /// Loss of these validation samples with the present weights, over all workers.
+  Loss validate(std::span<const index_t> samples);
+
+ private:
+  void validate_at(const Directive& directive, index_t sample_count);
+
+  TrainerParts parts_;
+  MicroBatchShare share_;
+  Schedule schedule_;
+};
+
+/// `count` of 0 … size - 1, evenly spread, or all of them.
+std::vector<index_t> spread(index_t size, index_t count);
+
+}  // namespace weir::worker
