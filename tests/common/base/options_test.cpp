@@ -1,0 +1,395 @@
+#include "common/base/options.hpp"
+
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "common/base/error.hpp"
+#include "common/base/spelling.hpp"
+
+using namespace weir;
+
+namespace {
+
+enum class Policy { none, fixed, decay };
+
+/// A table as a room would write it, with fields of every type.
+struct Settings {
+  index_t steps = 100;
+  index_t layers = 4;
+  index_t bucket = 1 << 20;
+  double rate = 0.001;
+  bool tied = false;
+  std::string data = "corpus.txt";
+  Policy policy = Policy::none;
+
+  std::vector<Option> table() {
+    return {{"steps", "", "steps to train", &steps, {1, 1e12}},
+            {"data", "", "the corpus", &data},
+            {"model.layers", "", "layers", &layers, {1, 4096}},
+            {"model.tied-embedding", "", "one embedding for both ends", &tied},
+            {"rate", "", "learning rate", &rate, {0, 10}},
+            {"net.bucket", "bytes", "size of a bucket", &bucket, {4096}},
+            {"clip.policy", "", "how the threshold moves",
+             choice(policy,
+                    {{"none", Policy::none}, {"fixed", Policy::fixed}, {"decay", Policy::decay}})}};
+  }
+
+  std::vector<Setting> parse(const std::vector<std::string>& arguments,
+                             const std::vector<std::string>& environment = {},
+                             const std::optional<std::string>& file = {}) {
+    return parse_options(table(), file, environment, arguments);
+  }
+};
+
+/// train.ini in a folder of its own, which is the working directory meanwhile.
+class IniFile {
+ public:
+  explicit IniFile(const std::string& bytes) : before_(std::filesystem::current_path()) {
+    folder_ = (std::filesystem::temp_directory_path() / "weir-ini-XXXXXX").string();
+    REQUIRE(mkdtemp(folder_.data()) != nullptr);
+    std::filesystem::current_path(folder_);
+    std::ofstream("train.ini", std::ios::binary) << bytes;
+  }
+  ~IniFile() {
+    std::filesystem::current_path(before_);
+    std::filesystem::remove_all(folder_);
+  }
+  IniFile(const IniFile&) = delete;
+  IniFile& operator=(const IniFile&) = delete;
+
+ private:
+  std::filesystem::path before_;
+  std::string folder_;
+};
+
+/// The message with which parsing ends, or "accepted".
+std::string message_of(const std::vector<std::string>& arguments,
+                       const std::vector<std::string>& environment = {}) {
+  Settings settings;
+  try {
+    settings.parse(arguments, environment);
+  } catch (const UsageError& error) {
+    CHECK(error.code() == ExitCode::usage);
+    return error.what();
+  }
+  return "accepted";
+}
+
+std::string message_of_file(const std::string& bytes) {
+  const IniFile file(bytes);
+  Settings settings;
+  try {
+    settings.parse({}, {}, "train.ini");
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+Settings from_file(const std::string& bytes) {
+  const IniFile file(bytes);
+  Settings settings;
+  settings.parse({}, {}, "train.ini");
+  return settings;
+}
+
+}  // namespace
+
+TEST_CASE("without sources every field keeps its default and says so") {
+  Settings settings;
+  const auto result = settings.parse({});
+  REQUIRE(result.size() == settings.table().size());
+  CHECK(settings.steps == 100);
+  CHECK(result[0].name == "steps");
+  CHECK(result[0].value == "100");
+  CHECK(result[6].value == "none");
+  for (const auto& setting : result) CHECK(setting.source == Source::standard);
+}
+
+TEST_CASE("the command line sets fields of every type, as two words or with =") {
+  Settings settings;
+  settings.parse({"--steps", "7", "--model.layers=12", "--rate", "1e-4", "--data=a b",
+                  "--clip.policy", "decay", "--model.tied-embedding"});
+  CHECK(settings.steps == 7);
+  CHECK(settings.layers == 12);
+  CHECK(settings.rate == 1e-4);
+  CHECK(settings.data == "a b");
+  CHECK(settings.policy == Policy::decay);
+  CHECK(settings.tied);
+}
+
+TEST_CASE("a bool takes true, false or nothing, and a following option is not its value") {
+  for (const auto& [arguments, expected] : std::vector<std::pair<std::vector<std::string>, bool>>{
+           {{"--model.tied-embedding=true"}, true},
+           {{"--model.tied-embedding", "true"}, true},
+           {{"--model.tied-embedding", "--steps", "3"}, true},
+           {{"--model.tied-embedding=false"}, false},
+           {{"--model.tied-embedding", "false"}, false}}) {
+    Settings settings;
+    settings.tied = !expected;
+    settings.parse(arguments);
+    CHECK(settings.tied == expected);
+  }
+  CHECK(message_of({"--model.tied-embedding=maybe"}) ==
+        "--model.tied-embedding=maybe: expected true or false");
+}
+
+TEST_CASE("counts accept k, M, G, Ki, Mi, Gi and exponents when they are whole") {
+  for (const auto& [text, expected] :
+       std::vector<std::pair<std::string, index_t>>{{"16k", 16000},
+                                                    {"2M", 2000000},
+                                                    {"1.5k", 1500},
+                                                    {"1e3", 1000},
+                                                    {"1G", 1000000000},
+                                                    {"512Ki", 524288},
+                                                    {"2Mi", 2097152},
+                                                    {"1Gi", 1073741824},
+                                                    {"999999999999", 999999999999}}) {
+    Settings settings;
+    settings.parse({"--steps", text});
+    CHECK(settings.steps == expected);
+  }
+}
+
+TEST_CASE("values that do not parse or lie outside the range say what is expected") {
+  const std::string layers = "expected a whole number 1..4096";
+  for (const std::string value : {"0", "-6", "4097", "16k", "nan", "inf", "six", "1.5", "", "6x",
+                                  "0x10", "1e99", "6 ", "99999999999999999999"}) {
+    CAPTURE(value);
+    CHECK(message_of({"--model.layers", value}) == "--model.layers=" + value + ": " + layers);
+  }
+  for (const std::string value :
+       {"nan", "-nan", "inf", "-1", "11", "1e999", "x", "", "1,5", "0.1k"}) {
+    CAPTURE(value);
+    CHECK(message_of({"--rate", value}) == "--rate=" + value + ": expected a number 0..10");
+  }
+  CHECK(message_of({"--net.bucket=1"}) ==
+        "--net.bucket=1: expected a whole number >= 4096 (bytes)");
+  CHECK(message_of({"--clip.policy=Decay"}) ==
+        "--clip.policy=Decay: expected one of none, fixed, decay");
+  CHECK(message_of({"--data=a\x01z"}) == "--data=a\x01z: expected text without control characters");
+}
+
+TEST_CASE("unknown, abbreviated, stray and repeated arguments are errors that show the way") {
+  CHECK(message_of({"--model.layer", "6"}) ==
+        "unknown option --model.layer (did you mean --model.layers?)");
+  CHECK(message_of({"--model.lay=7"}) ==
+        "unknown option --model.lay (did you mean --model.layers?)");
+  CHECK(message_of({"--Model.Layers=7"}) ==
+        "unknown option --Model.Layers (did you mean --model.layers?)");
+  CHECK(message_of({"--layers=7"}) == "unknown option --layers (did you mean --model.layers?)");
+  CHECK(message_of({"--step=7"}) == "unknown option --step (did you mean --steps?)");
+  CHECK(message_of({"--quite-something-else"}) == "unknown option --quite-something-else");
+  const std::string stray = "; options are --name value or --name=value";
+  CHECK(message_of({"extra"}) == "a stray word among the arguments: extra" + stray);
+  CHECK(message_of({"--steps", "5", "6"}) == "a stray word among the arguments: 6" + stray);
+  CHECK(message_of({"-s", "5"}) == "a stray word among the arguments: -s" + stray);
+  CHECK(message_of({"-steps=5"}) == "a stray word among the arguments: -steps=5" + stray);
+  CHECK(message_of({"--", "--steps=5"}) == "a stray word among the arguments: --steps=5" + stray);
+  CHECK(message_of({"--steps=5", "--rate=1", "--steps=5"}) == "--steps is given twice");
+  CHECK(message_of({"--steps"}) ==
+        "--steps: a value is missing; expected a whole number 1..1000000000000");
+  CHECK(
+      message_of({"--data", "--rate=1"}) ==
+      "--data: a value is missing before --rate=1 (which --data=--rate=1 would take as the value)");
+  CHECK(message_of({"--data=--rate=1"}) == "accepted");
+  CHECK(message_of({"--steps="}) ==
+        "--steps: a value is missing; expected a whole number 1..1000000000000");
+}
+
+TEST_CASE("the environment sets options by their upper-case names, and unknown ones are errors") {
+  Settings settings;
+  const auto result = settings.parse({}, {"WEIR_STEPS=9", "WEIR_MODEL_TIED_EMBEDDING=true"});
+  CHECK(settings.steps == 9);
+  CHECK(settings.tied);
+  CHECK(result[0].source == Source::environment);
+  CHECK(message_of({}, {"WEIR_MODEL_LAYRES=4"}) ==
+        "environment: unknown variable WEIR_MODEL_LAYRES (did you mean WEIR_MODEL_LAYERS?); unset "
+        "it, all that begin with WEIR_ are options");
+  CHECK(message_of({}, {"WEIR_STEPS=many"}) ==
+        "environment: WEIR_STEPS=many: expected a whole number 1..1000000000000");
+  CHECK(message_of({}, {"WEIR_STEPS=1", "WEIR_STEPS=2"}) ==
+        "environment: WEIR_STEPS is given twice");
+}
+
+TEST_CASE("weir_environment finds the variables of this process that begin with WEIR_") {
+  setenv("WEIR_STEPS", "31", 1);
+  setenv("NOT_WEIR_STEPS", "32", 1);
+  const auto found = weir_environment();
+  unsetenv("WEIR_STEPS");
+  unsetenv("NOT_WEIR_STEPS");
+  CHECK(std::ranges::count(found, "WEIR_STEPS=31") == 1);
+  for (const auto& variable : found) CHECK(variable.starts_with("WEIR_"));
+}
+
+TEST_CASE("file, environment and command line: the later wins, and each setting knows its source") {
+  const IniFile file("steps = 1\nrate = 1\ndata = file.txt\n");
+  Settings settings;
+  const auto result = settings.parse({"--steps=3"}, {"WEIR_STEPS=2", "WEIR_RATE=2"}, "train.ini");
+  CHECK(settings.steps == 3);
+  CHECK(settings.rate == 2);
+  CHECK(settings.data == "file.txt");
+  CHECK(result[0].source == Source::command_line);
+  CHECK(result[1].source == Source::file);
+  CHECK(result[4].source == Source::environment);
+  CHECK(result[2].source == Source::standard);
+  CHECK(message_of_file("steps = 0\n") != "accepted");  // though the command line would win
+}
+
+TEST_CASE("a file has sections, comments, quotes, a byte order mark and any line ends") {
+  const Settings settings = from_file(
+      "\xEF\xBB\xBF# a comment\r\n; another = comment\r\n  steps=16k # and one behind\r\n\r\n"
+      "data = \"a # b\"  # comment \"quoted\"\r\n[model]\r\nlayers = 6\r\n"
+      "  tied-embedding = true\r\n[clip]\r\npolicy=fixed\n[net]\nbucket =  1e6");
+  CHECK(settings.steps == 16000);
+  CHECK(settings.data == "a # b");
+  CHECK(settings.layers == 6);
+  CHECK(settings.tied);
+  CHECK(settings.policy == Policy::fixed);
+  CHECK(settings.bucket == 1000000);
+}
+
+TEST_CASE("values of a file are taken as they look") {
+  CHECK(from_file("data = a#b\n").data == "a#b");
+  CHECK(from_file("data = a #b\n").data == "a");
+  CHECK(from_file("data = 'a b '\n").data == "a b ");
+  CHECK(from_file("data = 'it \"is\" \\n'\n").data == "it \"is\" \\n");
+  CHECK(from_file("data = \"a\\n\\\"b\\\\\"\n").data == "a\n\"b\\");
+  CHECK(from_file("data = C:\\new\n").data == "C:\\new");
+  CHECK(from_file("data =\n").data.empty());
+  CHECK(from_file("data = \"\"\n").data.empty());
+  CHECK(from_file("data = a=b;c\n").data == "a=b;c");
+  CHECK(from_file("data = it's\n").data == "it's");
+  CHECK(from_file("model.layers = 9\n").layers == 9);
+  CHECK(from_file("").steps == 100);
+}
+
+TEST_CASE("what is wrong in a file is named with file and line") {
+  const std::string expected = ": expected name = value, [section] or # comment, found: ";
+  CHECK(message_of_file("\n# x\n[model]\nlayer = 6\n") ==
+        "train.ini:4: unknown option model.layer (did you mean model.layers?)");
+  CHECK(message_of_file("steps = 5\n\nmodel.layers = 16k\n") ==
+        "train.ini:3: model.layers = 16k: expected a whole number 1..4096");
+  CHECK(message_of_file("rate = nan\n") == "train.ini:1: rate = nan: expected a number 0..10");
+  CHECK(message_of_file("steps = 5\n; c\nsteps = 6\n") ==
+        "train.ini:3: steps is given twice, first in line 1");
+  CHECK(message_of_file("[model]\nlayers = 5\n[x]\n[model]\nlayers = 6\n") ==
+        "train.ini:5: model.layers is given twice, first in line 2");
+  CHECK(message_of_file("steps = 5\nresume\n") == "train.ini:2" + expected + "resume");
+  CHECK(message_of_file("= 5\n") == "train.ini:1" + expected + "= 5");
+  CHECK(message_of_file("[model\n") == "train.ini:1" + expected + "[model");
+  CHECK(message_of_file("[]\n") == "train.ini:1" + expected + "[]");
+  CHECK(message_of_file("data = \"open\n") == "train.ini:1: a quote is not closed");
+  CHECK(message_of_file("data = 'a' b\n") == "train.ini:1: there is text after the closing quote");
+  CHECK(message_of_file("data = \"\\q\"\n") ==
+        "train.ini:1: \\q in double quotes is none of \\\\ \\\" \\n \\t \\r; single quotes take "
+        "everything as it is");
+  CHECK(message_of_file(std::string("steps = 5\n\x7f"
+                                    "ELF\0\0",
+                                    16)) ==
+        "train.ini:2: a control character; is this a text file?");
+}
+
+TEST_CASE("a file that cannot be read is an error that says why") {
+  Settings settings;
+  CHECK_THROWS_WITH_AS(
+      settings.parse({}, {}, "/nowhere/train.ini"),
+      "cannot read the configuration /nowhere/train.ini: No such file or directory", UsageError);
+  CHECK_THROWS_WITH_AS(settings.parse({}, {}, "/"),
+                       "cannot read the configuration /: Is a directory", UsageError);
+}
+
+TEST_CASE("settings written as INI read back to the same settings") {
+  Settings settings;
+  for (const std::string data :
+       {"plain", "", " blanks ", "a # b", "a#b", "\"quoted\"", "'", "\"", "'both\" kinds'",
+        "two\nlines\t\\n", "back\\slash", "\\", "[x]", "a = b", ";x", "\xC3\xA4"}) {
+    CAPTURE(data);
+    settings.parse({"--rate=0.1", "--clip.policy=fixed"});
+    settings.data = data;
+    const auto written = settings.parse({"--model.layers=7"}, {"WEIR_STEPS=12"});
+    const std::string ini = settings_as_ini(written);
+    const IniFile file(ini);
+    Settings read;
+    const auto again = read.parse({}, {}, "train.ini");
+    CAPTURE(ini);
+    for (std::size_t i = 0; i < written.size(); ++i) {
+      CHECK(again[i].name == written[i].name);
+      CHECK(again[i].value == written[i].value);
+    }
+    CHECK(read.data == data);
+    CHECK(read.rate == 0.1);
+  }
+  settings.data = "plain";
+  CHECK(settings_as_ini(settings.parse({"--steps=12", "--model.layers=7"})) ==
+        "steps = 12  # command line\ndata = plain  # default\nrate = 0.1  # default\n"
+        "\n[model]\nlayers = 7  # command line\ntied-embedding = false  # default\n"
+        "\n[net]\nbucket = 1048576  # default\n\n[clip]\npolicy = fixed  # default\n");
+}
+
+TEST_CASE("apply_settings sets the fields of another table, and refuses what does not fit") {
+  Settings from;
+  const auto settings = from.parse(
+      {"--steps=3", "--rate=0.3", "--clip.policy=decay", "--model.tied-embedding", "--data=x y"});
+  Settings to;
+  apply_settings(to.table(), settings);
+  CHECK(to.steps == 3);
+  CHECK(to.rate == 0.3);
+  CHECK(to.policy == Policy::decay);
+  CHECK(to.tied);
+  CHECK(to.data == "x y");
+  CHECK_THROWS_WITH_AS(apply_settings(to.table(), {{"model.width", "3", Source::file}}),
+                       "setting model.width = 3: this version of weir has no such option", Error);
+  CHECK_THROWS_WITH_AS(apply_settings(to.table(), {{"steps", "0", Source::file}}),
+                       "setting steps = 0: expected a whole number 1..1000000000000", Error);
+}
+
+TEST_CASE("the help shows every option with what it expects and its default, group by group") {
+  Settings settings;
+  CHECK(options_help(settings.table()) ==
+        "  --steps  steps to train\n      a whole number 1..1000000000000; default 100\n"
+        "  --data  the corpus\n      text; default corpus.txt\n"
+        "  --rate  learning rate\n      a number 0..10; default 0.001\n"
+        "\nmodel:\n  --model.layers  layers\n      a whole number 1..4096; default 4\n"
+        "  --model.tied-embedding  one embedding for both ends\n"
+        "      true or false; default false\n"
+        "\nnet:\n  --net.bucket  size of a bucket\n"
+        "      a whole number >= 4096 (bytes); default 1048576\n"
+        "\nclip:\n  --clip.policy  how the threshold moves\n"
+        "      one of none, fixed, decay; default none\n");
+}
+
+TEST_CASE("no bytes in a file do anything but parse or end in a UsageError") {
+  constexpr unsigned kSeed = 20240607;
+  CAPTURE(kSeed);
+  std::mt19937 random(kSeed);
+  const std::string base = "# c\n[model]\nlayers = 6\n[clip]\npolicy = 'fixed' # x\n";
+  const std::string letters = "[]=#;'\"\\ \t\r\n.aze1-\x01\xEF";
+  int accepted = 0;
+  for (int round = 0; round < 2000; ++round) {
+    std::string bytes = base;
+    for (int change = 0; change < 2; ++change) {
+      const auto place = random() % bytes.size();
+      bytes.replace(place, random() % 3, 1, letters[random() % letters.size()]);
+    }
+    CAPTURE(bytes);
+    if (message_of_file(bytes) == "accepted") ++accepted;
+  }
+  CHECK(accepted > 10);
+  CHECK(accepted < 1990);
+}
+
+TEST_CASE("did_you_mean is silent when nothing is near") {
+  CHECK(did_you_mean("trian", {"train", "eval"}) == " (did you mean train?)");
+  CHECK(did_you_mean("TRAIN", {"train", "eval"}) == " (did you mean train?)");
+  CHECK(did_you_mean("zzzz", {"train", "eval"}).empty());
+  CHECK(did_you_mean("x", {}).empty());
+}
