@@ -21,7 +21,7 @@ enum class Direction { forward, backward };
 class PipelineLink {
  public:
   /// comm: the stages of one replica and shard, by rank. Every frame has frame_elements floats.
-  /// `progress` is called while waiting.
+  /// `progress` is called while waiting. Making a link is collective over comm, as ending it is.
   PipelineLink(const Comm& comm, index_t frame_elements, index_t slots,
                std::function<void()> progress);
   ~PipelineLink();

@@ -1,0 +1,110 @@
+#include "worker/parallel/pipeline_link.hpp"
+
+#include <algorithm>
+#include <random>
+#include <vector>
+
+#include "common/base/error.hpp"
+#include "common/base/machine.hpp"
+#include "common/net/mpi.hpp"
+#include "tests/mpi_test.hpp"
+
+namespace weir::worker {
+
+namespace {
+
+float value_of(int stage, Direction direction, index_t step, index_t micro_batch, index_t element) {
+  return static_cast<float>((stage * 31 + (direction == Direction::forward ? 7 : 11) + step * 101 +
+                             micro_batch * 1009 + element) %
+                            (1 << 24));
+}
+
+/// Each stage walks the order of gpipe (all forwards, then all backwards) and dawdles at random.
+/// Returns the number of floats that were not what the neighbour wrote.
+index_t walk(const Comm& comm, index_t frame_elements, index_t slots, index_t micro_batches,
+             index_t steps, unsigned seed) {
+  std::mt19937 random(seed + static_cast<unsigned>(comm.rank()));
+  const int stage = comm.rank();
+  const bool first = stage == 0, last = stage == comm.size() - 1;
+  index_t calls = 0, wrong = 0;
+  PipelineLink link(comm, frame_elements, slots, [&] { ++calls; });
+  std::vector<float> frame(std::size_t(frame_elements), 0);
+
+  const auto dawdle = [&] {
+    if (random() % 4 == 0) sleep_microseconds(index_t(random() % 1500));
+    link.progress();
+  };
+  const auto receive = [&](Direction direction, index_t step, index_t micro_batch, int sender) {
+    const auto got = link.receive(direction, micro_batch);
+    dawdle();
+    for (index_t i = 0; i < frame_elements; ++i) {
+      wrong += got[std::size_t(i)] != value_of(sender, direction, step, micro_batch, i);
+    }
+    link.release(direction, micro_batch);
+  };
+  const auto send = [&](Direction direction, index_t step, index_t micro_batch) {
+    dawdle();
+    for (index_t i = 0; i < frame_elements; ++i) {
+      frame[std::size_t(i)] = value_of(stage, direction, step, micro_batch, i);
+    }
+    link.send(direction, micro_batch, frame);
+    std::ranges::fill(frame, -1.0f);  // it is a copy that travels
+  };
+  for (index_t step = 0; step < steps; ++step) {
+    for (index_t m = 0; m < micro_batches; ++m) {
+      if (!first) receive(Direction::forward, step, m, stage - 1);
+      if (!last) send(Direction::forward, step, m);
+    }
+    for (index_t m = 0; m < micro_batches; ++m) {
+      if (!last) receive(Direction::backward, step, m, stage + 1);
+      if (!first) send(Direction::backward, step, m);
+    }
+    link.end_step();
+  }
+  CHECK(link.waited_seconds() >= 0);
+  CHECK((calls > 0 || link.waited_seconds() == 0));
+  return wrong;
+}
+
+}  // namespace
+
+MPI_TEST_CASE("every frame reaches the neighbour in its order, whatever the delays", 4) {
+  const auto seed =
+      static_cast<unsigned>(std::stoul(ranks.comm.broadcast(text(std::random_device()()), 0)));
+  CAPTURE(seed);
+  for (const index_t slots : {1, 2, 3}) {
+    for (const index_t elements : {1, 1000, 40000}) {
+      CAPTURE(slots);
+      CAPTURE(elements);
+      CHECK(walk(ranks.comm, elements, slots, 5, 3, seed) == 0);
+    }
+  }
+}
+
+MPI_TEST_CASE("two stages, one micro-batch", 2) {
+  CHECK(walk(ranks.comm, 300000, 2, 1, 4, 1) == 0);
+}
+
+MPI_TEST_CASE("a single stage has no neighbours and ends its step at once", 1) {
+  PipelineLink link(ranks.comm, 10, 2, [] {});
+  link.progress();
+  link.end_step();
+  CHECK(link.waited_seconds() == 0);
+}
+
+MPI_TEST_CASE("a wait for a neighbour moves other traffic on, and is counted", 2) {
+  index_t calls = 0;
+  PipelineLink link(ranks.comm, 10, 2, [&] { ++calls; });
+  if (ranks.rank == 0) {
+    sleep_microseconds(50000);
+    link.send(Direction::forward, 0, std::vector<float>(10, 1.0f));
+  } else {
+    CHECK(link.receive(Direction::forward, 0)[9] == 1.0f);
+    link.release(Direction::forward, 0);
+    CHECK(calls > 10);
+    CHECK(link.waited_seconds() > 0.02);
+  }
+  link.end_step();
+}
+
+}  // namespace weir::worker
