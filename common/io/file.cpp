@@ -1,0 +1,204 @@
+#include "common/io/file.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+
+#include "common/base/error.hpp"
+#include "common/base/machine.hpp"
+
+namespace weir {
+namespace {
+
+/// `doing path: reason of errno`.
+[[noreturn]] void fail(std::string_view doing, const fs::path& path) {
+  throw Error(text(doing, " ", path.string(), ": ", std::strerror(errno)));
+}
+
+/// Calls again as long as a signal interrupts the call.
+template <class Call>
+auto uninterrupted(Call&& call) {
+  auto result = call();
+  while (result < 0 && errno == EINTR) result = call();
+  return result;
+}
+
+File open_file(const fs::path& path, int flags, std::string_view doing) {
+  const int descriptor =
+      uninterrupted([&] { return ::open(path.c_str(), flags | O_CLOEXEC, 0600); });
+  if (descriptor < 0) fail(doing, path);
+  return {descriptor, path};
+}
+
+class PosixFileSystem final : public FileSystem {
+ public:
+  File create(const fs::path& path) override {
+    return open_file(path, O_WRONLY | O_CREAT | O_EXCL, "cannot create");
+  }
+
+  File open_for_writing(const fs::path& path) override {
+    return open_file(path, O_WRONLY | O_NOFOLLOW, "cannot open for writing");
+  }
+
+  void preallocate(const File& file, index_t bytes) override {
+    errno = posix_fallocate(file.descriptor(), 0, bytes);  // returns the reason, leaves errno alone
+    if (errno != 0) fail(text("cannot make room for ", bytes, " bytes in"), file.path());
+    if (uninterrupted([&] { return ftruncate(file.descriptor(), bytes); }) != 0) {
+      fail("cannot set the size of", file.path());
+    }
+  }
+
+  void write(const File& file, index_t offset, std::span<const std::byte> bytes) override {
+    while (!bytes.empty()) {
+      const ssize_t written = uninterrupted(
+          [&] { return pwrite(file.descriptor(), bytes.data(), bytes.size(), offset); });
+      if (written < 0) fail("cannot write", file.path());
+      bytes = bytes.subspan(static_cast<std::size_t>(written));
+      offset += written;
+    }
+  }
+
+  void sync(const File& file) override {
+    if (fsync(file.descriptor()) != 0) fail("cannot bring to the disk", file.path());
+  }
+
+  void close(File file) override {
+    // Not again after EINTR: Linux has closed it then, and the number may be another file's.
+    if (::close(file.release()) != 0 && errno != EINTR) fail("cannot close", file.path());
+  }
+
+  void make_folder(const fs::path& path) override {
+    if (mkdir(path.c_str(), 0700) != 0) fail("cannot make the folder", path);
+  }
+
+  void sync_folder(const fs::path& path) override {
+    const File folder = open_file(path, O_RDONLY | O_DIRECTORY, "cannot open the folder");
+    sync(folder);
+  }
+
+  void rename(const fs::path& from, const fs::path& to) override {
+    if (std::rename(from.c_str(), to.c_str()) != 0) {
+      fail(text("cannot rename ", from.string(), " to"), to);
+    }
+  }
+
+  bool exchange(const fs::path& left, const fs::path& right) override {
+    if (renameat2(AT_FDCWD, left.c_str(), AT_FDCWD, right.c_str(), RENAME_EXCHANGE) == 0)
+      return true;
+    if (errno == EINVAL || errno == ENOSYS) return false;
+    fail(text("cannot exchange ", left.string(), " and"), right);
+  }
+
+  void remove_all(const fs::path& path) override {
+    std::error_code error;
+    fs::remove_all(path, error);
+    if (error) throw Error(text("cannot remove ", path.string(), ": ", error.message()));
+  }
+};
+
+}  // namespace
+
+File::File(File&& other) noexcept : descriptor_(other.release()), path_(std::move(other.path_)) {}
+
+File& File::operator=(File&& other) noexcept {
+  std::swap(descriptor_, other.descriptor_);
+  std::swap(path_, other.path_);
+  return *this;
+}
+
+File::~File() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+File File::open(const fs::path& path) {
+  File file = open_file(path, O_RDONLY, "cannot open");
+  struct stat status {};
+  if (fstat(file.descriptor(), &status) != 0) fail("cannot open", path);
+  if (S_ISDIR(status.st_mode)) {
+    errno = EISDIR;
+    fail("cannot open", path);
+  }
+  return file;
+}
+
+index_t File::size() const {
+  struct stat status {};
+  if (fstat(descriptor_, &status) != 0) fail("cannot find the size of", path_);
+  return status.st_size;
+}
+
+void File::read(index_t offset, std::span<std::byte> out) const {
+  while (!out.empty()) {
+    const ssize_t got =
+        uninterrupted([&] { return pread(descriptor_, out.data(), out.size(), offset); });
+    if (got < 0) fail("cannot read", path_);
+    if (got == 0) {
+      throw Error(text("cannot read ", path_.string(), ": it ends at byte ", offset, ", ",
+                       out.size(), " bytes before what is needed"));
+    }
+    out = out.subspan(static_cast<std::size_t>(got));
+    offset += got;
+  }
+}
+
+FileSystem& posix_file_system() {
+  static PosixFileSystem file_system;  // has no state
+  return file_system;
+}
+
+std::string read_whole(const fs::path& path, index_t bytes_max) {
+  const File file = File::open(path);
+  const index_t size = file.size();
+  if (size > bytes_max) {
+    throw Error(
+        text("cannot read ", path.string(), ": it has ", size, " bytes, more than ", bytes_max));
+  }
+  std::string bytes(static_cast<std::size_t>(size), '\0');
+  file.read(0, std::as_writable_bytes(std::span(bytes)));
+  return bytes;
+}
+
+MappedFile::MappedFile(const fs::path& path) {
+  const File file = File::open(path);
+  const auto size = static_cast<std::size_t>(file.size());
+  if (size == 0) return;
+  void* const begin = mmap(nullptr, size, PROT_READ, MAP_SHARED, file.descriptor(), 0);
+  if (begin == MAP_FAILED) fail("cannot map", path);
+  bytes_ = {static_cast<const std::byte*>(begin), size};
+}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (!bytes_.empty()) munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+}
+
+FolderLock::FolderLock(const fs::path& folder) {
+  const fs::path path = folder / "LOCK";
+  file_ = open_file(path, O_RDWR | O_CREAT, "cannot write into the folder: cannot open");
+  if (flock(file_.descriptor(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) fail("cannot lock", path);
+    std::string holder;
+    std::getline(std::ifstream(path), holder);
+    throw Error(text(folder.string(), " is in use by another run (",
+                     holder.empty() ? "unknown holder" : holder,
+                     "); wait until it ends or choose another folder"));
+  }
+  FileSystem& file_system = posix_file_system();
+  const std::string holder = text("host ", host_name(), ", process ", getpid(), "\n");
+  if (ftruncate(file_.descriptor(), 0) != 0) fail("cannot write", path);
+  file_system.write(file_, 0, std::as_bytes(std::span(holder)));
+}
+
+}  // namespace weir

@@ -1,0 +1,106 @@
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "common/number/index.hpp"
+
+namespace weir {
+
+namespace fs = std::filesystem;
+
+/// Owns an open file. Errors of all that follows name the file and the reason of the system.
+class File {
+ public:
+  File() = default;
+  File(int descriptor, fs::path path) : descriptor_(descriptor), path_(std::move(path)) {}
+  File(File&& other) noexcept;
+  File& operator=(File&& other) noexcept;
+  ~File();  ///< closes without a word: where losing data matters, FileSystem::close comes first
+
+  /// For reading. Throws Error if there is no such file, or it is a folder.
+  static File open(const fs::path& path);
+
+  index_t size() const;
+  /// Fills `out` from `offset` on. Throws Error if the file ends before.
+  void read(index_t offset, std::span<std::byte> out) const;
+
+  int descriptor() const { return descriptor_; }
+  int release() { return std::exchange(descriptor_, -1); }
+  const fs::path& path() const { return path_; }
+
+ private:
+  int descriptor_ = -1;
+  fs::path path_;
+};
+
+/// All that changes what a checkpoint's folder holds. A seam for faults: a test puts in one that
+/// fails at the k-th call, fills the disk or tears a write. Everything throws Error.
+class FileSystem {
+ public:
+  FileSystem() = default;
+  FileSystem(const FileSystem&) = delete;
+  FileSystem& operator=(const FileSystem&) = delete;
+  virtual ~FileSystem() = default;
+
+  /// A new file for writing, readable by its owner alone; an Error if it exists.
+  virtual File create(const fs::path& path) = 0;
+  /// A file that exists, for writing at any offset.
+  virtual File open_for_writing(const fs::path& path) = 0;
+  /// Gives the file this size and room on the disk for it, so that a full disk shows before any
+  /// data are written.
+  virtual void preallocate(const File& file, index_t bytes) = 0;
+  /// All of `bytes`, from `offset` on.
+  virtual void write(const File& file, index_t offset, std::span<const std::byte> bytes) = 0;
+  /// Returns when the contents are on the disk. Never call it again after an Error: the system may
+  /// have dropped the data and then reports success. Write another file instead.
+  virtual void sync(const File& file) = 0;
+  virtual void close(File file) = 0;
+
+  virtual void make_folder(const fs::path& path) = 0;  ///< its parent exists, it does not
+  /// Makes the names in the folder, as they are now, outlive a power cut.
+  virtual void sync_folder(const fs::path& path) = 0;
+  /// In one step: `to` is the old or the new, never half. A folder at `to` must be empty.
+  virtual void rename(const fs::path& from, const fs::path& to) = 0;
+  /// Swaps two paths in one step; false where the file system cannot (NFS).
+  virtual bool exchange(const fs::path& left, const fs::path& right) = 0;
+  virtual void remove_all(const fs::path& path) = 0;  ///< nothing there is no error
+};
+
+/// The real one.
+FileSystem& posix_file_system();
+
+/// The bytes of a file. Throws Error if there are more than `bytes_max`: what decides how much is
+/// allocated comes from outside.
+std::string read_whole(const fs::path& path, index_t bytes_max);
+
+/// A file's bytes as read-only memory, read by the system when touched. The file must keep its size
+/// meanwhile: reading beyond a new, earlier end kills the process.
+class MappedFile {
+ public:
+  explicit MappedFile(const fs::path& path);
+  MappedFile(MappedFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+
+  std::span<const std::byte> bytes() const { return bytes_; }
+
+ private:
+  std::span<const std::byte> bytes_;
+};
+
+/// Keeps a folder for this process alone, as long as it lives, by a lock on its file LOCK, which
+/// names host and process. Throws Error naming the holder if another process has it, and if nothing
+/// can be written there. A process that dies leaves no lock behind.
+class FolderLock {
+ public:
+  explicit FolderLock(const fs::path& folder);
+
+ private:
+  File file_;
+};
+
+}  // namespace weir

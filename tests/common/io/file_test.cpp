@@ -1,0 +1,152 @@
+#include "common/io/file.hpp"
+
+#include <doctest/doctest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <string>
+
+#include "common/base/error.hpp"
+#include "common/base/machine.hpp"
+#include "tests/common/io/temporary_folder.hpp"
+
+using namespace weir;
+
+namespace {
+
+std::span<const std::byte> bytes_of(const std::string& text) {
+  return std::as_bytes(std::span(text));
+}
+
+constexpr index_t kMax = 1 << 20;
+
+}  // namespace
+
+TEST_CASE("what was written at offsets, brought to the disk and renamed reads back") {
+  const test::TemporaryFolder folder;
+  FileSystem& files = posix_file_system();
+  files.make_folder(folder.path() / "a");
+  File file = files.create(folder.path() / "a" / "file");
+  files.preallocate(file, 10);
+  CHECK(file.size() == 10);
+  files.write(file, 4, bytes_of("efgh"));
+  files.write(file, 0, bytes_of("abcd"));
+  files.sync(file);
+  files.close(std::move(file));
+  File again = files.open_for_writing(folder.path() / "a" / "file");
+  files.write(again, 8, bytes_of("ij"));
+  files.close(std::move(again));
+  files.rename(folder.path() / "a", folder.path() / "b");
+  files.sync_folder(folder.path());
+  CHECK(read_whole(folder.path() / "b" / "file", kMax) == "abcdefghij");
+  CHECK(fs::status(folder.path() / "b" / "file").permissions() ==
+        (fs::perms::owner_read | fs::perms::owner_write));
+  files.remove_all(folder.path() / "b");
+  CHECK_FALSE(fs::exists(folder.path() / "b"));
+  files.remove_all(folder.path() / "b");  // nothing there is no error
+}
+
+TEST_CASE("exchange swaps two folders") {
+  const test::TemporaryFolder folder;
+  FileSystem& files = posix_file_system();
+  fs::create_directories(folder.path() / "a" / "inner");
+  fs::create_directories(folder.path() / "b");
+  if (!files.exchange(folder.path() / "a", folder.path() / "b")) return;  // NFS
+  CHECK(fs::exists(folder.path() / "b" / "inner"));
+  CHECK_FALSE(fs::exists(folder.path() / "a" / "inner"));
+}
+
+TEST_CASE("errors name what was done, the file and the reason") {
+  const test::TemporaryFolder folder;
+  FileSystem& files = posix_file_system();
+  const std::string path = (folder.path() / "missing").string();
+  const std::string none = path + ": No such file or directory";
+  CHECK_THROWS_WITH_AS(File::open(path), ("cannot open " + none).c_str(), Error);
+  CHECK_THROWS_WITH_AS(files.open_for_writing(path), ("cannot open for writing " + none).c_str(),
+                       Error);
+  CHECK_THROWS_WITH_AS(read_whole(path, kMax), ("cannot open " + none).c_str(), Error);
+  CHECK_THROWS_WITH_AS(MappedFile{path}, ("cannot open " + none).c_str(), Error);
+  CHECK_THROWS_WITH_AS(files.sync_folder(path), ("cannot open the folder " + none).c_str(), Error);
+  CHECK_THROWS_WITH_AS(File::open(folder.path()),
+                       ("cannot open " + folder.path().string() + ": Is a directory").c_str(),
+                       Error);
+  files.close(files.create(path));
+  CHECK_THROWS_WITH_AS(files.create(path), ("cannot create " + path + ": File exists").c_str(),
+                       Error);
+  CHECK_THROWS_WITH_AS(files.make_folder(path),
+                       ("cannot make the folder " + path + ": File exists").c_str(), Error);
+  CHECK_THROWS_WITH_AS(
+      files.rename(path + "x", path),
+      ("cannot rename " + path + "x to " + path + ": No such file or directory").c_str(), Error);
+  CHECK_THROWS_WITH_AS(
+      files.exchange(path + "x", path),
+      ("cannot exchange " + path + "x and " + path + ": No such file or directory").c_str(), Error);
+}
+
+TEST_CASE("a disk that is full is an Error") {
+  const File full(::open("/dev/full", 1), "/dev/full");
+  REQUIRE(full.descriptor() >= 0);
+  CHECK_THROWS_WITH_AS(posix_file_system().write(full, 0, bytes_of("x")),
+                       "cannot write /dev/full: No space left on device", Error);
+}
+
+TEST_CASE("reading beyond the end, or more than allowed, is an Error") {
+  const test::TemporaryFolder folder;
+  const std::string path = (folder.path() / "short").string();
+  std::ofstream(path) << "12345";
+  const File file = File::open(path);
+  std::array<std::byte, 4> out{};
+  CHECK_THROWS_WITH_AS(
+      file.read(3, out),
+      ("cannot read " + path + ": it ends at byte 5, 2 bytes before what is needed").c_str(),
+      Error);
+  CHECK_THROWS_WITH_AS(read_whole(path, 4),
+                       ("cannot read " + path + ": it has 5 bytes, more than 4").c_str(), Error);
+  CHECK(read_whole(path, 5) == "12345");
+}
+
+TEST_CASE("a mapped file shows the bytes, also none") {
+  const test::TemporaryFolder folder;
+  std::ofstream(folder.path() / "file") << "abc";
+  std::ofstream(folder.path() / "empty") << "";
+  MappedFile mapped(folder.path() / "file");
+  REQUIRE(mapped.bytes().size() == 3);
+  CHECK(mapped.bytes()[2] == std::byte{'c'});
+  MappedFile moved = std::move(mapped);
+  CHECK(moved.bytes()[0] == std::byte{'a'});
+  CHECK(MappedFile(folder.path() / "empty").bytes().empty());
+  moved = MappedFile(folder.path() / "empty");
+  CHECK(moved.bytes().empty());
+}
+
+TEST_CASE("a folder has one owner at a time, and the second learns who it is") {
+  const test::TemporaryFolder folder;
+  const std::string message =
+      text(folder.path().string(), " is in use by another run (host ", host_name(), ", process ",
+           getpid(), "); wait until it ends or choose another folder");
+  {
+    const FolderLock lock(folder.path());
+    CHECK_THROWS_WITH_AS(FolderLock{folder.path()}, message.c_str(), Error);
+  }
+  const FolderLock again(folder.path());
+}
+
+TEST_CASE("a process that dies leaves its folder free") {
+  const test::TemporaryFolder folder;
+  const pid_t child = fork();
+  if (child == 0) {
+    const FolderLock lock(folder.path());
+    _exit(0);  // without destructors, as if killed
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  CHECK(fs::exists(folder.path() / "LOCK"));
+  const FolderLock lock(folder.path());
+}
+
+TEST_CASE("a folder in which nothing can be written cannot be locked") {
+  CHECK_THROWS_WITH_AS(
+      FolderLock{"/nowhere"},
+      "cannot write into the folder: cannot open /nowhere/LOCK: No such file or directory", Error);
+}
