@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstdint>
+
+#include "worker/layers/pass.hpp"
+
+namespace weir::worker {
+
+/// Dropout of rows that every shard has in full, in training only; forward and backward are the
+/// same call. The mask follows from the pass' seed, `stream`, sample, token and feature alone, so
+/// it is made again in backward and is the same in every layout.
+struct Dropout {
+  double rate = 0;
+  std::uint64_t stream = 0;  ///< stream_of(the layer's name)
+
+  /// values [B * N, E], in place.
+  void apply(const Pass& pass, const MicroBatch& batch, Matrix values) const;
+};
+
+}  // namespace weir::worker

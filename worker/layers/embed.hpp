@@ -1,0 +1,24 @@
+#pragma once
+
+#include <optional>
+
+#include "worker/layers/held.hpp"
+
+namespace weir::worker {
+
+/// Rows of a table by token, plus, if positions are learned, rows of a second table by place. The
+/// vocabulary is cut over the shards in runs of rows, as even as slice_of makes them: a token
+/// counts on the shard that has its row and is zero on the others, so uneven and empty slices need
+/// no padding.
+struct Embedding {
+  HeldMatrix table;                     ///< [rows of this shard, E]
+  index_t first_row = 0;                ///< the token of the slice's first row
+  std::optional<HeldMatrix> positions;  ///< [length, E], on every shard; N <= length
+
+  /// out [B * N, E], whole on every shard: one sum over them.
+  void forward(const Pass& pass, const MicroBatch& batch, Matrix out) const;
+  /// There is no backward: tokens have no gradient.
+  void weight_gradient(const Pass& pass, const MicroBatch& batch, ConstMatrix out_gradient) const;
+};
+
+}  // namespace weir::worker

@@ -1,0 +1,34 @@
+#pragma once
+
+#include "worker/layers/linear.hpp"
+#include "worker/layers/pieces.hpp"
+
+namespace weir::worker {
+
+/// What the backward of a feed-forward needs of one micro-batch.
+struct FeedForwardActivations {
+  Matrix before_gelu;  ///< [M, F of this shard]
+
+  void take(Pieces& pieces, index_t rows, index_t width);
+};
+
+/// out = gelu(x U^T + b) D + c, row by row. The inner width F is cut over the shards; one sum over
+/// them forward.
+struct FeedForwardLayer {
+  ColumnLinear up;
+  RowLinear down;
+
+  /// x, out [M, E], whole on every shard; `hidden` [M, F of this shard] is scratch.
+  void forward(const Pass& pass, ConstMatrix x, FeedForwardActivations& kept, Matrix hidden,
+               Matrix out) const;
+  /// hidden_gradient [M, F of this shard] and out_gradient are kept by the caller for
+  /// weight_gradient. x_gradient [M, E] is overwritten with this shard's part, to be summed over
+  /// the shards.
+  void backward(const Pass& pass, const FeedForwardActivations& kept, ConstMatrix out_gradient,
+                Matrix hidden_gradient, Matrix x_gradient) const;
+  /// `hidden` is scratch: gelu is computed once more, which costs less than keeping its output.
+  void weight_gradient(const Pass& pass, const FeedForwardActivations& kept, ConstMatrix x,
+                       ConstMatrix out_gradient, ConstMatrix hidden_gradient, Matrix hidden) const;
+};
+
+}  // namespace weir::worker

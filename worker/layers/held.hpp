@@ -1,0 +1,35 @@
+#pragma once
+
+#include "worker/layers/pass.hpp"
+
+namespace weir::worker {
+
+/// Where a matrix that this worker holds lies in the arenas of weights and of gradients. It may
+/// have 0 rows: a shard whose slice of a small vocabulary is empty.
+struct HeldMatrix {
+  index_t offset = 0;  ///< elements
+  index_t rows = 0;
+  index_t columns = 0;
+
+  ConstMatrix weights(const Pass& pass) const {
+    return {pass.weights.data() + offset, {rows, columns}};
+  }
+  Matrix gradients(const Pass& pass) const {
+    return {pass.gradients.data() + offset, {rows, columns}};
+  }
+};
+
+/// The same for a vector.
+struct HeldVector {
+  index_t offset = 0;  ///< elements
+  index_t size = 0;
+
+  ConstVector weights(const Pass& pass) const {
+    return pass.weights.subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(size));
+  }
+  Vector gradients(const Pass& pass) const {
+    return pass.gradients.subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(size));
+  }
+};
+
+}  // namespace weir::worker

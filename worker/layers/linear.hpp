@@ -1,0 +1,35 @@
+#pragma once
+
+#include "worker/layers/held.hpp"
+
+namespace weir::worker {
+
+/// out = x W^T + b, the output features cut over the shards: this one computes `weight.rows` of
+/// them from all inputs. M rows.
+struct ColumnLinear {
+  HeldMatrix weight;  ///< [outputs of this shard, inputs]
+  HeldVector bias;    ///< [outputs of this shard]
+
+  /// x [M, inputs], the same on every shard; out [M, outputs of this shard].
+  void forward(const Pass& pass, ConstMatrix x, Matrix out) const;
+  /// x_gradient is overwritten with this shard's part: it is complete after a sum over the shards,
+  /// which is left to the caller.
+  void backward(const Pass& pass, ConstMatrix out_gradient, Matrix x_gradient) const;
+  void weight_gradient(const Pass& pass, ConstMatrix out_gradient, ConstMatrix x) const;
+};
+
+/// out = x W + b, the input features cut over the shards. W is stored [inputs, outputs], unlike
+/// that of ColumnLinear: a shard's slice is then a run of rows, one range of the parameter.
+struct RowLinear {
+  HeldMatrix weight;  ///< [inputs of this shard, outputs]
+  HeldVector bias;    ///< [outputs], on every shard
+
+  /// x [M, inputs of this shard]; out [M, outputs], complete and the same on every shard: one sum
+  /// over them.
+  void forward(const Pass& pass, ConstMatrix x, Matrix out) const;
+  /// x_gradient [M, inputs of this shard] is overwritten.
+  void backward(const Pass& pass, ConstMatrix out_gradient, Matrix x_gradient) const;
+  void weight_gradient(const Pass& pass, ConstMatrix out_gradient, ConstMatrix x) const;
+};
+
+}  // namespace weir::worker

@@ -1,0 +1,49 @@
+#pragma once
+
+#include "worker/layers/linear.hpp"
+#include "worker/layers/pieces.hpp"
+
+namespace weir::worker {
+
+/// One strip of logits and its sums.
+struct LossScratch {
+  Matrix logits;   ///< [rows of a strip, columns]
+  Vector maximum;  ///< [rows of a strip]
+  Vector sums;     ///< [2 * rows of a strip]: exponential sums, then logits of the targets
+
+  void take(Pieces& pieces, index_t strip_rows, index_t columns);
+};
+
+/// Cross-entropy of rows against the vocabulary, which is cut over the shards in runs of rows; the
+/// projection to logits and the loss in one:
+///
+///   loss = sum over rows r with a target of  log(sum_v exp(logits[r, v])) - logits[r, target[r]],
+///   logits = x W^T
+///
+/// Works in strips of rows, so the logits of all rows never exist at once: a strip's are projected,
+/// reduced over the shards twice (the maximum; then exponential sums and target logits together),
+/// turned into their own gradient and used up. So forward in training also makes the gradients: no
+/// logits are kept or computed twice. Slices of uneven size, empty ones too, need no padding: a
+/// shard without columns takes part in the sums with -inf, 0 and 0.
+struct VocabularyLoss {
+  HeldMatrix weight;      ///< [rows of this shard, E]
+  index_t first_row = 0;  ///< the token of the slice's first row
+
+  /// x [M, E], targets [M], -1 where there is no loss term. In training x_gradient [M, E] is
+  /// overwritten with this shard's part, to be summed over the shards, and the gradient of the
+  /// weights is added. The loss is the same on all shards. Every shard's scratch has the same strip
+  /// rows, and at least weight.rows columns.
+  Loss forward(const Pass& pass, std::span<const std::int32_t> targets, ConstMatrix x,
+               const LossScratch& scratch, Matrix x_gradient) const;
+};
+
+/// Rows of a strip, for slices of at most `columns` columns: some 1 MiB of logits, which stays in
+/// the cache between product and softmax, but enough rows for an efficient product.
+index_t strip_rows_of(index_t rows, index_t columns);
+
+/// The sum over rows with a target (>= 0) of log(exponential_sum) + maximum - target_logit, in
+/// double, and how often the target's logit is the maximum.
+Loss cross_entropy(std::span<const std::int32_t> targets, ConstVector maximum,
+                   ConstVector exponential_sum, ConstVector target_logit);
+
+}  // namespace weir::worker

@@ -1,0 +1,33 @@
+#pragma once
+
+#include "worker/layers/held.hpp"
+#include "worker/layers/pieces.hpp"
+
+namespace weir::worker {
+
+/// What the backward of a norm needs of one micro-batch.
+struct NormActivations {
+  Matrix x;  ///< [M, E]
+  Vector mean;
+  Vector inverse_deviation;
+
+  void take(Pieces& pieces, index_t rows, index_t width);
+};
+
+/// Layer norm over the features of each row (kernels.hpp says the formula). Nothing of it is cut:
+/// every shard computes the same, gradients of weight and bias included, and shard 0 pushes them.
+struct Norm {
+  HeldVector weight;  ///< [E]
+  HeldVector bias;    ///< [E]
+
+  /// x and out [M, E]. In training keeps a copy of x, which the caller may overwrite afterwards.
+  void forward(const Pass& pass, ConstMatrix x, NormActivations& kept, Matrix out) const;
+  /// out of forward once more, from what was kept: cheaper than M * E floats a slot.
+  void again(const Pass& pass, NormActivations& kept, Matrix out) const;
+  /// x_gradient += gradient through the norm. Also adds the gradients of weight and bias, which
+  /// fall out of the same pass over the rows.
+  void backward(const Pass& pass, const NormActivations& kept, ConstMatrix out_gradient,
+                Matrix x_gradient) const;
+};
+
+}  // namespace weir::worker

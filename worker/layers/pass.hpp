@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "worker/kernels/kernels.hpp"
+#include "worker/parallel/tensor_group.hpp"
+
+namespace weir::worker {
+
+/// One micro-batch as layers and units see it. B sequences of N tokens.
+struct MicroBatch {
+  index_t sequences = 0;                 ///< B
+  index_t length = 0;                    ///< N
+  std::span<const std::int32_t> tokens;  ///< [B * N]
+  /// Language model: [B * N], -1 where there is none; classifier: [B] labels.
+  std::span<const std::int32_t> targets;
+  std::span<const index_t> lengths;  ///< [B], tokens before padding
+  std::span<const index_t> samples;  ///< [B], global sample index: the key of dropout
+  index_t rows() const { return sequences * length; }
+};
+
+/// Loss of one micro-batch, natural logarithm, summed over its loss terms.
+struct Loss {
+  double sum = 0;
+  index_t count = 0;
+  index_t correct = 0;  ///< loss terms whose target has the greatest logit
+
+  Loss& operator+=(const Loss& other) {
+    sum += other.sum;
+    count += other.count;
+    correct += other.correct;
+    return *this;
+  }
+};
+
+/// What every call needs besides its tensors.
+struct Pass {
+  Kernels& kernels;
+  TensorGroup& shards;
+  std::span<const float> weights;  ///< the holder's arena
+  std::span<float> gradients;      ///< likewise; empty in evaluation
+  std::uint64_t seed = 0;          ///< of dropout
+  bool training = true;            ///< false: no dropout, nothing is kept for backward
+};
+
+}  // namespace weir::worker

@@ -1,0 +1,96 @@
+#include "worker/models/block.hpp"
+
+#include "common/number/random.hpp"
+
+namespace weir::worker {
+
+void BlockActivations::take(Pieces& pieces, const StageShape& shape) {
+  attention_norm.take(pieces, shape.rows, shape.config.width);
+  attention.take(pieces, shape.rows, shape.heads(), shape.config.head_size());
+  feed_forward_norm.take(pieces, shape.rows, shape.config.width);
+  feed_forward.take(pieces, shape.rows, shape.feed_forward());
+}
+
+BlockUnit::BlockUnit(const StageShape& shape, index_t layer, const HeldParameters& parameters,
+                     index_t slots, std::shared_ptr<Scratch> scratch)
+    : scratch_(std::move(scratch)) {
+  const std::string block = text("layers.", layer, ".");
+  const std::string heads = block + "attention.";
+  const std::string wide = block + "feed_forward.";
+  attention_norm_ = {parameters.vector(block + "attention_norm.weight"),
+                     parameters.vector(block + "attention_norm.bias")};
+  attention_ = {
+      .query_key_value = {parameters.matrices({heads + "query.weight", heads + "key.weight",
+                                               heads + "value.weight"}),
+                          parameters.vectors(
+                              {heads + "query.bias", heads + "key.bias", heads + "value.bias"})},
+      .output = {parameters.matrix(heads + "output.weight"),
+                 parameters.vector(heads + "output.bias")},
+      .heads = shape.heads(),
+      .rotary = shape.config.positions == Positions::rotary,
+      .sparsity = shape.config.sparsity()};
+  attention_dropout_ = {shape.config.dropout, stream_of(heads + "dropout")};
+  feed_forward_norm_ = {parameters.vector(block + "feed_forward_norm.weight"),
+                        parameters.vector(block + "feed_forward_norm.bias")};
+  feed_forward_ = {
+      .up = {parameters.matrix(wide + "up.weight"), parameters.vector(wide + "up.bias")},
+      .down = {parameters.matrix(wide + "down.weight"), parameters.vector(wide + "down.bias")}};
+  feed_forward_dropout_ = {shape.config.dropout, stream_of(wide + "dropout")};
+  for (index_t slot = 0; slot < slots; ++slot) kept_.emplace_back(shape);
+}
+
+Loss BlockUnit::forward(const Pass& pass, const MicroBatch& batch, index_t slot, Matrix x) {
+  BlockActivations& kept = kept_[static_cast<std::size_t>(slot)];
+  const index_t rows = batch.rows();
+  const Matrix normed = scratch_->normed.rows(0, rows);
+  const Matrix branch = scratch_->attention_branch.rows(0, rows);
+
+  attention_norm_.forward(pass, x, kept.attention_norm, normed);
+  attention_.forward(pass, batch, normed, kept.attention, branch);
+  attention_dropout_.apply(pass, batch, branch);
+  pass.kernels.add(branch.span(), x.span());
+
+  feed_forward_norm_.forward(pass, x, kept.feed_forward_norm, normed);
+  feed_forward_.forward(pass, normed, kept.feed_forward, scratch_->hidden.rows(0, rows), branch);
+  feed_forward_dropout_.apply(pass, batch, branch);
+  pass.kernels.add(branch.span(), x.span());
+  return {};
+}
+
+void BlockUnit::backward(const Pass& pass, const MicroBatch& batch, index_t slot, Matrix gradient) {
+  const BlockActivations& kept = kept_[static_cast<std::size_t>(slot)];
+  const index_t rows = batch.rows();
+  const Matrix normed_gradient = scratch_->normed.rows(0, rows);
+
+  // The residual passes its gradient on; each half adds what comes back through its branch.
+  const Matrix wide_branch = scratch_->feed_forward_branch.rows(0, rows);
+  pass.kernels.copy(gradient.span(), wide_branch.span());
+  feed_forward_dropout_.apply(pass, batch, wide_branch);
+  feed_forward_.backward(pass, kept.feed_forward, wide_branch,
+                         scratch_->hidden_gradient.rows(0, rows), normed_gradient);
+  pass.shards.sum(normed_gradient.span());
+  feed_forward_norm_.backward(pass, kept.feed_forward_norm, normed_gradient, gradient);
+
+  const Matrix branch = scratch_->attention_branch.rows(0, rows);
+  pass.kernels.copy(gradient.span(), branch.span());
+  attention_dropout_.apply(pass, batch, branch);
+  attention_.backward(pass, batch, kept.attention, branch, scratch_->heads_gradient.rows(0, rows),
+                      scratch_->qkv_gradient.rows(0, rows), normed_gradient);
+  pass.shards.sum(normed_gradient.span());
+  attention_norm_.backward(pass, kept.attention_norm, normed_gradient, gradient);
+}
+
+void BlockUnit::weight_gradient(const Pass& pass, const MicroBatch& batch, index_t slot) {
+  BlockActivations& kept = kept_[static_cast<std::size_t>(slot)];
+  const index_t rows = batch.rows();
+  const Matrix normed = scratch_->normed.rows(0, rows);
+  feed_forward_norm_.again(pass, kept.feed_forward_norm, normed);
+  feed_forward_.weight_gradient(
+      pass, kept.feed_forward, normed, scratch_->feed_forward_branch.rows(0, rows),
+      scratch_->hidden_gradient.rows(0, rows), scratch_->hidden.rows(0, rows));
+  attention_norm_.again(pass, kept.attention_norm, normed);
+  attention_.weight_gradient(pass, kept.attention, normed, scratch_->attention_branch.rows(0, rows),
+                             scratch_->qkv_gradient.rows(0, rows));
+}
+
+}  // namespace weir::worker

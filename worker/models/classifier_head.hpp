@@ -1,0 +1,46 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "worker/layers/linear.hpp"
+#include "worker/layers/normalize.hpp"
+#include "worker/models/held_parameters.hpp"
+#include "worker/models/scratch.hpp"
+#include "worker/models/unit.hpp"
+
+namespace weir::worker {
+
+/// What the head keeps of one micro-batch.
+struct ClassifierHeadActivations {
+  NormActivations norm;
+  Matrix pooled;           ///< [sequences, d]
+  Matrix logits_gradient;  ///< [sequences, classes]; the logits at first
+  Matrix pooled_gradient;  ///< [sequences, d]
+  Vector maximum;          ///< [sequences], as the next two
+  Vector exponential_sum;
+  Vector target_logit;
+
+  void take(Pieces& pieces, const StageShape& shape, index_t sequences);
+};
+
+/// loss = cross-entropy(mean over the tokens before padding(norm(x)) W^T + b, labels), one loss
+/// term a sequence. Small, so not cut: every shard computes all of it.
+class ClassifierHeadUnit final : public Unit {
+ public:
+  /// sequences: of a micro-batch, at most.
+  ClassifierHeadUnit(const StageShape& shape, index_t sequences, const HeldParameters& parameters,
+                     index_t slots, std::shared_ptr<Scratch> scratch);
+
+  Loss forward(const Pass& pass, const MicroBatch& batch, index_t slot, Matrix x) override;
+  void backward(const Pass& pass, const MicroBatch& batch, index_t slot, Matrix gradient) override;
+  void weight_gradient(const Pass& pass, const MicroBatch& batch, index_t slot) override;
+
+ private:
+  Norm norm_;
+  ColumnLinear classes_;                                 ///< all of them
+  std::vector<Carved<ClassifierHeadActivations>> kept_;  ///< by slot
+  std::shared_ptr<Scratch> scratch_;
+};
+
+}  // namespace weir::worker

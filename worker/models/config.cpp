@@ -1,0 +1,171 @@
+#include "worker/models/config.hpp"
+
+#include <cmath>
+
+#include "common/base/error.hpp"
+
+namespace weir::worker {
+
+std::vector<Option> options(ModelConfig& config) {
+  const Range size = {1, 1 << 20};
+  return {
+      {"model.task", "", "what the model learns: the next token, or the class of a sequence",
+       choice(config.task, {{"language", Task::language}, {"classifier", Task::classifier}})},
+      {"model.layers", "", "Transformer blocks", &config.layers, {1, 10000}},
+      {"model.width", "", "features of a token between layers", &config.width, size},
+      {"model.heads", "", "attention heads; they divide the width", &config.heads, size},
+      {"model.feed-forward", "", "features inside the feed-forward layers", &config.feed_forward,
+       size},
+      {"model.positions", "", "rotary: rotate queries and keys; learned: a vector for each place",
+       choice(config.positions, {{"rotary", Positions::rotary}, {"learned", Positions::learned}})},
+      {"model.tied", "", "a language model's output embedding is its input embedding",
+       &config.tied},
+      {"model.dropout",
+       "",
+       "share of features dropped after the embedding, attention and feed-forward",
+       &config.dropout,
+       {0, 0.99}},
+      {"attention.left",
+       "tokens",
+       "a token sees so many before itself",
+       &config.left,
+       {0, 1 << 24}},
+      {"attention.right",
+       "tokens",
+       "and so many after itself; 0 in a language model",
+       &config.right,
+       {0, 1 << 24}},
+      {"attention.globals",
+       "tokens",
+       "the first so many tokens are seen by all and, in a classifier, see all",
+       &config.globals,
+       {0, 1 << 24}},
+  };
+}
+
+namespace {
+
+/// "take --name 8 or 12": the neighbours of value that divisor divides.
+std::string nearest_multiples(const char* name, index_t value, index_t divisor) {
+  const index_t below = value / divisor * divisor;
+  const std::string above = text(below + divisor);
+  return text("take --", name, " ", below > 0 ? text(below, " or ", above) : above);
+}
+
+void check_divides(const char* name, index_t value, const char* divisor_name, index_t divisor) {
+  if (value % divisor == 0) return;
+  throw UsageError(text("--", name, " ", value, " is not a multiple of --", divisor_name, " ",
+                        divisor, "; ", nearest_multiples(name, value, divisor)));
+}
+
+}  // namespace
+
+void check(const ModelConfig& config, const Layout& layout) {
+  check_divides("model.width", config.width, "model.heads", config.heads);
+  if (config.positions == Positions::rotary && config.head_size() % 2 != 0) {
+    throw UsageError(text("--model.width ", config.width, " / --model.heads ", config.heads,
+                          " makes heads of ", config.head_size(),
+                          " features, but rotary positions need an even number; ",
+                          nearest_multiples("model.width", config.width, 2 * config.heads),
+                          ", or --model.positions learned"));
+  }
+  check_divides("model.heads", config.heads, "shards", layout.shards);
+  check_divides("model.feed-forward", config.feed_forward, "shards", layout.shards);
+  if (config.layers < layout.stages) {
+    throw UsageError(text("--model.layers ", config.layers, " cannot fill --stages ", layout.stages,
+                          ": each stage needs a layer of its own; take --stages ", config.layers,
+                          " or --model.layers ", layout.stages));
+  }
+  if (config.task == Task::language && config.right > 0) {
+    throw UsageError(text("--attention.right ", config.right,
+                          " lets a language model see the tokens that it is to predict; take "
+                          "--attention.right 0, or --model.task classifier"));
+  }
+}
+
+namespace {
+
+/// Lists the parameters of one unit after another.
+struct Lister {
+  std::vector<ParameterSpec> specs;
+  std::vector<index_t> units;
+
+  ParameterSpec& add(const std::string& name, std::vector<index_t> shape, bool split) {
+    ParameterSpec spec;
+    spec.name = name;
+    spec.shape = std::move(shape);
+    spec.split = split;
+    spec.units = units;
+    return specs.emplace_back(std::move(spec));
+  }
+  ParameterSpec& matrix(const std::string& name, index_t rows, index_t columns, bool split,
+                        double deviation) {
+    ParameterSpec& spec = add(name, {rows, columns}, split);
+    spec.initial = Initial::normal;
+    spec.deviation = deviation;
+    spec.decay = true;
+    return spec;
+  }
+  void bias(const std::string& name, index_t size, bool split) { add(name, {size}, split); }
+  void norm(const std::string& name, index_t width) {
+    add(name + ".weight", {width}, false).initial = Initial::ones;
+    bias(name + ".bias", width, false);
+  }
+};
+
+constexpr double kDeviation = 0.02;
+
+void list_block(const ModelConfig& config, index_t layer, Lister& list) {
+  const std::string block = text("layers.", layer, ".");
+  const index_t width = config.width;
+  // Each block adds to the residual twice: so its variance does not grow with the depth.
+  const double residual_deviation = kDeviation / std::sqrt(2.0 * double(config.layers));
+  list.norm(block + "attention_norm", width);
+  // Weights, then biases: neighbours in a holder's arena, read there as one [3 d / T, d] matrix.
+  const char* const projections[] = {"query", "key", "value"};
+  for (const char* projection : projections) {
+    list.matrix(block + "attention." + projection + ".weight", width, width, true, kDeviation);
+  }
+  for (const char* projection : projections) {
+    list.bias(block + "attention." + projection + ".bias", width, true);
+  }
+  list.matrix(block + "attention.output.weight", width, width, true, residual_deviation);
+  list.bias(block + "attention.output.bias", width, false);
+  list.norm(block + "feed_forward_norm", width);
+  list.matrix(block + "feed_forward.up.weight", config.feed_forward, width, true, kDeviation);
+  list.bias(block + "feed_forward.up.bias", config.feed_forward, true);
+  list.matrix(block + "feed_forward.down.weight", config.feed_forward, width, true,
+              residual_deviation);
+  list.bias(block + "feed_forward.down.bias", width, false);
+}
+
+}  // namespace
+
+std::vector<ParameterSpec> parameter_specs(const ModelConfig& config) {
+  const bool language = config.task == Task::language;
+  const bool tied = language && config.tied;
+  const index_t head = config.layers + 1;
+  Lister list;
+
+  list.units = tied ? std::vector<index_t>{0, head} : std::vector<index_t>{0};
+  list.matrix("embedding.weight", config.vocabulary, config.width, true, kDeviation).decay = tied;
+  list.units = {0};
+  if (config.positions == Positions::learned) {
+    list.matrix("positions.weight", config.length, config.width, false, kDeviation).decay = false;
+  }
+  for (index_t layer = 0; layer < config.layers; ++layer) {
+    list.units = {layer + 1};
+    list_block(config, layer, list);
+  }
+  list.units = {head};
+  list.norm("final_norm", config.width);
+  if (!language) {
+    list.matrix("classifier.weight", config.classes, config.width, false, kDeviation);
+    list.bias("classifier.bias", config.classes, false);
+  } else if (!tied) {
+    list.matrix("output.weight", config.vocabulary, config.width, true, kDeviation);
+  }
+  return std::move(list.specs);
+}
+
+}  // namespace weir::worker

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <vector>
+
+#include "common/base/options.hpp"
+#include "common/job/layout.hpp"
+#include "common/job/parameter.hpp"
+#include "worker/kernels/visible.hpp"
+
+namespace weir::worker {
+
+enum class Task {
+  language,    ///< the next token after each; causal
+  classifier,  ///< a class for each sequence; bidirectional, mean over its tokens
+};
+
+enum class Positions {
+  rotary,   ///< rotate queries and keys; any length
+  learned,  ///< a vector for each place, added to the embedding
+};
+
+/// A pre-norm Transformer with window and global-token attention in every layer.
+struct ModelConfig {
+  Task task = Task::language;
+  index_t layers = 4;          ///< L
+  index_t width = 128;         ///< d, features of a token between layers
+  index_t heads = 4;           ///< H
+  index_t feed_forward = 512;  ///< features inside the feed-forward layer
+  Positions positions = Positions::rotary;
+  bool tied = true;  ///< a language model's output embedding is its input embedding
+  double dropout = 0;
+  index_t left = 64;
+  index_t right = 0;
+  index_t globals = 4;
+
+  // From the data set and --length, not from options of the model.
+  index_t vocabulary = 256;
+  index_t classes = 0;  ///< of a classifier
+  index_t length = 256;
+
+  /// 0 the embedding, 1 … L the blocks, L + 1 the head.
+  index_t unit_count() const { return layers + 2; }
+  index_t head_size() const { return width / heads; }
+  Sparsity sparsity() const { return {left, right, globals, task == Task::language}; }
+};
+
+std::vector<Option> options(ModelConfig& config);
+
+/// Throws UsageError, with the numbers and the way out, for a model that does not exist or that
+/// this layout cannot cut.
+void check(const ModelConfig& config, const Layout& layout);
+
+/// All parameters in canonical order. Split are: embeddings by rows (vocabulary); query, key and
+/// value by output features, so by heads; up by output features; attention.output and
+/// feed_forward.down by input features, for which these two are stored [inputs, outputs] and not,
+/// like the others, [outputs, inputs]. Weight decay is for matrices of products; neither for norms
+/// and biases nor for lookup tables (learned positions, an embedding that is not tied): a row
+/// without a gradient should stay.
+std::vector<ParameterSpec> parameter_specs(const ModelConfig& config);
+
+}  // namespace weir::worker

@@ -1,0 +1,17 @@
+#pragma once
+
+#include "worker/models/config.hpp"
+
+namespace weir::worker {
+
+/// Floating-point operations of one sample of config.length tokens, forward and backward: matrix
+/// products, and attention's products over visible pairs. Nothing for norms, softmax or gelu,
+/// nothing twice for recomputation. A multiply-add is two.
+double unit_flops(const ModelConfig& config, index_t unit);
+/// The sum over all units.
+double model_flops_a_sample(const ModelConfig& config);
+
+/// Pairs (query, key) with visible(query, key) in a sequence of `length` tokens.
+index_t visible_pairs(const Sparsity& sparsity, index_t length);
+
+}  // namespace weir::worker
