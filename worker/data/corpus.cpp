@@ -4,8 +4,13 @@
 #include <filesystem>
 
 #include "common/base/error.hpp"
+#include "common/io/digest.hpp"
 
 namespace weir::worker {
+
+static std::string file_name(const TokenFile& file) {
+  return std::filesystem::path(file.path()).filename().string();
+}
 
 Corpus::Corpus(const std::vector<std::string>& paths) {
   for (const auto& path : paths) {
@@ -33,11 +38,19 @@ std::string Corpus::names() const {
   std::string all;
   for (const auto& piece : pieces_) {
     if (!all.empty()) all += " + ";
-    all += std::filesystem::path(piece.file.path()).filename().string();
+    all += file_name(piece.file);
   }
   return all;
 }
 
-std::string Corpus::describe() const { return text(names(), ", ", size_, " bytes"); }
+std::string Corpus::describe() const {
+  std::string all;
+  for (const auto& piece : pieces_) {
+    const auto bytes = piece.file.bytes();
+    all += text(all.empty() ? "" : " + ", file_name(piece.file), " (", bytes.size(), " bytes, ",
+                digest_of(std::as_bytes(bytes)), ")");
+  }
+  return all;
+}
 
 }  // namespace weir::worker

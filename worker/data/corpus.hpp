@@ -25,8 +25,8 @@ class Corpus {
   /// The files' names without their folders: "emma.txt + persuasion.txt".
   std::string names() const;
 
-  /// The names, the bytes of all, and a digest of the bytes as one text: where
-  /// the files are cut and whether they are packed does not matter to it.
+  /// Each file's name, unpacked bytes and their digest (XXH3): "emma.txt (80 bytes, 0123...) +
+  /// ...".
   std::string describe() const;
 
  private:

@@ -170,9 +170,9 @@ std::vector<std::string> r_strings(const std::string& stem, const std::string& o
     throw Error(text("read ", index_file.path(), ": no object ", object, "; there are:", known));
   }
   const std::string values_path = stem + ".rdb";
-  const Mapping values_file(values_path);
+  const MappedFile values_file(values_path);
   const std::string name = text(object, " in ", values_path);
-  const auto values = values_file.bytes();
+  const auto values = numbers(values_file);
   const auto offset = static_cast<std::size_t>(std::max(0, place.integers[0]));
   const auto size = static_cast<std::size_t>(std::max(0, place.integers[1]));
   if (size < 4 || offset > values.size() || size > values.size() - offset) {

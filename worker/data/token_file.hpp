@@ -3,25 +3,15 @@
 #include <cstdint>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
+#include "common/io/file.hpp"
 #include "common/number/index.hpp"
 
 namespace weir::worker {
 
-/// A regular file, mapped to be read.
-class Mapping {
- public:
-  explicit Mapping(const std::string& path);
-  ~Mapping();
-  Mapping(Mapping&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
-  Mapping& operator=(Mapping&&) = delete;
-  std::span<const std::uint8_t> bytes() const { return bytes_; }
-
- private:
-  std::span<const std::uint8_t> bytes_;
-};
+/// The file's bytes as numbers 0 .. 255.
+std::span<const std::uint8_t> numbers(const MappedFile& file);
 
 /// The bytes of a file as tokens. A plain file is mapped into memory and its pages are shared by
 /// all ranks of a host; a gzip'ed one (told by its first bytes) is unpacked into memory, at most
@@ -39,7 +29,7 @@ class TokenFile {
 
  private:
   std::string path_;
-  Mapping mapping_;
+  MappedFile mapped_;
   bool packed_ = false;
   std::vector<std::uint8_t> unpacked_;  // if packed
 };

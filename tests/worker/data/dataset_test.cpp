@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include "common/base/error.hpp"
+#include "common/io/digest.hpp"
 #include "tests/worker/data/scratch.hpp"
 
 using namespace weir;
@@ -18,10 +19,12 @@ TEST_CASE("the configuration chooses text of several files, or ListOps") {
   CHECK(text->vocabulary() == 256);
   CHECK(text->classes() == 0);
   CHECK(text->sample_length() == 32);
-  for (const char* part : {"a.txt + b.txt.gz", "1000 bytes", "50 held out", "stride 16"}) {
+  for (const char* part :
+       {"a.txt (", "b.txt.gz (", "600 bytes", "400 bytes", "50 held out", "stride 16"}) {
     CAPTURE(part);
     CHECK(contains(text->describe(), part));
   }
+  CHECK(contains(text->describe(), digest_of(random_text(400, 2))));  // unpacked
   config.kind = DataKind::listops;
   CHECK(make_dataset(config, 2'048, 1)->classes() == 10);
 }
