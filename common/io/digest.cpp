@@ -11,8 +11,9 @@ namespace {
 template <class Word>
 std::string digits_of(Word value) {
   std::string digits(sizeof(Word) * 2, '0');
-  for (auto digit = digits.rbegin(); digit != digits.rend(); ++digit, value >>= 4) {
+  for (auto digit = digits.rbegin(); digit != digits.rend(); ++digit) {
     *digit = "0123456789abcdef"[value & 15];
+    value = static_cast<Word>(value >> 4);
   }
   return digits;
 }
@@ -38,6 +39,7 @@ std::string digest_of(std::span<const std::byte> bytes) {
 
 std::string digest_of(std::string_view bytes) { return digest_of(std::as_bytes(std::span(bytes))); }
 
+std::string hexadecimal(std::uint8_t value) { return digits_of(value); }
 std::string hexadecimal(std::uint32_t value) { return digits_of(value); }
 std::string hexadecimal(std::uint64_t value) { return digits_of(value); }
 

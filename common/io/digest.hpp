@@ -18,6 +18,7 @@ std::string digest_of(std::span<const std::byte> bytes);
 std::string digest_of(std::string_view bytes);
 
 /// As hexadecimal digits, as many as the type has.
+std::string hexadecimal(std::uint8_t value);
 std::string hexadecimal(std::uint32_t value);
 std::string hexadecimal(std::uint64_t value);
 

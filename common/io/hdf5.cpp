@@ -1,0 +1,214 @@
+#include "common/io/hdf5.hpp"
+
+#include <hdf5.h>
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+#include <utility>
+
+#include "common/base/error.hpp"
+#include "common/io/digest.hpp"
+#include "common/io/file.hpp"
+
+namespace weir {
+namespace {
+
+/// Owns an HDF5 identifier.
+template <herr_t (*Close)(hid_t)>
+class Handle {
+ public:
+  explicit Handle(hid_t id) : id_(id) {}
+  Handle(Handle&& other) noexcept : id_(std::exchange(other.id_, H5I_INVALID_HID)) {}
+  Handle& operator=(Handle&&) = delete;
+  ~Handle() {
+    if (id_ >= 0) Close(id_);
+  }
+  operator hid_t() const { return id_; }  // NOLINT: it is used as what it owns
+  hid_t release() { return std::exchange(id_, H5I_INVALID_HID); }
+
+ private:
+  hid_t id_;
+};
+using OpenFile = Handle<H5Fclose>;
+using Dataset = Handle<H5Dclose>;
+using Space = Handle<H5Sclose>;
+using Type = Handle<H5Tclose>;
+using Properties = Handle<H5Pclose>;
+
+/// What HDF5 says last, which is where it found the error.
+std::string innermost_error() {
+  std::string reason = "unknown reason";
+  const auto keep = [](unsigned, const H5E_error2_t* error, void* out) -> herr_t {
+    if (error->desc != nullptr) *static_cast<std::string*>(out) = error->desc;
+    return 0;
+  };
+  H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, keep, &reason);
+  return reason;
+}
+
+/// `result`, if the call that gave it did not fail.
+template <class Result>
+Result checked(Result result, std::string_view doing, const fs::path& file) {
+  if (result < 0) throw Error(text("cannot ", doing, " ", file.string(), ": ", innermost_error()));
+  return result;
+}
+
+void start_hdf5() {
+  // Errors become ours instead of a page on stderr. Set for this thread, so each time.
+  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+  H5PLset_loading_state(0);
+}
+
+Properties file_access() {
+  Properties access(H5Pcreate(H5P_FILE_ACCESS));
+  H5Pset_libver_bounds(access, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST);
+  H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
+  // The run folder's lock keeps others away; HDF5's own fails on network file systems.
+  H5Pset_file_locking(access, false, true);
+  return access;
+}
+
+constexpr std::array<unsigned char, 8> kSignature = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
+
+/// Why the dataset is not plain, or nothing.
+std::string_view not_plain(hid_t dataset) {
+  const Properties creation(H5Dget_create_plist(dataset));
+  const H5D_layout_t layout = H5Pget_layout(creation);
+  if (layout == H5D_VIRTUAL) return "is virtual: its data are in other files";
+  if (layout == H5D_CHUNKED) return "is stored in chunks";
+  if (layout != H5D_CONTIGUOUS) return "is not contiguous";
+  if (H5Pget_nfilters(creation) != 0) return "has filters";
+  if (H5Pget_external_count(creation) != 0) return "has its data in another file";
+  const Type type(H5Dget_type(dataset));
+  if (H5Tequal(type, H5T_IEEE_F32LE) <= 0) return "does not hold little-endian 32-bit floats";
+  const Space space(H5Dget_space(dataset));
+  if (H5Sis_simple(space) <= 0 || H5Sget_simple_extent_type(space) == H5S_NULL) {
+    return "has no plain shape";
+  }
+  return {};
+}
+
+std::vector<index_t> shape_of(hid_t dataset) {
+  const Space space(H5Dget_space(dataset));
+  std::array<hsize_t, H5S_MAX_RANK> extents{};
+  const int rank = H5Sget_simple_extent_dims(space, extents.data(), nullptr);
+  std::vector<index_t> shape;
+  for (int axis = 0; axis < rank; ++axis) {
+    shape.push_back(static_cast<index_t>(extents[static_cast<std::size_t>(axis)]));
+  }
+  return shape;
+}
+
+/// What a walk through all links of a file finds.
+struct Links {
+  std::vector<std::string> datasets;
+  std::string refused;  ///< what is wrong with the first one that is neither group nor dataset
+};
+
+/// Called by HDF5 for each link; positive ends the walk.
+herr_t visit_link(hid_t root, const char* name, const H5L_info_t* link, void* out) {
+  auto& links = *static_cast<Links*>(out);
+  if (link->type != H5L_TYPE_HARD) {
+    links.refused = text("/", name, " is a link to elsewhere");
+    return 1;
+  }
+  H5O_info_t object;
+  if (H5Oget_info_by_name2(root, name, &object, H5O_INFO_BASIC, H5P_DEFAULT) < 0) return -1;
+  if (object.type == H5O_TYPE_DATASET && object.rc == 1) {
+    links.datasets.push_back(text("/", name));
+  } else if (object.type != H5O_TYPE_GROUP) {
+    links.refused = text("/", name, object.rc > 1 ? " has several names" : " is no dataset");
+    return 1;
+  }
+  return 0;
+}
+
+}  // namespace
+
+index_t elements_of(const std::vector<index_t>& shape) {
+  constexpr index_t kElementsMax = index_t{1} << 60;
+  index_t elements = 1;
+  for (const index_t extent : shape) {
+    if (extent <= 0 || elements > kElementsMax / extent) {
+      throw Error(text("a shape with the extent ", extent, " is not possible"));
+    }
+    elements *= extent;
+  }
+  return elements;
+}
+
+void create_hdf5(const fs::path& file, std::vector<Hdf5Dataset>& datasets) {
+  start_hdf5();
+  const Properties access = file_access();
+  constexpr hsize_t kPage = 4096;
+  H5Pset_alignment(access, 1, kPage);
+  OpenFile open(
+      checked(H5Fcreate(file.c_str(), H5F_ACC_EXCL, H5P_DEFAULT, access), "create", file));
+
+  const Properties creation(H5Pcreate(H5P_DATASET_CREATE));
+  H5Pset_layout(creation, H5D_CONTIGUOUS);
+  H5Pset_alloc_time(creation, H5D_ALLOC_TIME_EARLY);
+  H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER);
+  H5Pset_obj_track_times(creation, false);
+  const Properties link(H5Pcreate(H5P_LINK_CREATE));
+  H5Pset_create_intermediate_group(link, 1);
+
+  for (auto& dataset : datasets) {
+    elements_of(dataset.shape);  // throws
+    const std::vector<hsize_t> extents(dataset.shape.begin(), dataset.shape.end());
+    const Space space(H5Screate_simple(static_cast<int>(extents.size()), extents.data(), nullptr));
+    const std::string doing = text("make the dataset ", dataset.path, " in");
+    const Dataset made(checked(
+        H5Dcreate2(open, dataset.path.c_str(), H5T_IEEE_F32LE, space, link, creation, H5P_DEFAULT),
+        doing, file));
+    const haddr_t offset = H5Dget_offset(made);
+    if (offset == HADDR_UNDEF) throw Error(text("cannot ", doing, " ", file.string(), ": no room"));
+    dataset.offset = static_cast<index_t>(offset);
+  }
+  checked(H5Fclose(open.release()), "write", file);
+}
+
+std::vector<Hdf5Dataset> hdf5_datasets(const fs::path& file) {
+  check_hdf5_signature(file);
+  const index_t file_bytes = File::open(file).size();
+  start_hdf5();
+  const Properties access = file_access();
+  const OpenFile open(checked(H5Fopen(file.c_str(), H5F_ACC_RDONLY, access), "open", file));
+  Links links;
+  checked(H5Lvisit(open, H5_INDEX_NAME, H5_ITER_INC, visit_link, &links), "read", file);
+  if (!links.refused.empty()) throw Error(text(file.string(), ": ", links.refused));
+
+  std::vector<Hdf5Dataset> datasets;
+  for (const auto& path : links.datasets) {
+    const Dataset dataset(checked(H5Dopen2(open, path.c_str(), H5P_DEFAULT), "read", file));
+    const auto problem = not_plain(dataset);
+    if (!problem.empty()) throw Error(text(file.string(), ": ", path, " ", problem));
+    const auto shape = shape_of(dataset);
+    const index_t bytes = elements_of(shape) * index_t{sizeof(float)};
+    const haddr_t offset = H5Dget_offset(dataset);
+    if (offset == HADDR_UNDEF || offset > static_cast<haddr_t>(file_bytes) ||
+        bytes > file_bytes - static_cast<index_t>(offset)) {
+      throw Error(text(file.string(), ": ", path, " has its data outside of the file: truncated?"));
+    }
+    datasets.push_back({path, shape, static_cast<index_t>(offset)});
+  }
+  return datasets;
+}
+
+void check_hdf5_signature(const fs::path& file) {
+  const File open = File::open(file);
+  std::array<std::byte, kSignature.size()> begin{};
+  const auto size = std::min<index_t>(open.size(), index_t{begin.size()});
+  open.read(0, std::span(begin).first(static_cast<std::size_t>(size)));
+  if (std::ranges::equal(begin, std::as_bytes(std::span(kSignature)))) return;
+  std::string bytes;
+  for (index_t i = 0; i < size; ++i) {
+    bytes +=
+        text(" ", hexadecimal(std::to_integer<std::uint8_t>(begin[static_cast<std::size_t>(i)])));
+  }
+  throw Error(text(file.string(), ": not an HDF5 file (",
+                   bytes.empty() ? "it is empty" : "first bytes" + bytes, ")"));
+}
+
+}  // namespace weir

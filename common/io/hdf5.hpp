@@ -1,0 +1,37 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "common/number/index.hpp"
+
+namespace weir {
+
+/// A plain dataset of little-endian f32: row-major, in one piece of the file.
+struct Hdf5Dataset {
+  std::string path;            ///< `/model/layers.3.attention.query.weight`
+  std::vector<index_t> shape;  ///< empty: one number
+  index_t offset = 0;          ///< of its first byte in the file
+};
+
+/// The product of the extents. Throws Error if one is not positive or the bytes are more than a
+/// file can have.
+index_t elements_of(const std::vector<index_t>& shape);
+
+/// Makes a new file with these datasets, the groups above them, and room for the data, which hold
+/// nothing yet: whoever knows the offsets, also another process, writes them without HDF5.
+/// The format is HDF5's latest, so that its own metadata carry checksums. Each dataset starts on a
+/// page of its own. The same datasets give the same bytes. Sets the offsets.
+/// Throws Error if the file exists or cannot be written.
+void create_hdf5(const std::filesystem::path& file, std::vector<Hdf5Dataset>& datasets);
+
+/// All datasets of a file, by path. Throws Error for anything but groups and plain datasets of f32:
+/// links to elsewhere, chunks, filters, other types, data outside of the file. Loads no plugins.
+/// The file's own metadata steer HDF5, so call it only for files whose source is trusted.
+std::vector<Hdf5Dataset> hdf5_datasets(const std::filesystem::path& file);
+
+/// Throws Error, with the first bytes, if the file does not begin as an HDF5 file does.
+void check_hdf5_signature(const std::filesystem::path& file);
+
+}  // namespace weir
