@@ -25,13 +25,12 @@ class ChannelWindow {
   /// errors: "push to rank 3".
   ChannelWindow(std::vector<Request> requests, std::vector<index_t> planned_elements, int depth,
                 std::string name);
-  ChannelWindow(const ChannelWindow&) = delete;
-  ChannelWindow& operator=(const ChannelWindow&) = delete;
+  ChannelWindow(ChannelWindow&&) = default;
   ~ChannelWindow();
 
   index_t frame_count() const { return static_cast<index_t>(requests_.size()); }
   index_t started() const { return started_; }
-  index_t running() const { return running_; }
+  bool running() const { return oldest_ < started_; }
   index_t ended_rounds(index_t frame) const {
     return ended_rounds_[static_cast<std::size_t>(frame)];
   }
@@ -54,7 +53,6 @@ class ChannelWindow {
   index_t depth_;
   index_t started_ = 0;
   index_t oldest_ = 0;  ///< every transfer before this one has ended
-  index_t running_ = 0;
   std::vector<index_t> ended_rounds_;
   std::vector<MPI_Request> slots_;  ///< transfer t runs in slot t % depth; null if none
   std::vector<index_t> slot_frames_;
@@ -81,7 +79,7 @@ class SendChannel {
   /// Every offer of this frame has left.
   bool sent(index_t frame) const;
   /// Everything offered has left.
-  bool idle() const { return offered_ == window_.started() && window_.running() == 0; }
+  bool idle() const { return offered_ == window_.started() && !window_.running(); }
 
  private:
   bool start_offered();

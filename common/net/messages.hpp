@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -45,5 +47,25 @@ struct Directive {
   bool checkpoint = false;    ///< the servers save after applying this update
   bool stop = false;          ///< the job ends after this update (and its checkpoint)
 };
+
+/// What a control message is (see control.hpp).
+enum class MessageKind : std::uint16_t {
+  report = 1,
+  partials = 2,
+  directive = 3,
+  finished = 4,  ///< server 0 -> workers, no content: everything is committed
+};
+
+/// The bytes of a control message. Scalars as such, vectors after their count; the same on every
+/// machine.
+std::vector<std::byte> to_bytes(const Report& message);
+std::vector<std::byte> to_bytes(const Partials& message);
+std::vector<std::byte> to_bytes(const Directive& message);
+
+/// Back again; exists for the three structs above. Throws Error if the bytes are no such message:
+/// too short, too long, a count of more elements than there are bytes (checked before anything is
+/// allocated), a bool or an enum out of range.
+template <class Message>
+Message from_bytes(std::span<const std::byte> bytes);
 
 }  // namespace weir

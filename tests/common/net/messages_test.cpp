@@ -1,0 +1,140 @@
+#include "common/net/messages.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <random>
+
+#include "common/base/error.hpp"
+#include "common/base/machine.hpp"
+
+namespace weir {
+
+namespace {
+
+Directive some_directive() {
+  Directive directive{.update = 1, .step = 2, .cursor = index_t{1} << 50};
+  directive.factor = 0.1;
+  directive.rate = 1e-300;
+  directive.loss = -0.0;
+  directive.count = 7;
+  directive.norm = 3.5;
+  directive.threshold = 0.99;
+  directive.clipped = true;
+  directive.skip = SkipReason::not_finite;
+  directive.skipped_count = 5;
+  directive.stop = true;
+  return directive;
+}
+
+Partials some_partials(std::size_t count) {
+  Partials partials{.update = 9, .server = 3, .squares = {}};
+  for (std::size_t i = 0; i < count; ++i) partials.squares.push_back(1.0 / double(i + 1));
+  return partials;
+}
+
+/// The encoded count of `squares`, after cereal's byte for the order of bytes and two integers.
+constexpr std::size_t kCountOffset = 1 + 8 + 8;
+
+}  // namespace
+
+TEST_CASE("messages come back as they were") {
+  const auto report = from_bytes<Report>(
+      to_bytes(Report{.update = 3, .replica = 1, .loss_sum = 0.1 + 0.2, .count = 4096}));
+  CHECK(report.update == 3);
+  CHECK(report.replica == 1);
+  CHECK(report.loss_sum == 0.1 + 0.2);
+  CHECK(report.count == 4096);
+
+  for (const std::size_t count : {0, 1, 1000}) {
+    const auto partials = from_bytes<Partials>(to_bytes(some_partials(count)));
+    CHECK(partials.update == 9);
+    CHECK(partials.server == 3);
+    CHECK(partials.squares == some_partials(count).squares);
+  }
+
+  const auto directive = from_bytes<Directive>(to_bytes(some_directive()));
+  CHECK(directive.update == 1);
+  CHECK(directive.step == 2);
+  CHECK(directive.cursor == index_t{1} << 50);
+  CHECK(directive.factor == 0.1);
+  CHECK(directive.rate == 1e-300);
+  CHECK(std::signbit(directive.loss));
+  CHECK(directive.count == 7);
+  CHECK(directive.norm == 3.5);
+  CHECK(directive.threshold == 0.99);
+  CHECK(directive.clipped);
+  CHECK(directive.skip == SkipReason::not_finite);
+  CHECK(directive.skipped_count == 5);
+  CHECK(!directive.checkpoint);
+  CHECK(directive.stop);
+}
+
+TEST_CASE("the messages of a step fit into 4 KiB, which leave at once") {
+  CHECK(to_bytes(Report{}).size() < 4000);
+  CHECK(to_bytes(Directive{}).size() < 4000);
+}
+
+TEST_CASE("a made-up length is refused before anything is allocated") {
+  const auto bytes = to_bytes(some_partials(2));
+  const index_t before = peak_resident_bytes();
+  for (const std::uint64_t count :
+       {std::uint64_t{3}, std::uint64_t{1} << 28, std::uint64_t{1} << 40, std::uint64_t{1} << 61,
+        (std::uint64_t{1} << 61) + 2, ~std::uint64_t{0}}) {
+    CAPTURE(count);
+    auto made_up = bytes;
+    std::memcpy(made_up.data() + kCountOffset, &count, sizeof count);
+    CHECK_THROWS_WITH_AS(
+        from_bytes<Partials>(made_up),
+        doctest::Contains(text("a count of ", count, " numbers, but only 16").c_str()), Error);
+  }
+  CHECK(peak_resident_bytes() - before < 16 << 20);
+}
+
+TEST_CASE("bytes that are cut, left over or out of range are refused by name") {
+  const auto bytes = to_bytes(some_directive());
+  for (std::size_t length = 0; length < bytes.size(); ++length) {
+    CAPTURE(length);
+    CHECK_THROWS_WITH_AS(from_bytes<Directive>(std::span(bytes).first(length)),
+                         doctest::Contains("it ends too early"), Error);
+  }
+  auto longer = bytes;
+  longer.push_back(std::byte{0});
+  CHECK_THROWS_WITH_AS(from_bytes<Directive>(longer), doctest::Contains("1 bytes are left over"),
+                       Error);
+  CHECK_THROWS_WITH_AS(from_bytes<Report>(bytes), doctest::Contains("left over"), Error);
+  auto untrue = bytes;
+  untrue.at(untrue.size() - 1) = std::byte{2};
+  CHECK_THROWS_WITH_AS(from_bytes<Directive>(untrue), doctest::Contains("2 is not a truth value"),
+                       Error);
+}
+
+TEST_CASE("no mutated message does worse than an Error") {
+  const unsigned seed = std::random_device()();
+  CAPTURE(seed);
+  std::mt19937 random(seed);
+  const auto partials = to_bytes(some_partials(20));
+  const auto directive = to_bytes(some_directive());
+  int refused = 0;
+  for (int round = 0; round < 50000; ++round) {
+    auto bytes = round % 2 == 0 ? partials : directive;
+    for (auto changes = 1 + random() % 4; changes > 0; --changes) {
+      bytes[random() % bytes.size()] = std::byte(random() % 256);
+    }
+    if (random() % 4 == 0) bytes.resize(random() % (bytes.size() + 8));
+    try {
+      if (round % 2 == 0) {
+        const auto message = from_bytes<Partials>(bytes);
+        CHECK(message.squares.size() <= bytes.size() / sizeof(double));
+      } else {
+        const auto message = from_bytes<Directive>(bytes);
+        CHECK(message.skip <= SkipReason::not_finite);
+      }
+    } catch (const Error&) {
+      ++refused;
+    }
+  }
+  CHECK(refused > 4000);
+}
+
+}  // namespace weir
