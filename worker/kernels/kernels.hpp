@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <span>
 
+#include "common/number/random.hpp"
 #include "common/number/view.hpp"
 #include "worker/kernels/visible.hpp"
 
@@ -14,9 +15,8 @@ using Vector = std::span<float>;
 using ConstVector = std::span<const float>;
 
 /// Where the draws of one dropout come from, so that no layout changes them: element (token,
-/// feature) of a sample is kept iff uniform(seed, stream of the layer and sample, token * width +
-/// feature)
-/// >= rate. `first_feature`, `width`: the columns this shard holds of the unsharded width.
+/// feature) of a sample is kept iff uniform_float(seed, dropout_stream(key, sample), token * width +
+/// feature) >= rate. `first_feature`, `width`: the columns this shard holds of the unsharded width.
 struct DropoutKey {
   float rate = 0;  ///< 0: nothing is dropped
   std::uint64_t seed = 0;
@@ -26,6 +26,11 @@ struct DropoutKey {
   index_t first_feature = 0;
   index_t width = 0;
 };
+
+/// A stream of its own for each layer and sample: a draw out of the layer's stream.
+inline std::uint64_t dropout_stream(const DropoutKey& key, index_t sample) {
+  return random_word(key.seed, key.layer, static_cast<std::uint64_t>(sample));
+}
 
 /// All that layers may do to elements. Row-major f32 throughout; no output overlaps an input unless
 /// a line says so; sums in f32 unless a line says more. One implementation computes on the CPU,

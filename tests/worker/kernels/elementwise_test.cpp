@@ -1,0 +1,159 @@
+#include "tests/worker/kernels/kernel_test.hpp"
+
+namespace weir::worker::test {
+namespace {
+
+TEST_CASE("gelu and its derivative agree with tanh's form over sizes, alignments and targets") {
+  std::mt19937_64 random(21);
+  for_each_target([&] {
+    CpuKernels kernels;
+    for (const index_t size : kAwkwardSizes) {
+      for (const index_t misalignment : {0, 1, 3}) {
+        CAPTURE(size);
+        CAPTURE(misalignment);
+        Block x = Block(1, size, misalignment).randomize(random);
+        for (float& value : x.span()) value *= 6;
+        const Block upstream = Block(1, size, misalignment + 2).randomize(random);
+        Block out(1, size, misalignment);
+        Exact exact(1, size);
+        kernels.gelu(x.span(), out.span());
+        reference::gelu(Exact(x).span(), exact.span());
+        CHECK(distance(out, exact, 6) < 2);
+        Block gradient = upstream;
+        Exact exact_gradient(upstream);
+        kernels.gelu_backward(x.span(), gradient.span());
+        reference::gelu_backward(Exact(x).span(), exact_gradient.span());
+        CHECK(distance(gradient, exact_gradient) < 4);
+        Block in_place = x;
+        kernels.gelu(in_place.span(), in_place.span());
+        CHECK(std::ranges::equal(in_place.span(), out.span()));
+      }
+    }
+  });
+}
+
+TEST_CASE("gelu is exact to its own size over the whole range, and keeps NaN and infinity") {
+  for_each_target([] {
+    CpuKernels kernels;
+    const index_t steps = 40001;
+    Block x(1, steps);
+    for (index_t i = 0; i < steps; ++i) {
+      x.view()(0, i) = -20 + 40 * static_cast<float>(i) / (steps - 1);
+    }
+    Block out(1, steps);
+    Exact exact(1, steps);
+    kernels.gelu(x.span(), out.span());
+    reference::gelu(Exact(x).span(), exact.span());
+    double largest = 0;
+    for (index_t i = 0; i < steps; ++i) {
+      const double allowed = std::abs(x.view()(0, i));
+      const double error = std::abs(out.view()(0, i) - exact.view()(0, i));
+      if (error > 0) largest = std::max(largest, error / allowed);
+    }
+    CHECK(largest < 1.5 * std::numeric_limits<float>::epsilon());
+
+    const float infinity = std::numeric_limits<float>::infinity();
+    Block special(1, 5);
+    std::ranges::copy(std::vector{kNan, infinity, 1e30F, -1e30F, 0.0F}, special.span().begin());
+    Block result(1, 5);
+    kernels.gelu(special.span(), result.span());
+    CHECK(std::isnan(result.span()[0]));
+    CHECK(result.span()[1] == infinity);
+    CHECK(result.span()[2] == 1e30F);
+    CHECK(std::abs(result.span()[3]) < 1e-6F);
+    CHECK(result.span()[4] == 0);
+    Block gradient = Block(1, 5).fill(1);
+    kernels.gelu_backward(special.span(), gradient.span());
+    CHECK(std::isnan(gradient.span()[0]));
+    CHECK(gradient.span()[1] == 1);
+    CHECK(gradient.span()[2] == 1);
+    CHECK(gradient.span()[3] == doctest::Approx(0).epsilon(1e-6));
+    CHECK(gradient.span()[4] == 0.5F);
+  });
+}
+
+TEST_CASE("additions of vectors, biases and column sums agree with the naive sums") {
+  std::mt19937_64 random(22);
+  for_each_target([&] {
+    CpuKernels kernels;
+    for (const index_t columns : kAwkwardSizes) {
+      for (const index_t rows : {0, 1, 3, 64, 65, 200}) {
+        CAPTURE(rows);
+        CAPTURE(columns);
+        const Block a = Block(rows, columns, columns % 3).randomize(random);
+        const Block bias = Block(1, columns, 1).randomize(random);
+        Block sums = bias;
+        Exact exact_sums(bias);
+        kernels.add_column_sums(a.view(), sums.span());
+        reference::add_column_sums(Exact(a).view(), exact_sums.span());
+        CHECK(distance(sums, exact_sums, static_cast<double>(rows + 1)) < 1);
+        Block biased = a;
+        Exact exact_biased(a);
+        kernels.add_bias(bias.span(), biased.view());
+        reference::add_bias(Exact(bias).span(), exact_biased.view());
+        CHECK(distance(biased, exact_biased) <= 1);
+        kernels.add(a.span(), biased.span());
+        reference::add(Exact(a).span(), exact_biased.span());
+        CHECK(distance(biased, exact_biased) <= 3);
+        kernels.copy(a.span(), biased.span());
+        CHECK(std::ranges::equal(biased.span(), a.span()));
+        kernels.fill(biased.span(), 3);
+        CHECK(std::ranges::count(biased.span(), 3.0F) == rows * columns);
+        CHECK(biased.intact());
+      }
+    }
+  });
+}
+
+TEST_CASE("dropout keeps what the draws of (layer, sample, token, feature) say") {
+  std::mt19937_64 random(23);
+  for_each_target([&] {
+    CpuKernels kernels;
+    for (const index_t columns : {1, 3, 4, 5, 16, 33, 64, 130, 1100}) {
+      for (const index_t first_feature : {0, 1, 6}) {
+        CAPTURE(columns);
+        CAPTURE(first_feature);
+        const std::vector<index_t> samples{7, 1'000'000'007};
+        const DropoutKey key{0.3F, 5, 99, samples, 3, first_feature, first_feature + columns + 2};
+        Block values = Block(6, columns, 1).randomize(random);
+        Exact exact(values);
+        kernels.dropout(key, values.view());
+        reference::dropout(key, exact.view());
+        CHECK(distance(values, exact, 1.5) <= 1);
+      }
+    }
+  });
+}
+
+TEST_CASE("dropout of shards is the unsharded one cut, drops its rate, and differs by layer") {
+  CpuKernels kernels;
+  const std::vector<index_t> samples{3, 4};
+  const index_t tokens = 50;
+  const index_t width = 96;
+  DropoutKey key{0.25F, 1, 2, samples, tokens, 0, width};
+  Block whole = Block(2 * tokens, width).fill(3);
+  kernels.dropout(key, whole.view());
+  const auto dropped = std::ranges::count(whole.span(), 0.0F);
+  CHECK(dropped + std::ranges::count(whole.span(), 4.0F) == 2 * tokens * width);
+  CHECK(double(dropped) / double(2 * tokens * width) == doctest::Approx(0.25).epsilon(0.05));
+
+  key.first_feature = 32;
+  Block part = Block(2 * tokens, 32).fill(3);
+  kernels.dropout(key, part.view());
+  for (index_t r = 0; r < 2 * tokens; ++r) {
+    for (index_t c = 0; c < 32; ++c) CHECK(part.view()(r, c) == whole.view()(r, 32 + c));
+  }
+
+  key.layer = 3;
+  Block other = Block(2 * tokens, 32).fill(3);
+  kernels.dropout(key, other.view());
+  CHECK(!std::ranges::equal(other.span(), part.span()));
+
+  key.rate = 0;
+  Block kept = Block(2 * tokens, 32).fill(3);
+  kernels.dropout(key, kept.view());
+  CHECK(std::ranges::count(kept.span(), 3.0F) == 2 * tokens * 32);
+}
+
+}  // namespace
+}  // namespace weir::worker::test

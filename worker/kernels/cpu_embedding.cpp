@@ -1,0 +1,72 @@
+#include <algorithm>
+
+#include "common/base/error.hpp"
+#include "worker/kernels/cpu.hpp"
+
+namespace weir::worker {
+namespace {
+
+void add_row(ConstVector from, Vector to) {
+  const float* source = from.data();
+  float* target = to.data();
+#pragma omp simd
+  for (std::size_t c = 0; c < to.size(); ++c) target[c] += source[c];
+}
+
+}  // namespace
+
+void CpuKernels::gather(std::span<const std::int32_t> tokens, ConstMatrix table, index_t first_row,
+                        Matrix out) {
+  WEIR_ASSERT(std::ssize(tokens) == out.extent(0) && table.extent(1) == out.extent(1));
+  for (index_t r = 0; r < out.extent(0); ++r) {
+    const index_t row = tokens[static_cast<std::size_t>(r)] - first_row;
+    if (0 <= row && row < table.extent(0)) add_row(table[row].span(), out[r].span());
+  }
+}
+
+void CpuKernels::scatter_add(std::span<const std::int32_t> tokens, ConstMatrix gradient,
+                             index_t first_row, Matrix table_gradient) {
+  WEIR_ASSERT(std::ssize(tokens) == gradient.extent(0));
+  WEIR_ASSERT(gradient.extent(1) == table_gradient.extent(1));
+  for (index_t r = 0; r < gradient.extent(0); ++r) {
+    const index_t row = tokens[static_cast<std::size_t>(r)] - first_row;
+    if (0 <= row && row < table_gradient.extent(0)) {
+      add_row(gradient[r].span(), table_gradient[row].span());
+    }
+  }
+}
+
+void CpuKernels::mean_pool(ConstMatrix x, std::span<const index_t> lengths, Matrix out) {
+  WEIR_ASSERT(std::ssize(lengths) == out.extent(0) && x.extent(1) == out.extent(1));
+  WEIR_ASSERT(x.extent(0) % std::max<index_t>(out.extent(0), 1) == 0);
+  for (index_t b = 0; b < out.extent(0); ++b) {
+    const index_t tokens = x.extent(0) / out.extent(0);
+    const index_t length = lengths[static_cast<std::size_t>(b)];
+    WEIR_ASSERT(0 <= length && length <= tokens);
+    const Vector mean = out[b].span();
+    fill(mean, 0);
+    add_column_sums(x.rows(b * tokens, length), mean);
+    const auto count = static_cast<float>(std::max<index_t>(length, 1));
+    for (float& value : mean) value /= count;
+  }
+}
+
+void CpuKernels::mean_pool_backward(ConstMatrix out_gradient, std::span<const index_t> lengths,
+                                    Matrix x_gradient) {
+  const index_t samples = out_gradient.extent(0);
+  WEIR_ASSERT(std::ssize(lengths) == samples && out_gradient.extent(1) == x_gradient.extent(1));
+  WEIR_ASSERT(x_gradient.extent(0) % std::max<index_t>(samples, 1) == 0);
+  for (index_t b = 0; b < samples; ++b) {
+    const index_t tokens = x_gradient.extent(0) / samples;
+    const index_t length = lengths[static_cast<std::size_t>(b)];
+    WEIR_ASSERT(0 <= length && length <= tokens);
+    const Matrix sample = x_gradient.rows(b * tokens, tokens);
+    for (index_t r = 0; r < length; ++r) {
+      std::ranges::transform(out_gradient[b].span(), sample[r].data(),
+                             [length](float g) { return g / static_cast<float>(length); });
+    }
+    fill(sample.rows(length, tokens - length).span(), 0);
+  }
+}
+
+}  // namespace weir::worker

@@ -1,0 +1,79 @@
+#include <cmath>
+
+#include "common/base/error.hpp"
+#include "worker/kernels/cpu.hpp"
+#include "worker/kernels/cpu_simd.hpp"
+
+#define HWY_TARGET_INCLUDE "worker/kernels/cpu_rotary.cpp"
+#include <hwy/foreach_target.h>
+//
+#include "worker/kernels/cpu_simd-inl.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace weir::worker::HWY_NAMESPACE {
+namespace {
+
+/// (x, y) = (x cos - y sin, x sin + y cos) for each pair; direction -1 turns the sign of sin.
+void rotate_head(float* x, float* y, const float* cosine, const float* sine, float direction,
+                 index_t size) {
+  const V sign = set(direction);
+  for (index_t c = 0; c < size; c += kLanes) {
+    const index_t count = std::min(kLanes, size - c);
+    const V cos = load_up_to(cosine + c, count);
+    const V sin = hn::Mul(load_up_to(sine + c, count), sign);
+    const V a = load_up_to(x + c, count);
+    const V b = load_up_to(y + c, count);
+    store_up_to(hn::NegMulAdd(b, sin, hn::Mul(a, cos)), x + c, count);
+    store_up_to(hn::MulAdd(a, sin, hn::Mul(b, cos)), y + c, count);
+  }
+}
+
+}  // namespace
+}  // namespace weir::worker::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace weir::worker {
+
+HWY_EXPORT(rotate_head);
+
+const CpuKernels::RotaryTable& CpuKernels::rotary_table(index_t positions, index_t half_channels) {
+  const auto size = static_cast<std::size_t>(positions * half_channels);
+  if (rotary_.half_channels == half_channels && rotary_.cosine.size() >= size) return rotary_;
+  rotary_.half_channels = half_channels;
+  rotary_.cosine.resize(size);
+  rotary_.sine.resize(size);
+  for (index_t c = 0; c < half_channels; ++c) {
+    // In double: at position 100,000 a float angle is off by 4e-3.
+    const double frequency =
+        std::pow(10000.0, -static_cast<double>(c) / static_cast<double>(half_channels));
+    for (index_t position = 0; position < positions; ++position) {
+      const double angle = static_cast<double>(position) * frequency;
+      const auto at = static_cast<std::size_t>(position * half_channels + c);
+      rotary_.cosine[at] = static_cast<float>(std::cos(angle));
+      rotary_.sine[at] = static_cast<float>(std::sin(angle));
+    }
+  }
+  return rotary_;
+}
+
+void CpuKernels::rotate(Matrix qkv, index_t heads, index_t tokens_a_sample, int direction) {
+  WEIR_ASSERT(direction == 1 || direction == -1);
+  WEIR_ASSERT(heads > 0 && qkv.extent(1) % (3 * heads) == 0);
+  const index_t channels = qkv.extent(1) / (3 * heads);
+  WEIR_ASSERT(channels % 2 == 0);
+  const index_t half = channels / 2;
+  const RotaryTable& table = rotary_table(tokens_a_sample, half);
+  for (index_t r = 0; r < qkv.extent(0); ++r) {
+    const index_t angles = r % tokens_a_sample * half;
+    for (index_t head = 0; head < 2 * heads; ++head) {  // queries, then keys
+      float* x = qkv[r].data() + head * channels;
+      HWY_DYNAMIC_DISPATCH(rotate_head)
+      (x, x + half, table.cosine.data() + angles, table.sine.data() + angles,
+       static_cast<float>(direction), half);
+    }
+  }
+}
+
+}  // namespace weir::worker
+#endif
