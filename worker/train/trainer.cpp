@@ -21,6 +21,7 @@ Directive Trainer::run() {
   ParameterService& parameters = *parts_.parameters;
   const bool reports = parts_.place.stage + 1 == parts_.layout.stages && parts_.place.shard == 0;
   Directive directive = parameters.start();
+  if (parts_.on_start) parts_.on_start(directive);
   while (!directive.stop) {
     const Loss loss =
         parts_.stage->train(schedule_, directive.cursor + share_.begin * parts_.config.micro_batch);

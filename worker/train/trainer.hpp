@@ -21,7 +21,8 @@ struct TrainerParts {
   const Dataset* dataset = nullptr;
   /// values[i] = sum over all workers, on all workers.
   std::function<void(std::span<double>)> sum_over_workers;
-  /// After each directive, on every worker.
+  /// With the directive training begins from, then after each, on every worker.
+  std::function<void(const Directive&)> on_start;
   std::function<void(const Directive&)> on_step;
   /// Before and after each validation, on every worker.
   std::function<void(index_t step, index_t samples)> on_validation_begin;

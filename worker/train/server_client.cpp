@@ -1,0 +1,191 @@
+#include "worker/train/server_client.hpp"
+
+#include <algorithm>
+#include <optional>
+
+#include "common/base/error.hpp"
+#include "common/base/machine.hpp"
+#include "common/net/channel.hpp"
+#include "common/net/control.hpp"
+#include "common/net/wait.hpp"
+#include "common/number/buffer.hpp"
+
+namespace weir::worker {
+namespace {
+
+/// The traffic with one server: buckets of this holder that live there.
+struct Peer {
+  std::vector<std::size_t> pushed;  ///< indices into Holding::buckets, in push order
+  std::vector<std::size_t> pulled;  ///< in pull order
+  std::size_t offered = 0;          ///< of `pushed`, in this update
+  std::optional<SendChannel> push;
+  std::optional<ReceiveChannel> pull;
+};
+
+}  // namespace
+
+struct ServerClient::State {
+  State(const Comm& world, const WorkerPlace& place, const BucketPlan& plan)
+      : holding(plan.holding({place.stage, place.shard})),
+        first_server(static_cast<int>(plan.layout().rank_of_server(0))),
+        weights(holding.element_count),
+        gradients(holding.element_count),
+        arrived(holding.buckets.size(), 0),
+        control(world) {
+    for (index_t server = 0; server < plan.layout().servers; ++server) {
+      add_peer(world, plan, server);
+    }
+  }
+
+  void add_peer(const Comm& world, const BucketPlan& plan, index_t server) {
+    Peer peer;
+    std::vector<std::span<const float>> push_frames;
+    std::vector<std::span<float>> pull_frames;
+    for (std::size_t index = 0; index < holding.buckets.size(); ++index) {
+      const HeldBucket& held = holding.buckets[index];
+      const Bucket& bucket = plan.buckets()[static_cast<std::size_t>(held.bucket)];
+      if (bucket.server != server) continue;
+      const auto offset = static_cast<std::size_t>(held.offset);
+      const auto count = static_cast<std::size_t>(bucket.element_count);
+      if (held.pushes) {
+        peer.pushed.push_back(index);
+        push_frames.push_back(gradients.span().subspan(offset, count));
+        pushed_bytes += bucket.bytes();
+      }
+      peer.pulled.insert(peer.pulled.begin(), index);
+      pull_frames.insert(pull_frames.begin(), weights.span().subspan(offset, count));
+      pulled_bytes += bucket.bytes();
+    }
+    const int rank = static_cast<int>(plan.layout().rank_of_server(server));
+    if (!push_frames.empty()) peer.push.emplace(world, rank, ChannelKind::push, push_frames);
+    if (!pull_frames.empty()) peer.pull.emplace(world, rank, ChannelKind::pull, pull_frames);
+    peers.push_back(std::move(peer));
+  }
+
+  /// True if anything moved.
+  bool move() {
+    bool moved = false;
+    for (Peer& peer : peers) {
+      if (peer.push && !peer.push->idle()) moved |= peer.push->progress();
+      if (!peer.pull) continue;
+      for (index_t frame : peer.pull->progress()) {
+        ++arrived[peer.pulled[static_cast<std::size_t>(frame)]];
+        moved = true;
+      }
+    }
+    control.poll([&](int, MessageKind kind, std::span<const std::byte> bytes) {
+      moved = true;
+      switch (kind) {
+        case MessageKind::directive:
+          WEIR_ASSERT(!decided);
+          decided = from_bytes<Directive>(bytes);
+          return;
+        case MessageKind::finished:
+          finished = true;
+          return;
+        default:
+          throw Error(
+              text("a worker received a message for servers, kind ", static_cast<int>(kind)));
+      }
+    });
+    return moved;
+  }
+
+  template <class Done>
+  void wait(const Done& done) {
+    if (done()) return;
+    const double begin = seconds_now();
+    wait_until(done, [&] { return move(); });
+    waited_seconds += seconds_now() - begin;
+  }
+
+  Directive next_directive() {
+    // This worker has read its weights for the last time before they change.
+    for (Peer& peer : peers) {
+      if (peer.pull) peer.pull->open_round();
+    }
+    ++round;
+    wait([&] { return decided.has_value(); });
+    return *std::exchange(decided, std::nullopt);
+  }
+
+  const Holding& holding;
+  int first_server;
+  Buffer weights;
+  Buffer gradients;
+  std::vector<index_t> arrived;  ///< pulls of each held bucket so far
+  index_t round = 0;             ///< pulls of each that were opened
+  std::vector<Peer> peers;
+  ControlPort control;
+  std::optional<Directive> decided;
+  bool finished = false;
+  double waited_seconds = 0;
+  index_t pushed_bytes = 0;
+  index_t pulled_bytes = 0;
+};
+
+ServerClient::ServerClient(const Comm& world, const WorkerPlace& place, const BucketPlan& plan)
+    : state_(std::make_unique<State>(world, place, plan)) {}
+ServerClient::~ServerClient() = default;
+
+std::span<const float> ServerClient::weights() const { return state_->weights.span(); }
+std::span<float> ServerClient::gradients() { return state_->gradients.span(); }
+
+Directive ServerClient::start() { return state_->next_directive(); }
+
+void ServerClient::begin_update() {
+  // The directive has said that all arrived; the local ends of the transfers may still be open.
+  state_->wait([&] {
+    return std::ranges::all_of(state_->peers,
+                               [](const Peer& peer) { return !peer.push || peer.push->idle(); });
+  });
+  for (Peer& peer : state_->peers) peer.offered = 0;
+  std::ranges::fill(state_->gradients.span(), 0.0f);
+}
+
+void ServerClient::ready(index_t unit) {
+  for (Peer& peer : state_->peers) {
+    while (peer.offered < peer.pushed.size() &&
+           state_->holding.buckets[peer.pushed[peer.offered]].lowest_unit >= unit) {
+      peer.push->offer(static_cast<index_t>(peer.offered++));
+    }
+  }
+}
+
+void ServerClient::progress() { state_->move(); }
+
+void ServerClient::report(const Report& report) {
+  state_->control.send(state_->first_server, MessageKind::report, to_bytes(report));
+}
+
+Directive ServerClient::directive() { return state_->next_directive(); }
+
+void ServerClient::await(index_t unit) {
+  state_->wait([&] {
+    for (std::size_t index = 0; index < state_->arrived.size(); ++index) {
+      const HeldBucket& held = state_->holding.buckets[index];
+      if (held.lowest_unit <= unit && unit <= held.highest_unit &&
+          state_->arrived[index] < state_->round) {
+        return false;
+      }
+    }
+    return true;
+  });
+}
+
+void ServerClient::await_all() {
+  state_->wait([&] {
+    return std::ranges::all_of(state_->arrived,
+                               [&](index_t count) { return count == state_->round; });
+  });
+}
+
+void ServerClient::finish() {
+  state_->wait([&] { return state_->finished; });
+}
+
+double ServerClient::waited_seconds() const { return state_->waited_seconds; }
+index_t ServerClient::pushed_bytes() const { return state_->pushed_bytes; }
+index_t ServerClient::pulled_bytes() const { return state_->pulled_bytes; }
+
+}  // namespace weir::worker

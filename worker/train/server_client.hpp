@@ -1,0 +1,44 @@
+#pragma once
+
+#include <memory>
+
+#include "common/job/layout.hpp"
+#include "common/job/parameter_service.hpp"
+
+namespace weir {
+class Comm;
+}
+
+namespace weir::worker {
+
+/// A worker's end of the protocol with dedicated servers: one channel of pushes and one of pulls to
+/// each server, with the buckets of this holder in the plan's order; control messages with server
+/// 0. Gradients are pushed from and weights pulled to where the stage works on them: no copies.
+class ServerClient final : public ParameterService {
+ public:
+  /// world: workers and servers, as `layout` orders them. Collective in no way; the servers' loop
+  /// is the other end.
+  ServerClient(const Comm& world, const WorkerPlace& place, const BucketPlan& plan);
+  ~ServerClient() override;
+
+  std::span<const float> weights() const override;
+  std::span<float> gradients() override;
+  Directive start() override;
+  void begin_update() override;
+  void ready(index_t unit) override;
+  void progress() override;
+  void report(const Report& report) override;
+  Directive directive() override;
+  void await(index_t unit) override;
+  void await_all() override;
+  void finish() override;
+  double waited_seconds() const override;
+  index_t pushed_bytes() const override;
+  index_t pulled_bytes() const override;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace weir::worker
