@@ -19,6 +19,7 @@ struct Log {
   std::shared_ptr<spdlog::sinks::dist_sink_mt> sinks =
       std::make_shared<spdlog::sinks::dist_sink_mt>();
   spdlog::logger logger{"weir", sinks};
+  std::string identity;
   std::string pattern;
 
   Log() {
@@ -29,7 +30,8 @@ struct Log {
     set_identity("");
   }
 
-  void set_identity(std::string_view identity) {
+  void set_identity(std::string_view new_identity) {
+    identity = new_identity;
     pattern = "%H:%M:%S.%e ";
     for (const char letter : identity) {
       pattern += letter;
@@ -77,6 +79,7 @@ void log_warning(std::string_view line) { log(LogLevel::warning, line); }
 void log_error(std::string_view line) { log(LogLevel::error, line); }
 
 void set_log_identity(std::string_view identity) { process_log().set_identity(identity); }
+std::string log_identity() { return process_log().identity; }
 
 void set_log_level(LogLevel level) { process_log().logger.set_level(spdlog_level(level)); }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
 #include <string_view>
 
 namespace weir {
@@ -19,6 +20,7 @@ void log_error(std::string_view line);
 
 /// Who this process is, on each line from now on: `w d1 p0 t1`, `s 2`. At first nobody.
 void set_log_identity(std::string_view identity);
+std::string log_identity();
 
 /// Lines below `level` are dropped. At first: info.
 void set_log_level(LogLevel level);

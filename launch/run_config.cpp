@@ -1,0 +1,113 @@
+#include "launch/run_config.hpp"
+
+#include <algorithm>
+#include <optional>
+
+#include "common/base/error.hpp"
+#include "worker/data/listops.hpp"
+
+namespace weir {
+namespace {
+
+std::vector<Option> own_options(RunConfig& config) {
+  return {
+      {"run", "", "run folder: configuration, metrics, checkpoints", &config.run},
+      {"resume", "",
+       "auto: the newest complete checkpoint of the run folder, if any; never; or a checkpoint's "
+       "path",
+       &config.resume},
+      {"threads", "", "threads a rank computes with", &config.threads, {1, 1024}},
+      {"bucket-bytes",
+       "bytes",
+       "what travels to and from servers as one piece, at most",
+       &config.bucket_bytes,
+       {65536, 1 << 30}},
+      {"progress", "", "auto: live on a terminal, else a line now and then",
+       choice(config.progress, {{"auto", ProgressMode::automatic},
+                                {"live", ProgressMode::live},
+                                {"line", ProgressMode::line},
+                                {"none", ProgressMode::none}})},
+      {"log-level", "", "log lines below this are dropped",
+       choice(config.log_level, {{"debug", LogLevel::debug},
+                                 {"info", LogLevel::info},
+                                 {"warning", LogLevel::warning},
+                                 {"error", LogLevel::error}})},
+  };
+}
+
+/// Takes --config FILE or --config=FILE out of the arguments.
+std::optional<std::string> take_config_file(std::vector<std::string>& arguments) {
+  std::optional<std::string> file;
+  for (std::size_t index = 0; index < arguments.size();) {
+    const std::string& argument = arguments[index];
+    const bool adjacent = argument.starts_with("--config=");
+    if (argument != "--config" && !adjacent) {
+      ++index;
+      continue;
+    }
+    if (file) throw UsageError("--config is given twice");
+    if (!adjacent && index + 1 == arguments.size()) {
+      throw UsageError("--config: a value is missing; expected the path of an INI file");
+    }
+    file = adjacent ? argument.substr(argument.find('=') + 1) : arguments[index + 1];
+    const auto at = arguments.begin() + static_cast<std::ptrdiff_t>(index);
+    arguments.erase(at, at + (adjacent ? 1 : 2));
+  }
+  return file;
+}
+
+}  // namespace
+
+std::vector<Option> options(RunConfig& config) {
+  std::vector<Option> all;
+  for (const auto& table : {options(config.train), own_options(config), options(config.layout),
+                            options(config.model), options(config.data)}) {
+    all.insert(all.end(), table.begin(), table.end());
+  }
+  return all;
+}
+
+std::vector<Setting> parse_run_config(RunConfig& config, const std::vector<std::string>& arguments,
+                                      const std::vector<std::string>& environment) {
+  std::vector<std::string> rest = arguments;
+  const std::optional<std::string> file = take_config_file(rest);
+  return parse_options(options(config), file, environment, rest);
+}
+
+void fit_model_to_data(RunConfig& config) {
+  worker::ModelConfig& model = config.model;
+  const bool language = model.task == worker::Task::language;
+  model.length = config.train.length;
+  switch (config.data.kind) {
+    case worker::DataKind::text:
+      if (!language) {
+        throw UsageError(
+            "--data.kind text has no classes to learn; take --model.task language, or "
+            "--data.kind listops");
+      }
+      model.vocabulary = 256;
+      model.classes = 0;
+      return;
+    case worker::DataKind::listops:
+      if (language) {
+        throw UsageError(
+            "--data.kind listops asks for the class of a sequence; take --model.task classifier");
+      }
+      model.vocabulary = static_cast<index_t>(worker::kListopsSymbols.size());
+      model.classes = 10;
+      return;
+  }
+  WEIR_UNREACHABLE();
+}
+
+void check(const RunConfig& config) {
+  const Layout& layout = config.layout;
+  if (layout.placement == Placement::local && layout.servers > 1) {
+    throw UsageError(text("--placement local has its server in the one process, so --servers ",
+                          layout.servers, " cannot be; take --placement dedicated"));
+  }
+  check(config.train, layout.replicas);
+  check(config.model, layout);
+}
+
+}  // namespace weir

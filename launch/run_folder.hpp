@@ -1,0 +1,60 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/base/options.hpp"
+#include "common/io/file.hpp"
+
+namespace weir {
+
+/// Where a run keeps what it leaves behind. One process has it at a time (rank 0 of a job):
+///
+///   config.ini        the effective configuration; `weir train --config` starts the same run again
+///   environment.txt   version, machine, data
+///   metrics.jsonl     see common/job/metrics.hpp
+///   checkpoints/      step-N/
+///   STOP              touch it, and the job ends after a checkpoint
+///   LOCK              who has the folder now
+class RunFolder {
+ public:
+  /// Makes the folder if need be, takes it, and removes a STOP left from before. Throws Error if
+  /// nothing can be written there, or if another process has it.
+  explicit RunFolder(const fs::path& path);
+
+  const fs::path& path() const { return path_; }
+  fs::path metrics() const { return path_ / "metrics.jsonl"; }
+  fs::path checkpoints() const { return checkpoints_of(path_); }
+
+  void write_config(const std::vector<Setting>& settings) const;
+  /// `data`: a line that says what is learnt (Dataset::describe).
+  void write_environment(index_t ranks, std::string_view data) const;
+
+  /// For ranks that do not have the folder.
+  static fs::path checkpoints_of(const fs::path& run) { return run / "checkpoints"; }
+
+ private:
+  void write(const char* name, const std::string& contents) const;
+
+  fs::path path_;
+  FolderLock lock_;
+};
+
+/// Whether somebody asks the job to end: SIGUSR1 (mpirun passes it on to every rank) or a file
+/// named STOP in the run folder. Once asked is asked.
+class StopRequest {
+ public:
+  /// From now on SIGUSR1 does not end the process.
+  explicit StopRequest(const fs::path& run);
+  /// Cheap: looks for the file at most twice a second.
+  bool arrived();
+
+ private:
+  fs::path file_;
+  double looked_at_ = 0;
+  bool arrived_ = false;
+};
+
+}  // namespace weir

@@ -1,0 +1,129 @@
+#include "launch/run_config.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cctype>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <set>
+
+#include "common/base/error.hpp"
+
+namespace weir {
+namespace {
+
+std::string variable_of(std::string name) {
+  for (char& letter : name) {
+    letter = letter == '.' || letter == '-' ? '_' : static_cast<char>(std::toupper(letter));
+  }
+  return name;
+}
+
+void parse(RunConfig& config, const std::vector<std::string>& arguments) {
+  parse_run_config(config, arguments, {});
+  fit_model_to_data(config);
+  check(config);
+}
+
+TEST_CASE("no two options share a name or an environment variable, and each says what it is") {
+  RunConfig config;
+  std::set<std::string> names, variables;
+  for (const Option& option : options(config)) {
+    CAPTURE(option.name);
+    CHECK(names.insert(option.name).second);
+    CHECK(variables.insert(variable_of(option.name)).second);
+    CHECK(option.name != "config");  // that is the file's
+    CHECK(option.help.size() > 10);
+    CHECK(option.help.back() != '.');
+  }
+}
+
+TEST_CASE("the help holds every option of every room") {
+  RunConfig config;
+  const std::string help = options_help(options(config));
+  for (const char* name :
+       {"steps",     "batch",      "micro-batch", "length",       "seed",
+        "threads",   "eval-every", "run",         "resume",       "bucket-bytes",
+        "progress",  "log-level",  "replicas",    "stages",       "shards",
+        "servers",   "placement",  "schedule",    "model.layers", "attention.left",
+        "data.files"}) {
+    CHECK(help.find(std::string("--") + name + " ") != std::string::npos);
+  }
+}
+
+TEST_CASE("defaults are within their own ranges: what config.ini writes reads back") {
+  RunConfig config;
+  const std::vector<Setting> settings = parse_run_config(config, {}, {});
+  RunConfig again;
+  CHECK_NOTHROW(apply_settings(options(again), settings));
+  const auto path = std::filesystem::temp_directory_path() / "weir-run-config.ini";
+  std::ofstream(path) << settings_as_ini(settings);
+  RunConfig from_file;
+  const auto read = parse_run_config(from_file, {"--config", path.string()}, {});
+  REQUIRE(read.size() == settings.size());
+  for (std::size_t index = 0; index < read.size(); ++index) {
+    CHECK(read[index].name == settings[index].name);
+    CHECK(read[index].value == settings[index].value);
+    CHECK(read[index].source == Source::file);
+  }
+  std::filesystem::remove(path);
+}
+
+TEST_CASE("file, environment and command line: the later wins") {
+  const auto path = std::filesystem::temp_directory_path() / "weir-run-config-order.ini";
+  std::ofstream(path) << "steps = 10\nbatch = 8\nmicro-batch = 2\n[model]\nlayers = 3\n";
+  RunConfig config;
+  const auto settings =
+      parse_run_config(config, {"--steps", "30", "--config=" + path.string(), "--threads=2"},
+                       {"WEIR_STEPS=20", "WEIR_BATCH=6"});
+  CHECK(config.train.steps == 30);
+  CHECK(config.train.batch == 6);
+  CHECK(config.train.micro_batch == 2);
+  CHECK(config.model.layers == 3);
+  CHECK(config.threads == 2);
+  std::map<std::string, Source> source;
+  for (const Setting& setting : settings) source[setting.name] = setting.source;
+  CHECK(source["steps"] == Source::command_line);
+  CHECK(source["batch"] == Source::environment);
+  CHECK(source["model.layers"] == Source::file);
+  CHECK(source["seed"] == Source::standard);
+  std::filesystem::remove(path);
+}
+
+TEST_CASE("wrong use of --config is told") {
+  RunConfig config;
+  CHECK_THROWS_WITH_AS(parse(config, {"--config"}),
+                       doctest::Contains("--config: a value is missing"), UsageError);
+  CHECK_THROWS_WITH_AS(parse(config, {"--config", "a", "--config=b"}), "--config is given twice",
+                       UsageError);
+  CHECK_THROWS_WITH_AS(parse(config, {"--config", "/nowhere/train.ini"}),
+                       doctest::Contains("/nowhere/train.ini"), UsageError);
+}
+
+TEST_CASE("settings that do not go together are refused with the way out") {
+  const auto refuses = [](const std::vector<std::string>& arguments, const char* words) {
+    RunConfig config;
+    CHECK_THROWS_WITH_AS(parse(config, arguments), doctest::Contains(words), UsageError);
+  };
+  refuses({"--batch", "10", "--micro-batch", "4"}, "the next that fits is 12");
+  refuses({"--model.heads", "3"}, "--model.width 128 is not a multiple of --model.heads 3");
+  refuses({"--shards", "3"}, "--model.heads 4 is not a multiple of --shards 3");
+  refuses({"--stages", "5"}, "--model.layers 4 cannot fill --stages 5");
+  refuses({"--model.task", "classifier"}, "take --model.task language");
+  refuses({"--data.kind", "listops"}, "take --model.task classifier");
+  refuses({"--placement", "local", "--servers", "2"}, "take --placement dedicated");
+  refuses({"--progress", "fancy"}, "one of auto, live, line, none");
+  refuses({"--stpes", "5"}, "did you mean --steps?");
+}
+
+TEST_CASE("the data decide vocabulary and classes, --length the model's length") {
+  RunConfig config;
+  parse(config, {"--data.kind", "listops", "--model.task", "classifier", "--length", "2000"});
+  CHECK(config.model.vocabulary == 16);
+  CHECK(config.model.classes == 10);
+  CHECK(config.model.length == 2000);
+}
+
+}  // namespace
+}  // namespace weir

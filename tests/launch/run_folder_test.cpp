@@ -1,0 +1,93 @@
+#include "launch/run_folder.hpp"
+
+#include <doctest/doctest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <fstream>
+#include <sstream>
+
+#include "common/base/error.hpp"
+#include "common/base/machine.hpp"
+
+namespace weir {
+namespace {
+
+struct Scratch {
+  fs::path path = fs::temp_directory_path() / ("weir-run-folder-" + std::to_string(getpid()));
+  Scratch() { fs::remove_all(path); }
+  ~Scratch() { fs::remove_all(path); }
+};
+
+std::string contents(const fs::path& path) {
+  std::ostringstream all;
+  all << std::ifstream(path).rdbuf();
+  return all.str();
+}
+
+TEST_CASE("a run folder is made with its parents, and keeps configuration and environment") {
+  const Scratch scratch;
+  const RunFolder folder(scratch.path / "runs" / "a");
+  CHECK(fs::is_directory(folder.checkpoints()));
+  folder.write_config({{"steps", "7", Source::command_line}, {"clip.policy", "decay", {}}});
+  const std::string config = contents(folder.path() / "config.ini");
+  CHECK(config.find("steps = 7  # command line") != std::string::npos);
+  CHECK(config.find("[clip]") != std::string::npos);
+  folder.write_environment(3, "emma.txt, 880,000 bytes");
+  const std::string environment = contents(folder.path() / "environment.txt");
+  CHECK(environment.find("ranks      3\n") != std::string::npos);
+  CHECK(environment.find(cpu_name()) != std::string::npos);
+  CHECK(environment.find("data       emma.txt, 880,000 bytes\n") != std::string::npos);
+}
+
+TEST_CASE("a second run in the folder is refused with the holder's name, until the first ends") {
+  const Scratch scratch;
+  {
+    const RunFolder first(scratch.path);
+    CHECK_THROWS_WITH_AS(RunFolder(scratch.path),
+                         doctest::Contains(text("process ", getpid()).c_str()), Error);
+  }
+  CHECK_NOTHROW(RunFolder(scratch.path));
+}
+
+TEST_CASE("a run folder that cannot be made is told with the reason") {
+  CHECK_THROWS_WITH_AS(RunFolder("/dev/null/runs"),
+                       "cannot make the run folder /dev/null/runs: Not a directory; choose another "
+                       "with --run",
+                       Error);
+}
+
+TEST_CASE("a file STOP asks the job to end; one from before does not") {
+  const Scratch scratch;
+  fs::create_directories(scratch.path);
+  std::ofstream(scratch.path / "STOP").put('\n');
+  const RunFolder folder(scratch.path);
+  StopRequest early(folder.path());
+  CHECK_FALSE(early.arrived());
+  std::ofstream(scratch.path / "STOP").put('\n');
+  StopRequest stop(folder.path());
+  CHECK(stop.arrived());
+  fs::remove(scratch.path / "STOP");
+  CHECK(stop.arrived());
+}
+
+// In a process of its own: what has been signalled stays signalled.
+TEST_CASE("SIGUSR1 asks the job to end and does not kill it") {
+  const Scratch scratch;
+  fs::create_directories(scratch.path);
+  const pid_t child = fork();
+  if (child == 0) {
+    StopRequest stop(scratch.path);
+    if (stop.arrived()) _exit(1);
+    raise(SIGUSR1);
+    _exit(stop.arrived() ? 0 : 2);
+  }
+  int status = -1;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+}
+
+}  // namespace
+}  // namespace weir
