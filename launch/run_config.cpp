@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <sstream>
 
 #include "common/base/error.hpp"
 #include "worker/data/listops.hpp"
@@ -67,11 +68,33 @@ std::vector<Option> options(RunConfig& config) {
   return all;
 }
 
-std::vector<Setting> parse_run_config(RunConfig& config, const std::vector<std::string>& arguments,
-                                      const std::vector<std::string>& environment) {
+ParsedConfig parse_run_config(const std::vector<std::string>& arguments,
+                              const std::vector<std::string>& environment) {
   std::vector<std::string> rest = arguments;
   const std::optional<std::string> file = take_config_file(rest);
-  return parse_options(options(config), file, environment, rest);
+  ParsedConfig parsed;
+  parsed.settings = parse_options(options(parsed.config), file, environment, rest);
+  return parsed;
+}
+
+std::string settings_as_text(const std::vector<Setting>& settings) {
+  std::string all;
+  for (const Setting& setting : settings) {
+    all += text(setting.name, '\0', setting.value, '\0', static_cast<int>(setting.source), '\0');
+  }
+  return all;
+}
+
+ParsedConfig run_config_from_text(const std::string& text) {
+  ParsedConfig parsed;
+  std::istringstream words(text);
+  for (std::string name, value, source; std::getline(words, name, '\0') &&
+                                        std::getline(words, value, '\0') &&
+                                        std::getline(words, source, '\0');) {
+    parsed.settings.push_back({name, value, static_cast<Source>(std::stoi(source))});
+  }
+  apply_settings(options(parsed.config), parsed.settings);
+  return parsed;
 }
 
 void fit_model_to_data(RunConfig& config) {

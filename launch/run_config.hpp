@@ -31,10 +31,20 @@ struct RunConfig {
 /// The tables of all rooms, joined. Their rows point into `config`.
 std::vector<Option> options(RunConfig& config);
 
-/// Takes `--config FILE` out of the arguments and sets `config` from that file, the environment and
-/// the other arguments. Throws UsageError as parse_options does.
-std::vector<Setting> parse_run_config(RunConfig& config, const std::vector<std::string>& arguments,
-                                      const std::vector<std::string>& environment);
+/// A configuration and where each of its values came from.
+struct ParsedConfig {
+  RunConfig config;
+  std::vector<Setting> settings;
+};
+
+/// Takes `--config FILE` out of the arguments; that file, the environment and the other arguments
+/// say what differs from the defaults. Throws UsageError as parse_options does.
+ParsedConfig parse_run_config(const std::vector<std::string>& arguments,
+                              const std::vector<std::string>& environment);
+
+/// Settings as one string, for other ranks.
+std::string settings_as_text(const std::vector<Setting>& settings);
+ParsedConfig run_config_from_text(const std::string& text);
 
 /// What the data say of the model, without reading them: vocabulary and classes; and its length.
 /// Throws UsageError if the model's task is another than the data's.

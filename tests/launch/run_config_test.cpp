@@ -20,10 +20,11 @@ std::string variable_of(std::string name) {
   return name;
 }
 
-void parse(RunConfig& config, const std::vector<std::string>& arguments) {
-  parse_run_config(config, arguments, {});
+RunConfig parse(const std::vector<std::string>& arguments) {
+  RunConfig config = parse_run_config(arguments, {}).config;
   fit_model_to_data(config);
   check(config);
+  return config;
 }
 
 TEST_CASE("no two options share a name or an environment variable, and each says what it is") {
@@ -53,14 +54,12 @@ TEST_CASE("the help holds every option of every room") {
 }
 
 TEST_CASE("defaults are within their own ranges: what config.ini writes reads back") {
-  RunConfig config;
-  const std::vector<Setting> settings = parse_run_config(config, {}, {});
+  const std::vector<Setting> settings = parse_run_config({}, {}).settings;
   RunConfig again;
   CHECK_NOTHROW(apply_settings(options(again), settings));
   const auto path = std::filesystem::temp_directory_path() / "weir-run-config.ini";
   std::ofstream(path) << settings_as_ini(settings);
-  RunConfig from_file;
-  const auto read = parse_run_config(from_file, {"--config", path.string()}, {});
+  const auto read = parse_run_config({"--config", path.string()}, {}).settings;
   REQUIRE(read.size() == settings.size());
   for (std::size_t index = 0; index < read.size(); ++index) {
     CHECK(read[index].name == settings[index].name);
@@ -70,12 +69,19 @@ TEST_CASE("defaults are within their own ranges: what config.ini writes reads ba
   std::filesystem::remove(path);
 }
 
+TEST_CASE("what rank 0 has parsed is the same on another rank, sources too") {
+  const ParsedConfig here = parse_run_config({"--run", "runs/a\n# b = 'c'"}, {"WEIR_STEPS=20"});
+  const ParsedConfig there = run_config_from_text(settings_as_text(here.settings));
+  CHECK(there.config.run == "runs/a\n# b = 'c'");
+  CHECK(there.config.train.steps == 20);
+  CHECK(settings_as_ini(there.settings) == settings_as_ini(here.settings));
+}
+
 TEST_CASE("file, environment and command line: the later wins") {
   const auto path = std::filesystem::temp_directory_path() / "weir-run-config-order.ini";
   std::ofstream(path) << "steps = 10\nbatch = 8\nmicro-batch = 2\n[model]\nlayers = 3\n";
-  RunConfig config;
-  const auto settings =
-      parse_run_config(config, {"--steps", "30", "--config=" + path.string(), "--threads=2"},
+  const auto [config, settings] =
+      parse_run_config({"--steps", "30", "--config=" + path.string(), "--threads=2"},
                        {"WEIR_STEPS=20", "WEIR_BATCH=6"});
   CHECK(config.train.steps == 30);
   CHECK(config.train.batch == 6);
@@ -92,19 +98,17 @@ TEST_CASE("file, environment and command line: the later wins") {
 }
 
 TEST_CASE("wrong use of --config is told") {
-  RunConfig config;
-  CHECK_THROWS_WITH_AS(parse(config, {"--config"}),
-                       doctest::Contains("--config: a value is missing"), UsageError);
-  CHECK_THROWS_WITH_AS(parse(config, {"--config", "a", "--config=b"}), "--config is given twice",
+  CHECK_THROWS_WITH_AS(parse({"--config"}), doctest::Contains("--config: a value is missing"),
                        UsageError);
-  CHECK_THROWS_WITH_AS(parse(config, {"--config", "/nowhere/train.ini"}),
+  CHECK_THROWS_WITH_AS(parse({"--config", "a", "--config=b"}), "--config is given twice",
+                       UsageError);
+  CHECK_THROWS_WITH_AS(parse({"--config", "/nowhere/train.ini"}),
                        doctest::Contains("/nowhere/train.ini"), UsageError);
 }
 
 TEST_CASE("settings that do not go together are refused with the way out") {
   const auto refuses = [](const std::vector<std::string>& arguments, const char* words) {
-    RunConfig config;
-    CHECK_THROWS_WITH_AS(parse(config, arguments), doctest::Contains(words), UsageError);
+    CHECK_THROWS_WITH_AS(parse(arguments), doctest::Contains(words), UsageError);
   };
   refuses({"--batch", "10", "--micro-batch", "4"}, "the next that fits is 12");
   refuses({"--model.heads", "3"}, "--model.width 128 is not a multiple of --model.heads 3");
@@ -118,8 +122,8 @@ TEST_CASE("settings that do not go together are refused with the way out") {
 }
 
 TEST_CASE("the data decide vocabulary and classes, --length the model's length") {
-  RunConfig config;
-  parse(config, {"--data.kind", "listops", "--model.task", "classifier", "--length", "2000"});
+  const RunConfig config =
+      parse({"--data.kind", "listops", "--model.task", "classifier", "--length", "2000"});
   CHECK(config.model.vocabulary == 16);
   CHECK(config.model.classes == 10);
   CHECK(config.model.length == 2000);

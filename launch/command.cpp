@@ -1,0 +1,54 @@
+#include "launch/command.hpp"
+
+#include <algorithm>
+
+#include "common/base/error.hpp"
+#include "common/base/spelling.hpp"
+
+namespace weir {
+
+const std::vector<Command>& commands() {
+  static const std::vector<Command> all = {
+  };
+  return all;
+}
+
+const Command& find_command(const std::string& name) {
+  std::vector<std::string> known;
+  for (const Command& command : commands()) {
+    if (command.name == name) return command;
+    known.push_back(command.name);
+  }
+  const bool is_option = name.starts_with("-");
+  throw UsageError(text(is_option ? "the command comes first, not " : "unknown command ", name,
+                        did_you_mean(name, known), "; weir --help lists the commands"));
+}
+
+std::string help_of_weir() {
+  std::string help =
+      "weir trains long-sequence models under MPI: workers compute gradients, parameter servers\n"
+      "own the weights.\n\nusage: weir COMMAND [options]\n\n";
+  std::size_t width = 0;
+  for (const Command& command : commands()) width = std::max(width, command.name.size());
+  for (const Command& command : commands()) {
+    const std::string blanks(width - command.name.size() + 2, ' ');
+    help += text("  ", command.name, blanks, command.summary, '\n');
+  }
+  return help +
+         "\n`weir COMMAND --help` lists the options of a command; `weir --version` says the "
+         "version.\n"
+         "An option stands on the command line (--steps 100), in the environment (WEIR_STEPS=100)\n"
+         "or in a file (--config FILE: steps = 100); the first of these that has it counts.\n"
+         "Exit codes: 0 done, 1 error, 2 wrong usage, 75 stopped on request after a checkpoint.\n";
+}
+
+bool asks_for_help(const Arguments& arguments) {
+  return arguments.size() == 1 && (arguments[0] == "--help" || arguments[0] == "-h");
+}
+
+std::string help_of_command(const std::string& name, const std::string& usage,
+                            const std::string& description, const std::vector<Option>& table) {
+  return text("usage: weir ", name, ' ', usage, "\n\n", description, "\n\n", options_help(table));
+}
+
+}  // namespace weir
