@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "worker/layers/pass.hpp"
+#include "worker/models/config.hpp"
+
+namespace weir::test {
+
+/// The tokens of one micro-batch, owned.
+struct BatchData {
+  index_t length = 0;
+  std::vector<std::int32_t> tokens;
+  std::vector<std::int32_t> targets;
+  std::vector<index_t> lengths;
+  std::vector<index_t> samples;
+
+  worker::MicroBatch view() const {
+    return {static_cast<index_t>(lengths.size()), length, tokens, targets, lengths, samples};
+  }
+};
+
+/// Random tokens and targets (or labels); sequence b has lengths[b] tokens before padding, and the
+/// sample index 100 + b.
+BatchData random_batch(const worker::ModelConfig& config, std::vector<index_t> lengths,
+                       std::uint64_t seed);
+/// Sequences [begin, end) of it.
+BatchData part_of(const BatchData& batch, const worker::ModelConfig& config, index_t begin,
+                  index_t end);
+
+/// The whole model in double, token by token from the formulas, forward only: its gradients are
+/// difference quotients. Knows neither units nor kernels, shards or the arena.
+class Twin {
+ public:
+  using Parameters = std::map<std::string, std::vector<double>>;
+
+  Twin(const worker::ModelConfig& config, Parameters parameters)
+      : config_(config), parameters_(std::move(parameters)) {}
+
+  /// Sum over the loss terms; dropout with this seed if training.
+  double loss(const worker::MicroBatch& batch, std::uint64_t seed, bool training) const;
+  /// [N][vocabulary] of one sequence, without dropout.
+  std::vector<std::vector<double>> logits(const worker::MicroBatch& batch, index_t sequence) const;
+  /// Of the loss in training, for every parameter, by central differences.
+  Parameters gradients(const worker::MicroBatch& batch, std::uint64_t seed);
+
+ private:
+  using Row = std::vector<double>;
+  using Rows = std::vector<Row>;
+  struct Sequence;  ///< one of a batch, and how it is dropped
+
+  const Row& parameter(const std::string& name) const { return parameters_.at(name); }
+  Row linear(const Row& x, const std::string& name) const;       ///< W x + b, W [outputs, inputs]
+  Row from_inputs(const Row& x, const std::string& name) const;  ///< W [inputs, outputs]
+  Rows norm(const Rows& x, const std::string& name) const;
+  void drop(Rows& x, const std::string& layer, const Sequence& sequence) const;
+  Rows attention(const Rows& x, const std::string& layer, index_t length) const;
+  Rows project(const Rows& x) const;  ///< to the vocabulary
+  /// Normed outputs of the last block.
+  Rows features(const worker::MicroBatch& batch, const Sequence& sequence) const;
+
+  worker::ModelConfig config_;
+  Parameters parameters_;
+};
+
+}  // namespace weir::test

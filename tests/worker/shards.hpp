@@ -1,0 +1,70 @@
+#pragma once
+
+#include <algorithm>
+#include <barrier>
+#include <functional>
+#include <memory>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "worker/parallel/tensor_group.hpp"
+
+namespace weir::test {
+
+/// The shards of one stage as threads of this process: a TensorGroup without MPI.
+class ThreadShards {
+ public:
+  explicit ThreadShards(index_t count)
+      : count_(count), parts_(static_cast<std::size_t>(count)), barrier_(count) {}
+
+  /// Calls body(group) on `count` threads at once, each with its own index, and waits for all.
+  void run(const std::function<void(worker::TensorGroup&)>& body) {
+    std::vector<std::thread> threads;
+    for (index_t index = 0; index < count_; ++index) {
+      threads.emplace_back([this, index, &body] {
+        Group group(*this, index);
+        body(group);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
+
+ private:
+  class Group final : public worker::TensorGroup {
+   public:
+    Group(ThreadShards& shards, index_t index) : shards_(shards), index_(index) {}
+    index_t size() const override { return shards_.count_; }
+    index_t index() const override { return index_; }
+    void sum(std::span<float> values) override {
+      reduce(values, [](float a, float b) { return a + b; });
+    }
+    void max(std::span<float> values) override {
+      reduce(values, [](float a, float b) { return std::max(a, b); });
+    }
+
+   private:
+    template <class Combine>
+    void reduce(std::span<float> values, Combine combine) {
+      shards_.parts_[static_cast<std::size_t>(index_)] = values;
+      shards_.barrier_.arrive_and_wait();
+      std::vector<float> result(shards_.parts_[0].begin(), shards_.parts_[0].end());
+      for (std::size_t part = 1; part < shards_.parts_.size(); ++part) {
+        for (std::size_t i = 0; i < result.size(); ++i) {
+          result[i] = combine(result[i], shards_.parts_[part][i]);
+        }
+      }
+      shards_.barrier_.arrive_and_wait();  // all have read before any writes
+      std::ranges::copy(result, values.begin());
+    }
+
+    ThreadShards& shards_;
+    index_t index_;
+  };
+
+  index_t count_;
+  std::vector<std::span<float>> parts_;
+  std::barrier<> barrier_;
+};
+
+}  // namespace weir::test
