@@ -1,0 +1,103 @@
+#include "launch/book_keeper.hpp"
+
+#include <iostream>
+
+#include "common/base/machine.hpp"
+#include "worker/models/cost.hpp"
+
+namespace weir {
+
+BookKeeper::BookKeeper(const Job& job, const ParameterService& parameters, double gemm_peak,
+                       const std::filesystem::path& metrics_file)
+    : job_(job),
+      parameters_(parameters),
+      gemm_peak_(gemm_peak),
+      file_(metrics_file),
+      progress_({.mode = job.config.progress, .steps = job.config.train.steps, .out = &std::cout}),
+      began_at_(seconds_now()),
+      step_began_at_(began_at_) {}
+
+void BookKeeper::start(index_t step) {
+  first_step_ = step;
+  file_.start(step, job_.config.layout, WEIR_VERSION);
+  step_began_at_ = seconds_now();
+  waited_before_ = parameters_.waited_seconds();
+}
+
+void BookKeeper::step(const Directive& directive) {
+  const double now = seconds_now();
+  StepMetrics metrics;
+  metrics.directive = directive;
+  if (bytes_are_tokens()) metrics.bits_per_byte = bits_per_byte(directive.loss);
+  metrics.step_seconds = now - step_began_at_;
+  metrics.waited_seconds = parameters_.waited_seconds() - waited_before_;
+  metrics.pushed_bytes = parameters_.pushed_bytes();
+  metrics.pulled_bytes = parameters_.pulled_bytes();
+  const auto batch = static_cast<double>(job_.config.train.batch);
+  metrics.tokens_per_second =
+      batch * static_cast<double>(job_.dataset->sample_length()) / metrics.step_seconds;
+  metrics.flop_fraction =
+      batch * worker::model_flops_a_sample(job_.config.model) / metrics.step_seconds / gemm_peak_;
+  metrics.elapsed_seconds = now - began_at_;
+  training_seconds_ += metrics.step_seconds;
+  file_.step(metrics);
+  progress_.step(metrics);
+  newest_ = metrics;
+  step_began_at_ = now;
+  waited_before_ += metrics.waited_seconds;
+}
+
+void BookKeeper::validation_begin(index_t, index_t samples) {
+  progress_.bar("validation", 0, samples);
+}
+
+void BookKeeper::validation(index_t step, const worker::Loss& loss) {
+  ValidationMetrics metrics;
+  metrics.step = step;
+  metrics.sample_count = 0;
+  metrics.count = loss.count;
+  metrics.loss = loss.sum / static_cast<double>(loss.count);
+  if (bytes_are_tokens()) metrics.bits_per_byte = bits_per_byte(metrics.loss);
+  if (job_.config.model.classes > 0) {
+    metrics.accuracy = static_cast<double>(loss.correct) / static_cast<double>(loss.count);
+  }
+  const double now = seconds_now();
+  metrics.seconds = now - step_began_at_;
+  metrics.elapsed_seconds = now - began_at_;
+  validation_seconds_ += metrics.seconds;
+  file_.validation(metrics);
+  validation_ = metrics;
+  step_began_at_ = now;
+  waited_before_ = parameters_.waited_seconds();
+}
+
+void BookKeeper::summary(SummaryMetrics metrics, const WorkerResult& result) {
+  progress_.end();
+  metrics.step = result.last.step;
+  metrics.skipped_count = result.last.skipped_count;
+  metrics.stopped = result.last.step < job_.config.train.steps;
+  if (newest_) {
+    const auto steps = static_cast<double>(result.last.step - first_step_);
+    const double batches = steps * static_cast<double>(job_.config.train.batch);
+    metrics.loss = newest_->directive.loss;
+    metrics.bits_per_byte = newest_->bits_per_byte;
+    metrics.tokens_per_second =
+        batches * static_cast<double>(job_.dataset->sample_length()) / training_seconds_;
+    metrics.flop_fraction =
+        batches * worker::model_flops_a_sample(job_.config.model) / training_seconds_ / gemm_peak_;
+  }
+  if (validation_) {
+    metrics.validation_loss = validation_->loss;
+    metrics.validation_bits_per_byte = validation_->bits_per_byte;
+    metrics.validation_accuracy = validation_->accuracy;
+  }
+  metrics.elapsed_seconds = seconds_now() - began_at_;
+  metrics.waited_seconds = result.times.waited_seconds;
+  metrics.validation_seconds = validation_seconds_;
+  metrics.compute_seconds = result.times.total_seconds - result.times.waited_seconds -
+                            result.times.pipeline_seconds - validation_seconds_;
+  file_.summary(metrics);
+  std::cout << summary_table(metrics) << std::flush;
+}
+
+}  // namespace weir

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <optional>
+
+#include "common/job/metrics.hpp"
+#include "common/job/parameter_service.hpp"
+#include "launch/job.hpp"
+#include "launch/progress.hpp"
+#include "launch/worker_job.hpp"
+
+namespace weir {
+
+/// Keeps the books of a job on worker 0: times each step, writes metrics.jsonl and draws the
+/// progress. Others have none.
+class BookKeeper {
+ public:
+  /// gemm_peak: FLOP/s of sgemm measured on all workers' cores at the same time.
+  BookKeeper(const Job& job, const ParameterService& parameters, double gemm_peak,
+             const std::filesystem::path& metrics_file);
+
+  /// Set before training begins: the step it begins from.
+  void start(index_t step);
+  void step(const Directive& directive);
+  void validation_begin(index_t step, index_t samples);
+  void validation(index_t step, const worker::Loss& loss);
+  /// What only the whole job knows is filled in by the caller beforehand.
+  void summary(SummaryMetrics metrics, const WorkerResult& result);
+
+ private:
+  bool bytes_are_tokens() const { return job_.config.model.vocabulary == 256; }
+
+  const Job& job_;
+  const ParameterService& parameters_;
+  double gemm_peak_;
+  MetricsFile file_;
+  Progress progress_;
+  double began_at_;
+  double step_began_at_;
+  double waited_before_ = 0;
+  double training_seconds_ = 0;
+  index_t first_step_ = 0;
+  std::optional<StepMetrics> newest_;
+  std::optional<ValidationMetrics> validation_;
+  double validation_seconds_ = 0;
+};
+
+}  // namespace weir

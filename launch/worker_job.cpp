@@ -1,0 +1,82 @@
+#include "launch/worker_job.hpp"
+
+#include <optional>
+
+#include "common/base/machine.hpp"
+#include "worker/kernels/cpu.hpp"
+#include "worker/models/model.hpp"
+#include "worker/parallel/mpi_tensor_group.hpp"
+#include "worker/parallel/pipeline_link.hpp"
+#include "worker/train/stage.hpp"
+
+namespace weir {
+
+using namespace worker;
+
+WorkerResult run_worker(const Job& job, const WorkerPlace& place, const Comm& workers,
+                        ParameterService& parameters, const WorkerEvents& events) {
+  const Layout& layout = job.config.layout;
+  const TrainConfig& train = job.config.train;
+  CpuKernels kernels;
+  SingleShard single;
+  std::optional<MpiTensorGroup> group;
+  std::optional<PipelineLink> link;
+  const index_t frame = train.micro_batch * job.dataset->sample_length() * job.config.model.width;
+  const auto index = [](index_t value) { return static_cast<int>(value); };
+  if (layout.shards > 1) {
+    group.emplace(
+        workers.split(index(place.replica * layout.stages + place.stage), index(place.shard)));
+  }
+  if (layout.stages > 1) {
+    link.emplace(
+        workers.split(index(place.replica * layout.shards + place.shard), index(place.stage)),
+        frame, kLinkSlots, [&] { parameters.progress(); });
+  }
+
+  const Schedule schedule = make_schedule(train.schedule, layout.stages,
+                                          share_of(train, place.replica, layout.replicas).count());
+  const ElementRange units = units_of(job, place.stage);
+  StageParts parts;
+  parts.stage = place.stage;
+  parts.first_unit = units.begin;
+  parts.activation_slots = schedule.activation_slots[static_cast<std::size_t>(place.stage)];
+  parts.units =
+      make_units(job.config.model, job.plan->holding({place.stage, place.shard}), units.begin,
+                 units.end - 1, layout.shards, parts.activation_slots, train.micro_batch);
+  parts.width = job.config.model.width;
+  parts.dataset = job.dataset.get();
+  parts.micro_batch = train.micro_batch;
+  parts.parameters = &parameters;
+  parts.kernels = &kernels;
+  parts.shards = group ? static_cast<TensorGroup*>(&*group) : &single;
+  parts.link = link ? &*link : nullptr;
+  parts.seed = static_cast<std::uint64_t>(train.seed);
+  Stage stage(std::move(parts));
+
+  kernels.set_progress([](void* service) { static_cast<ParameterService*>(service)->progress(); },
+                       &parameters);
+
+  Trainer trainer({.config = train,
+                   .layout = layout,
+                   .place = place,
+                   .parameters = &parameters,
+                   .stage = &stage,
+                   .dataset = job.dataset.get(),
+                   .sum_over_workers =
+                       [&](std::span<double> values) {
+                         if (workers) workers.sum(values);
+                       },
+                   .on_start = events.on_start,
+                   .on_step = events.on_step,
+                   .on_validation_begin = events.on_validation_begin,
+                   .on_validation = events.on_validation});
+  const double begin = seconds_now();
+  WorkerResult result;
+  result.last = trainer.run();
+  result.times = {.total_seconds = seconds_now() - begin,
+                  .waited_seconds = parameters.waited_seconds(),
+                  .pipeline_seconds = link ? link->waited_seconds() : 0};
+  return result;
+}
+
+}  // namespace weir
