@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# launch/mpirun-weir names a rank that died, with its role, and passes on what the job says itself.
+set -uo pipefail
+root=$(cd "$(dirname "$0")/../.." && pwd)
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+
+# In weir's place: a plan of three ranks, and a job whose rank 2 ends as told.
+cat >"$folder/weir" <<'END'
+#!/usr/bin/env bash
+if [[ $1 == plan ]]; then
+  echo "rank 0  replica 0, stage 0, shard 0"
+  echo "rank 1  replica 1, stage 0, shard 0"
+  echo "rank 2  server 0"
+  exit
+fi
+if [[ $OMPI_COMM_WORLD_RANK == 2 ]]; then
+  case $2 in
+    killed) kill -KILL $$ ;;
+    vanished) exit 9 ;;
+    refused) echo "weir: no such thing" >&2; exit 2 ;;
+    fine) exit 0 ;;
+  esac
+fi
+[[ $2 == fine ]] && exit 0
+sleep 20
+END
+chmod +x "$folder/weir"
+
+failures=0
+# expect HOW CODE LINES TEXT: the job ends within 8 s with this code, this many lines and this text.
+expect() {
+  local how=$1 code=$2 lines=$3 text=$4 output found
+  output=$(timeout 8 "$root/launch/mpirun-weir" --binary "$folder/weir" -n 3 train "$how" 2>&1)
+  found=$?
+  if [[ $found != "$code" || $(grep -c . <<<"$output") != "$lines" || $output != *"$text"* ]]; then
+    echo "$how: exit code $found, expected $code, $lines lines and '$text':"
+    echo "$output"
+    failures=1
+  fi
+}
+expect killed 137 1 "weir: rank 2, server 0, on $(uname -n), was killed by signal 9 (KILL)"
+expect vanished 9 1 "weir: rank 2, server 0, on $(uname -n), ended with exit code 9"
+expect refused 2 1 "weir: no such thing"
+expect fine 0 0 ""
+
+"$root/launch/mpirun-weir" -n 3 >/dev/null 2>&1
+[[ $? == 2 ]] || { echo "no subcommand: expected exit code 2"; failures=1; }
+"$root/launch/mpirun-weir" --binary "$folder/none" -n 3 train >/dev/null 2>&1
+[[ $? == 1 ]] || { echo "no binary: expected exit code 1"; failures=1; }
+exit $failures
