@@ -57,6 +57,7 @@ std::vector<Request> receive_requests(const Comm& comm, int peer, ChannelKind ki
 
 std::vector<index_t> sizes_of(const std::vector<std::span<float>>& frames) {
   std::vector<index_t> sizes;
+  sizes.reserve(frames.size());
   for (const auto frame : frames) sizes.push_back(static_cast<index_t>(frame.size()));
   return sizes;
 }
@@ -159,7 +160,7 @@ void ChannelWindow::cancel() {
 }
 
 SendChannel::SendChannel(const Comm& comm, int peer, ChannelKind kind,
-                         std::vector<std::span<const float>> frames, int depth)
+                         const std::vector<std::span<const float>>& frames, int depth)
     : window_(send_requests(comm, peer, kind, frames), {}, depth,
               text(name_of(kind), " to rank ", peer)) {}
 
@@ -187,7 +188,7 @@ bool SendChannel::sent(index_t frame) const {
 }
 
 ReceiveChannel::ReceiveChannel(const Comm& comm, int peer, ChannelKind kind,
-                               std::vector<std::span<float>> frames, int depth)
+                               const std::vector<std::span<float>>& frames, int depth)
     : window_(receive_requests(comm, peer, kind, frames), sizes_of(frames), depth,
               text(name_of(kind), " from rank ", peer)),
       opened_rounds_(frames.size()) {}

@@ -68,7 +68,7 @@ class SendChannel {
  public:
   /// frames[i] must stay where it is. An empty frame travels too.
   SendChannel(const Comm& comm, int peer, ChannelKind kind,
-              std::vector<std::span<const float>> frames, int depth = kChannelDepth);
+              const std::vector<std::span<const float>>& frames, int depth = kChannelDepth);
 
   /// Frame `frame` may leave; frames are offered in order, round after round. Never blocks: what
   /// cannot leave yet leaves in a later progress(). The floats must not change until sent(frame),
@@ -92,8 +92,8 @@ class SendChannel {
 /// overwritten only when the owner has opened it again. It begins closed.
 class ReceiveChannel {
  public:
-  ReceiveChannel(const Comm& comm, int peer, ChannelKind kind, std::vector<std::span<float>> frames,
-                 int depth = kChannelDepth);
+  ReceiveChannel(const Comm& comm, int peer, ChannelKind kind,
+                 const std::vector<std::span<float>>& frames, int depth = kChannelDepth);
 
   /// The next round may overwrite this frame. Once a round, after it has arrived.
   void open(index_t frame);
