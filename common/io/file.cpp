@@ -45,7 +45,7 @@ class PosixFileSystem final : public FileSystem {
   }
 
   File open_for_writing(const fs::path& path) override {
-    return open_file(path, O_WRONLY | O_NOFOLLOW, "cannot open for writing");
+    return open_file(path, O_RDWR | O_NOFOLLOW, "cannot open for writing");
   }
 
   void preallocate(const File& file, index_t bytes) override {

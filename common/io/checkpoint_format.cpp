@@ -1,0 +1,246 @@
+#include "common/io/checkpoint_format.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <charconv>
+#include <map>
+
+#include "common/base/error.hpp"
+#include "common/base/log.hpp"
+#include "common/io/digest.hpp"
+#include "common/io/hdf5.hpp"
+
+namespace weir {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "the files are little-endian");
+
+constexpr const char* kDataName = "model.h5";
+constexpr const char* kManifestName = "MANIFEST";
+constexpr std::string_view kFolderPrefix = "step-";
+constexpr std::string_view kTemporaryPrefix = ".tmp-";
+constexpr index_t kManifestBytesMax = index_t{64} << 20;
+
+std::string name_of(index_t step) {
+  const std::string digits = text(step);
+  constexpr std::size_t kDigits = 8;  // so that names sort like numbers
+  return text(kFolderPrefix, std::string(kDigits - std::min(kDigits, digits.size()), '0'), digits);
+}
+
+fs::path temporary_folder(const fs::path& checkpoints, index_t step) {
+  return checkpoints / text(kTemporaryPrefix, name_of(step));
+}
+
+std::optional<index_t> step_of(const std::string& folder_name) {
+  if (!folder_name.starts_with(kFolderPrefix)) return std::nullopt;
+  const char* const end = folder_name.data() + folder_name.size();
+  index_t step = 0;
+  const auto result = std::from_chars(folder_name.data() + kFolderPrefix.size(), end, step);
+  if (result.ec != std::errc() || folder_name != name_of(step)) return std::nullopt;
+  return step;
+}
+
+std::uint32_t crc_of(std::span<const float> values) { return crc32c(std::as_bytes(values)); }
+
+/// Throws Error unless model.h5 begins as HDF5 and has the size that the manifest says.
+void check_data_file(const fs::path& folder, const Manifest& manifest) {
+  const fs::path path = folder / kDataName;
+  const index_t size = File::open(path).size();
+  if (size != manifest.file_bytes) {
+    throw Error(text(path.string(), ": has ", size, " bytes, MANIFEST says ", manifest.file_bytes,
+                     size < manifest.file_bytes ? ": truncated" : ""));
+  }
+  check_hdf5_signature(path);
+}
+
+void write_manifest(FileSystem& files, const fs::path& folder, const Manifest& manifest) {
+  const fs::path unfinished = folder / text(kManifestName, ".tmp");
+  File file = files.create(unfinished);
+  const std::string bytes = manifest_text(manifest);
+  files.write(file, 0, std::as_bytes(std::span(bytes)));
+  files.sync(file);
+  files.close(std::move(file));
+  files.rename(unfinished, folder / kManifestName);
+  files.sync_folder(folder);
+}
+
+/// Gives `made` the name `target`, which may be taken.
+void put_in_place(FileSystem& files, const fs::path& made, const fs::path& target) {
+  if (!fs::exists(target)) {
+    files.rename(made, target);
+    files.sync_folder(target.parent_path());
+    return;
+  }
+  if (!files.exchange(made, target)) {
+    // Not in one step here: for a moment the older checkpoints are the newest.
+    const fs::path old = target.parent_path() / text(".old-", target.filename().string());
+    files.remove_all(old);
+    files.rename(target, old);
+    files.rename(made, target);
+    files.sync_folder(target.parent_path());
+    files.remove_all(old);
+    return;
+  }
+  files.sync_folder(target.parent_path());
+  files.remove_all(made);
+}
+
+}  // namespace
+
+fs::path checkpoint_folder(const fs::path& checkpoints, index_t step) {
+  return checkpoints / name_of(step);
+}
+
+void begin_checkpoint(FileSystem& files, const fs::path& checkpoints, index_t step,
+                      std::vector<CheckpointRecord>& records) {
+  if (!fs::exists(checkpoints)) {
+    files.make_folder(checkpoints);
+    files.sync_folder(fs::absolute(checkpoints).parent_path());
+  }
+  const fs::path folder = temporary_folder(checkpoints, step);
+  files.remove_all(folder);
+  files.make_folder(folder);
+  std::vector<Hdf5Dataset> datasets;
+  for (const auto& record : records) datasets.push_back({record.name, record.shape});
+  create_hdf5(folder / kDataName, datasets);
+  for (std::size_t i = 0; i < records.size(); ++i) records[i].offset = datasets[i].offset;
+  File file = files.open_for_writing(folder / kDataName);
+  files.preallocate(file, file.size());
+  files.close(std::move(file));
+}
+
+CheckpointWriter::CheckpointWriter(FileSystem& files, const fs::path& checkpoints, index_t step,
+                                   std::vector<CheckpointRecord> records)
+    : files_(files),
+      records_(std::move(records)),
+      file_(files.open_for_writing(temporary_folder(checkpoints, step) / kDataName)) {}
+
+void CheckpointWriter::write(index_t record, index_t begin, std::span<const float> values) {
+  const auto& target = records_[static_cast<std::size_t>(record)];
+  const auto end = begin + static_cast<index_t>(values.size());
+  WEIR_ASSERT(begin >= 0 && end <= elements_of(target.shape));
+  files_.write(file_, target.offset + begin * index_t{sizeof(float)}, std::as_bytes(values));
+  for (index_t next = begin; next < end;) {
+    const index_t stop = std::min(end, (next / kDigestElements + 1) * kDigestElements);
+    const auto part = values.subspan(static_cast<std::size_t>(next - begin),
+                                     static_cast<std::size_t>(stop - next));
+    digests_.push_back({record, next, stop, crc_of(part)});
+    next = stop;
+  }
+}
+
+std::vector<RangeDigest> CheckpointWriter::finish() {
+  files_.sync(file_);
+  files_.close(std::move(file_));
+  return std::move(digests_);
+}
+
+void commit_checkpoint(FileSystem& files, const fs::path& checkpoints, Manifest manifest) {
+  const fs::path folder = temporary_folder(checkpoints, manifest.step);
+  std::ranges::sort(manifest.digests, {}, [](const RangeDigest& digest) {
+    return std::pair(digest.record, digest.begin);
+  });
+  manifest.file_bytes = File::open(folder / kDataName).size();
+  check_manifest(manifest, folder.string());
+  write_manifest(files, folder, manifest);
+  put_in_place(files, folder, checkpoint_folder(checkpoints, manifest.step));
+}
+
+void abandon_checkpoint(FileSystem& files, const fs::path& checkpoints, index_t step) {
+  files.remove_all(temporary_folder(checkpoints, step));
+}
+
+Manifest read_manifest(const fs::path& folder) {
+  const fs::path path = folder / kManifestName;
+  return parse_manifest(read_whole(path, kManifestBytesMax), path.string());
+}
+
+std::optional<fs::path> newest_complete(const fs::path& checkpoints) {
+  if (!fs::exists(checkpoints)) return std::nullopt;
+  std::map<index_t, fs::path, std::greater<>> folders;
+  std::error_code problem;
+  for (const auto& entry : fs::directory_iterator(checkpoints, problem)) {
+    const std::string name = entry.path().filename().string();
+    if (const auto step = step_of(name)) folders[*step] = entry.path();
+    if (name.starts_with(kTemporaryPrefix)) {
+      log_info(text(entry.path().string(), " was never finished and does not count"));
+    }
+  }
+  if (problem) {
+    throw Error(
+        text("cannot look for checkpoints in ", checkpoints.string(), ": ", problem.message()));
+  }
+  std::string problems;
+  for (const auto& [step, folder] : folders) {
+    try {
+      const Manifest manifest = read_manifest(folder);
+      if (manifest.step != step) {
+        throw Error(text(folder.string(), ": MANIFEST is that of step ", manifest.step));
+      }
+      check_data_file(folder, manifest);
+      return folder;
+    } catch (const Error& error) {
+      log_warning(text("skipping a damaged checkpoint: ", error.what()));
+      problems += text("\n  ", error.what());
+    }
+  }
+  if (folders.empty()) return std::nullopt;
+  throw Error(text("no checkpoint in ", checkpoints.string(),
+                   " is complete; repair one, or start anew in another folder or with --resume "
+                   "never:",
+                   problems));
+}
+
+CheckpointReader::CheckpointReader(const fs::path& folder) : manifest_(read_manifest(folder)) {
+  check_data_file(folder, manifest_);
+  file_ = File::open(folder / kDataName);
+}
+
+std::optional<index_t> CheckpointReader::find(const std::string& name) const {
+  const auto found = std::ranges::find(manifest_.records, name, &CheckpointRecord::name);
+  if (found == manifest_.records.end()) return std::nullopt;
+  return found - manifest_.records.begin();
+}
+
+void CheckpointReader::read(index_t record, index_t begin, std::span<float> out) const {
+  const auto& source = manifest_.records[static_cast<std::size_t>(record)];
+  const auto end = begin + static_cast<index_t>(out.size());
+  WEIR_ASSERT(begin >= 0 && end <= elements_of(source.shape));
+  auto digest =
+      std::ranges::upper_bound(manifest_.digests, std::pair(record, begin), {},
+                               [](const RangeDigest& d) { return std::pair(d.record, d.begin); });
+  if (begin < end) --digest;  // digests tile the record: the one before holds `begin`
+  std::vector<float> whole;
+  for (index_t next = begin; next < end; ++digest) {
+    const index_t stop = std::min(end, digest->end);
+    const auto part =
+        out.subspan(static_cast<std::size_t>(next - begin), static_cast<std::size_t>(stop - next));
+    // Only whole ranges can be checked: one that is needed in part is read whole beside `out`.
+    const bool is_whole = next == digest->begin && stop == digest->end;
+    if (!is_whole) whole.resize(static_cast<std::size_t>(digest->end - digest->begin));
+    const std::span<float> range = is_whole ? part : std::span(whole);
+    file_.read(source.offset + digest->begin * index_t{sizeof(float)},
+               std::as_writable_bytes(range));
+    if (const auto crc = crc_of(range); crc != digest->crc) {
+      throw Error(text(file_.path().string(), ": ", source.name, " is damaged in the elements ",
+                       digest->begin, " to ", digest->end - 1, " (CRC-32C ", hexadecimal(crc),
+                       ", MANIFEST says ", hexadecimal(digest->crc),
+                       "); take an older checkpoint"));
+    }
+    if (!is_whole) {
+      const auto first = whole.begin() + static_cast<std::ptrdiff_t>(next - digest->begin);
+      std::copy_n(first, part.size(), part.begin());
+    }
+    next = stop;
+  }
+}
+
+void CheckpointReader::verify() const {
+  std::vector<float> scratch(static_cast<std::size_t>(kDigestElements));
+  for (const auto& digest : manifest_.digests) {
+    read(digest.record, digest.begin,
+         std::span(scratch).first(static_cast<std::size_t>(digest.end - digest.begin)));
+  }
+}
+
+}  // namespace weir

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/io/file.hpp"
+#include "common/io/manifest.hpp"
+
+namespace weir {
+
+/// A checkpoint is a folder `step-00001200` with model.h5, which any HDF5 tool reads, and MANIFEST,
+/// which says that it is complete. It is made under the name `.tmp-step-00001200`:
+///
+///   server 0       begin_checkpoint: the folder, model.h5 without data, room on the disk
+///   every server   CheckpointWriter: its own ranges, their digests, fsync
+///   server 0       commit_checkpoint, once all have finished: MANIFEST, fsync, the final name
+///
+/// A process that dies, or a power cut, at any moment leaves the checkpoints that were committed as
+/// they were. An Error at any moment: abandon_checkpoint, and training may go on.
+fs::path checkpoint_folder(const fs::path& checkpoints, index_t step);
+
+/// Sets the records' offsets. What an earlier attempt at this step has left is removed.
+void begin_checkpoint(FileSystem& files, const fs::path& checkpoints, index_t step,
+                      std::vector<CheckpointRecord>& records);
+
+/// Writes ranges of elements into the checkpoint that was begun.
+class CheckpointWriter {
+ public:
+  /// `records` as begin_checkpoint left them.
+  CheckpointWriter(FileSystem& files, const fs::path& checkpoints, index_t step,
+                   std::vector<CheckpointRecord> records);
+  /// The elements of a record from `begin` on. Every element is written once, by one server.
+  void write(index_t record, index_t begin, std::span<const float> values);
+  /// Brings all to the disk; the digests of what was written.
+  std::vector<RangeDigest> finish();
+
+ private:
+  FileSystem& files_;
+  std::vector<CheckpointRecord> records_;
+  File file_;
+  std::vector<RangeDigest> digests_;
+};
+
+/// `manifest` has all but file_bytes; digests of all servers, in any order, cover every record. A
+/// checkpoint of this step that exists already is replaced.
+void commit_checkpoint(FileSystem& files, const fs::path& checkpoints, Manifest manifest);
+
+/// Removes what begin_checkpoint has made.
+void abandon_checkpoint(FileSystem& files, const fs::path& checkpoints, index_t step);
+
+/// The checkpoint with the most steps that has a valid MANIFEST and a model.h5 of the right size;
+/// nothing if none was ever committed. What is skipped is logged. Throws Error if there are some
+/// but all are damaged: starting anew in their place is not for us to decide.
+std::optional<fs::path> newest_complete(const fs::path& checkpoints);
+
+/// The manifest of a checkpoint's folder, checked.
+Manifest read_manifest(const fs::path& folder);
+
+/// Reads the tensors of a checkpoint, and checks the digests of all it reads. HDF5 takes no part: a
+/// damaged file can do no worse than to be refused. Opening throws Error for a file that is
+/// truncated or not HDF5; reading, with record and elements, for one that is damaged.
+class CheckpointReader {
+ public:
+  explicit CheckpointReader(const fs::path& folder);
+
+  const Manifest& manifest() const { return manifest_; }
+  /// The index of a record.
+  std::optional<index_t> find(const std::string& name) const;
+  /// The elements of a record from `begin` on.
+  void read(index_t record, index_t begin, std::span<float> out) const;
+  /// Reads everything for the digests alone.
+  void verify() const;
+
+ private:
+  Manifest manifest_;
+  File file_;
+};
+
+}  // namespace weir
