@@ -9,6 +9,7 @@ namespace weir {
 
 const std::vector<Command>& commands() {
   static const std::vector<Command> all = {
+      {"plan", "what each rank will hold and send, and the schedule, without MPI", false, plan},
   };
   return all;
 }

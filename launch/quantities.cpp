@@ -14,6 +14,21 @@ std::string three_digits(double value) {
   return fmt::format("{:.{}f}", value, decimals);
 }
 
+struct Scaled {
+  double value;
+  const char* prefix;
+};
+
+Scaled scaled_by_1000(double value) {
+  constexpr std::array<const char*, 6> kPrefixes = {"", "k", "M", "G", "T", "P"};
+  std::size_t thousands = 0;
+  while (std::abs(value) >= 999.5 && thousands + 1 < kPrefixes.size()) {
+    value /= 1000;
+    ++thousands;
+  }
+  return {value, kPrefixes[thousands]};
+}
+
 }  // namespace
 
 std::string fixed(double value, int digits) { return fmt::format("{:.{}f}", value, digits); }
@@ -34,14 +49,14 @@ std::string grouped(index_t value) {
 }
 
 std::string short_count(double value) {
-  constexpr std::array<const char*, 4> kUnits = {"", "k", "M", "G"};
-  std::size_t unit = 0;
-  while (std::abs(value) >= 999.5 && unit + 1 < kUnits.size()) {
-    value /= 1000;
-    ++unit;
-  }
-  if (unit == 0 && value == std::floor(value)) return fmt::format("{:.0f}", value);
-  return three_digits(value) + kUnits[unit];
+  const Scaled scaled = scaled_by_1000(value);
+  if (scaled.prefix[0] == '\0' && value == std::floor(value)) return fmt::format("{:.0f}", value);
+  return three_digits(scaled.value) + scaled.prefix;
+}
+
+std::string with_prefix(double value, const char* unit) {
+  const Scaled scaled = scaled_by_1000(value);
+  return fmt::format("{} {}{}", three_digits(scaled.value), scaled.prefix, unit);
 }
 
 std::string bytes_text(index_t bytes) {

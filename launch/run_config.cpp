@@ -68,6 +68,16 @@ std::vector<Option> options(RunConfig& config) {
   return all;
 }
 
+std::vector<Option> chosen_options(RunConfig& config, const std::vector<std::string>& names) {
+  std::vector<Option> chosen = options(config);
+  std::erase_if(chosen, [&](const Option& option) {
+    return std::ranges::none_of(names, [&](const std::string& name) {
+      return name.ends_with('.') ? option.name.starts_with(name) : option.name == name;
+    });
+  });
+  return chosen;
+}
+
 ParsedConfig parse_run_config(const std::vector<std::string>& arguments,
                               const std::vector<std::string>& environment) {
   std::vector<std::string> rest = arguments;

@@ -31,6 +31,10 @@ struct RunConfig {
 /// The tables of all rooms, joined. Their rows point into `config`.
 std::vector<Option> options(RunConfig& config);
 
+/// Some rows of that table, in its order: those with these names, or that begin with one of them if
+/// it ends in a dot.
+std::vector<Option> chosen_options(RunConfig& config, const std::vector<std::string>& names);
+
 /// A configuration and where each of its values came from.
 struct ParsedConfig {
   RunConfig config;

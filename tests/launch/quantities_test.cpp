@@ -28,6 +28,8 @@ TEST_CASE("counts, shares and times keep few digits") {
   CHECK(short_count(999.6) == "1.00k");
   CHECK(short_count(41'234) == "41.2k");
   CHECK(short_count(3.4e6) == "3.40M");
+  CHECK(with_prefix(1.234e11, "FLOP/s") == "123 GFLOP/s");
+  CHECK(with_prefix(0.5, "s") == "0.50 s");
   CHECK(percent(0) == "0 %");
   CHECK(percent(0.0042) == "0.4 %");
   CHECK(percent(0.614) == "61 %");

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <vector>
+
+#include "common/job/bucket.hpp"
+#include "launch/run_config.hpp"
+
+namespace weir {
+
+/// How a model is cut over the ranks. Follows from the configuration alone (fit_model_to_data and
+/// check have seen it), so all ranks agree without a word.
+
+/// The first unit of each stage: stages of about equal cost.
+std::vector<index_t> first_units(const RunConfig& config);
+
+/// Units of a stage: [begin, end).
+ElementRange units_of_stage(const RunConfig& config, const std::vector<index_t>& first_units,
+                            index_t stage);
+
+BucketPlan make_bucket_plan(const RunConfig& config, const std::vector<index_t>& first_units);
+
+}  // namespace weir

@@ -1,0 +1,276 @@
+#include "launch/plan.hpp"
+
+#include <algorithm>
+#include <iostream>
+
+#include "common/base/error.hpp"
+#include "common/base/machine.hpp"
+#include "launch/command.hpp"
+#include "launch/cut.hpp"
+#include "launch/quantities.hpp"
+#include "launch/table.hpp"
+#include "worker/models/cost.hpp"
+#include "worker/models/model.hpp"
+#include "worker/parallel/schedule_picture.hpp"
+
+namespace weir {
+namespace {
+
+constexpr index_t kFloatBytes = 4;
+
+worker::Schedule schedule_of(const RunConfig& config, index_t replica) {
+  const index_t replicas = config.layout.replicas;
+  return worker::make_schedule(config.train.schedule, config.layout.stages,
+                               worker::share_of(config.train, replica, replicas).count());
+}
+
+index_t activation_memory(const RunConfig& config, const RankPlan& rank, index_t slots) {
+  const worker::ModelConfig& model = config.model;
+  const auto units = worker::unit_memory(model, rank.units.begin, rank.units.end - 1,
+                                         config.layout.shards, config.train.micro_batch);
+  const index_t frame = config.train.micro_batch * model.length * model.width * kFloatBytes;
+  const bool is_first = rank.place.stage == 0,
+             is_last = rank.place.stage + 1 == config.layout.stages;
+  const index_t neighbours = (is_first ? 0 : 1) + (is_last ? 0 : 1);
+  // The stage's own output and gradient; to and from each neighbour the buffers of a link.
+  const index_t frames = 2 + neighbours * 2 * worker::kLinkSlots;
+  return units.bytes_a_slot * slots + units.scratch_bytes + frames * frame;
+}
+
+index_t moments_of(const RunConfig&) { return 2; }
+
+RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
+                     const std::vector<index_t>& first_units, index_t rank) {
+  RankPlan result;
+  result.rank = rank;
+  result.place = config.layout.worker(rank);
+  result.units = units_of_stage(config, first_units, result.place.stage);
+  const Holding& holding = plan.holding({result.place.stage, result.place.shard});
+  result.elements = holding.element_count;
+  for (const HeldBucket& held : holding.buckets) {
+    const index_t bytes = plan.buckets()[static_cast<std::size_t>(held.bucket)].bytes();
+    result.buckets.push_back(held.bucket);
+    result.pulled_bytes += bytes;
+    if (held.pushes) result.pushed_bytes += bytes;
+  }
+  result.parameter_memory_bytes = 2 * holding.element_count * kFloatBytes;
+  const worker::Schedule schedule = schedule_of(config, result.place.replica);
+  result.activation_memory_bytes = activation_memory(
+      config, result, schedule.activation_slots[static_cast<std::size_t>(result.place.stage)]);
+  if (config.layout.placement == Placement::local) {
+    result.parameter_memory_bytes += moments_of(config) * holding.element_count * kFloatBytes;
+    result.pushed_bytes = result.pulled_bytes = 0;  // nothing travels
+  }
+  return result;
+}
+
+RankPlan server_plan(const RunConfig& config, const BucketPlan& plan, index_t server) {
+  RankPlan result;
+  result.rank = config.layout.rank_of_server(server);
+  result.is_server = true;
+  result.buckets = plan.buckets_of(server);
+  const index_t replicas = config.layout.replicas;
+  for (const index_t index : result.buckets) {
+    const Bucket& bucket = plan.buckets()[static_cast<std::size_t>(index)];
+    result.elements += bucket.element_count;
+    result.pushed_bytes +=
+        bucket.bytes() * replicas * static_cast<index_t>(bucket.contributors.size());
+    result.pulled_bytes += bucket.bytes() * replicas * static_cast<index_t>(bucket.readers.size());
+  }
+  // Weights, moments, and a place for each contribution.
+  result.parameter_memory_bytes =
+      (1 + moments_of(config)) * result.elements * kFloatBytes + result.pushed_bytes;
+  return result;
+}
+
+// ---- words -------------------------------------------------------------------------------------
+
+std::string counted(index_t count, const char* noun, const char* plural = "s") {
+  return text(grouped(count), " ", noun, count == 1 ? "" : plural);
+}
+
+std::string exact(index_t bytes) {
+  return text(grouped(bytes), " bytes (", bytes_text(bytes), ")");
+}
+
+/// 0-3, 8, 12; of long lists the beginning and the number.
+std::string numbers_text(const std::vector<index_t>& numbers) {
+  constexpr std::size_t kColumns = 24;
+  std::string words;
+  for (std::size_t at = 0; at < numbers.size();) {
+    std::size_t last = at;
+    while (last + 1 < numbers.size() && numbers[last + 1] == numbers[last] + 1) ++last;
+    const std::string run = last == at ? text(numbers[at]) : text(numbers[at], '-', numbers[last]);
+    if (words.size() + run.size() > kColumns) {
+      return text(words, ", ... (", numbers.size(), ")");
+    }
+    words += (words.empty() ? "" : ", ") + run;
+    at = last + 1;
+  }
+  return words;
+}
+
+/// embedding, layers 0-3, head
+std::string units_text(const worker::ModelConfig& model, ElementRange units) {
+  const index_t first_layer = std::max<index_t>(units.begin, 1) - 1;
+  const index_t last_layer = std::min(units.end - 1, model.layers) - 1;
+  std::string words = units.begin == 0 ? "embedding, " : "";
+  words += first_layer == last_layer ? text("layer ", first_layer)
+                                     : text("layers ", first_layer, '-', last_layer);
+  return units.end > model.layers + 1 ? words + ", head" : words;
+}
+
+std::string layout_text(const Layout& layout) {
+  if (layout.placement == Placement::local) return "one process, worker and server in one";
+  return text(counted(layout.replicas, "replica"), " x ", counted(layout.stages, "stage"), " x ",
+              counted(layout.shards, "shard"), " = ", counted(layout.worker_count(), "worker"),
+              "; + ", counted(layout.servers, "server"), " = ",
+              counted(layout.rank_count(), "rank"), ": mpirun -n ", layout.rank_count());
+}
+
+std::string heading(const RunConfig& config, const BucketPlan& plan,
+                    const std::vector<RankPlan>& ranks) {
+  const worker::ModelConfig& model = config.model;
+  const worker::TrainConfig& train = config.train;
+  index_t elements = 0, pushed = 0, pulled = 0;
+  for (const ParameterSpec& spec : plan.specs()) elements += spec.element_count();
+  for (const RankPlan& rank : ranks) {
+    pushed += rank.is_server ? 0 : rank.pushed_bytes;
+    pulled += rank.is_server ? 0 : rank.pulled_bytes;
+  }
+  const double flops = worker::model_flops_a_sample(model) * static_cast<double>(train.batch);
+  Table table("ll", {"", ""});
+  table.add({"layout", layout_text(config.layout)});
+  table.add({"model", text(model.task == worker::Task::language ? "language model" : "classifier",
+                           ", ", counted(model.layers, "layer"), ", width ", model.width, ", ",
+                           counted(model.heads, "head"), ", feed-forward ", model.feed_forward,
+                           ", vocabulary ", model.vocabulary)});
+  table.add({"parameters", text(grouped(elements), " in ",
+                                counted(static_cast<index_t>(plan.specs().size()), "tensor"), ": ",
+                                exact(elements * kFloatBytes))});
+  table.add(
+      {"step", text(counted(train.batch, "sample"), " of ", grouped(model.length), " tokens in ",
+                    counted(train.batch / train.micro_batch, "micro-batch", "es"), "; ",
+                    with_prefix(flops, "FLOP"))});
+  table.add(
+      {"buckets", text(plan.buckets().size(), " of at most ", bytes_text(config.bucket_bytes))});
+  if (config.layout.placement == Placement::local) {
+    table.add({"travels", "nothing"});
+  } else {
+    table.add({"pushed", text(exact(pushed), " a step by all workers")});
+    table.add({"pulled", text(exact(pulled), " a step by all workers")});
+  }
+  return table.to_text();
+}
+
+bool hold_the_same(const RankPlan& left, const RankPlan& right) {
+  return left.place.stage == right.place.stage && left.place.shard == right.place.shard &&
+         left.memory_bytes() == right.memory_bytes();
+}
+
+std::string worker_table(const RunConfig& config, const std::vector<RankPlan>& ranks) {
+  Table table("lrrlrlrrr", {"ranks", "stage", "shard", "holds", "parameters", "buckets",
+                            "pushes a step", "pulls", "memory"});
+  std::vector<bool> told(ranks.size(), false);
+  for (std::size_t at = 0; at < ranks.size(); ++at) {
+    const RankPlan& rank = ranks[at];
+    if (told[at] || rank.is_server) continue;
+    std::vector<index_t> same;  // one row for the replicas of a place
+    for (std::size_t other = at; other < ranks.size(); ++other) {
+      if (ranks[other].is_server || !hold_the_same(rank, ranks[other])) continue;
+      told[other] = true;
+      same.push_back(ranks[other].rank);
+    }
+    std::vector<index_t> buckets = rank.buckets;
+    std::ranges::sort(buckets);
+    table.add({numbers_text(same), text(rank.place.stage), text(rank.place.shard),
+               units_text(config.model, rank.units), grouped(rank.elements), numbers_text(buckets),
+               bytes_text(rank.pushed_bytes), bytes_text(rank.pulled_bytes),
+               bytes_text(rank.memory_bytes() + kProcessBytes)});
+  }
+  return table.to_text();
+}
+
+std::string server_table(const RunConfig& config, const std::vector<RankPlan>& ranks) {
+  Table table("rrrlrrr",
+              {"rank", "server", "parameters", "buckets", "receives a step", "sends", "memory"});
+  for (const RankPlan& rank : ranks) {
+    if (!rank.is_server) continue;
+    table.add({text(rank.rank), text(config.layout.server(rank.rank)), grouped(rank.elements),
+               numbers_text(rank.buckets), bytes_text(rank.pushed_bytes),
+               bytes_text(rank.pulled_bytes), bytes_text(rank.memory_bytes() + kProcessBytes)});
+  }
+  return table.to_text();
+}
+
+std::string schedule_text(const RunConfig& config, double peak_flops) {
+  const worker::Schedule schedule =
+      schedule_of(config, config.layout.replicas - 1);  // none has more
+  const std::vector<index_t> cuts = first_units(config);
+  worker::ScheduleCosts costs;
+  for (index_t stage = 0; stage < config.layout.stages; ++stage) {
+    double flops = 0;
+    const ElementRange units = units_of_stage(config, cuts, stage);
+    for (index_t unit = units.begin; unit < units.end; ++unit) {
+      flops += worker::unit_flops(config.model, unit);
+    }
+    const double forward_s = flops / 3 * static_cast<double>(config.train.micro_batch) /
+                             static_cast<double>(config.layout.shards) / peak_flops;
+    costs.stages.push_back({forward_s, 2 * forward_s});
+  }
+  return text("schedule of a replica: ", counted(schedule.micro_batches, "micro-batch", "es"),
+              ", were each rank to compute at ", with_prefix(peak_flops, "FLOP/s"),
+              " and links to take no time\n", worker::draw(schedule, costs));
+}
+
+}  // namespace
+
+std::vector<RankPlan> rank_plans(const RunConfig& config) {
+  const std::vector<index_t> cuts = first_units(config);
+  const BucketPlan plan = make_bucket_plan(config, cuts);
+  std::vector<RankPlan> ranks;
+  for (index_t rank = 0; rank < config.layout.worker_count(); ++rank) {
+    ranks.push_back(worker_plan(config, plan, cuts, rank));
+  }
+  if (config.layout.placement == Placement::local) return ranks;
+  for (index_t server = 0; server < config.layout.servers; ++server) {
+    ranks.push_back(server_plan(config, plan, server));
+  }
+  return ranks;
+}
+
+std::string plan_text(const RunConfig& config, double peak_flops) {
+  const BucketPlan plan = make_bucket_plan(config, first_units(config));
+  const std::vector<RankPlan> ranks = rank_plans(config);
+  std::string out = heading(config, plan, ranks) + "\nworkers\n" + worker_table(config, ranks);
+  if (config.layout.placement == Placement::dedicated) {
+    out += "\nservers\n" + server_table(config, ranks);
+  }
+  out += text("  memory: an estimate of the most that a rank holds, with ",
+              bytes_text(kProcessBytes), " for the process itself and without the data\n\n");
+  return out + schedule_text(config, peak_flops);
+}
+
+int plan(const Arguments& arguments) {
+  if (asks_for_help(arguments)) {
+    RunConfig standard;
+    std::cout << help_of_command(
+        "plan", "[FILE] [options]",
+        "Prints what each rank of a training job will hold, send and receive, and its schedule,\n"
+        "without MPI and without reading the data. Takes the options of `weir train`; those that\n"
+        "matter here:",
+        chosen_options(standard, {"batch", "micro-batch", "length", "schedule", "threads",
+                                  "bucket-bytes", "replicas", "stages", "shards", "servers",
+                                  "placement", "model.", "attention.", "data.kind"}));
+    return 0;
+  }
+  Arguments words = arguments;
+  if (!words.empty() && !words[0].starts_with("-")) words[0].insert(0, "--config=");
+  RunConfig config = parse_run_config(words, weir_environment()).config;
+  fit_model_to_data(config);
+  check(config);
+  std::cout << plan_text(config, measured_gemm_peak(0.2) * static_cast<double>(config.threads));
+  return 0;
+}
+
+}  // namespace weir

@@ -1,0 +1,132 @@
+#include "launch/plan.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <sstream>
+
+#include "launch/cut.hpp"
+
+namespace weir {
+namespace {
+
+RunConfig config_of(std::vector<std::string> arguments) {
+  const std::vector<std::string> small = {
+      "--model.layers=2", "--model.width=8", "--model.heads=2", "--model.feed-forward=16",
+      "--length=32",      "--batch=8",       "--micro-batch=2"};
+  arguments.insert(arguments.end(), small.begin(), small.end());
+  RunConfig config = parse_run_config(arguments, {}).config;
+  fit_model_to_data(config);
+  check(config);
+  return config;
+}
+
+// The small model, counted by hand. Width 8, feed-forward 16, 256 tokens, tied embedding.
+constexpr index_t kEmbedding = 256 * 8;
+constexpr index_t kSplitOfLayer = 3 * (8 * 8 + 8)  // query, key, value
+                                  + 8 * 8          // output weight
+                                  + 16 * 8 + 16    // up
+                                  + 16 * 8;        // down weight
+constexpr index_t kWholeOfLayer = 2 * (8 + 8)      // two norms
+                                  + 8 + 8;         // biases of output and down
+constexpr index_t kFinalNorm = 8 + 8;
+constexpr index_t kAll = kEmbedding + 2 * (kSplitOfLayer + kWholeOfLayer) + kFinalNorm;
+
+bool has(const std::string& text, const std::string& words) {
+  return text.find(words) != std::string::npos;
+}
+
+TEST_CASE("two replicas push and pull all parameters, the server has room for both") {
+  const RunConfig config = config_of({"--replicas=2"});
+  const std::vector<RankPlan> ranks = rank_plans(config);
+  REQUIRE(ranks.size() == 3);
+  for (std::size_t rank : {0, 1}) {
+    CHECK_FALSE(ranks[rank].is_server);
+    CHECK(ranks[rank].elements == kAll);
+    CHECK(ranks[rank].pushed_bytes == kAll * 4);
+    CHECK(ranks[rank].pulled_bytes == kAll * 4);
+    CHECK(ranks[rank].parameter_memory_bytes == 2 * kAll * 4);  // weights, gradients
+  }
+  CHECK(ranks[2].is_server);
+  CHECK(ranks[2].pushed_bytes == 2 * kAll * 4);
+  CHECK(ranks[2].pulled_bytes == 2 * kAll * 4);
+  CHECK(ranks[2].parameter_memory_bytes == (1 + 2 + 2) * kAll * 4);  // + moments, contributions
+
+  CHECK(kAll == 3264);
+  const std::string text = plan_text(config, 1e9);
+  CAPTURE(text);
+  CHECK(has(text, "2 replicas x 1 stage x 1 shard = 2 workers; + 1 server = 3 ranks: mpirun -n 3"));
+  CHECK(has(text, "3,264 in 35 tensors: 13,056 bytes (12.8 KiB)"));
+  CHECK(has(text, "26,112 bytes (25.5 KiB) a step by all workers"));
+  CHECK(has(text, "  0-1        0      0  embedding, layers 0-1, head       3,264"));
+  CHECK(has(text, "12.8 KiB"));
+}
+
+TEST_CASE("stages and shards: slices once each, what is whole by shard 0, a tied embedding twice") {
+  const RunConfig config = config_of({"--stages=2", "--shards=2", "--servers=2"});
+  const std::vector<RankPlan> ranks = rank_plans(config);
+  REQUIRE(ranks.size() == 6);
+  const index_t split = kEmbedding / 2 + kSplitOfLayer / 2;
+  const index_t whole[2] = {kWholeOfLayer, kWholeOfLayer + kFinalNorm};  // by stage
+  for (std::size_t rank = 0; rank < 4; ++rank) {
+    CAPTURE(rank);
+    const std::size_t stage = rank / 2, shard = rank % 2;
+    CHECK(ranks[rank].pulled_bytes == 4 * (split + whole[stage]));
+    CHECK(ranks[rank].pushed_bytes == 4 * (split + (shard == 0 ? whole[stage] : 0)));
+  }
+  const index_t pushed = 4 * (4 * split + whole[0] + whole[1]);
+  const index_t pulled = 4 * (4 * split + 2 * whole[0] + 2 * whole[1]);
+  CHECK(ranks[4].pushed_bytes + ranks[5].pushed_bytes == pushed);
+  CHECK(ranks[4].pulled_bytes + ranks[5].pulled_bytes == pulled);
+  CHECK(ranks[4].elements + ranks[5].elements == kAll);
+
+  CHECK(pushed == 21'248);
+  CHECK(pulled == 21'696);
+  const std::string text = plan_text(config, 1e9);
+  CAPTURE(text);
+  CHECK(has(text, "21,248 bytes (20.8 KiB) a step by all workers"));
+  CHECK(has(text, "21,696 bytes (21.2 KiB) a step by all workers"));
+  CHECK(has(text, "embedding, layer 0 "));
+  CHECK(has(text, "layer 1, head "));
+  CHECK(has(text, "stage 0  F0-"));
+  CHECK(has(text, "stage 1  "));
+}
+
+TEST_CASE("in one process nothing travels, and it holds the moments too") {
+  const RunConfig config = config_of({"--placement=local"});
+  const std::vector<RankPlan> ranks = rank_plans(config);
+  REQUIRE(ranks.size() == 1);
+  CHECK(ranks[0].pushed_bytes == 0);
+  CHECK(ranks[0].parameter_memory_bytes == 4 * kAll * 4);
+  const std::string text = plan_text(config, 1e9);
+  CHECK(has(text, "travels"));
+  CHECK_FALSE(has(text, "servers\n"));
+}
+
+TEST_CASE("more slots and longer sequences take more memory, later stages of 1f1b less") {
+  const auto memory = [](std::vector<std::string> arguments, std::size_t rank) {
+    return rank_plans(config_of(std::move(arguments)))[rank].activation_memory_bytes;
+  };
+  const index_t first = memory({"--stages=2"}, 0),
+                gpipe = memory({"--stages=2", "--schedule=gpipe"}, 0);
+  CHECK(gpipe > first);  // 4 activations instead of 2
+  // The activations of a layer alone: qkv, attention's output, two inputs of norms, before gelu.
+  const index_t layer_slot = 4 * 2 * 32 * (3 * 8 + 8 + 2 * 8 + 16);
+  CHECK(gpipe - first >= 2 * layer_slot);
+  CHECK(gpipe - first < 3 * layer_slot);
+}
+
+TEST_CASE("a plan of many ranks stays within the width of a terminal and names every server") {
+  const RunConfig config = config_of(
+      {"--replicas=4", "--stages=2", "--shards=2", "--servers=12", "--bucket-bytes=65536"});
+  const std::string text = plan_text(config, 1e9);
+  CAPTURE(text);
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) CHECK(line.size() <= 120);
+  CHECK(has(text, "= 28 ranks"));
+  CHECK(has(text, "0, 4, 8, 12 "));
+  for (int rank = 16; rank < 28; ++rank) CHECK(has(text, "    " + std::to_string(rank) + "  "));
+}
+
+}  // namespace
+}  // namespace weir
