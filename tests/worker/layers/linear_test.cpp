@@ -1,0 +1,71 @@
+#include "worker/layers/linear.hpp"
+
+#include <doctest/doctest.h>
+
+#include "tests/reference.hpp"
+#include "tests/worker/layers/rig.hpp"
+#include "tests/worker/shards.hpp"
+
+using namespace weir;
+using namespace weir::test;
+using worker::ColumnLinear;
+using worker::RowLinear;
+
+TEST_CASE("a column-cut product is x W^T + b, and its gradients are the slopes") {
+  constexpr index_t kRows = 5;
+  Rig rig;
+  const ColumnLinear layer = {rig.matrix(4, 3), rig.vector(4)};
+  std::vector<float> x = random_values(kRows * 3, 1, "x");
+  std::vector<float> out_gradient = random_values(kRows * 4, 1, "gradient");
+  Found found = {std::vector<float>(kRows * 4, 7), std::vector<float>(kRows * 3, 7)};
+  layer.forward(rig.pass(), matrix(x, kRows), matrix(found.out, kRows));
+  layer.backward(rig.pass(), matrix(out_gradient, kRows), matrix(found.x_gradient, kRows));
+  layer.weight_gradient(rig.pass(), matrix(out_gradient, kRows), matrix(x, kRows));
+  check_layer(rig, x, out_gradient, found, [](const auto& weights, auto input) {
+    std::vector<double> out(kRows * 4);
+    reference::multiply_transposed(matrix(input, kRows), matrix(weights, 0, 4, 3),
+                                   std::span(weights).subspan(12), matrix(out, kRows));
+    return out;
+  });
+}
+
+TEST_CASE("a row-cut product is x W + b, and its gradients are the slopes") {
+  constexpr index_t kRows = 5;
+  Rig rig;
+  const RowLinear layer = {rig.matrix(3, 4), rig.vector(4)};
+  std::vector<float> x = random_values(kRows * 3, 1, "x");
+  std::vector<float> out_gradient = random_values(kRows * 4, 1, "gradient");
+  Found found = {std::vector<float>(kRows * 4, 7), std::vector<float>(kRows * 3, 7)};
+  layer.forward(rig.pass(), matrix(x, kRows), matrix(found.out, kRows));
+  layer.backward(rig.pass(), matrix(out_gradient, kRows), matrix(found.x_gradient, kRows));
+  layer.weight_gradient(rig.pass(), matrix(out_gradient, kRows), matrix(x, kRows));
+  check_layer(rig, x, out_gradient, found, [](const auto& weights, auto input) {
+    std::vector<double> out(kRows * 4);
+    reference::multiply(matrix(input, kRows), matrix(weights, 0, 3, 4), false, matrix(out, kRows));
+    reference::add_bias(std::span(weights).subspan(12), matrix(out, kRows));
+    return out;
+  });
+}
+
+TEST_CASE("a row-cut product over three shards adds the bias once, with one sum") {
+  constexpr index_t kRows = 2;
+  Rig rig;
+  const RowLinear whole = {rig.matrix(6, 4), rig.vector(4)};
+  std::vector<float> x = random_values(kRows * 6, 1, "x");
+  std::vector<float> truth(kRows * 4);
+  whole.forward(rig.pass(), matrix(x, kRows), matrix(truth, kRows));
+  ThreadShards(3).run([&](worker::TensorGroup& group) {
+    const index_t first = 2 * group.index();
+    const RowLinear part = {{whole.weight.offset + first * 4, 2, 4}, whole.bias};
+    std::vector<float> columns;  // of x, this shard's
+    for (index_t row = 0; row < kRows; ++row) {
+      for (index_t c = first; c < first + 2; ++c) {
+        columns.push_back(x[static_cast<std::size_t>(row * 6 + c)]);
+      }
+    }
+    worker::CpuKernels kernels;
+    std::vector<float> out(kRows * 4);
+    part.forward(rig.pass(kernels, group), matrix(columns, kRows), matrix(out, kRows));
+    check_close(out, truth, 1e-6);
+  });
+}

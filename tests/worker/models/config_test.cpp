@@ -1,0 +1,167 @@
+#include "worker/models/config.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <set>
+
+#include "common/base/error.hpp"
+#include "worker/models/held_parameters.hpp"
+
+using namespace weir;
+using namespace weir::worker;
+
+namespace {
+
+const ParameterSpec& find(const std::vector<ParameterSpec>& specs, const std::string& name) {
+  const auto found = std::ranges::find(specs, name, &ParameterSpec::name);
+  REQUIRE(found != specs.end());
+  return *found;
+}
+
+std::string message_of(const ModelConfig& config, const Layout& layout) {
+  try {
+    check(config, layout);
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("what cannot be built or cut is refused with the numbers and the way out") {
+  const ModelConfig good;
+  CHECK(message_of(good, {.stages = 4, .shards = 4}) == "");
+  ModelConfig config = good;
+  config.width = 130;
+  CHECK(message_of(config, {}) ==
+        "--model.width 130 is not a multiple of --model.heads 4; take --model.width 128 or 132");
+  config = good;
+  config.width = 60;
+  CHECK(message_of(config, {}) ==
+        "--model.width 60 / --model.heads 4 makes heads of 15 features, but rotary positions need "
+        "an even number; take --model.width 56 or 64, or --model.positions learned");
+  config.positions = Positions::learned;
+  CHECK(message_of(config, {}) == "");
+  CHECK(message_of(good, {.shards = 3}) ==
+        "--model.heads 4 is not a multiple of --shards 3; take --model.heads 3 or 6");
+  CHECK(message_of(good, {.shards = 8}) ==
+        "--model.heads 4 is not a multiple of --shards 8; take --model.heads 8");
+  config = good;
+  config.feed_forward = 511;
+  CHECK(message_of(config, {.shards = 2}) ==
+        "--model.feed-forward 511 is not a multiple of --shards 2; take --model.feed-forward 510 "
+        "or 512");
+  CHECK(message_of(good, {.stages = 5}) ==
+        "--model.layers 4 cannot fill --stages 5: each stage needs a layer of its own; take "
+        "--stages 4 or --model.layers 5");
+  config = good;
+  config.right = 3;
+  CHECK(message_of(config, {}) ==
+        "--attention.right 3 lets a language model see the tokens that it is to predict; take "
+        "--attention.right 0, or --model.task classifier");
+  config.task = Task::classifier;
+  CHECK(message_of(config, {}) == "");
+}
+
+TEST_CASE("every option row sets a field of its own and accepts the default") {
+  ModelConfig config;
+  std::set<const void*> fields;
+  for (const Option& option : options(config)) {
+    CAPTURE(option.name);
+    CHECK(!option.help.empty());
+    if (const auto* number = std::get_if<index_t*>(&option.field)) {
+      CHECK(static_cast<double>(**number) >= option.range.low);
+      CHECK(static_cast<double>(**number) <= option.range.high);
+      CHECK(fields.insert(*number).second);
+    }
+  }
+  CHECK(fields.size() == 7);
+}
+
+TEST_CASE("parameters: names, shapes, units and count of a tied language model") {
+  ModelConfig config;
+  config.layers = 2;
+  const std::vector<ParameterSpec> specs = parameter_specs(config);
+  CHECK(specs.front().name == "embedding.weight");
+  CHECK(specs.front().units == std::vector<index_t>{0, 3});
+  CHECK(find(specs, "layers.1.attention.key.weight").units == std::vector<index_t>{2});
+  CHECK(find(specs, "final_norm.bias").units == std::vector<index_t>{3});
+  index_t count = 0;
+  std::set<std::string> names;
+  index_t last_unit = 0;
+  for (const ParameterSpec& spec : specs) {
+    count += spec.element_count();
+    CHECK(names.insert(spec.name).second);
+    CHECK(spec.units.front() >= last_unit);
+    last_unit = spec.units.front();
+  }
+  const index_t d = 128;
+  const index_t block = 4 * d * d + 2 * d * 512 + 4 * d + 512 + d + 4 * d;
+  CHECK(count == 256 * d + 2 * block + 2 * d);
+}
+
+TEST_CASE("parameters: what is split, starts how, and decays") {
+  ModelConfig config;
+  config.tied = false;
+  config.positions = Positions::learned;
+  const std::vector<ParameterSpec> specs = parameter_specs(config);
+  CHECK(find(specs, "embedding.weight").units == std::vector<index_t>{0});
+  CHECK(find(specs, "output.weight").units == std::vector<index_t>{5});
+  CHECK(find(specs, "positions.weight").shape == std::vector<index_t>{256, 128});
+  std::set<std::string> whole;
+  std::set<std::string> decaying;
+  for (const ParameterSpec& spec : specs) {
+    const std::string name = spec.name.starts_with("layers.") ? spec.name.substr(9) : spec.name;
+    if (!spec.split) whole.insert(name);
+    if (spec.decay) decaying.insert(name);
+    const bool residual = name == "attention.output.weight" || name == "feed_forward.down.weight";
+    if (spec.shape.size() == 2) {
+      CHECK(spec.initial == Initial::normal);
+      CHECK(spec.deviation == doctest::Approx(residual ? 0.02 / std::sqrt(8.0) : 0.02));
+    } else {
+      CHECK((spec.initial == Initial::ones) == name.ends_with("norm.weight"));
+    }
+  }
+  CHECK(whole == std::set<std::string>{
+                     "positions.weight", "attention_norm.weight", "attention_norm.bias",
+                     "attention.output.bias", "feed_forward_norm.weight", "feed_forward_norm.bias",
+                     "feed_forward.down.bias", "final_norm.weight", "final_norm.bias"});
+  CHECK(decaying == std::set<std::string>{"attention.query.weight", "attention.key.weight",
+                                          "attention.value.weight", "attention.output.weight",
+                                          "feed_forward.up.weight", "feed_forward.down.weight",
+                                          "output.weight"});
+}
+
+TEST_CASE("parameters: a classifier has classes in place of a vocabulary to predict") {
+  ModelConfig config;
+  config.task = Task::classifier;
+  config.classes = 10;
+  const std::vector<ParameterSpec> specs = parameter_specs(config);
+  CHECK(find(specs, "embedding.weight").units == std::vector<index_t>{0});
+  CHECK(!find(specs, "embedding.weight").decay);
+  CHECK(find(specs, "classifier.weight").shape == std::vector<index_t>{10, 128});
+  CHECK(find(specs, "classifier.bias").shape == std::vector<index_t>{10});
+}
+
+TEST_CASE("query, key and value of any shard are one matrix in its arena, and one vector") {
+  ModelConfig config;
+  for (const index_t shards : {1, 2, 4}) {
+    const Layout layout = {.stages = 2, .shards = shards};
+    const BucketPlan plan(parameter_specs(config), {0, 0, 0, 1, 1, 1}, layout, 1 << 16);
+    for (index_t shard = 0; shard < shards; ++shard) {
+      const HeldParameters parameters(config, plan.holding({1, shard}));
+      const std::string attention = "layers.3.attention.";
+      const HeldMatrix all = parameters.matrices(
+          {attention + "query.weight", attention + "key.weight", attention + "value.weight"});
+      CHECK(all.rows == 3 * 128 / shards);
+      CHECK(all.offset == parameters.matrix(attention + "query.weight").offset);
+      CHECK(
+          parameters
+              .vectors({attention + "query.bias", attention + "key.bias", attention + "value.bias"})
+              .size == 3 * 128 / shards);
+      CHECK(parameters.first_row("embedding.weight") == shard * 256 / shards);
+    }
+  }
+}

@@ -1,0 +1,82 @@
+#include "worker/models/cost.hpp"
+
+#include <doctest/doctest.h>
+
+#include "common/job/bucket.hpp"
+#include "worker/kernels/simulated.hpp"
+#include "worker/models/model.hpp"
+
+using namespace weir;
+using namespace weir::worker;
+
+TEST_CASE("visible pairs are those that visible() lets through") {
+  for (const bool causal : {true, false}) {
+    for (const Sparsity sparsity : {Sparsity{2, 0, 0, causal}, Sparsity{2, 3, 4, causal},
+                                    Sparsity{0, 0, 50, causal}, Sparsity{50, 50, 0, causal}}) {
+      for (const index_t length : {1, 2, 9, 30}) {
+        index_t pairs = 0;
+        for (index_t query = 0; query < length; ++query) {
+          for (index_t key = 0; key < length; ++key) {
+            pairs += visible(query, key, length, sparsity) ? 1 : 0;
+          }
+        }
+        CHECK(visible_pairs(sparsity, length) == pairs);
+      }
+    }
+  }
+}
+
+TEST_CASE("the FLOPs of a sample are what a step charges, less the scores made again") {
+  for (const Task task : {Task::language, Task::classifier}) {
+    ModelConfig config;
+    config.task = task;
+    config.classes = 10;
+    config.length = 100;
+    config.layers = 3;
+    const BucketPlan plan(parameter_specs(config), {0, 0, 0, 0, 0}, {}, 1 << 20);
+    const Holding& holding = plan.holding({0, 0});
+    const auto units = make_units(config, holding, 0, 4, 1, 1, 1);
+    SimulatedKernels kernels({});
+    SingleShard alone;
+    std::vector<float> weights(static_cast<std::size_t>(holding.element_count));
+    std::vector<float> gradients(weights.size());
+    const Pass pass = {kernels, alone, weights, gradients, 0, true};
+    const std::vector<std::int32_t> tokens(100);
+    const std::vector<index_t> lengths = {100};
+    const std::vector<index_t> samples = {0};
+    const MicroBatch batch = {1,       100,
+                              tokens,  std::span(tokens).first(task == Task::language ? 100 : 1),
+                              lengths, samples};
+    std::vector<float> x(100 * 128);
+    const Matrix rows(x.data(), {100, 128});
+    for (const auto& unit : units) unit->forward(pass, batch, 0, rows);
+    for (auto unit = units.rbegin(); unit != units.rend(); ++unit) {
+      (*unit)->backward(pass, batch, 0, rows);
+      (*unit)->weight_gradient(pass, batch, 0);
+    }
+    const double again = 3 * 2 * 128.0 * double(visible_pairs(config.sparsity(), 100));
+    CHECK(model_flops_a_sample(config) == kernels.charged().flops - again);
+    double units_sum = 0;
+    for (index_t unit = 0; unit < 5; ++unit) units_sum += unit_flops(config, unit);
+    CHECK(units_sum == model_flops_a_sample(config));
+  }
+}
+
+TEST_CASE("memory: what a block keeps and shares, by hand") {
+  ModelConfig config;  // d 128, 4 heads, feed-forward 512, length 256
+  for (const index_t shards : {1, 2}) {
+    const index_t rows = 3 * 256;
+    const index_t t = shards;
+    // x twice, two norms' mean and deviation; q, k, v, out, log sums; before gelu.
+    const index_t slot = rows * (2 * 128 + 4 + 3 * 128 / t + 128 / t + 4 / t + 512 / t) * 4;
+    CHECK(unit_memory(config, 1, 1, shards, 3).bytes_a_slot == slot);
+    CHECK(unit_memory(config, 1, 4, shards, 3).bytes_a_slot == 4 * slot);
+    CHECK(unit_memory(config, 0, 0, shards, 3).bytes_a_slot == 0);
+    const index_t head = rows * (128 + 2 + 128) * 4;
+    CHECK(unit_memory(config, 4, 5, shards, 3).bytes_a_slot == slot + head);
+    const index_t scratch = rows * (3 * 128 + 4 * 128 / t + 2 * 512 / t) * 4;
+    CHECK(unit_memory(config, 1, 4, shards, 3).scratch_bytes == scratch);
+    const index_t strips = rows * (256 / t + 3) * 4;  // all rows fit in one
+    CHECK(unit_memory(config, 4, 5, shards, 3).scratch_bytes == scratch + strips);
+  }
+}
