@@ -53,6 +53,7 @@ RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
     result.pulled_bytes += bytes;
     if (held.pushes) result.pushed_bytes += bytes;
   }
+  std::ranges::sort(result.buckets);
   result.parameter_memory_bytes = 2 * holding.element_count * kFloatBytes;
   const worker::Schedule schedule = schedule_of(config, result.place.replica);
   result.activation_memory_bytes = activation_memory(
@@ -95,7 +96,7 @@ std::string exact(index_t bytes) {
 
 /// 0-3, 8, 12; of long lists the beginning and the number.
 std::string numbers_text(const std::vector<index_t>& numbers) {
-  constexpr std::size_t kColumns = 24;
+  constexpr std::size_t kColumns = 16;
   std::string words;
   for (std::size_t at = 0; at < numbers.size();) {
     std::size_t last = at;
@@ -104,7 +105,7 @@ std::string numbers_text(const std::vector<index_t>& numbers) {
     if (words.size() + run.size() > kColumns) {
       return text(words, ", ... (", numbers.size(), ")");
     }
-    words += (words.empty() ? "" : ", ") + run;
+    words += text(words.empty() ? "" : ", ", run);
     at = last + 1;
   }
   return words;
@@ -163,40 +164,26 @@ std::string heading(const RunConfig& config, const BucketPlan& plan,
   return table.to_text();
 }
 
-bool hold_the_same(const RankPlan& left, const RankPlan& right) {
-  return left.place.stage == right.place.stage && left.place.shard == right.place.shard &&
-         left.memory_bytes() == right.memory_bytes();
-}
-
+/// A row a rank, beginning `rank 5  replica 1, stage 0, shard 1`: launch/mpirun-weir reads these.
 std::string worker_table(const RunConfig& config, const std::vector<RankPlan>& ranks) {
-  Table table("lrrlrlrrr", {"ranks", "stage", "shard", "holds", "parameters", "buckets",
-                            "pushes a step", "pulls", "memory"});
-  std::vector<bool> told(ranks.size(), false);
-  for (std::size_t at = 0; at < ranks.size(); ++at) {
-    const RankPlan& rank = ranks[at];
-    if (told[at] || rank.is_server) continue;
-    std::vector<index_t> same;  // one row for the replicas of a place
-    for (std::size_t other = at; other < ranks.size(); ++other) {
-      if (ranks[other].is_server || !hold_the_same(rank, ranks[other])) continue;
-      told[other] = true;
-      same.push_back(ranks[other].rank);
-    }
-    std::vector<index_t> buckets = rank.buckets;
-    std::ranges::sort(buckets);
-    table.add({numbers_text(same), text(rank.place.stage), text(rank.place.shard),
-               units_text(config.model, rank.units), grouped(rank.elements), numbers_text(buckets),
-               bytes_text(rank.pushed_bytes), bytes_text(rank.pulled_bytes),
-               bytes_text(rank.memory_bytes() + kProcessBytes)});
+  Table table("lrllrlrrr", {"", "", "worker", "holds", "parameters", "buckets", "pushes a step",
+                            "pulls", "memory"});
+  for (const RankPlan& rank : ranks) {
+    if (rank.is_server) continue;
+    table.add({"rank", text(rank.rank), config.layout.role(rank.rank),
+               units_text(config.model, rank.units), grouped(rank.elements),
+               numbers_text(rank.buckets), bytes_text(rank.pushed_bytes),
+               bytes_text(rank.pulled_bytes), bytes_text(rank.memory_bytes() + kProcessBytes)});
   }
   return table.to_text();
 }
 
 std::string server_table(const RunConfig& config, const std::vector<RankPlan>& ranks) {
-  Table table("rrrlrrr",
-              {"rank", "server", "parameters", "buckets", "receives a step", "sends", "memory"});
+  Table table("lrlrlrrr",
+              {"", "", "server", "parameters", "buckets", "receives a step", "sends", "memory"});
   for (const RankPlan& rank : ranks) {
     if (!rank.is_server) continue;
-    table.add({text(rank.rank), text(config.layout.server(rank.rank)), grouped(rank.elements),
+    table.add({"rank", text(rank.rank), config.layout.role(rank.rank), grouped(rank.elements),
                numbers_text(rank.buckets), bytes_text(rank.pushed_bytes),
                bytes_text(rank.pulled_bytes), bytes_text(rank.memory_bytes() + kProcessBytes)});
   }
@@ -242,9 +229,9 @@ std::vector<RankPlan> rank_plans(const RunConfig& config) {
 std::string plan_text(const RunConfig& config, double peak_flops) {
   const BucketPlan plan = make_bucket_plan(config, first_units(config));
   const std::vector<RankPlan> ranks = rank_plans(config);
-  std::string out = heading(config, plan, ranks) + "\nworkers\n" + worker_table(config, ranks);
+  std::string out = heading(config, plan, ranks) + "\n" + worker_table(config, ranks);
   if (config.layout.placement == Placement::dedicated) {
-    out += "\nservers\n" + server_table(config, ranks);
+    out += "\n" + server_table(config, ranks);
   }
   out += text("  memory: an estimate of the most that a rank holds, with ",
               bytes_text(kProcessBytes), " for the process itself and without the data\n\n");

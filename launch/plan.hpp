@@ -15,7 +15,7 @@ struct RankPlan {
   WorkerPlace place;                   ///< of a worker
   ElementRange units;                  ///< of a worker
   index_t elements = 0;                ///< of parameters
-  std::vector<index_t> buckets;        ///< a worker's: those it reads, in push order
+  std::vector<index_t> buckets;        ///< a server's own; those that a worker reads
   index_t pushed_bytes = 0;            ///< by a worker; what a server receives
   index_t pulled_bytes = 0;            ///< by a worker; what a server sends
   index_t parameter_memory_bytes = 0;  ///< weights, gradients, moments, contributions
