@@ -6,7 +6,6 @@
 
 #include <array>
 #include <fstream>
-#include <regex>
 #include <string>
 #include <vector>
 
@@ -45,6 +44,17 @@ class CapturedStderr {
   int original_;
 };
 
+/// The line after `12:34:56.789 `.
+std::string without_time(const std::string& line) {
+  const std::string shape = "dd:dd:dd.ddd ";
+  REQUIRE(line.size() > shape.size());
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    const bool is_digit = line[i] >= '0' && line[i] <= '9';
+    CHECK((shape[i] == 'd' ? is_digit : line[i] == shape[i]));
+  }
+  return line.substr(shape.size());
+}
+
 }  // namespace
 
 TEST_CASE("a line is one write with time, identity, level and text") {
@@ -59,10 +69,9 @@ TEST_CASE("a line is one write with time, identity, level and text") {
     writes = captured.writes();
   }
   REQUIRE(writes.size() == 3);
-  const std::string time = R"(\d\d:\d\d:\d\d\.\d\d\d )";
-  CHECK(std::regex_match(writes[0], std::regex(time + R"(info: nobody \{\} %v\n)")));
-  CHECK(std::regex_match(writes[1], std::regex(time + R"(w d1 p0 100% warning: second\n)")));
-  CHECK(std::regex_match(writes[2], std::regex(time + R"(w d1 p0 100% error: third\n)")));
+  CHECK(without_time(writes[0]) == "info: nobody {} %v\n");
+  CHECK(without_time(writes[1]) == "w d1 p0 100% warning: second\n");
+  CHECK(without_time(writes[2]) == "w d1 p0 100% error: third\n");
 }
 
 TEST_CASE("lines below the level are dropped") {
