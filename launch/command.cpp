@@ -10,6 +10,7 @@ namespace weir {
 const std::vector<Command>& commands() {
   static const std::vector<Command> all = {
       {"plan", "what each rank will hold and send, and the schedule, without MPI", false, plan},
+      {"inspect", "what is in a checkpoint or a run folder", false, inspect},
   };
   return all;
 }

@@ -229,9 +229,9 @@ std::vector<RankPlan> rank_plans(const RunConfig& config) {
 std::string plan_text(const RunConfig& config, double peak_flops) {
   const BucketPlan plan = make_bucket_plan(config, first_units(config));
   const std::vector<RankPlan> ranks = rank_plans(config);
-  std::string out = heading(config, plan, ranks) + "\n" + worker_table(config, ranks);
+  std::string out = text(heading(config, plan, ranks), '\n', worker_table(config, ranks));
   if (config.layout.placement == Placement::dedicated) {
-    out += "\n" + server_table(config, ranks);
+    out += text('\n', server_table(config, ranks));
   }
   out += text("  memory: an estimate of the most that a rank holds, with ",
               bytes_text(kProcessBytes), " for the process itself and without the data\n\n");

@@ -1,0 +1,229 @@
+#include "launch/inspect.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <iostream>
+#include <limits>
+
+#include "common/base/error.hpp"
+#include "common/base/spelling.hpp"
+#include "common/io/checkpoint_format.hpp"
+#include "common/io/hdf5.hpp"
+#include "launch/command.hpp"
+#include "launch/quantities.hpp"
+#include "launch/run_folder.hpp"
+#include "launch/table.hpp"
+
+namespace weir {
+namespace {
+
+const std::string kModel = "/model/";
+
+std::string shape_text(const std::vector<index_t>& shape) {
+  std::string words;
+  for (const index_t extent : shape) words += text(words.empty() ? "" : " x ", extent);
+  return words.empty() ? "one number" : words;
+}
+
+/// What is told about the values of a tensor.
+struct Values {
+  double low = std::numeric_limits<double>::infinity();
+  double high = -std::numeric_limits<double>::infinity();
+  double sum = 0;
+  double squares = 0;
+  index_t count = 0;
+  index_t not_finite_count = 0;
+  std::vector<float> first;
+
+  void add(std::span<const float> values) {
+    constexpr std::size_t kShown = 8;
+    for (const float value : values) {
+      if (first.size() < kShown) first.push_back(value);
+      ++count;
+      if (!std::isfinite(value)) {
+        ++not_finite_count;
+        continue;
+      }
+      low = std::min(low, double{value});
+      high = std::max(high, double{value});
+      sum += value;
+      squares += double{value} * value;
+    }
+  }
+  double mean() const { return sum / static_cast<double>(count - not_finite_count); }
+  double rms() const { return std::sqrt(squares / static_cast<double>(count - not_finite_count)); }
+};
+
+/// Reading also checks the digests.
+Values values_of(const CheckpointReader& reader, index_t record) {
+  const index_t elements =
+      elements_of(reader.manifest().records[static_cast<std::size_t>(record)].shape);
+  Values values;
+  std::vector<float> part;
+  for (index_t begin = 0; begin < elements; begin += kDigestElements) {
+    part.resize(static_cast<std::size_t>(std::min(kDigestElements, elements - begin)));
+    reader.read(record, begin, part);
+    values.add(part);
+  }
+  return values;
+}
+
+std::string number_text(double value) {
+  return value != 0 && (std::abs(value) < 1e-3 || std::abs(value) >= 1e4) ? text(float(value))
+                                                                          : fixed(value, 5);
+}
+
+std::string tensor_text(const CheckpointReader& reader, const std::string& name) {
+  const Manifest& manifest = reader.manifest();
+  auto index = reader.find(name);
+  if (!index) index = reader.find(kModel + name);
+  if (!index) {
+    std::vector<std::string> known;
+    for (const CheckpointRecord& record : manifest.records) {
+      known.push_back(record.name.starts_with(kModel) ? record.name.substr(kModel.size())
+                                                      : record.name);
+    }
+    throw UsageError(text("--tensor ", name, ": the checkpoint has no such tensor",
+                          did_you_mean(name, known), "; weir inspect lists them"));
+  }
+  const CheckpointRecord& record = manifest.records[static_cast<std::size_t>(*index)];
+  const Values values = values_of(reader, *index);
+  std::string first;
+  for (const float value : values.first) first += text(first.empty() ? "" : ", ", value);
+  if (values.count > static_cast<index_t>(values.first.size())) first += ", ...";
+  Table table("ll", {"", ""});
+  table.add({"tensor", record.name});
+  table.add({"shape", shape_text(record.shape)});
+  table.add({"elements", text(grouped(values.count), ", f32, from byte ", grouped(record.offset),
+                              " of model.h5")});
+  table.add({"not finite", grouped(values.not_finite_count)});
+  if (values.not_finite_count < values.count) {
+    table.add({"range", text(number_text(values.low), " to ", number_text(values.high))});
+    table.add({"mean", number_text(values.mean())});
+    table.add({"rms", number_text(values.rms())});
+  }
+  table.add({"values", first});
+  return table.to_text();
+}
+
+std::string checkpoint_text(const fs::path& folder, const InspectRequest& request) {
+  const CheckpointReader reader(folder);
+  if (request.verify) reader.verify();
+  if (!request.tensor.empty()) return tensor_text(reader, request.tensor);
+
+  const Manifest& manifest = reader.manifest();
+  Table parameters("llrr", {"parameter", "shape", "elements", "rms"});
+  index_t model_elements = 0, model_records = 0, other_elements = 0, other_records = 0;
+  for (std::size_t at = 0; at < manifest.records.size(); ++at) {
+    const CheckpointRecord& record = manifest.records[at];
+    const index_t elements = elements_of(record.shape);
+    if (!record.name.starts_with(kModel)) {
+      other_elements += elements;
+      ++other_records;
+      continue;
+    }
+    model_elements += elements;
+    ++model_records;
+    const Values values = values_of(reader, static_cast<index_t>(at));
+    parameters.add({record.name.substr(kModel.size()), shape_text(record.shape), grouped(elements),
+                    values.not_finite_count == 0 ? number_text(values.rms())
+                                                 : text(values.not_finite_count, " not finite")});
+  }
+  Table table("ll", {"", ""});
+  table.add({"checkpoint", folder.string()});
+  table.add({"step", grouped(manifest.step)});
+  table.add({"cursor", grouped(manifest.cursor)});
+  table.add({"parameters", text(grouped(model_elements), " in ", model_records, " tensors")});
+  table.add({"optimizer", text(grouped(other_elements), " in ", other_records, " tensors")});
+  table.add({"model.h5", bytes_text(manifest.file_bytes)});
+  table.add({"digests", request.verify
+                            ? text("all ", manifest.digests.size(), " hold")
+                            : std::string("those of the parameters hold; --verify checks all")});
+  for (const auto& [name, value] : manifest.settings) table.add({name, value});
+  for (const auto& [name, value] : manifest.integers) table.add({name, text(value)});
+  for (const auto& [name, value] : manifest.numbers) table.add({name, text(value)});
+  return table.to_text() + "\n" + parameters.to_text();
+}
+
+bool is_checkpoint(const fs::path& path) { return fs::exists(path / "MANIFEST"); }
+
+/// The folders of checkpoints, complete or not, in the order of their steps.
+std::vector<fs::path> step_folders(const fs::path& checkpoints) {
+  std::vector<fs::path> folders;
+  for (const auto& entry : fs::directory_iterator(checkpoints)) {
+    if (entry.path().filename().string().starts_with("step-")) folders.push_back(entry.path());
+  }
+  std::ranges::sort(folders);
+  return folders;
+}
+
+std::string run_text(const fs::path& checkpoints, const InspectRequest& request) {
+  if (!request.tensor.empty()) {
+    throw UsageError(text("--tensor needs a checkpoint, but ", checkpoints.parent_path().string(),
+                          " is a run folder; name one of ", checkpoints.string()));
+  }
+  Table table("lrrl", {"checkpoint", "step", "model.h5", "state"});
+  const std::vector<fs::path> folders = step_folders(checkpoints);
+  for (const fs::path& folder : folders) {
+    const std::string name = folder.filename().string();
+    try {
+      const CheckpointReader reader(folder);
+      if (request.verify) reader.verify();
+      table.add({name, grouped(reader.manifest().step), bytes_text(reader.manifest().file_bytes),
+                 request.verify ? "complete, all digests hold" : "complete"});
+    } catch (const Error& error) {
+      table.add({name, "-", "-", error.what()});
+    }
+  }
+  if (folders.empty()) return text(checkpoints.string(), " holds no checkpoint yet\n");
+  std::string newest;
+  try {
+    newest = text("newest complete: ", newest_complete(checkpoints)->string());
+  } catch (const Error& error) {
+    newest = error.what();
+  }
+  return table.to_text() + newest + "\n";
+}
+
+}  // namespace
+
+std::string inspect_text(const fs::path& path, const InspectRequest& request) {
+  if (!fs::exists(path)) throw UsageError(text(path.string(), ": there is no such file or folder"));
+  if (is_checkpoint(path)) return checkpoint_text(path, request);
+  if (is_checkpoint(path.parent_path())) return checkpoint_text(path.parent_path(), request);
+  if (fs::is_directory(RunFolder::checkpoints_of(path))) {
+    return run_text(RunFolder::checkpoints_of(path), request);
+  }
+  if (fs::is_directory(path) && path.filename() == "checkpoints") return run_text(path, request);
+  if (fs::exists(path / "model.h5")) {
+    throw Error(
+        text(path.string(), " is a checkpoint that was never completed: MANIFEST is missing"));
+  }
+  throw UsageError(text(path.string(),
+                        " is neither a checkpoint (a folder with MANIFEST and model.h5) nor a run "
+                        "folder (with checkpoints/ in it)"));
+}
+
+int inspect(const Arguments& arguments) {
+  InspectRequest request;
+  const std::vector<Option> table = {
+      {"tensor", "", "only this tensor, in more detail", &request.tensor},
+      {"verify", "", "read everything and check all digests", &request.verify},
+  };
+  if (asks_for_help(arguments)) {
+    std::cout << help_of_command(
+        "inspect", "CHECKPOINT|RUN [options]",
+        "Prints what is in a checkpoint: step, cursor, settings, parameters; of a run folder, its\n"
+        "checkpoints.",
+        table);
+    return 0;
+  }
+  if (arguments.empty() || arguments[0].starts_with("-")) {
+    throw UsageError("weir inspect: name a checkpoint or a run folder first");
+  }
+  parse_options(table, std::nullopt, {}, Arguments(arguments.begin() + 1, arguments.end()));
+  std::cout << inspect_text(arguments[0], request);
+  return 0;
+}
+
+}  // namespace weir
