@@ -219,7 +219,7 @@ int inspect(const Arguments& arguments) {
     return 0;
   }
   if (arguments.empty() || arguments[0].starts_with("-")) {
-    throw UsageError("weir inspect: name a checkpoint or a run folder first");
+    throw UsageError("inspect: name a checkpoint or a run folder first");
   }
   parse_options(table, std::nullopt, {}, Arguments(arguments.begin() + 1, arguments.end()));
   std::cout << inspect_text(arguments[0], request);
