@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "common/number/buffer.hpp"
 #include "worker/kernels/kernels.hpp"
 
 namespace weir::worker {
@@ -64,8 +65,11 @@ class CpuKernels : public Kernels {
   };
   const RotaryTable& rotary_table(index_t positions, index_t half_channels);
 
+  /// At least `floats` floats for the time of one call.
+  std::span<float> scratch_of(index_t floats);
+
   RotaryTable rotary_;
-  std::vector<float> scratch_;
+  Buffer scratch_;
 };
 
 }  // namespace weir::worker

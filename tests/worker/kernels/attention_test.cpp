@@ -75,6 +75,16 @@ TEST_CASE("attention agrees with the twin for lengths around the tile") {
   });
 }
 
+TEST_CASE("attention agrees with the twin for lengths around the strip") {
+  std::mt19937_64 random(50);
+  for (const index_t tokens : {127, 128, 129, 143, 144, 145, 256, 257, 300}) {
+    for (const Sparsity& form : kForms)
+      check_case({1, 6, tokens, {tokens, tokens - 9}, form}, random);
+  }
+  check_case({1, 4, 400, {400}, {2, 3, 140, false}}, random);  // a strip of global queries alone
+  check_case({1, 4, 400, {400, 130, 128, 5}, {2, 3, 128, false}}, random);
+}
+
 TEST_CASE("attention agrees with the twin for every size of a head") {
   std::mt19937_64 random(42);
   for_each_target([&] {
