@@ -178,7 +178,9 @@ void Progress::draw(const std::string& line) {
   const int columns = parts_.columns();
   // The last column stays free: some terminals wrap as soon as it is written.
   const std::size_t width = columns > 1 ? static_cast<std::size_t>(columns - 1) : 100;
-  *parts_.out << "\r" << line.substr(0, width) << "\x1b[K" << std::flush;  // K: erase what is right
+  // Erases what is left of a longer line; then back to the first column, so that a line of the log
+  // stands at the beginning of a line, too.
+  *parts_.out << line.substr(0, width) << "\x1b[K\r" << std::flush;
   line_open_ = true;
 }
 
