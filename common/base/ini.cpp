@@ -81,7 +81,7 @@ std::string unquoted(std::string value, const std::string& place) {
   const auto end = end_of_quoted(value, 0);
   if (end == std::string::npos) throw UsageError(text(place, ": a quote is not closed"));
   if (end != value.size()) throw UsageError(text(place, ": there is text after the closing quote"));
-  const std::string inside = value.substr(1, value.size() - 2);
+  std::string inside = value.substr(1, value.size() - 2);
   if (value.front() == '\'') return inside;
   std::string result;
   for (std::size_t i = 0; i < inside.size(); ++i) {
