@@ -19,6 +19,7 @@ constexpr const char* kDataName = "model.h5";
 constexpr const char* kManifestName = "MANIFEST";
 constexpr std::string_view kFolderPrefix = "step-";
 constexpr std::string_view kTemporaryPrefix = ".tmp-";
+constexpr std::string_view kReplacedPrefix = ".old-";
 constexpr index_t kManifestBytesMax = index_t{64} << 20;
 
 std::string name_of(index_t step) {
@@ -38,6 +39,30 @@ std::optional<index_t> step_of(const std::string& folder_name) {
   const auto result = std::from_chars(folder_name.data() + kFolderPrefix.size(), end, step);
   if (result.ec != std::errc() || folder_name != name_of(step)) return std::nullopt;
   return step;
+}
+
+/// What a folder of checkpoints holds, by name alone.
+struct CheckpointFolders {
+  std::map<index_t, fs::path, std::greater<>> by_step;  ///< those with most steps first
+  std::vector<fs::path> leftovers;                      ///< of saves that never ended
+};
+
+CheckpointFolders folders_in(const fs::path& checkpoints) {
+  CheckpointFolders folders;
+  std::error_code problem;
+  for (const auto& entry : fs::directory_iterator(checkpoints, problem)) {
+    const std::string name = entry.path().filename().string();
+    if (const auto step = step_of(name)) {
+      folders.by_step[*step] = entry.path();
+    } else if (name.starts_with(kTemporaryPrefix) || name.starts_with(kReplacedPrefix)) {
+      folders.leftovers.push_back(entry.path());
+    }
+  }
+  if (problem) {
+    throw Error(
+        text("cannot look for checkpoints in ", checkpoints.string(), ": ", problem.message()));
+  }
+  return folders;
 }
 
 std::uint32_t crc_of(std::span<const float> values) { return crc32c(std::as_bytes(values)); }
@@ -73,7 +98,7 @@ void put_in_place(FileSystem& files, const fs::path& made, const fs::path& targe
   }
   if (!files.exchange(made, target)) {
     // Not in one step here: for a moment the older checkpoints are the newest.
-    const fs::path old = target.parent_path() / text(".old-", target.filename().string());
+    const fs::path old = target.parent_path() / text(kReplacedPrefix, target.filename().string());
     files.remove_all(old);
     files.rename(target, old);
     files.rename(made, target);
@@ -155,20 +180,25 @@ Manifest read_manifest(const fs::path& folder) {
   return parse_manifest(read_whole(path, kManifestBytesMax), path.string());
 }
 
+void remove_old_checkpoints(FileSystem& files, const fs::path& checkpoints, index_t step,
+                            index_t keep) {
+  const auto [folders, leftovers] = folders_in(checkpoints);
+  for (const fs::path& leftover : leftovers) files.remove_all(leftover);
+  index_t kept = 0;
+  for (const auto& [each, folder] : folders) {
+    if (each > step || ++kept <= keep) continue;
+    // By another name first: a checkpoint is whole or does not count.
+    const fs::path leaving = temporary_folder(checkpoints, each);
+    files.rename(folder, leaving);
+    files.remove_all(leaving);
+  }
+}
+
 std::optional<fs::path> newest_complete(const fs::path& checkpoints) {
   if (!fs::exists(checkpoints)) return std::nullopt;
-  std::map<index_t, fs::path, std::greater<>> folders;
-  std::error_code problem;
-  for (const auto& entry : fs::directory_iterator(checkpoints, problem)) {
-    const std::string name = entry.path().filename().string();
-    if (const auto step = step_of(name)) folders[*step] = entry.path();
-    if (name.starts_with(kTemporaryPrefix)) {
-      log_info(text(entry.path().string(), " was never finished and does not count"));
-    }
-  }
-  if (problem) {
-    throw Error(
-        text("cannot look for checkpoints in ", checkpoints.string(), ": ", problem.message()));
+  const auto [folders, leftovers] = folders_in(checkpoints);
+  for (const fs::path& leftover : leftovers) {
+    log_info(text(leftover.string(), " was never finished and does not count"));
   }
   std::string problems;
   for (const auto& [step, folder] : folders) {

@@ -51,6 +51,12 @@ void commit_checkpoint(FileSystem& files, const fs::path& checkpoints, Manifest 
 /// Removes what begin_checkpoint has made.
 void abandon_checkpoint(FileSystem& files, const fs::path& checkpoints, index_t step);
 
+/// Removes all but the newest `keep` checkpoints up to `step`, which has just been committed, and
+/// what saves have left unfinished. Checkpoints of more steps stay: the run was resumed from before
+/// them. Throws Error if something cannot be removed.
+void remove_old_checkpoints(FileSystem& files, const fs::path& checkpoints, index_t step,
+                            index_t keep);
+
 /// The checkpoint with the most steps that has a valid MANIFEST and a model.h5 of the right size;
 /// nothing if none was ever committed. What is skipped is logged. Throws Error if there are some
 /// but all are damaged: starting anew in their place is not for us to decide.

@@ -38,9 +38,15 @@ class Writer {
   void one(const double& value) { archive_(value); }
   void one(const bool& value) { archive_(std::uint8_t{value}); }
   void one(const SkipReason& value) { archive_(static_cast<std::uint8_t>(value)); }
-  void one(const std::vector<double>& values) {
+  void one(const std::string& value) {
+    archive_(std::uint64_t{value.size()});
+    archive_(cereal::binary_data(value.data(), value.size()));
+  }
+  void one(const SavedRange& range) { (*this)(range.record, range.begin, range.end, range.crc); }
+  template <class Value>
+  void one(const std::vector<Value>& values) {
     archive_(std::uint64_t{values.size()});
-    for (const double value : values) archive_(value);
+    for (const Value& value : values) one(value);
   }
 
   std::ostringstream stream_;
@@ -65,15 +71,25 @@ class Reader {
     constexpr auto kLast = static_cast<std::uint8_t>(SkipReason::not_finite);
     value = static_cast<SkipReason>(byte_below(kLast + 1, "a reason to skip"));
   }
-  void one(std::vector<double>& values) {
+  void one(SavedRange& range) { (*this)(range.record, range.begin, range.end, range.crc); }
+  void one(std::string& value) {
+    value.resize(count_of(1));
+    archive_(cereal::binary_data(value.data(), value.size()));
+  }
+  template <class Value>
+  void one(std::vector<Value>& values) {
+    values.resize(count_of(sizeof(Value)));
+    for (Value& value : values) one(value);
+  }
+  /// Of elements that take so many bytes each (on the wire as in memory).
+  std::uint64_t count_of(std::size_t element_bytes) {
     std::uint64_t count = 0;
     archive_(count);
-    if (count > source_.remaining() / sizeof(double)) {
+    if (count > source_.remaining() / element_bytes) {
       throw Error(
-          text("a count of ", count, " numbers, but only ", source_.remaining(), " bytes follow"));
+          text("a count of ", count, " elements, but only ", source_.remaining(), " bytes follow"));
     }
-    values.resize(count);
-    for (double& value : values) archive_(value);
+    return count;
   }
   std::uint8_t byte_below(std::uint8_t end, const char* what) {
     std::uint8_t byte = 0;
@@ -112,6 +128,24 @@ struct Wire<Directive> {
   }
 };
 
+template <>
+struct Wire<SaveBegin> {
+  static constexpr const char* kName = "begin of a checkpoint";
+  static void visit(auto& each, auto& m) { each(m.step, m.offsets); }
+};
+
+template <>
+struct Wire<SavePrepared> {
+  static constexpr const char* kName = "part of a checkpoint";
+  static void visit(auto& each, auto& m) { each(m.step, m.server, m.error, m.ranges); }
+};
+
+template <>
+struct Wire<SaveEnd> {
+  static constexpr const char* kName = "end of a checkpoint";
+  static void visit(auto& each, auto& m) { each(m.step, m.error); }
+};
+
 template <class Message>
 std::vector<std::byte> write(const Message& message) {
   Writer writer;
@@ -124,6 +158,9 @@ std::vector<std::byte> write(const Message& message) {
 std::vector<std::byte> to_bytes(const Report& message) { return write(message); }
 std::vector<std::byte> to_bytes(const Partials& message) { return write(message); }
 std::vector<std::byte> to_bytes(const Directive& message) { return write(message); }
+std::vector<std::byte> to_bytes(const SaveBegin& message) { return write(message); }
+std::vector<std::byte> to_bytes(const SavePrepared& message) { return write(message); }
+std::vector<std::byte> to_bytes(const SaveEnd& message) { return write(message); }
 
 template <class Message>
 Message from_bytes(std::span<const std::byte> bytes) {
@@ -149,5 +186,8 @@ Message from_bytes(std::span<const std::byte> bytes) {
 template Report from_bytes<Report>(std::span<const std::byte>);
 template Partials from_bytes<Partials>(std::span<const std::byte>);
 template Directive from_bytes<Directive>(std::span<const std::byte>);
+template SaveBegin from_bytes<SaveBegin>(std::span<const std::byte>);
+template SavePrepared from_bytes<SavePrepared>(std::span<const std::byte>);
+template SaveEnd from_bytes<SaveEnd>(std::span<const std::byte>);
 
 }  // namespace weir

@@ -48,12 +48,44 @@ struct Directive {
   bool stop = false;          ///< the job ends after this update (and its checkpoint)
 };
 
+/// A checkpoint, between the servers, beside the steps. Server 0 -> other servers: the file has
+/// room for all; write your part.
+struct SaveBegin {
+  index_t step = 0;
+  std::vector<index_t> offsets;  ///< of the records in the file, in the order of ps::Snapshot
+};
+
+/// CRC-32C of a range of elements of a record.
+struct SavedRange {
+  index_t record = 0;
+  index_t begin = 0;
+  index_t end = 0;
+  index_t crc = 0;
+};
+
+/// Server -> server 0: its part is on the disk, or why not.
+struct SavePrepared {
+  index_t step = 0;
+  index_t server = 0;
+  std::string error;  ///< empty: all is well
+  std::vector<SavedRange> ranges;
+};
+
+/// Server 0 -> other servers: the checkpoint counts from now on, or was given up.
+struct SaveEnd {
+  index_t step = 0;
+  std::string error;  ///< empty: committed
+};
+
 /// What a control message is (see control.hpp).
 enum class MessageKind : std::uint16_t {
   report = 1,
   partials = 2,
   directive = 3,
   finished = 4,  ///< server 0 -> workers, no content: everything is committed
+  save_begin = 5,
+  save_prepared = 6,
+  save_end = 7,
 };
 
 /// The bytes of a control message. Scalars as such, vectors after their count; the same on every
@@ -61,8 +93,11 @@ enum class MessageKind : std::uint16_t {
 std::vector<std::byte> to_bytes(const Report& message);
 std::vector<std::byte> to_bytes(const Partials& message);
 std::vector<std::byte> to_bytes(const Directive& message);
+std::vector<std::byte> to_bytes(const SaveBegin& message);
+std::vector<std::byte> to_bytes(const SavePrepared& message);
+std::vector<std::byte> to_bytes(const SaveEnd& message);
 
-/// Back again; exists for the three structs above. Throws Error if the bytes are no such message:
+/// Back again; exists for the structs above. Throws Error if the bytes are no such message:
 /// too short, too long, a count of more elements than there are bytes (checked before anything is
 /// allocated), a bool or an enum out of range.
 template <class Message>

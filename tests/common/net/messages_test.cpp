@@ -33,6 +33,15 @@ Partials some_partials(std::size_t count) {
   return partials;
 }
 
+SavePrepared some_part(std::size_t count) {
+  SavePrepared part{.step = 7, .server = 2, .error = "disk full", .ranges = {}};
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto at = static_cast<index_t>(i);
+    part.ranges.push_back({at, at * 10, at * 10 + 9, 0xfedcba98});
+  }
+  return part;
+}
+
 /// The encoded count of `squares`, after cereal's byte for the order of bytes and two integers.
 constexpr std::size_t kCountOffset = 1 + 8 + 8;
 
@@ -68,6 +77,22 @@ TEST_CASE("messages come back as they were") {
   CHECK(directive.skipped_count == 5);
   CHECK(!directive.checkpoint);
   CHECK(directive.stop);
+
+  const auto begin = from_bytes<SaveBegin>(to_bytes(SaveBegin{.step = 7, .offsets = {4096, 8192}}));
+  CHECK(begin.step == 7);
+  CHECK(begin.offsets == std::vector<index_t>{4096, 8192});
+  const auto part = from_bytes<SavePrepared>(to_bytes(some_part(3)));
+  CHECK(part.step == 7);
+  CHECK(part.server == 2);
+  CHECK(part.error == "disk full");
+  REQUIRE(part.ranges.size() == 3);
+  CHECK(part.ranges[2].record == 2);
+  CHECK(part.ranges[2].begin == 20);
+  CHECK(part.ranges[2].end == 29);
+  CHECK(part.ranges[2].crc == 0xfedcba98);
+  const auto end = from_bytes<SaveEnd>(to_bytes(SaveEnd{.step = 7, .error = ""}));
+  CHECK(end.step == 7);
+  CHECK(end.error.empty());
 }
 
 TEST_CASE("the messages of a step fit into 4 KiB, which leave at once") {
@@ -86,7 +111,7 @@ TEST_CASE("a made-up length is refused before anything is allocated") {
     std::memcpy(made_up.data() + kCountOffset, &count, sizeof count);
     CHECK_THROWS_WITH_AS(
         from_bytes<Partials>(made_up),
-        doctest::Contains(text("a count of ", count, " numbers, but only 16").c_str()), Error);
+        doctest::Contains(text("a count of ", count, " elements, but only 16").c_str()), Error);
   }
   CHECK(peak_resident_bytes() - before < 16 << 20);
 }
@@ -115,20 +140,24 @@ TEST_CASE("no mutated message does worse than an Error") {
   std::mt19937 random(seed);
   const auto partials = to_bytes(some_partials(20));
   const auto directive = to_bytes(some_directive());
+  const auto part = to_bytes(some_part(10));
   int refused = 0;
   for (int round = 0; round < 50000; ++round) {
-    auto bytes = round % 2 == 0 ? partials : directive;
+    auto bytes = round % 3 == 0 ? partials : round % 3 == 1 ? directive : part;
     for (auto changes = 1 + random() % 4; changes > 0; --changes) {
       bytes[random() % bytes.size()] = std::byte(random() % 256);
     }
     if (random() % 4 == 0) bytes.resize(random() % (bytes.size() + 8));
     try {
-      if (round % 2 == 0) {
+      if (round % 3 == 0) {
         const auto message = from_bytes<Partials>(bytes);
         CHECK(message.squares.size() <= bytes.size() / sizeof(double));
-      } else {
+      } else if (round % 3 == 1) {
         const auto message = from_bytes<Directive>(bytes);
         CHECK(message.skip <= SkipReason::not_finite);
+      } else {
+        const auto message = from_bytes<SavePrepared>(bytes);
+        CHECK(message.ranges.size() <= bytes.size() / sizeof(SavedRange));
       }
     } catch (const Error&) {
       ++refused;

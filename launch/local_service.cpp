@@ -1,0 +1,61 @@
+#include "launch/local_service.hpp"
+
+#include <utility>
+
+#include "common/base/error.hpp"
+#include "common/base/machine.hpp"
+#include "common/net/wait.hpp"
+#include "common/number/vector.hpp"
+
+namespace weir {
+
+LocalService::LocalService(ps::Server& server, const BucketPlan& plan,
+                           std::function<bool()> stop_requested)
+    : server_(&server),
+      holding_(&plan.holding({0, 0})),
+      stop_requested_(std::move(stop_requested)) {
+  WEIR_ASSERT(plan.layout().worker_count() == 1 && plan.layout().servers == 1);
+}
+
+void LocalService::begin_update() {
+  fill(gradients(), 0);
+  pushed_count_ = 0;
+  stepped_count_ = 0;
+}
+
+void LocalService::ready(index_t unit) {
+  while (pushed_count_ < holding_->buckets.size() &&
+         holding_->buckets[pushed_count_].lowest_unit >= unit) {
+    server_->on_contribution(holding_->buckets[pushed_count_++].bucket, 0);
+  }
+}
+
+bool LocalService::work() {
+  const bool worked = server_->poll();
+  while (const std::optional<ps::Output> output = server_->next_output()) {
+    if (const auto* directive = std::get_if<Directive>(&*output)) decided_ = *directive;
+    if (std::holds_alternative<ps::BucketStepped>(*output)) ++stepped_count_;
+  }
+  return worked;
+}
+
+template <class Done>
+void LocalService::work_until(const Done& done) {
+  const double begin = seconds_now();
+  wait_until(done, [&] { return work(); });
+  waited_seconds_ += seconds_now() - begin;
+}
+
+Directive LocalService::directive() {
+  if (stop_requested_()) server_->request_stop();
+  work_until([&] { return decided_ && stepped_count_ == holding_->buckets.size(); });
+  return *std::exchange(decided_, std::nullopt);
+}
+
+void LocalService::await(index_t) {}
+
+void LocalService::finish() {
+  work_until([&] { return server_->done(); });
+}
+
+}  // namespace weir

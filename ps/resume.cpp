@@ -1,0 +1,150 @@
+#include "ps/resume.hpp"
+
+#include <algorithm>
+
+#include "common/base/error.hpp"
+#include "common/base/log.hpp"
+#include "common/io/checkpoint_format.hpp"
+#include "ps/snapshot.hpp"
+
+namespace weir::ps {
+namespace {
+
+std::string shape_text(const std::vector<index_t>& shape) {
+  std::string all;
+  for (index_t extent : shape) all += text(all.empty() ? "" : " x ", extent);
+  return all.empty() ? "one number" : all;
+}
+
+/// Differences, a line each.
+class Differences {
+ public:
+  void add(std::string line) { lines_.push_back(std::move(line)); }
+  bool empty() const { return lines_.empty(); }
+  std::string to_text() const {
+    constexpr std::size_t kShown = 20;
+    std::string all;
+    for (std::size_t i = 0; i < std::min(kShown, lines_.size()); ++i) all += "\n  " + lines_[i];
+    if (lines_.size() > kShown) all += text("\n  and ", lines_.size() - kShown, " more");
+    return all;
+  }
+
+ private:
+  std::vector<std::string> lines_;
+};
+
+std::string setting(const Manifest& manifest, const char* name) {
+  const auto found = manifest.settings.find(name);
+  return found == manifest.settings.end() ? "" : found->second;
+}
+
+void compare_settings(const Manifest& manifest, const std::map<std::string, std::string>& wanted,
+                      Differences& differences) {
+  for (const auto& [name, value] : wanted) {
+    const auto found = manifest.settings.find(name);
+    if (found == manifest.settings.end()) {
+      differences.add(text(name, ": not in the checkpoint, here ", value));
+    } else if (found->second != value) {
+      differences.add(text(name, ": ", found->second, " in the checkpoint, ", value, " here"));
+    }
+  }
+  for (const auto& [name, value] : manifest.settings) {
+    if (name != kOptimizerSetting && name != kClipSetting && !wanted.contains(name)) {
+      differences.add(text(name, ": ", value, " in the checkpoint, unknown here"));
+    }
+  }
+}
+
+void compare_records(const Manifest& manifest, const std::vector<CheckpointRecord>& wanted,
+                     Differences& differences) {
+  std::map<std::string, const CheckpointRecord*> found, known;
+  for (const CheckpointRecord& record : manifest.records) found[record.name] = &record;
+  for (const CheckpointRecord& record : wanted) {
+    known[record.name] = &record;
+    const auto at = found.find(record.name);
+    if (at == found.end()) {
+      differences.add(text(record.name, ": missing in the checkpoint"));
+    } else if (at->second->shape != record.shape) {
+      differences.add(text(record.name, ": shape ", shape_text(at->second->shape),
+                           " in the checkpoint, ", shape_text(record.shape), " here"));
+    }
+  }
+  for (const CheckpointRecord& record : manifest.records) {
+    if (!known.contains(record.name)) {
+      differences.add(text(record.name, ": in the checkpoint, unknown here"));
+    }
+  }
+}
+
+index_t integer(const Manifest& manifest, const std::string& name,
+                const std::filesystem::path& checkpoint) {
+  const auto found = manifest.integers.find(name);
+  if (found == manifest.integers.end() || found->second < 0) {
+    throw Error(text("resuming ", checkpoint.string(), ": its MANIFEST has no integer ", name));
+  }
+  return found->second;
+}
+
+std::vector<double> clip_state(const Manifest& manifest, const ClipConfig& config) {
+  const Clip fresh(config);
+  const std::string policy = setting(manifest, kClipSetting);
+  if (policy != name_of(config.policy)) {
+    log_info(text("the checkpoint has the clip policy ", policy, "; ", name_of(config.policy),
+                  " starts from its beginning"));
+    return fresh.state();
+  }
+  std::vector<double> state;
+  for (const auto& [name, value] : manifest.numbers) {
+    if (name.starts_with("clip.")) state.push_back(value);
+  }
+  return state;
+}
+
+}  // namespace
+
+Progress load_checkpoint(const std::filesystem::path& checkpoint, const ResumeConfig& config,
+                         const BucketPlan& plan, Store& store) {
+  const CheckpointReader reader(checkpoint);
+  const Manifest& manifest = reader.manifest();
+  const std::string optimizer = setting(manifest, kOptimizerSetting);
+  if (optimizer != name_of(config.optimizer)) {
+    throw Error(text("resuming ", checkpoint.string(), ": it was trained with the optimizer ",
+                     optimizer, ", whose state ", name_of(config.optimizer),
+                     " cannot use; resume with optimizer.kind = ", optimizer,
+                     ", or start anew with --resume never"));
+  }
+  const std::vector<CheckpointRecord> wanted = checkpoint_records(plan.specs(), config.optimizer);
+  Differences differences;
+  compare_settings(manifest, config.settings, differences);
+  compare_records(manifest, wanted, differences);
+  if (!differences.empty()) {
+    throw Error(text("resuming ", checkpoint.string(),
+                     ": it is of another model:", differences.to_text(),
+                     "\ngive the settings it was made with, or start anew with --resume never"));
+  }
+  for (std::size_t slot = 0; slot < 1 + slot_names(config.optimizer).size(); ++slot) {
+    for (index_t index : store.buckets()) {
+      const std::span<float> values =
+          slot == 0 ? store.mutable_weights(index) : store.slot(index, slot - 1);
+      for (const Segment& segment : plan.buckets()[static_cast<std::size_t>(index)].segments) {
+        const std::size_t at =
+            slot * plan.specs().size() + static_cast<std::size_t>(segment.parameter);
+        reader.read(*reader.find(wanted[at].name), segment.range.begin,
+                    values.subspan(static_cast<std::size_t>(segment.offset),
+                                   static_cast<std::size_t>(segment.range.count())));
+      }
+    }
+  }
+  const index_t skipped_count = integer(manifest, "skipped", checkpoint);
+  if (skipped_count > manifest.step) {
+    throw Error(text("resuming ", checkpoint.string(), ": ", skipped_count, " steps skipped of ",
+                     manifest.step));
+  }
+  return {.step = manifest.step,
+          .cursor = manifest.cursor,
+          .skipped_count = skipped_count,
+          .skips_in_a_row = integer(manifest, "skips_in_a_row", checkpoint),
+          .clip_state = clip_state(manifest, config.clip)};
+}
+
+}  // namespace weir::ps

@@ -1,0 +1,125 @@
+#pragma once
+
+#include <deque>
+#include <filesystem>
+#include <optional>
+#include <variant>
+#include <vector>
+
+#include "common/job/bucket.hpp"
+#include "common/net/messages.hpp"
+#include "ps/decide.hpp"
+#include "ps/optimizer.hpp"
+#include "ps/snapshot.hpp"
+#include "ps/store.hpp"
+
+namespace weir::ps {
+
+struct ServerConfig {
+  OptimizerConfig optimizer;
+  ClipConfig clip;
+  RateConfig rate;
+  SnapshotConfig checkpoint;
+  index_t steps = 0;  ///< of the whole training
+  index_t batch = 0;  ///< samples a step
+  std::uint64_t seed = 0;
+};
+
+/// The rows of the four tables in it.
+std::vector<Option> options(ServerConfig& config);
+
+/// The weights of this bucket stand as after the last directive: they may go to its readers.
+struct BucketStepped {
+  index_t bucket = 0;
+};
+
+/// What a server wants sent, and to whom:
+///
+///   Partials       server 0 (never from server 0)
+///   Directive      all workers and all other servers (from server 0 alone)
+///   BucketStepped  the bucket's floats to its readers (all of them after each directive)
+///   SaveBegin      all other servers (from server 0)
+///   SavePrepared   server 0 (never from server 0)
+///   SaveEnd        all other servers (from server 0)
+using Output = std::variant<Partials, Directive, BucketStepped, SaveBegin, SavePrepared, SaveEnd>;
+
+/// A server as a state machine: it knows no MPI and never waits. The loop around it tells it what
+/// arrived, calls poll() and sends what next_output() gives. Server 0 also decides.
+///
+///   on_contribution … -> sum -> Partials -> Directive -> apply, BucketStepped … -> next update
+///
+/// Training begins with start(), which all workers get as their first directive, and with the
+/// weights of every bucket, which are there from the beginning: the loop sends both.
+/// Every call that comes out of order throws Error.
+class Server {
+ public:
+  /// Initial weights, step 0. `plan` must outlive it.
+  Server(const BucketPlan& plan, index_t server, const ServerConfig& config);
+  /// Goes on from this checkpoint, of any layout: reads the parts that this server owns. Before
+  /// anything else. Throws Error if it is truncated or damaged, or belongs to another model (lists
+  /// what differs) or to another optimizer, whose moments would mean nothing here. Another policy
+  /// of the clip starts from its beginning. Threshold, counters and moments continue to the bit.
+  void load(const std::filesystem::path& checkpoint);
+
+  /// Where training begins; `stop` if there is nothing left to do.
+  Directive start() const;
+
+  // What arrived.
+
+  /// Where a contribution's floats go; see Store::contribution for the numbers of contributors.
+  std::span<float> contribution(index_t bucket, index_t contributor) {
+    return store_.contribution(bucket, contributor);
+  }
+  /// Whether they may be written now: the update before is applied to this bucket. With workers
+  /// that await a bucket before they push it again this is always so.
+  bool accepts(index_t bucket) const { return store_.accepts(bucket); }
+  void on_contribution(index_t bucket, index_t contributor);
+  void on_report(const Report& report);                 ///< server 0
+  void on_partials(const Partials& partials);           ///< server 0
+  void on_directive(const Directive& directive);        ///< other servers
+  void on_save_begin(const SaveBegin& begin);           ///< other servers
+  void on_save_prepared(const SavePrepared& prepared);  ///< server 0
+  void on_save_end(const SaveEnd& end);                 ///< other servers
+  /// Server 0: the job ends after the present update and a checkpoint.
+  void request_stop();
+
+  // What is to be done.
+
+  /// Does one piece of work, at most one bucket's: true if there was any. Throws Error if a
+  /// checkpoint failed for the third time in a row.
+  bool poll();
+  std::optional<Output> next_output();
+  /// The last directive is applied, its checkpoint committed, all outputs taken.
+  bool done() const;
+
+  const std::vector<index_t>& buckets() const { return store_.buckets(); }
+  std::span<const float> weights(index_t bucket) const { return store_.weights(bucket); }
+  index_t step() const { return last_.step; }  ///< of the last directive
+  const SaveTotals& save_totals() const { return snapshot_.totals(); }
+  /// For a worker in the same process; see Store.
+  std::span<const float> weight_arena() const { return store_.weight_arena(); }
+  std::span<float> gradient_arena() { return store_.gradient_arena(); }
+
+ private:
+  bool poll_apply();
+  bool poll_sum();
+  bool poll_partials();
+  bool poll_decide();
+  void begin_apply(const Directive& directive);
+  void require_server_0(bool is_0, const char* what) const;
+
+  const BucketPlan* plan_;
+  index_t server_;
+  ServerConfig config_;
+  Store store_;
+  std::optional<Decider> decider_;  ///< of server 0
+  Snapshot snapshot_;
+  Directive last_;  ///< applied, or being applied
+  bool applying_ = false;
+  std::size_t applied_count_ = 0;  ///< buckets, in pull order
+  index_t partials_update_ = 0;    ///< the newest update whose partials were given away
+  std::deque<index_t> complete_;   ///< buckets to be summed
+  std::deque<Output> outputs_;
+};
+
+}  // namespace weir::ps

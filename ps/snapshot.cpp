@@ -1,0 +1,284 @@
+#include "ps/snapshot.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "common/base/error.hpp"
+#include "common/base/log.hpp"
+#include "common/base/machine.hpp"
+#include "common/io/checkpoint_format.hpp"
+
+namespace weir::ps {
+
+std::vector<Option> options(SnapshotConfig& config) {
+  return {
+      {"checkpoint-every",
+       "steps",
+       "write a checkpoint after so many steps (0: at the end alone)",
+       &config.every,
+       {0, 1e12}},
+      {"checkpoint.keep", "", "so many of the newest checkpoints stay", &config.keep, {2, 1e6}},
+  };
+}
+
+std::vector<CheckpointRecord> checkpoint_records(const std::vector<ParameterSpec>& specs,
+                                                 OptimizerKind optimizer) {
+  std::vector<CheckpointRecord> records;
+  for (const ParameterSpec& spec : specs) records.push_back({"/model/" + spec.name, spec.shape});
+  for (const std::string& slot : slot_names(optimizer)) {
+    for (const ParameterSpec& spec : specs) {
+      records.push_back({text("/optimizer/", slot, "/", spec.name), spec.shape});
+    }
+  }
+  return records;
+}
+
+Snapshot::Snapshot(const BucketPlan& plan, index_t server, const SnapshotConfig& config,
+                   OptimizerKind optimizer, ClipPolicy clip)
+    : plan_(&plan),
+      server_(server),
+      config_(config),
+      optimizer_(optimizer),
+      clip_(clip),
+      records_(checkpoint_records(plan.specs(), optimizer)),
+      offsets_(plan.buckets().size(), -1) {
+  for (index_t bucket : plan.buckets_of(server)) {
+    offsets_[static_cast<std::size_t>(bucket)] = element_count_;
+    element_count_ += plan.buckets()[static_cast<std::size_t>(bucket)].element_count;
+  }
+}
+
+/// Runs `work(result)` on a thread. Failures of the file system end up in the result.
+template <class Work>
+void Snapshot::run(Work work) {
+  work_ = std::async(std::launch::async, [work = std::move(work)] {
+    Result result;
+    try {
+      work(result);
+    } catch (const Error& error) {
+      result.error = error.what();
+    } catch (const std::filesystem::filesystem_error& error) {
+      result.error = error.what();
+    }
+    return result;
+  });
+}
+
+void Snapshot::start(index_t step, bool last, const Progress& progress) {
+  WEIR_ASSERT(!busy());
+  step_ = step;
+  last_ = last;
+  progress_ = progress;
+  copied_ = false;
+  started_at_ = seconds_now();
+  if (copies_.empty()) {
+    for (std::size_t slot = 0; slot < 1 + slot_names(optimizer_).size(); ++slot) {
+      copies_.emplace_back(element_count_);
+    }
+  }
+  open();
+}
+
+void Snapshot::copy(index_t bucket, Store& store) {
+  const std::ptrdiff_t offset = offsets_[static_cast<std::size_t>(bucket)];
+  std::ranges::copy(store.weights(bucket), copies_[0].span().begin() + offset);
+  for (std::size_t slot = 0; slot + 1 < copies_.size(); ++slot) {
+    std::ranges::copy(store.slot(bucket, slot), copies_[slot + 1].span().begin() + offset);
+  }
+}
+
+void Snapshot::copied() { copied_ = true; }
+
+void Snapshot::open() {
+  phase_ = Phase::opening;
+  begun_ = false;
+  prepared_.clear();
+  if (server_ != 0) return;  // SaveBegin will come
+  run([&files = *config_.files, folder = config_.folder, step = step_,
+       records = records_](Result& result) {
+    result.records = records;
+    begin_checkpoint(files, folder, step, result.records);
+  });
+}
+
+void Snapshot::on_begin(const SaveBegin& begin) {
+  if (phase_ != Phase::opening || begun_ || begin.step != step_ ||
+      begin.offsets.size() != records_.size()) {
+    throw Error(text("server ", server_, ": the begin of the checkpoint of step ", begin.step,
+                     " came out of order"));
+  }
+  for (std::size_t record = 0; record < records_.size(); ++record) {
+    records_[record].offset = begin.offsets[record];
+  }
+  begun_ = true;
+}
+
+void Snapshot::write() {
+  phase_ = Phase::writing;
+  // The thread alone looks at the copies until it is done.
+  run([this](Result& result) {
+    CheckpointWriter writer(*config_.files, config_.folder, step_, records_);
+    for (std::size_t slot = 0; slot < copies_.size(); ++slot) {
+      for (index_t index : plan_->buckets_of(server_)) {
+        const index_t offset = offsets_[static_cast<std::size_t>(index)];
+        for (const Segment& segment : plan_->buckets()[static_cast<std::size_t>(index)].segments) {
+          const index_t record =
+              static_cast<index_t>(slot * plan_->specs().size()) + segment.parameter;
+          writer.write(record, segment.range.begin,
+                       std::as_const(copies_[slot])
+                           .span()
+                           .subspan(static_cast<std::size_t>(offset + segment.offset),
+                                    static_cast<std::size_t>(segment.range.count())));
+        }
+      }
+    }
+    result.digests = writer.finish();
+  });
+}
+
+void Snapshot::on_prepared(const SavePrepared& prepared) {
+  const bool second =
+      std::ranges::find(prepared_, prepared.server, &SavePrepared::server) != prepared_.end();
+  const bool open = phase_ == Phase::writing || phase_ == Phase::collecting ||
+                    (phase_ == Phase::opening && begun_);
+  if (!open || second || prepared.step != step_) {
+    throw Error(text("server ", prepared.server, "'s part of the checkpoint of step ",
+                     prepared.step, " came out of order"));
+  }
+  prepared_.push_back(prepared);
+}
+
+Manifest Snapshot::manifest() const {
+  Manifest manifest;
+  manifest.step = progress_.step;
+  manifest.cursor = progress_.cursor;
+  manifest.settings = config_.settings;
+  manifest.settings[kOptimizerSetting] = name_of(optimizer_);
+  manifest.settings[kClipSetting] = name_of(clip_);
+  manifest.integers["skipped"] = progress_.skipped_count;
+  manifest.integers["skips_in_a_row"] = progress_.skips_in_a_row;
+  for (std::size_t i = 0; i < progress_.clip_state.size(); ++i) {
+    manifest.numbers[text("clip.", i)] = progress_.clip_state[i];
+  }
+  manifest.records = records_;
+  for (const SavePrepared& each : prepared_) {
+    for (const SavedRange& range : each.ranges) {
+      manifest.digests.push_back(
+          {range.record, range.begin, range.end, static_cast<std::uint32_t>(range.crc)});
+    }
+  }
+  return manifest;
+}
+
+void Snapshot::commit() {
+  for (const SavePrepared& each : prepared_) {
+    if (!each.error.empty()) return abandon(text("server ", each.server, ": ", each.error));
+  }
+  phase_ = Phase::committing;
+  run([&files = *config_.files, folder = config_.folder, keep = config_.keep,
+       manifest = manifest()](Result&) {
+    commit_checkpoint(files, folder, manifest);
+    try {
+      remove_old_checkpoints(files, folder, manifest.step, keep);
+    } catch (const Error& error) {  // this one counts already
+      log_warning(error.what());
+    }
+  });
+}
+
+void Snapshot::abandon(const std::string& error) {
+  phase_ = Phase::abandoning;
+  run([&files = *config_.files, folder = config_.folder, step = step_, error](Result& result) {
+    result.error = error;
+    try {
+      abandon_checkpoint(files, folder, step);
+    } catch (const Error& second) {
+      result.error += text("; and ", second.what());
+    }
+  });
+}
+
+void Snapshot::end(const std::string& error) {
+  phase_ = Phase::idle;
+  totals_.seconds += seconds_now() - std::exchange(started_at_, seconds_now());
+  if (error.empty()) {
+    failures_ = 0;
+    ++totals_.count;
+    return;
+  }
+  ++failures_;
+  if (server_ == 0) {
+    log_warning(text("the checkpoint of step ", step_, " failed: ", error));
+    if (failures_ == kSaveFailuresMax) {
+      throw Error(text("writing checkpoints into ", config_.folder.string(), " failed ", failures_,
+                       " times in a row, at last: ", error));
+    }
+  }
+  if (last_) open();  // the copies are still there
+}
+
+void Snapshot::on_end(const SaveEnd& end) {
+  const bool waiting = phase_ == Phase::collecting || (phase_ == Phase::opening && !begun_);
+  if (!waiting || end.step != step_) {
+    throw Error(text("server ", server_, ": the end of the checkpoint of step ", end.step,
+                     " came out of order"));
+  }
+  this->end(end.error);
+}
+
+std::optional<Snapshot::Message> Snapshot::finish(Result result) {
+  switch (phase_) {
+    case Phase::opening: {
+      if (!result.error.empty()) {
+        abandon(result.error);
+        return std::nullopt;
+      }
+      records_ = std::move(result.records);
+      begun_ = true;
+      SaveBegin begin = {.step = step_, .offsets = {}};
+      for (const CheckpointRecord& record : records_) begin.offsets.push_back(record.offset);
+      return begin;
+    }
+    case Phase::writing: {
+      phase_ = Phase::collecting;
+      SavePrepared prepared = {
+          .step = step_, .server = server_, .error = result.error, .ranges = {}};
+      for (const RangeDigest& digest : result.digests) {
+        prepared.ranges.push_back({digest.record, digest.begin, digest.end, digest.crc});
+      }
+      if (server_ != 0) return prepared;
+      on_prepared(prepared);
+      return std::nullopt;
+    }
+    case Phase::committing:
+      if (!result.error.empty()) {
+        abandon(result.error);
+        return std::nullopt;
+      }
+      end("");
+      return SaveEnd{step_, ""};
+    case Phase::abandoning:
+      end(result.error);
+      return SaveEnd{step_, result.error};
+    case Phase::idle:
+    case Phase::collecting:
+      break;
+  }
+  WEIR_UNREACHABLE();
+}
+
+std::optional<Snapshot::Message> Snapshot::poll() {
+  if (work_.valid()) {
+    if (work_.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return std::nullopt;
+    return finish(work_.get());
+  }
+  if (phase_ == Phase::opening && begun_ && copied_) write();
+  if (server_ == 0 && phase_ == Phase::collecting &&
+      static_cast<index_t>(prepared_.size()) == plan_->layout().servers) {
+    commit();
+  }
+  return std::nullopt;
+}
+
+}  // namespace weir::ps

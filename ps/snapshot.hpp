@@ -1,0 +1,134 @@
+#pragma once
+
+#include <filesystem>
+#include <future>
+#include <map>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "common/base/options.hpp"
+#include "common/io/file.hpp"
+#include "common/io/manifest.hpp"
+#include "common/job/bucket.hpp"
+#include "common/net/messages.hpp"
+#include "common/number/buffer.hpp"
+#include "ps/decide.hpp"
+#include "ps/store.hpp"
+
+namespace weir::ps {
+
+/// So many checkpoints that fail in a row end the job.
+inline constexpr index_t kSaveFailuresMax = 3;
+
+struct SnapshotConfig {
+  index_t every = 200;  ///< steps; 0: at the end alone
+  index_t keep = 3;     ///< the newest so many stay
+  // No options: what follows from the rest of the job.
+  std::filesystem::path folder;  ///< of all checkpoints; empty: none are written
+  /// What must agree when a job resumes (settings of the model), by name. Names have no blanks.
+  std::map<std::string, std::string> settings;
+  FileSystem* files = &posix_file_system();
+};
+
+std::vector<Option> options(SnapshotConfig& config);
+
+/// The tensors of a checkpoint: /model/NAME of all specs, in their order, then /optimizer/SLOT/NAME
+/// of all specs for each slot.
+std::vector<CheckpointRecord> checkpoint_records(const std::vector<ParameterSpec>& specs,
+                                                 OptimizerKind optimizer);
+
+/// Of the settings in a manifest, those that are ours.
+inline constexpr const char* kOptimizerSetting = "optimizer.kind";
+inline constexpr const char* kClipSetting = "clip.policy";
+
+struct SaveTotals {
+  index_t count = 0;   ///< committed
+  double seconds = 0;  ///< from the directive to the commit, most of it beside the training
+};
+
+/// One server's part in making checkpoints: copies weights and moments right after a bucket was
+/// stepped, and writes the copies on a thread, while training goes on. Server 0 makes the file
+/// first and commits it when all servers have written; see common/io/checkpoint_format.hpp.
+///
+///   server 0   start -> file made -> SaveBegin … all SavePrepared -> MANIFEST, name -> SaveEnd
+///   others     start … SaveBegin -> written -> SavePrepared … SaveEnd
+///
+/// A save that fails anywhere is given up as a whole: its folder is removed, a warning logged, and
+/// training goes on; the last one of a job is tried again. After kSaveFailuresMax failures in a row
+/// server 0 throws Error. Only the thread that calls these functions talks to the other servers.
+class Snapshot {
+ public:
+  /// What poll() wants sent, as in ps::Output.
+  using Message = std::variant<SaveBegin, SavePrepared, SaveEnd>;
+
+  Snapshot(const BucketPlan& plan, index_t server, const SnapshotConfig& config,
+           OptimizerKind optimizer, ClipPolicy clip);
+
+  /// From start() to the end of the save; the copies are in use.
+  bool busy() const { return phase_ != Phase::idle; }
+  /// A new save begins: not while busy. `last`: of the job. `progress`: server 0's, after the step.
+  void start(index_t step, bool last, const Progress& progress);
+  void copy(index_t bucket, Store& store);  ///< once for each bucket of this server
+  void copied();                            ///< that was all of them
+
+  void on_begin(const SaveBegin& begin);
+  void on_prepared(const SavePrepared& prepared);
+  void on_end(const SaveEnd& end);
+  /// Looks whether the thread is done; never waits. Rethrows what it threw, other than failures of
+  /// the file system.
+  std::optional<Message> poll();
+
+  const SaveTotals& totals() const { return totals_; }
+
+ private:
+  enum class Phase {
+    idle,
+    opening,  ///< server 0 makes the file; the others wait for SaveBegin, all may be copying
+    writing,
+    collecting,  ///< server 0 waits for SavePrepared, the others for SaveEnd
+    committing,
+    abandoning,
+  };
+  /// What the thread brings back.
+  struct Result {
+    std::string error;
+    std::vector<CheckpointRecord> records;
+    std::vector<RangeDigest> digests;
+  };
+
+  template <class Work>
+  void run(Work work);
+  void open();
+  void write();
+  void commit();
+  void abandon(const std::string& error);
+  void end(const std::string& error);
+  std::optional<Message> finish(Result result);
+  Manifest manifest() const;
+
+  const BucketPlan* plan_;
+  index_t server_;
+  SnapshotConfig config_;
+  OptimizerKind optimizer_;
+  ClipPolicy clip_;
+
+  Phase phase_ = Phase::idle;
+  index_t step_ = 0;
+  bool last_ = false;
+  Progress progress_;
+  bool copied_ = false;
+  bool begun_ = false;  ///< the records have their offsets
+  double started_at_ = 0;
+  index_t failures_ = 0;  ///< in a row
+  SaveTotals totals_;
+  std::vector<CheckpointRecord> records_;
+  std::vector<SavePrepared> prepared_;
+  std::vector<index_t> offsets_;  ///< of the plan's buckets in the copies; -1: another server's
+  index_t element_count_ = 0;
+  std::vector<Buffer> copies_;  ///< weights, then each slot
+  std::future<Result> work_;    ///< last: its end is awaited before the rest goes
+};
+
+}  // namespace weir::ps

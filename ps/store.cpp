@@ -1,0 +1,216 @@
+#include "ps/store.hpp"
+
+#include <algorithm>
+
+#include "common/base/error.hpp"
+#include "common/number/vector.hpp"
+
+namespace weir::ps {
+namespace {
+
+/// Buckets start on pages; transfers of whole pages need no extra ones.
+constexpr index_t kPageElements = 1024;
+
+/// Contributions are added in runs that stay in the first cache: each is read once from memory.
+constexpr index_t kRunElements = 2048;
+
+index_t page_aligned(index_t elements) {
+  return (elements + kPageElements - 1) / kPageElements * kPageElements;
+}
+
+bool one_holder(const Layout& layout) {
+  return layout.servers == 1 && layout.stages * layout.contexts * layout.shards == 1;
+}
+
+std::span<float> sub(std::span<float> all, index_t offset, index_t count) {
+  return all.subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(count));
+}
+
+}  // namespace
+
+std::vector<Block> blocks_of(const Bucket& bucket) {
+  std::vector<Block> blocks;
+  for (const Segment& segment : bucket.segments) {
+    // A segment begins at a block: slices are cut into buckets only between blocks.
+    for (index_t done = 0; done < segment.range.count(); done += kBlockElements) {
+      blocks.push_back({segment.parameter, segment.range.begin + done,
+                        std::min(kBlockElements, segment.range.count() - done),
+                        segment.offset + done});
+    }
+  }
+  return blocks;
+}
+
+Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& optimizer,
+             std::uint64_t seed)
+    : plan_(&plan),
+      optimizer_(optimizer),
+      buckets_(plan.buckets_of(server)),
+      entry_of_(plan.buckets().size(), -1) {
+  index_t arena = 0, others = 0, partials = 0;
+  for (index_t index : buckets_) {
+    const index_t count = bucket(index).element_count;
+    const index_t contributors = contributor_count(index);
+    entry_of_[static_cast<std::size_t>(index)] = static_cast<index_t>(entries_.size());
+    Entry added;
+    added.bucket = index;
+    added.offset = arena;
+    added.other_offset = others;
+    added.first_partial = partials;
+    added.arrived.assign(static_cast<std::size_t>(contributors), false);
+    added.missing = static_cast<std::size_t>(contributors);
+    entries_.push_back(added);
+    arena += page_aligned(count);
+    others += (contributors - 1) * page_aligned(count);
+    partials += static_cast<index_t>(blocks_of(bucket(index)).size());
+  }
+  if (one_holder(plan.layout())) {
+    const Holding& holding = plan.holding({0, 0});
+    for (const HeldBucket& held : holding.buckets) entry(held.bucket).offset = held.offset;
+    arena = holding.element_count;
+  }
+  weights_ = Buffer(arena);
+  gradients_ = Buffer(arena);
+  others_ = Buffer(others);
+  for (std::size_t slot = 0; slot < slot_names(optimizer.kind).size(); ++slot) {
+    slots_.emplace_back(arena);
+  }
+  partials_.resize(static_cast<std::size_t>(partials));
+  for (index_t index : buckets_) {
+    for (const Segment& segment : bucket(index).segments) {
+      initial_weights(plan.specs()[static_cast<std::size_t>(segment.parameter)], seed,
+                      segment.range,
+                      sub(mutable_weights(index), segment.offset, segment.range.count()));
+    }
+  }
+}
+
+const Store::Entry& Store::entry(index_t bucket) const {
+  WEIR_ASSERT(bucket >= 0 && bucket < static_cast<index_t>(entry_of_.size()));
+  const index_t at = entry_of_[static_cast<std::size_t>(bucket)];
+  WEIR_ASSERT(at >= 0);  // a bucket of another server
+  return entries_[static_cast<std::size_t>(at)];
+}
+
+Store::Entry& Store::entry(index_t bucket) {
+  return const_cast<Entry&>(static_cast<const Store*>(this)->entry(bucket));
+}
+
+std::span<float> Store::part(Buffer& arena, const Entry& entry) {
+  return sub(arena.span(), entry.offset, bucket(entry.bucket).element_count);
+}
+
+index_t Store::contributor_count(index_t index) const {
+  return plan_->layout().replicas * static_cast<index_t>(bucket(index).contributors.size());
+}
+
+std::span<float> Store::contribution(index_t index, index_t contributor) {
+  const Entry& of = entry(index);
+  WEIR_ASSERT(contributor >= 0 && contributor < contributor_count(index));
+  if (contributor == 0) return part(gradients_, of);
+  const index_t count = bucket(index).element_count;
+  return sub(others_.span(), of.other_offset + (contributor - 1) * page_aligned(count), count);
+}
+
+bool Store::accepts(index_t index) const { return entry(index).missing > 0; }
+
+bool Store::arrived(index_t index, index_t contributor) {
+  Entry& of = entry(index);
+  WEIR_ASSERT(contributor >= 0 && contributor < contributor_count(index));
+  const auto at = static_cast<std::size_t>(contributor);
+  if (of.arrived[at]) {
+    throw Error(text("update ", of.update, ": bucket ", index, " has already arrived from ",
+                     "contributor ", contributor, " of ", contributor_count(index),
+                     "; do all ranks read the same configuration?"));
+  }
+  of.arrived[at] = true;
+  return --of.missing == 0;
+}
+
+void Store::sum(index_t index) {
+  Entry& of = entry(index);
+  WEIR_ASSERT(of.missing == 0 && !of.summed);
+  const std::span<float> total = part(gradients_, of);
+  const index_t contributors = contributor_count(index);
+  std::vector<std::span<float>> parts;
+  for (index_t each = 1; each < contributors; ++each) parts.push_back(contribution(index, each));
+
+  index_t partial = of.first_partial;
+  for (const Block& block : blocks_of(bucket(index))) {
+    for (index_t done = 0; done < block.count; done += kRunElements) {
+      const index_t at = block.offset + done;
+      const index_t count = std::min(kRunElements, block.count - done);
+      for (std::span<float> each : parts) add(sub(total, at, count), sub(each, at, count));
+    }
+    partials_[static_cast<std::size_t>(partial++)] =
+        square_sum(sub(total, block.offset, block.count));
+  }
+  of.summed = true;
+  ++summed_count_;
+}
+
+std::vector<double> Store::partials() const {
+  WEIR_ASSERT(all_summed());
+  return partials_;
+}
+
+void Store::apply(index_t index, const Directive& directive) {
+  Entry& of = entry(index);
+  if (!of.summed || directive.update != of.update) {
+    throw Error(text(
+        "applying update ", directive.update, " to bucket ", index, ": it is in update ", of.update,
+        of.summed ? "" : " and waits for contributions", "; a directive came out of order"));
+  }
+  if (directive.skip == SkipReason::none) {
+    for (const Segment& segment : bucket(index).segments) {
+      const auto here = [&](Buffer& arena) {
+        return sub(part(arena, of), segment.offset, segment.range.count());
+      };
+      const ParameterSpec& spec = plan_->specs()[static_cast<std::size_t>(segment.parameter)];
+      std::vector<std::span<float>> slots;
+      for (Buffer& slot : slots_) slots.push_back(here(slot));
+      optimizer_step(optimizer_,
+                     {.factor = directive.factor,
+                      .rate = directive.rate,
+                      .applied = directive.step - directive.skipped_count,
+                      .weight_decay = spec.decay ? optimizer_.weight_decay : 0},
+                     here(weights_), here(gradients_), slots);
+    }
+  }
+  of.update = directive.update + 1;
+  of.arrived.assign(of.arrived.size(), false);
+  of.missing = of.arrived.size();
+  of.summed = false;
+  --summed_count_;
+}
+
+void Store::begin_with(index_t update) {
+  for (Entry& each : entries_) {
+    WEIR_ASSERT(each.missing == each.arrived.size());
+    each.update = update;
+  }
+}
+
+std::span<const float> Store::weights(index_t index) const {
+  const Entry& of = entry(index);
+  return weights_.span().subspan(static_cast<std::size_t>(of.offset),
+                                 static_cast<std::size_t>(bucket(index).element_count));
+}
+
+std::span<float> Store::mutable_weights(index_t index) { return part(weights_, entry(index)); }
+
+std::span<float> Store::slot(index_t index, std::size_t slot) {
+  return part(slots_[slot], entry(index));
+}
+
+std::span<const float> Store::weight_arena() const {
+  WEIR_ASSERT(one_holder(plan_->layout()));
+  return weights_.span();
+}
+
+std::span<float> Store::gradient_arena() {
+  WEIR_ASSERT(one_holder(plan_->layout()));
+  return gradients_.span();
+}
+
+}  // namespace weir::ps

@@ -1,0 +1,106 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "common/job/bucket.hpp"
+#include "common/net/messages.hpp"
+#include "common/number/buffer.hpp"
+#include "ps/optimizer.hpp"
+
+namespace weir::ps {
+
+/// The parameters of one server: weights, moments, and a place for each contribution. It computes
+/// and neither sends nor decides.
+///
+/// A bucket goes round: contributions arrive -> complete -> sum() -> summed -> apply() -> the next
+/// update's contributions arrive. Buckets are named by their index in the plan. Contributors of a
+/// bucket are numbered replica * (contributors of the bucket) + position among them; the sum goes
+/// in this order, whatever the order of arrival, so that it has the same bits every run.
+class Store {
+ public:
+  /// Fills in the initial weights; moments are zero; waits for update 1. `plan` must outlive it.
+  Store(const BucketPlan& plan, index_t server, const OptimizerConfig& optimizer,
+        std::uint64_t seed);
+
+  const std::vector<index_t>& buckets() const { return buckets_; }  ///< in push order
+  index_t contributor_count(index_t bucket) const;
+
+  /// Where the raw floats of a contribution are to be written: [elements of the bucket]. May be
+  /// written while accepts(bucket) and not yet arrived. Stays where it is.
+  std::span<float> contribution(index_t bucket, index_t contributor);
+  /// Whether contributions of the bucket's next update may be written: its last one is applied.
+  bool accepts(index_t bucket) const;
+  /// The floats of this contribution are all there. True if it was the last one. Throws Error if it
+  /// had arrived before, or the bucket does not accept.
+  bool arrived(index_t bucket, index_t contributor);
+  /// Adds up the contributions into the first and takes its sums of squares. Once, after the last.
+  void sum(index_t bucket);
+  /// Once all buckets are summed: the sum of squares of each block (kBlockElements elements counted
+  /// from a slice's begin), bucket by bucket in push order, segment by segment.
+  bool all_summed() const { return summed_count_ == buckets_.size(); }
+  std::vector<double> partials() const;
+  /// Steps the bucket by the summed gradient, unless the directive skips, and opens it for the next
+  /// update. Once, after the partials were taken. Throws Error if the directive is of another
+  /// update.
+  void apply(index_t bucket, const Directive& directive);
+
+  /// No contribution has arrived yet; the first are those of this update.
+  void begin_with(index_t update);
+  /// Of the update that the bucket waits for or is in.
+  index_t update(index_t bucket) const { return entry(bucket).update; }
+  std::span<const float> weights(index_t bucket) const;
+  std::span<float> mutable_weights(index_t bucket);  ///< to load a checkpoint
+  /// One of the optimizer's slots, as slot_names numbers them.
+  std::span<float> slot(index_t bucket, std::size_t index);
+
+  /// With one server and one holder all weights and all first contributions lie in one arena each,
+  /// with the offsets of the Holding: a worker in the same process needs no copies. Asserts that it
+  /// is so.
+  std::span<const float> weight_arena() const;
+  std::span<float> gradient_arena();
+
+ private:
+  struct Entry {
+    index_t bucket = 0;
+    index_t offset = 0;        ///< in the arenas, elements
+    index_t other_offset = 0;  ///< of its second contribution, in others_
+    index_t first_partial = 0;
+    index_t update = 1;
+    std::vector<bool> arrived;
+    std::size_t missing = 0;
+    bool summed = false;
+  };
+
+  const Bucket& bucket(index_t bucket) const {
+    return plan_->buckets()[static_cast<std::size_t>(bucket)];
+  }
+  const Entry& entry(index_t bucket) const;
+  Entry& entry(index_t bucket);
+  std::span<float> part(Buffer& arena, const Entry& entry);
+
+  const BucketPlan* plan_;
+  OptimizerConfig optimizer_;
+  std::vector<index_t> buckets_;
+  std::vector<Entry> entries_;     ///< one a bucket of this server
+  std::vector<index_t> entry_of_;  ///< by index in the plan; -1: another server's
+  Buffer weights_;
+  Buffer gradients_;  ///< the first contribution of each bucket, then the sum
+  Buffer others_;     ///< the other contributions
+  std::vector<Buffer> slots_;
+  std::vector<double> partials_;
+  std::size_t summed_count_ = 0;
+};
+
+/// The blocks of one bucket, in the order of Store::partials.
+struct Block {
+  index_t parameter = 0;
+  index_t begin = 0;  ///< of the whole parameter
+  index_t count = 0;
+  index_t offset = 0;  ///< in the bucket
+};
+std::vector<Block> blocks_of(const Bucket& bucket);
+
+}  // namespace weir::ps

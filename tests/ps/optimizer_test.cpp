@@ -1,0 +1,109 @@
+#include "ps/optimizer.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+
+using namespace weir;
+using namespace weir::ps;
+
+namespace {
+
+struct State {
+  std::vector<float> weights, gradient, first, second;
+  explicit State(std::size_t size) : weights(size), gradient(size), first(size), second(size) {}
+};
+
+void step(const OptimizerConfig& config, const OptimizerStep& step, State& state, std::size_t begin,
+          std::size_t count) {
+  const auto part = [&](std::vector<float>& all) { return std::span(all).subspan(begin, count); };
+  std::vector<std::span<float>> slots = {part(state.first)};
+  if (config.kind == OptimizerKind::adamw) slots.push_back(part(state.second));
+  optimizer_step(config, step, part(state.weights), part(state.gradient), slots);
+}
+
+}  // namespace
+
+TEST_CASE("adamw is algorithm 2 of Loshchilov and Hutter, in f64, within a few roundings a step") {
+  const unsigned seed = std::random_device()();
+  CAPTURE(seed);
+  std::mt19937 random(seed);
+  std::normal_distribution<double> normal;
+  const OptimizerConfig config = {.beta1 = 0.9, .beta2 = 0.99, .epsilon = 1e-6, .weight_decay = 0};
+  constexpr std::size_t kSize = 1003;
+  State state(kSize);
+  std::vector<double> w(kSize), m(kSize, 0), v(kSize, 0);
+  for (std::size_t i = 0; i < kSize; ++i)
+    w[i] = state.weights[i] = static_cast<float>(normal(random));
+  for (index_t t = 1; t <= 50; ++t) {
+    const double rate = 0.01 / std::sqrt(static_cast<double>(t));
+    for (float& g : state.gradient) g = static_cast<float>(1000 * normal(random));
+    step(config, {.factor = 0.001, .rate = rate, .applied = t, .weight_decay = 0.1}, state, 0,
+         kSize);
+    double worst = 0;
+    for (std::size_t i = 0; i < kSize; ++i) {
+      const double g = 0.001 * static_cast<double>(state.gradient[i]);
+      m[i] = 0.9 * m[i] + 0.1 * g;
+      v[i] = 0.99 * v[i] + 0.01 * g * g;
+      const double mean = m[i] / (1 - std::pow(0.9, t));
+      const double variance = v[i] / (1 - std::pow(0.99, t));
+      w[i] -= rate * (mean / (std::sqrt(variance) + 1e-6) + 0.1 * w[i]);
+      worst = std::max(worst, std::abs(w[i] - static_cast<double>(state.weights[i])));
+    }
+    CAPTURE(t);
+    CHECK(worst < static_cast<double>(t) * 1e-6);
+  }
+}
+
+TEST_CASE("sgd is the momentum loop in f64, its decay decoupled") {
+  const unsigned seed = std::random_device()();
+  CAPTURE(seed);
+  std::mt19937 random(seed);
+  std::normal_distribution<double> normal;
+  OptimizerConfig config;
+  config.kind = OptimizerKind::sgd;
+  config.momentum = 0.8;
+  constexpr std::size_t kSize = 517;
+  State state(kSize);
+  std::vector<double> w(kSize), b(kSize, 0);
+  for (std::size_t i = 0; i < kSize; ++i)
+    w[i] = state.weights[i] = static_cast<float>(normal(random));
+  for (index_t t = 1; t <= 30; ++t) {
+    for (float& g : state.gradient) g = static_cast<float>(normal(random));
+    step(config, {.factor = 0.5, .rate = 0.1, .applied = t, .weight_decay = 0.01}, state, 0, kSize);
+    for (std::size_t i = 0; i < kSize; ++i) {
+      b[i] = 0.8 * b[i] + 0.5 * static_cast<double>(state.gradient[i]);
+      w[i] -= 0.1 * (b[i] + 0.01 * w[i]);
+      CHECK(std::abs(w[i] - static_cast<double>(state.weights[i])) < 2e-5);
+    }
+  }
+}
+
+TEST_CASE("an element gets the same bits wherever it lies") {
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal;
+  for (OptimizerKind kind : {OptimizerKind::sgd, OptimizerKind::adamw}) {
+    OptimizerConfig config;
+    config.kind = kind;
+    constexpr std::size_t kSize = 257;
+    State whole(kSize);
+    for (auto* each : {&whole.weights, &whole.gradient, &whole.first}) {
+      for (float& value : *each) value = normal(random);
+    }
+    for (float& value : whole.second) value = std::abs(normal(random));
+    State pieces = whole;
+    const OptimizerStep scalars = {
+        .factor = 0.3, .rate = 0.017, .applied = 3, .weight_decay = 0.01};
+    step(config, scalars, whole, 0, kSize);
+    for (std::size_t begin = 0, count = 1; begin < kSize;
+         begin += count, count = 1 + random() % 40) {
+      count = std::min(count, kSize - begin);
+      step(config, scalars, pieces, begin, count);
+    }
+    CHECK(whole.weights == pieces.weights);
+    CHECK(whole.first == pieces.first);
+    CHECK(whole.second == pieces.second);
+  }
+}
