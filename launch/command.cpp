@@ -9,6 +9,7 @@ namespace weir {
 
 const std::vector<Command>& commands() {
   static const std::vector<Command> all = {
+      {"train", "trains a model, under mpirun or in one process", true, train},
       {"plan", "what each rank will hold and send, and the schedule, without MPI", false, plan},
       {"inspect", "what is in a checkpoint or a run folder", false, inspect},
   };

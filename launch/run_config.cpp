@@ -62,7 +62,8 @@ std::optional<std::string> take_config_file(std::vector<std::string>& arguments)
 std::vector<Option> options(RunConfig& config) {
   std::vector<Option> all;
   for (const auto& table : {options(config.train), own_options(config), options(config.layout),
-                            options(config.model), options(config.data)}) {
+                            options(config.model), options(config.data),
+                            options(config.server)}) {
     all.insert(all.end(), table.begin(), table.end());
   }
   return all;

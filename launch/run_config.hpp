@@ -8,6 +8,7 @@
 #include "common/base/options.hpp"
 #include "common/job/layout.hpp"
 #include "launch/progress.hpp"
+#include "ps/server.hpp"
 #include "worker/data/dataset.hpp"
 #include "worker/models/config.hpp"
 #include "worker/train/config.hpp"
@@ -20,6 +21,7 @@ struct RunConfig {
   worker::TrainConfig train;
   worker::ModelConfig model;
   worker::DataConfig data;
+  ps::ServerConfig server;
   std::string run = "runs/default";
   std::string resume = "auto";  ///< auto, never, or the path of a checkpoint
   index_t threads = 1;

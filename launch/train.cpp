@@ -1,0 +1,240 @@
+#include <array>
+#include <iostream>
+#include <optional>
+
+#include "common/base/log.hpp"
+#include "common/base/machine.hpp"
+#include "common/io/checkpoint_format.hpp"
+#include "common/io/digest.hpp"
+#include "common/io/file.hpp"
+#include "common/net/agree.hpp"
+#include "common/net/mpi.hpp"
+#include "launch/book_keeper.hpp"
+#include "launch/command.hpp"
+#include "launch/job.hpp"
+#include "launch/local_service.hpp"
+#include "launch/run_folder.hpp"
+#include "launch/worker_job.hpp"
+#include "ps/server.hpp"
+#include "ps/server_loop.hpp"
+#include "worker/train/server_client.hpp"
+
+namespace weir {
+namespace {
+
+/// All ranks of the job, or this process alone (`world` is none without mpirun).
+struct Ranks {
+  Comm world;
+  int rank() const { return world ? world.rank() : 0; }
+  int size() const { return world ? world.size() : 1; }
+
+  /// Runs `work` here; if it threw on any rank, all throw the same.
+  template <class Work>
+  void together(const Work& work) const {
+    const std::optional<Error> found = error_of(work);
+    if (world) {
+      agree(world, found);
+    } else if (found) {
+      throw *found;
+    }
+  }
+  void same(std::string_view what, const std::string& digest) const {
+    if (world) agree_digest(world, what, digest);
+  }
+  /// The text of rank 0.
+  std::string from_rank_0(std::string text) const {
+    return world ? world.broadcast(std::move(text), 0) : text;
+  }
+  void max(std::span<double> values) const {
+    if (world) world.max(values);
+  }
+};
+
+/// Rank 0 reads file, environment and command line; everyone gets the effective settings.
+ParsedConfig agree_on_config(const Ranks& ranks, const Arguments& arguments) {
+  ranks.same("the binary", digest_of(MappedFile("/proc/self/exe").bytes()));
+  std::string line;
+  for (const std::string& argument : arguments) line += argument + '\n';
+  ranks.same("the command line", digest_of(line));
+
+  ParsedConfig parsed;
+  ranks.together([&] {
+    if (ranks.rank() == 0) parsed = parse_run_config(arguments, weir_environment());
+  });
+  const std::string settings = ranks.from_rank_0(settings_as_text(parsed.settings));
+  return ranks.rank() == 0 ? parsed : run_config_from_text(settings);
+}
+
+/// The checkpoint to go on from, empty if there is none. Throws UsageError if `resume` names
+/// something that is none, or if training from the start would replace checkpoints.
+fs::path find_checkpoint(const RunConfig& config) {
+  const auto newest_of = [](const fs::path& run) {
+    return newest_complete(RunFolder::checkpoints_of(run)).value_or(fs::path());
+  };
+  if (config.resume == "auto") return newest_of(config.run);
+  if (config.resume == "never") {
+    const fs::path newest = newest_of(config.run);
+    if (newest.empty()) return {};
+    throw UsageError(text("--resume never would replace ", newest.string(),
+                          "; take another --run, or remove its checkpoints"));
+  }
+  if (fs::exists(fs::path(config.resume) / "MANIFEST")) return config.resume;
+  const fs::path newest = newest_of(config.resume);
+  if (!newest.empty()) return newest;
+  throw UsageError(text("--resume ", config.resume,
+                        " is neither a checkpoint nor a run folder that holds a complete one"));
+}
+
+/// Rank 0 decides, since it has the folder.
+fs::path checkpoint_to_resume(const Ranks& ranks, const RunConfig& config) {
+  std::string path;
+  ranks.together([&] {
+    if (ranks.rank() == 0) path = find_checkpoint(config).string();
+  });
+  return ranks.from_rank_0(path);
+}
+
+/// What the servers need beside their own options.
+ps::ServerConfig server_config(const Job& job, const std::vector<Setting>& settings) {
+  ps::ServerConfig config = job.config.server;
+  config.steps = job.config.train.steps;
+  config.batch = job.config.train.batch;
+  config.seed = static_cast<std::uint64_t>(job.config.train.seed);
+  config.checkpoint.folder = RunFolder::checkpoints_of(job.config.run);
+  for (const Setting& setting : settings) {
+    if (setting.name.starts_with("model.") || setting.name.starts_with("attention.")) {
+      config.checkpoint.settings[setting.name] = setting.value;
+    }
+  }
+  return config;
+}
+
+/// What only some rank knows at the end: the largest resident size, a server's time in checkpoints.
+SummaryMetrics totals(const Ranks& ranks, const ps::SaveTotals& saves) {
+  std::array<double, 3> most = {static_cast<double>(peak_resident_bytes()), saves.seconds,
+                                static_cast<double>(saves.count)};
+  ranks.max(most);
+  SummaryMetrics metrics;
+  metrics.peak_memory_bytes = static_cast<index_t>(most[0]);
+  metrics.checkpoint_seconds = most[1];
+  metrics.checkpoint_count = static_cast<index_t>(most[2]);
+  return metrics;
+}
+
+/// FLOP/s of sgemm on all workers' cores, measured by all of them at the same time.
+double gemm_peak_of(const Comm& workers) {
+  if (workers) workers.barrier();
+  const double own = measured_gemm_peak(0.3);
+  return workers ? workers.sum(own) : own;
+}
+
+/// A worker, from its first to its last step. Keeps the books if it is worker 0.
+struct WorkerRun {
+  WorkerResult result;
+  std::optional<BookKeeper> books;
+};
+
+void run_as_worker(const Job& job, index_t rank, const Comm& workers, ParameterService& parameters,
+                   const RunFolder* folder, WorkerRun& run) {
+  const double gemm_peak = gemm_peak_of(workers);
+  const WorkerPlace place = job.config.layout.worker(rank);
+  if (rank == 0) run.books.emplace(job, parameters, gemm_peak, folder->metrics());
+  WorkerEvents events;
+  const std::string role = text("rank ", rank, ", ", job.config.layout.role(rank));
+  events.on_start = [&](const Directive& directive) {
+    if (run.books) run.books->start(directive.step);
+  };
+  events.on_step = [&](const Directive& directive) {
+    set_log_identity(text(role, ", step ", directive.step));
+    if (run.books) run.books->step(directive);
+  };
+  if (run.books) {
+    events.on_validation_begin = [&](index_t step, index_t samples) {
+      run.books->validation_begin(step, samples);
+    };
+    events.on_validation = [&](index_t step, const worker::Loss& loss) {
+      run.books->validation(step, loss);
+    };
+  }
+  run.result = run_worker(job, place, workers, parameters, events);
+}
+
+}  // namespace
+
+int train(const Arguments& arguments) {
+  if (asks_for_help(arguments)) {
+    RunConfig standard;
+    std::cout << help_of_command("train", "[--config FILE] [options]",
+                                 "Trains a model; under mpirun with workers and parameter servers, "
+                                 "or in one process with --placement local.",
+                                 options(standard));
+    return 0;
+  }
+  Ranks ranks;
+  if (started_by_mpi_launcher()) ranks.world = Comm::world();
+  const ParsedConfig parsed = agree_on_config(ranks, arguments);
+  const RunConfig& config = parsed.config;
+  const Layout layout = config.layout;
+  ranks.together([&] { layout.check(ranks.size()); });
+  set_log_identity(text("rank ", ranks.rank(), ", ", layout.role(ranks.rank())));
+  set_log_level(config.log_level);
+  set_blas_threads(static_cast<int>(config.threads));
+
+  Job job;
+  ranks.together([&] { job = make_job(config); });
+  ranks.same("the plan of buckets", job.plan->digest());
+
+  std::optional<RunFolder> folder;
+  ranks.together([&] {
+    if (ranks.rank() != 0) return;
+    folder.emplace(job.config.run);
+    folder->write_config(parsed.settings);
+    folder->write_environment(ranks.size(), job.dataset->describe());
+  });
+  StopRequest stop(job.config.run);
+  const fs::path checkpoint = checkpoint_to_resume(ranks, job.config);
+
+  // Servers load their part now, so that a checkpoint that does not fit ends all ranks at once.
+  const bool is_server = layout.is_server(ranks.rank());
+  const bool is_local = layout.placement == Placement::local;
+  std::optional<ps::Server> server;
+  ranks.together([&] {
+    if (!is_server && !is_local) return;
+    server.emplace(*job.plan, is_local ? 0 : layout.server(ranks.rank()), server_config(job, parsed.settings));
+    if (!checkpoint.empty()) server->load(checkpoint);
+  });
+
+  Comm workers;
+  if (ranks.world && !is_local) {
+    workers = ranks.world.split(is_server ? std::nullopt : std::optional<int>(0), ranks.rank());
+  }
+  WorkerRun run;
+  ps::SaveTotals saves;
+  const auto stop_requested = [&] { return stop.arrived(); };
+  bool stopped = false;
+  if (is_local) {
+    LocalService parameters(*server, *job.plan, stop_requested);
+    run_as_worker(job, 0, workers, parameters, &*folder, run);
+    saves = server->save_totals();
+    run.books->summary(totals(ranks, saves), run.result);
+    stopped = run.result.last.step < job.config.train.steps;
+  } else if (is_server) {
+    ps::ServerLoop loop(ranks.world, *job.plan, layout.server(ranks.rank()), *server,
+                        stop_requested);
+    loop.run();
+    saves = server->save_totals();
+    stopped = server->step() < job.config.train.steps;
+    totals(ranks, saves);
+  } else {
+    worker::ServerClient parameters(ranks.world, layout.worker(ranks.rank()), *job.plan);
+    run_as_worker(job, ranks.rank(), workers, parameters, folder ? &*folder : nullptr, run);
+    const SummaryMetrics metrics = totals(ranks, saves);
+    if (run.books) run.books->summary(metrics, run.result);
+    stopped = run.result.last.step < job.config.train.steps;
+  }
+  // All together after the commit: a rank that leaves first with 75 would end the others.
+  if (ranks.world) ranks.world.barrier();
+  return static_cast<int>(stopped ? ExitCode::stopped : ExitCode::done);
+}
+
+}  // namespace weir

@@ -1,0 +1,201 @@
+#include "ps/server_loop.hpp"
+
+#include <algorithm>
+#include <optional>
+#include <variant>
+
+#include "common/base/error.hpp"
+#include "common/net/channel.hpp"
+#include "common/net/control.hpp"
+#include "common/net/wait.hpp"
+#include "ps/server.hpp"
+
+namespace weir::ps {
+namespace {
+
+/// The traffic with one worker.
+struct Peer {
+  int rank = 0;
+  std::vector<index_t> pushed;        ///< buckets, by frame
+  std::vector<index_t> contributors;  ///< this worker's number among each bucket's contributors
+  std::vector<index_t> pulled;        ///< buckets, by frame
+  std::vector<bool> ready;            ///< pulls that may leave, but for those before them
+  std::size_t offered = 0;            ///< pulls of this update
+  std::optional<ReceiveChannel> push;
+  std::optional<SendChannel> pull;
+};
+
+}  // namespace
+
+struct ServerLoop::State {
+  State(const Comm& world, const BucketPlan& plan, index_t index, Server& server,
+        std::function<bool()> stop_requested)
+      : layout(plan.layout()),
+        index(index),
+        server(server),
+        stop_requested(std::move(stop_requested)),
+        control(world) {
+    for (index_t rank = 0; rank < layout.worker_count(); ++rank) add_peer(world, plan, rank);
+  }
+
+  void add_peer(const Comm& world, const BucketPlan& plan, index_t rank) {
+    const WorkerPlace place = layout.worker(rank);
+    const Holder holder = {place.stage, place.shard};
+    Peer peer;
+    peer.rank = static_cast<int>(rank);
+    std::vector<std::span<float>> push_frames;
+    std::vector<std::span<const float>> pull_frames;
+    for (const HeldBucket& held : plan.holding(holder).buckets) {
+      const Bucket& bucket = plan.buckets()[static_cast<std::size_t>(held.bucket)];
+      if (bucket.server != index) continue;
+      if (held.pushes) {
+        const auto& all = bucket.contributors;
+        const index_t position = std::ranges::find(all, holder) - all.begin();
+        peer.pushed.push_back(held.bucket);
+        peer.contributors.push_back(place.replica * static_cast<index_t>(all.size()) + position);
+        push_frames.push_back(server.contribution(held.bucket, peer.contributors.back()));
+      }
+      peer.pulled.insert(peer.pulled.begin(), held.bucket);
+      pull_frames.insert(pull_frames.begin(), server.weights(held.bucket));
+    }
+    peer.ready.resize(peer.pulled.size());
+    if (!push_frames.empty()) {
+      peer.push.emplace(world, peer.rank, ChannelKind::push, push_frames);
+    }
+    if (!pull_frames.empty()) {
+      peer.pull.emplace(world, peer.rank, ChannelKind::pull, pull_frames);
+    }
+    peers.push_back(std::move(peer));
+  }
+
+  /// The weights of a bucket may go to its readers, and its next contributions may come.
+  void stepped(index_t bucket) {
+    for (Peer& peer : peers) {
+      const auto pulled = std::ranges::find(peer.pulled, bucket);
+      if (pulled == peer.pulled.end()) continue;
+      peer.ready[static_cast<std::size_t>(pulled - peer.pulled.begin())] = true;
+      while (peer.offered < peer.ready.size() && peer.ready[peer.offered]) {
+        peer.pull->offer(static_cast<index_t>(peer.offered++));
+      }
+      if (peer.offered == peer.ready.size()) {
+        peer.ready.assign(peer.ready.size(), false);
+        peer.offered = 0;
+      }
+      if (last.stop) continue;
+      const auto pushed = std::ranges::find(peer.pushed, bucket);
+      if (pushed != peer.pushed.end()) peer.push->open(pushed - peer.pushed.begin());
+    }
+  }
+
+  int rank_of_server(index_t of) const { return static_cast<int>(layout.rank_of_server(of)); }
+
+  void send_to_workers(MessageKind kind, std::span<const std::byte> bytes) {
+    for (const Peer& peer : peers) control.send(peer.rank, kind, bytes);
+  }
+  void send_to_other_servers(MessageKind kind, std::span<const std::byte> bytes) {
+    for (index_t other = 0; other < layout.servers; ++other) {
+      if (other != index) control.send(rank_of_server(other), kind, bytes);
+    }
+  }
+
+  void send(const Partials& partials) {
+    control.send(rank_of_server(0), MessageKind::partials, to_bytes(partials));
+  }
+  void send(const Directive& directive) {
+    last = directive;
+    const std::vector<std::byte> bytes = to_bytes(directive);
+    send_to_other_servers(MessageKind::directive, bytes);
+    send_to_workers(MessageKind::directive, bytes);
+  }
+  void send(const BucketStepped& bucket) { stepped(bucket.bucket); }
+  void send(const SaveBegin& begin) {
+    send_to_other_servers(MessageKind::save_begin, to_bytes(begin));
+  }
+  void send(const SavePrepared& prepared) {
+    control.send(rank_of_server(0), MessageKind::save_prepared, to_bytes(prepared));
+  }
+  void send(const SaveEnd& end) { send_to_other_servers(MessageKind::save_end, to_bytes(end)); }
+
+  void take(MessageKind kind, std::span<const std::byte> bytes) {
+    switch (kind) {
+      case MessageKind::report:
+        return server.on_report(from_bytes<Report>(bytes));
+      case MessageKind::partials:
+        return server.on_partials(from_bytes<Partials>(bytes));
+      case MessageKind::directive:
+        last = from_bytes<Directive>(bytes);
+        return server.on_directive(last);
+      case MessageKind::save_begin:
+        return server.on_save_begin(from_bytes<SaveBegin>(bytes));
+      case MessageKind::save_prepared:
+        return server.on_save_prepared(from_bytes<SavePrepared>(bytes));
+      case MessageKind::save_end:
+        return server.on_save_end(from_bytes<SaveEnd>(bytes));
+      case MessageKind::finished:
+        break;
+    }
+    throw Error(text("a server received a message for workers, kind ", static_cast<int>(kind)));
+  }
+
+  /// True if anything moved.
+  bool move() {
+    bool moved = control.poll(
+        [&](int, MessageKind kind, std::span<const std::byte> bytes) { take(kind, bytes); });
+    for (Peer& peer : peers) {
+      if (peer.push) {
+        for (index_t frame : peer.push->progress()) {
+          const auto at = static_cast<std::size_t>(frame);
+          server.on_contribution(peer.pushed[at], peer.contributors[at]);
+          moved = true;
+        }
+      }
+      if (peer.pull && !peer.pull->idle()) moved |= peer.pull->progress();
+    }
+    if (server.poll()) moved = true;
+    while (const std::optional<Output> output = server.next_output()) {
+      std::visit([&](const auto& each) { send(each); }, *output);
+      moved = true;
+    }
+    if (index == 0 && !stop_seen && stop_requested()) {
+      stop_seen = true;
+      server.request_stop();
+    }
+    return moved;
+  }
+
+  bool idle() const {
+    return control.idle() && std::ranges::all_of(peers, [](const Peer& peer) {
+             return !peer.pull || peer.pull->idle();
+           });
+  }
+
+  const Layout layout;
+  const index_t index;
+  Server& server;
+  std::function<bool()> stop_requested;
+  bool stop_seen = false;
+  Directive last;  ///< the newest
+  ControlPort control;
+  std::vector<Peer> peers;
+};
+
+ServerLoop::ServerLoop(const Comm& world, const BucketPlan& plan, index_t server_index,
+                       Server& server, std::function<bool()> stop_requested)
+    : state_(
+          std::make_unique<State>(world, plan, server_index, server, std::move(stop_requested))) {}
+ServerLoop::~ServerLoop() = default;
+
+void ServerLoop::run() {
+  State& state = *state_;
+  // Where training begins, and the weights it begins from.
+  state.last = state.server.start();
+  if (state.index == 0) state.send_to_workers(MessageKind::directive, to_bytes(state.last));
+  for (index_t at = static_cast<index_t>(state.server.buckets().size()); at-- > 0;) {
+    state.stepped(state.server.buckets()[static_cast<std::size_t>(at)]);
+  }
+  wait_until([&] { return state.server.done(); }, [&] { return state.move(); });
+  if (state.index == 0) state.send_to_workers(MessageKind::finished, {});
+  wait_until([&] { return state.idle(); }, [&] { return state.move(); });
+}
+
+}  // namespace weir::ps

@@ -1,0 +1,137 @@
+#include "tests/system/job.hpp"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "common/base/error.hpp"
+#include "common/base/machine.hpp"
+#include "common/number/random.hpp"
+
+namespace weir::test {
+
+TemporaryFolder::TemporaryFolder() {
+  std::string pattern = (std::filesystem::temp_directory_path() / "weir-test-XXXXXX").string();
+  if (mkdtemp(pattern.data()) == nullptr) throw Error("cannot make a temporary folder");
+  path_ = pattern;
+}
+
+TemporaryFolder::~TemporaryFolder() {
+  std::error_code ignored;
+  std::filesystem::remove_all(path_, ignored);
+}
+
+Process::Process(const std::vector<std::string>& command) : started_at_(seconds_now()) {
+  std::string pattern = (std::filesystem::temp_directory_path() / "weir-output-XXXXXX").string();
+  const int output = mkstemp(pattern.data());
+  output_ = pattern;
+  std::vector<char*> words;
+  for (const std::string& word : command) words.push_back(const_cast<char*>(word.c_str()));
+  words.push_back(nullptr);
+  id_ = fork();
+  if (id_ == 0) {
+    setpgid(0, 0);  // so that all of it can be killed
+    const int nothing = open("/dev/null", O_RDONLY);
+    dup2(nothing, 0);
+    dup2(output, 1);
+    dup2(output, 2);
+    setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
+    setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+    setenv("ASAN_OPTIONS", "detect_leaks=0", 0);
+    execvp(words[0], words.data());
+    _exit(127);
+  }
+  close(output);
+}
+
+Process::~Process() {
+  if (running()) {
+    kill(-id_, SIGKILL);
+    waitpid(id_, &status_, 0);
+  }
+  std::error_code ignored;
+  std::filesystem::remove(output_, ignored);
+}
+
+void Process::signal(int number) const { kill(id_, number); }
+
+bool Process::running() {
+  if (!ended_ && waitpid(id_, &status_, WNOHANG) == id_) ended_ = true;
+  return !ended_;
+}
+
+Ended Process::wait(double timeout_s) {
+  Ended ended;
+  while (running()) {
+    if (seconds_now() - started_at_ > timeout_s) {
+      kill(-id_, SIGKILL);
+      waitpid(id_, &status_, 0);
+      ended_ = ended.timed_out = true;
+      break;
+    }
+    sleep_microseconds(5000);
+  }
+  ended.seconds = seconds_now() - started_at_;
+  ended.exit_code = WIFSIGNALED(status_) ? 128 + WTERMSIG(status_) : WEXITSTATUS(status_);
+  std::ostringstream all;
+  all << std::ifstream(output_).rdbuf();
+  ended.output = all.str();
+  return ended;
+}
+
+std::vector<std::string> weir_command(int ranks, const std::vector<std::string>& arguments) {
+  std::vector<std::string> command;
+  if (ranks > 0) {
+    command = {"mpirun", "--quiet", "--oversubscribe",    "--bind-to",
+               "none",   "-n",      std::to_string(ranks)};
+  }
+  command.push_back(WEIR_BINARY);
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  return command;
+}
+
+Ended run_weir(int ranks, const std::vector<std::string>& arguments, double timeout_s) {
+  return Process(weir_command(ranks, arguments)).wait(timeout_s);
+}
+
+std::vector<StepLine> read_steps(const std::filesystem::path& run_folder) {
+  std::ifstream file(run_folder / "metrics.jsonl");
+  std::map<index_t, StepLine> steps;
+  for (std::string line; std::getline(file, line);) {
+    const auto json = nlohmann::json::parse(line);
+    if (json.at("kind") != "step") continue;
+    const auto number = [&](const char* key) {
+      return json.at(key).is_null() ? std::numeric_limits<double>::quiet_NaN()
+                                    : json.at(key).get<double>();
+    };
+    StepLine step = {.step = json.at("step"),
+                     .loss = number("loss"),
+                     .norm = number("norm"),
+                     .threshold = number("threshold"),
+                     .cursor = json.at("cursor")};
+    steps[step.step] = step;
+  }
+  std::vector<StepLine> lines;
+  for (const auto& [number, step] : steps) lines.push_back(step);
+  return lines;
+}
+
+void write_corpus(const std::filesystem::path& path, index_t bytes, std::uint64_t seed) {
+  const char* const words[] = {"the ",   "weir ", "holds ", "water ",  "and ", "a ",
+                               "river ", "runs ", "over ",  "stone. ", "low ", "dam "};
+  std::string text;
+  for (std::uint64_t index = 0; static_cast<index_t>(text.size()) < bytes; ++index) {
+    text += words[random_word(seed, 1, index) % std::size(words)];
+  }
+  text.resize(static_cast<std::size_t>(bytes));
+  std::ofstream(path) << text;
+}
+
+}  // namespace weir::test

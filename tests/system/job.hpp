@@ -1,0 +1,73 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "common/number/index.hpp"
+
+namespace weir::test {
+
+/// A folder of its own for a test, removed at the end.
+class TemporaryFolder {
+ public:
+  TemporaryFolder();
+  ~TemporaryFolder();
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+/// How a program ended.
+struct Ended {
+  int exit_code = 0;  ///< 128 + signal if one ended it
+  bool timed_out = false;
+  double seconds = 0;
+  std::string output;  ///< stdout and stderr together
+};
+
+/// A program under way.
+class Process {
+ public:
+  explicit Process(const std::vector<std::string>& command);
+  ~Process();  ///< kills it if it still runs
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+  int id() const { return id_; }
+  void signal(int number) const;
+  bool running();
+  /// Waits; kills it and all it has started after `timeout_s`.
+  Ended wait(double timeout_s);
+
+ private:
+  int id_ = -1;
+  bool ended_ = false;
+  int status_ = 0;
+  double started_at_ = 0;
+  std::filesystem::path output_;
+};
+
+/// `weir ARGUMENTS`, alone (ranks = 0) or under `mpirun -n ranks`.
+std::vector<std::string> weir_command(int ranks, const std::vector<std::string>& arguments);
+Ended run_weir(int ranks, const std::vector<std::string>& arguments, double timeout_s = 60);
+
+/// What metrics.jsonl says of a step; of several lines for a step the last.
+struct StepLine {
+  index_t step = 0;
+  double loss = 0;
+  double norm = 0;
+  double threshold = 0;
+  index_t cursor = 0;
+  bool operator==(const StepLine&) const = default;
+};
+std::vector<StepLine> read_steps(const std::filesystem::path& run_folder);
+
+/// A text of `bytes` bytes with some structure: words drawn from a small dictionary by `seed`.
+void write_corpus(const std::filesystem::path& path, index_t bytes, std::uint64_t seed);
+
+}  // namespace weir::test

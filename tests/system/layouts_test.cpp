@@ -1,0 +1,116 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "tests/system/job.hpp"
+
+using namespace weir;
+using namespace weir::test;
+
+namespace {
+
+struct Cut {
+  int replicas, stages, shards, servers;
+  const char* schedule = "1f1b";
+};
+
+/// 20 steps with dropout of a small model that every cut below divides.
+std::vector<std::string> arguments(const TemporaryFolder& folder, const std::string& run,
+                                   const std::string& optimizer) {
+  std::vector<std::string> all = {"train",
+                                  "--steps=20",
+                                  "--batch=8",
+                                  "--micro-batch=1",
+                                  "--length=48",
+                                  "--seed=5",
+                                  "--model.layers=3",
+                                  "--model.width=48",
+                                  "--model.heads=6",
+                                  "--model.feed-forward=96",
+                                  "--model.dropout=0.1",
+                                  "--attention.left=9",
+                                  "--attention.globals=2",
+                                  "--data.files=" + (folder / "corpus.txt").string(),
+                                  "--data.held-out=2000",
+                                  "--bucket-bytes=65536",
+                                  "--checkpoint-every=0",
+                                  "--progress=none",
+                                  "--eval-samples=4",
+                                  "--run=" + (folder / run).string()};
+  if (optimizer == "sgd") {
+    all.insert(all.end(), {"--optimizer.kind=sgd", "--rate.peak=0.1", "--clip.policy=none"});
+  } else {
+    all.insert(all.end(), {"--optimizer.kind=adamw", "--rate.peak=1e-3", "--clip.policy=decay"});
+  }
+  return all;
+}
+
+std::vector<StepLine> run_local(const TemporaryFolder& folder, const std::string& optimizer) {
+  std::vector<std::string> all = arguments(folder, "local-" + optimizer, optimizer);
+  all.push_back("--placement=local");
+  const Ended ended = run_weir(0, all);
+  INFO(ended.output);
+  REQUIRE(ended.exit_code == 0);
+  const auto steps = read_steps(folder / ("local-" + optimizer));
+  REQUIRE(steps.size() == 20);
+  return steps;
+}
+
+std::vector<StepLine> run_cut(const TemporaryFolder& folder, const Cut& cut,
+                              const std::string& optimizer, const std::string& run) {
+  std::vector<std::string> all = arguments(folder, run, optimizer);
+  for (const auto& [name, count] : {std::pair{"replicas", cut.replicas},
+                                    {"stages", cut.stages},
+                                    {"shards", cut.shards},
+                                    {"servers", cut.servers}}) {
+    all.push_back("--" + std::string(name) + "=" + std::to_string(count));
+  }
+  all.push_back(std::string("--schedule=") + cut.schedule);
+  const Ended ended = run_weir(cut.replicas * cut.stages * cut.shards + cut.servers, all, 120);
+  INFO(ended.output);
+  REQUIRE(ended.exit_code == 0);
+  const auto steps = read_steps(folder / run);
+  REQUIRE(steps.size() == 20);
+  return steps;
+}
+
+const std::vector<Cut> kCuts = {
+    {1, 1, 1, 1}, {2, 1, 1, 1}, {3, 1, 1, 2}, {1, 2, 1, 1},          {1, 2, 1, 1, "gpipe"},
+    {1, 3, 1, 2}, {1, 1, 2, 2}, {2, 2, 1, 2}, {2, 2, 1, 2, "gpipe"}, {1, 2, 2, 3},
+    {2, 1, 2, 3}, {1, 1, 3, 1}, {2, 2, 2, 2},
+};
+
+std::string name_of(const Cut& cut) {
+  return std::to_string(cut.replicas) + std::to_string(cut.stages) + std::to_string(cut.shards) +
+         std::to_string(cut.servers) + cut.schedule;
+}
+
+}  // namespace
+
+TEST_CASE("every layout and schedule has the losses and norms of one rank") {
+  const TemporaryFolder folder;
+  write_corpus(folder / "corpus.txt", 60000, 1);
+  const std::vector<StepLine> one = run_local(folder, "sgd");
+  CHECK(one.back().loss < one.front().loss);
+  for (const Cut& cut : kCuts) {
+    CAPTURE(name_of(cut));
+    const std::vector<StepLine> steps = run_cut(folder, cut, "sgd", name_of(cut));
+    for (std::size_t at = 0; at < one.size(); ++at) {
+      CAPTURE(at);
+      CHECK(std::abs(steps[at].loss - one[at].loss) <= 1e-5 * one[at].loss);
+      CHECK(std::abs(steps[at].norm - one[at].norm) <= 1e-5 * one[at].norm);
+      CHECK(steps[at].cursor == one[at].cursor);
+    }
+  }
+}
+
+TEST_CASE("the same layout twice, and any number of servers, give the same bits") {
+  const TemporaryFolder folder;
+  write_corpus(folder / "corpus.txt", 60000, 2);
+  const std::vector<StepLine> first = run_cut(folder, {2, 1, 2, 1}, "adamw", "first");
+  CHECK(run_cut(folder, {2, 1, 2, 1}, "adamw", "again") == first);
+  CHECK(run_cut(folder, {2, 1, 2, 2}, "adamw", "two") == first);
+  CHECK(run_cut(folder, {2, 1, 2, 3}, "adamw", "three") == first);
+  const std::vector<StepLine> local = run_local(folder, "adamw");
+  CHECK(run_cut(folder, {1, 1, 1, 1}, "adamw", "dedicated") == local);
+}

@@ -1,0 +1,195 @@
+#include <doctest/doctest.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <random>
+
+#include "common/base/machine.hpp"
+#include "tests/system/job.hpp"
+
+using namespace weir;
+using namespace weir::test;
+
+namespace {
+
+constexpr int kSteps = 24;
+
+std::vector<std::string> arguments(const TemporaryFolder& folder, const std::string& run,
+                                   const std::vector<std::string>& more = {}) {
+  std::vector<std::string> all = {"train",
+                                  "--steps=" + std::to_string(kSteps),
+                                  "--batch=8",
+                                  "--micro-batch=2",
+                                  "--length=64",
+                                  "--seed=11",
+                                  "--model.layers=2",
+                                  "--model.width=64",
+                                  "--model.heads=4",
+                                  "--model.feed-forward=128",
+                                  "--model.dropout=0.1",
+                                  "--attention.left=12",
+                                  "--optimizer.kind=adamw",
+                                  "--clip.policy=decay",
+                                  "--rate.peak=1e-3",
+                                  "--data.files=" + (folder / "corpus.txt").string(),
+                                  "--data.held-out=2000",
+                                  "--bucket-bytes=65536",
+                                  "--checkpoint-every=3",
+                                  "--progress=none",
+                                  "--eval-samples=2",
+                                  "--run=" + (folder / run).string()};
+  for (const std::string& argument : more) {  // replaces what has the same name
+    const std::string name = argument.substr(0, argument.find('=') + 1);
+    std::erase_if(all, [&](const std::string& other) { return other.starts_with(name); });
+    all.push_back(argument);
+  }
+  return all;
+}
+
+const std::vector<std::string> kTwoReplicas = {"--replicas=2", "--servers=2"};
+
+/// Waits until the run has written this step, or has ended.
+void wait_for_step(Process& job, const std::filesystem::path& run, index_t step) {
+  while (job.running()) {
+    const auto steps =
+        std::filesystem::exists(run / "metrics.jsonl") ? read_steps(run) : std::vector<StepLine>();
+    if (!steps.empty() && steps.back().step >= step) return;
+    sleep_microseconds(2000);
+  }
+}
+
+/// Process ids of the ranks that mpirun `launcher` has started.
+std::vector<int> ranks_of(int launcher) {
+  std::vector<int> ids;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    std::ifstream stat(entry.path() / "stat");
+    int id = 0, parent = 0;
+    std::string name;
+    char state = 0;
+    if (stat >> id >> name >> state >> parent && parent == launcher) ids.push_back(id);
+  }
+  return ids;
+}
+
+}  // namespace
+
+TEST_CASE("a job killed at any moment resumes to the bits of an undisturbed one") {
+  const TemporaryFolder folder;
+  write_corpus(folder / "corpus.txt", 60000, 3);
+  const Ended whole = run_weir(4, arguments(folder, "whole", kTwoReplicas));
+  INFO(whole.output);
+  REQUIRE(whole.exit_code == 0);
+  const std::vector<StepLine> expected = read_steps(folder / "whole");
+  REQUIRE(expected.size() == kSteps);
+
+  const unsigned seed = std::random_device()();
+  CAPTURE(seed);
+  std::mt19937 random(seed);
+  for (int life = 0; life < 4; ++life) {
+    Process job(weir_command(4, arguments(folder, "killed", kTwoReplicas)));
+    wait_for_step(job, folder / "killed", 5 * life + static_cast<int>(random() % 5));
+    sleep_microseconds(static_cast<index_t>(random() % 20000));
+    const std::vector<int> ranks = ranks_of(job.id());
+    if (!ranks.empty()) kill(ranks[random() % ranks.size()], SIGKILL);
+    const Ended ended = job.wait(30);
+    CAPTURE(ended.output);
+    CHECK_FALSE(ended.timed_out);
+    CHECK((ended.exit_code != 0 || read_steps(folder / "killed").size() == kSteps));
+  }
+  const Ended last = run_weir(4, arguments(folder, "killed", kTwoReplicas));
+  CAPTURE(last.output);
+  CHECK(last.exit_code == 0);
+  CHECK(read_steps(folder / "killed") == expected);
+}
+
+TEST_CASE("a rank that dies ends the job within seconds") {
+  const TemporaryFolder folder;
+  write_corpus(folder / "corpus.txt", 60000, 4);
+  for (std::size_t victim : {std::size_t{0}, std::size_t{2}}) {  // a worker, a server
+    Process job(weir_command(
+        3, arguments(folder, "run" + std::to_string(victim), {"--replicas=2", "--steps=100000"})));
+    wait_for_step(job, folder / ("run" + std::to_string(victim)), 2);
+    std::vector<int> ranks = ranks_of(job.id());
+    std::ranges::sort(ranks);
+    REQUIRE(ranks.size() == 3);
+    kill(ranks[victim], SIGKILL);
+    const double killed_at = seconds_now();
+    const Ended ended = job.wait(60);
+    CHECK(seconds_now() - killed_at < 5);
+    CHECK(ended.exit_code != 0);
+  }
+}
+
+TEST_CASE("STOP and SIGUSR1 end the job with 75 after a checkpoint, and it goes on from there") {
+  const std::string kLong = "--steps=200";  // the file is looked for twice a second
+  const TemporaryFolder folder;
+  write_corpus(folder / "corpus.txt", 60000, 5);
+  const Ended whole = run_weir(3, arguments(folder, "whole", {"--replicas=2", kLong}));
+  INFO(whole.output);
+  REQUIRE(whole.exit_code == 0);
+  for (const std::string how : {"stop-file", "signal"}) {
+    CAPTURE(how);
+    Process job(
+        weir_command(3, arguments(folder, how, {"--replicas=2", kLong, "--checkpoint-every=0"})));
+    wait_for_step(job, folder / how, 4);
+    if (how == "signal") {
+      job.signal(SIGUSR1);
+    } else {
+      std::ofstream(folder / how / "STOP") << "";
+    }
+    const Ended stopped = job.wait(60);
+    CAPTURE(stopped.output);
+    REQUIRE(stopped.exit_code == 75);
+    const auto before = read_steps(folder / how);
+    CHECK(before.size() < 200);
+    const Ended resumed = run_weir(3, arguments(folder, how, {"--replicas=2", kLong}));
+    CAPTURE(resumed.output);
+    CHECK(resumed.exit_code == 0);
+    CHECK(read_steps(folder / how) == read_steps(folder / "whole"));
+  }
+}
+
+TEST_CASE("a checkpoint resumes on any other layout, within rounding") {
+  const TemporaryFolder folder;
+  write_corpus(folder / "corpus.txt", 60000, 6);
+  const std::vector<std::string> gentle = {"--optimizer.kind=sgd", "--rate.peak=0.1",
+                                           "--clip.policy=fixed"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.end(), gentle.begin(), gentle.end());
+    return more;
+  };
+  REQUIRE(run_weir(0, arguments(folder, "whole", with({"--placement=local"}))).exit_code == 0);
+  const auto expected = read_steps(folder / "whole");
+  Process first(weir_command(
+      5, arguments(folder, "first", with({"--stages=2", "--shards=2", "--checkpoint-every=0"}))));
+  wait_for_step(first, folder / "first", 6);
+  first.signal(SIGUSR1);
+  REQUIRE(first.wait(60).exit_code == 75);
+  struct Cut {
+    int ranks;
+    std::vector<std::string> options;
+  };
+  int number = 0;
+  for (const Cut& cut : {Cut{0, {"--placement=local"}}, Cut{4, {"--replicas=2", "--servers=2"}},
+                         Cut{3, {"--stages=2"}}, Cut{6, {"--shards=4", "--servers=2"}}}) {
+    const std::string run = "resumed" + std::to_string(number++);
+    std::vector<std::string> more = with(cut.options);
+    more.push_back("--resume=" + (folder / "first").string());
+    const Ended ended = run_weir(cut.ranks, arguments(folder, run, more));
+    CAPTURE(ended.output);
+    REQUIRE(ended.exit_code == 0);
+    const auto steps = read_steps(folder / run);
+    REQUIRE(!steps.empty());
+    CHECK(steps.front().step > 6);
+    CHECK(steps.back().step == kSteps);
+    for (const StepLine& step : steps) {
+      const StepLine& one = expected[static_cast<std::size_t>(step.step - 1)];
+      CAPTURE(step.step);
+      CHECK(std::abs(step.loss - one.loss) <= 1e-5 * one.loss);
+      CHECK(step.cursor == one.cursor);
+    }
+  }
+}
