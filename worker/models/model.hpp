@@ -17,7 +17,7 @@ std::vector<std::unique_ptr<Unit>> make_units(const ModelConfig& config, const H
                                               index_t first_unit, index_t last_unit, index_t shards,
                                               index_t slots, index_t micro_batch);
 
-/// What those units allocate, for plans; tests hold it against make_units.
+/// What those units allocate, for plans: counted by the code that allocates it.
 struct UnitMemory {
   index_t bytes_a_slot = 0;   ///< activations kept for backward, all units together
   index_t scratch_bytes = 0;  ///< once a stage
