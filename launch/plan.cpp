@@ -37,7 +37,12 @@ index_t activation_memory(const RunConfig& config, const RankPlan& rank, index_t
   return units.bytes_a_slot * slots + units.scratch_bytes + frames * frame;
 }
 
-index_t moments_of(const RunConfig&) { return 2; }
+/// What a server keeps for elements that it owns: weights and moments, and a copy of both while it
+/// writes a checkpoint.
+index_t owned_memory(const RunConfig& config, index_t elements) {
+  const auto moments = static_cast<index_t>(ps::slot_names(config.server.optimizer.kind).size());
+  return 2 * (1 + moments) * elements * kFloatBytes;
+}
 
 RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
                      const std::vector<index_t>& first_units, index_t rank) {
@@ -59,7 +64,9 @@ RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
   result.activation_memory_bytes = activation_memory(
       config, result, schedule.activation_slots[static_cast<std::size_t>(result.place.stage)]);
   if (config.layout.placement == Placement::local) {
-    result.parameter_memory_bytes += moments_of(config) * holding.element_count * kFloatBytes;
+    // The store's weights are the worker's.
+    result.parameter_memory_bytes =
+        owned_memory(config, holding.element_count) + holding.element_count * kFloatBytes;
     result.pushed_bytes = result.pulled_bytes = 0;  // nothing travels
   }
   return result;
@@ -78,9 +85,8 @@ RankPlan server_plan(const RunConfig& config, const BucketPlan& plan, index_t se
         bucket.bytes() * replicas * static_cast<index_t>(bucket.contributors.size());
     result.pulled_bytes += bucket.bytes() * replicas * static_cast<index_t>(bucket.readers.size());
   }
-  // Weights, moments, and a place for each contribution.
-  result.parameter_memory_bytes =
-      (1 + moments_of(config)) * result.elements * kFloatBytes + result.pushed_bytes;
+  // Every contribution has its place.
+  result.parameter_memory_bytes = owned_memory(config, result.elements) + result.pushed_bytes;
   return result;
 }
 
@@ -246,9 +252,10 @@ int plan(const Arguments& arguments) {
         "Prints what each rank of a training job will hold, send and receive, and its schedule,\n"
         "without MPI and without reading the data. Takes the options of `weir train`; those that\n"
         "matter here:",
-        chosen_options(standard, {"batch", "micro-batch", "length", "schedule", "threads",
-                                  "bucket-bytes", "replicas", "stages", "shards", "servers",
-                                  "placement", "model.", "attention.", "data.kind"}));
+        chosen_options(standard,
+                       {"batch", "micro-batch", "length", "schedule", "threads", "bucket-bytes",
+                        "replicas", "stages", "shards", "servers", "placement", "model.",
+                        "attention.", "data.kind", "optimizer.kind"}));
     return 0;
   }
   Arguments words = arguments;

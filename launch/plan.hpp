@@ -18,7 +18,7 @@ struct RankPlan {
   std::vector<index_t> buckets;        ///< a server's own; those that a worker reads
   index_t pushed_bytes = 0;            ///< by a worker; what a server receives
   index_t pulled_bytes = 0;            ///< by a worker; what a server sends
-  index_t parameter_memory_bytes = 0;  ///< weights, gradients, moments, contributions
+  index_t parameter_memory_bytes = 0;  ///< weights, gradients, moments, contributions, copies
   index_t activation_memory_bytes = 0;
   index_t memory_bytes() const { return parameter_memory_bytes + activation_memory_bytes; }
 };

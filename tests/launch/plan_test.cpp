@@ -50,7 +50,8 @@ TEST_CASE("two replicas push and pull all parameters, the server has room for bo
   CHECK(ranks[2].is_server);
   CHECK(ranks[2].pushed_bytes == 2 * kAll * 4);
   CHECK(ranks[2].pulled_bytes == 2 * kAll * 4);
-  CHECK(ranks[2].parameter_memory_bytes == (1 + 2 + 2) * kAll * 4);  // + moments, contributions
+  CHECK(ranks[2].parameter_memory_bytes == (2 + 2 * 3) * kAll * 4);
+  // 2 contributions; weights and 2 moments, copied for a checkpoint
 
   CHECK(kAll == 3264);
   const std::string shown = plan_text(config, 1e9);
@@ -99,7 +100,9 @@ TEST_CASE("in one process nothing travels, and it holds the moments too") {
   const std::vector<RankPlan> ranks = rank_plans(config);
   REQUIRE(ranks.size() == 1);
   CHECK(ranks[0].pushed_bytes == 0);
-  CHECK(ranks[0].parameter_memory_bytes == 4 * kAll * 4);
+  CHECK(ranks[0].parameter_memory_bytes == (1 + 2 * 3) * kAll * 4);
+  CHECK(rank_plans(config_of({"--placement=local", "--optimizer.kind=sgd"}))[0]
+            .parameter_memory_bytes == (1 + 2 * 2) * kAll * 4);
   const std::string shown = plan_text(config, 1e9);
   CHECK(has(shown, "travels"));
   CHECK_FALSE(has(shown, "receives"));
