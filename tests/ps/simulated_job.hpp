@@ -1,0 +1,236 @@
+#pragma once
+
+#include <algorithm>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "common/base/error.hpp"
+#include "common/base/log.hpp"
+#include "ps/server.hpp"
+#include "tests/ps/twin.hpp"
+
+/// Servers and made-up workers in one process: everything that may come in another order does.
+namespace weir::test {
+
+using Parameters = std::vector<std::vector<float>>;  ///< whole ones, in the order of the specs
+
+class SimulatedJob {
+ public:
+  /// What a contributor of a replica adds for an element; salt: see made_up.
+  using Gradient =
+      std::function<float(index_t update, index_t salt, index_t parameter, index_t element)>;
+
+  SimulatedJob(const BucketPlan& plan, const ps::ServerConfig& config, unsigned seed)
+      : plan(plan), random_(seed) {
+    for (index_t server = 0; server < plan.layout().servers; ++server) {
+      servers.push_back(std::make_unique<ps::Server>(plan, server, config));
+    }
+    to_server_.resize(servers.size());
+  }
+
+  void load(const std::filesystem::path& checkpoint) {
+    for (auto& server : servers) server->load(checkpoint);
+  }
+
+  /// Until the servers say stop and have committed, or `updates_max` updates are through.
+  void run(index_t updates_max = 1 << 30) {
+    Directive now = servers[0]->start();
+    for (auto& server : servers) {
+      REQUIRE(server->start().step == now.step);
+      REQUIRE(server->start().cursor == now.cursor);
+      REQUIRE(server->start().stop == now.stop);
+    }
+    first_update_ = now.update + 1;
+    last_update_ = now.stop ? now.update : std::min(now.update + updates_max, index_t{1} << 40);
+    directives.clear();
+    directives.push_back(now);
+    pushes_.clear();
+    for (std::size_t bucket = 0; bucket < plan.buckets().size(); ++bucket) {
+      offer(static_cast<index_t>(bucket), now.update + 1);
+    }
+    offer_reports(now.update + 1);
+    while (!through()) advance();
+  }
+
+  Parameters weights() const {
+    return whole([](const ps::Server& server, index_t bucket) { return server.weights(bucket); });
+  }
+
+  const BucketPlan& plan;
+  std::vector<std::unique_ptr<ps::Server>> servers;
+  std::vector<Directive> directives;  ///< the start, then one an update
+  Gradient gradient = [](index_t update, index_t salt, index_t parameter, index_t element) {
+    return made_up(1000 * update + salt, parameter, element);
+  };
+  std::function<double(index_t update)> loss_sum = [](index_t update) {
+    return 100.0 / static_cast<double>(update);
+  };
+
+ private:
+  struct Push {
+    index_t bucket, contributor, update;
+  };
+
+  template <class Get>
+  Parameters whole(const Get& get) const {
+    Parameters all;
+    for (const ParameterSpec& spec : plan.specs()) {
+      all.emplace_back(static_cast<std::size_t>(spec.element_count()));
+    }
+    for (const auto& server : servers) {
+      for (index_t index : server->buckets()) {
+        const auto values = get(*server, index);
+        for (const Segment& segment : plan.buckets()[static_cast<std::size_t>(index)].segments) {
+          std::copy_n(
+              values.begin() + segment.offset, segment.range.count(),
+              all[static_cast<std::size_t>(segment.parameter)].begin() + segment.range.begin);
+        }
+      }
+    }
+    return all;
+  }
+
+  /// All contributors may push the bucket for this update.
+  void offer(index_t bucket, index_t update) {
+    if (update > last_update_) return;
+    const auto& of = plan.buckets()[static_cast<std::size_t>(bucket)];
+    const index_t count = plan.layout().replicas * static_cast<index_t>(of.contributors.size());
+    for (index_t contributor = 0; contributor < count; ++contributor) {
+      pushes_.push_back({bucket, contributor, update});
+    }
+  }
+
+  void offer_reports(index_t update) {
+    if (update > last_update_) return;
+    for (index_t replica = 0; replica < plan.layout().replicas; ++replica) {
+      to_server_[0].push_back(Report{.update = update,
+                                     .replica = replica,
+                                     .loss_sum = loss_sum(update),
+                                     .count = 700 + replica});
+    }
+  }
+
+  bool through() const {
+    const bool stopped = directives.back().stop || directives.back().update >= last_update_;
+    if (!stopped || !pushes_.empty()) return false;
+    for (const auto& messages : to_server_) {
+      if (!messages.empty()) return false;
+    }
+    return idle_ > 3 * servers.size() + 10 &&
+           (!directives.back().stop ||
+            std::ranges::all_of(servers, [](const auto& server) { return server->done(); }));
+  }
+
+  void advance() {
+    const auto choice = random_() % 4;
+    if (choice == 0 && !pushes_.empty()) {
+      const std::size_t at = random_() % pushes_.size();
+      const Push push = pushes_[at];
+      pushes_.erase(pushes_.begin() + static_cast<std::ptrdiff_t>(at));
+      deliver(push);
+      idle_ = 0;
+    } else if (choice == 1) {
+      const std::size_t at = random_() % servers.size();
+      auto& messages = to_server_[at];
+      if (messages.empty()) return;
+      // Reports and partials come from different ranks: any order. Others keep theirs.
+      std::size_t from = 0;
+      if (at == 0) from = random_() % messages.size();
+      const Message message = messages[from];
+      messages.erase(messages.begin() + static_cast<std::ptrdiff_t>(from));
+      deliver(*servers[at], message);
+      idle_ = 0;
+    } else {
+      const std::size_t at = random_() % servers.size();
+      if (servers[at]->poll()) {
+        idle_ = 0;
+      } else if (++idle_ > 1000) {
+        std::this_thread::yield();  // a save is being written
+      }
+      while (const auto output = servers[at]->next_output()) take(at, *output);
+      if (idle_ > 50'000'000) throw Error("the simulated job hangs");
+    }
+  }
+
+  void deliver(const Push& push) {
+    const Bucket& bucket = plan.buckets()[static_cast<std::size_t>(push.bucket)];
+    ps::Server& server = *servers[static_cast<std::size_t>(bucket.server)];
+    REQUIRE(server.accepts(push.bucket));
+    const std::span<float> floats = server.contribution(push.bucket, push.contributor);
+    for (const Segment& segment : bucket.segments) {
+      for (index_t i = 0; i < segment.range.count(); ++i) {
+        floats[static_cast<std::size_t>(segment.offset + i)] =
+            gradient(push.update, push.contributor, segment.parameter, segment.range.begin + i);
+      }
+    }
+    server.on_contribution(push.bucket, push.contributor);
+  }
+
+  using Message = std::variant<Report, Partials, Directive, SaveBegin, SavePrepared, SaveEnd>;
+
+  void deliver(ps::Server& server, const Message& message) {
+    std::visit(
+        [&](const auto& each) {
+          using Kind = std::decay_t<decltype(each)>;
+          if constexpr (std::is_same_v<Kind, Report>) server.on_report(each);
+          if constexpr (std::is_same_v<Kind, Partials>) server.on_partials(each);
+          if constexpr (std::is_same_v<Kind, Directive>) server.on_directive(each);
+          if constexpr (std::is_same_v<Kind, SaveBegin>) server.on_save_begin(each);
+          if constexpr (std::is_same_v<Kind, SavePrepared>) server.on_save_prepared(each);
+          if constexpr (std::is_same_v<Kind, SaveEnd>) server.on_save_end(each);
+        },
+        message);
+  }
+
+  void take(std::size_t from, const ps::Output& output) {
+    std::visit(
+        [&](const auto& each) {
+          using Kind = std::decay_t<decltype(each)>;
+          if constexpr (std::is_same_v<Kind, ps::BucketStepped>) {
+            if (!directives.back().stop) offer(each.bucket, directives.back().update + 1);
+          } else if constexpr (std::is_same_v<Kind, Partials> ||
+                               std::is_same_v<Kind, SavePrepared>) {
+            REQUIRE(from != 0);
+            to_server_[0].push_back(each);
+          } else {
+            REQUIRE(from == 0);
+            for (std::size_t to = 1; to < servers.size(); ++to) to_server_[to].push_back(each);
+            if constexpr (std::is_same_v<Kind, Directive>) {
+              directives.push_back(each);
+              if (!each.stop) offer_reports(each.update + 1);
+            }
+          }
+        },
+        output);
+  }
+
+  std::mt19937 random_;
+  index_t first_update_ = 1;
+  index_t last_update_ = 0;
+  std::size_t idle_ = 0;
+  std::vector<Push> pushes_;
+  std::vector<std::deque<Message>> to_server_;
+};
+
+/// While it lives, warnings that a test provokes do not show.
+struct QuietLog {
+  QuietLog() { set_log_level(LogLevel::error); }
+  ~QuietLog() { set_log_level(LogLevel::info); }
+};
+
+/// Small, and everything on: clip, decay, warm-up.
+inline ps::ServerConfig server_config(index_t steps) {
+  ps::ServerConfig config;
+  config.optimizer.weight_decay = 0.1;
+  config.rate = {.peak = 0.01, .warm_up_steps = 2, .final_fraction = 0.1};
+  config.steps = steps;
+  config.batch = 8;
+  config.seed = 11;
+  return config;
+}
+
+}  // namespace weir::test
