@@ -102,9 +102,11 @@ ps::ServerConfig server_config(const Job& job, const std::vector<Setting>& setti
   config.seed = static_cast<std::uint64_t>(job.config.train.seed);
   config.checkpoint.folder = RunFolder::checkpoints_of(job.config.run);
   for (const Setting& setting : settings) {
-    if (setting.name.starts_with("model.") || setting.name.starts_with("attention.")) {
-      config.checkpoint.settings[setting.name] = setting.value;
-    }
+    const bool of_the_model =
+        setting.name.starts_with("model.") || setting.name.starts_with("attention.");
+    const bool must_agree = of_the_model && setting.name != "model.dropout";
+    auto& place = must_agree ? config.checkpoint.settings : config.checkpoint.notes;
+    place[setting.name] = setting.value;
   }
   return config;
 }

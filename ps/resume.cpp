@@ -48,11 +48,6 @@ void compare_settings(const Manifest& manifest, const std::map<std::string, std:
       differences.add(text(name, ": ", found->second, " in the checkpoint, ", value, " here"));
     }
   }
-  for (const auto& [name, value] : manifest.settings) {
-    if (name != kOptimizerSetting && name != kClipSetting && !wanted.contains(name)) {
-      differences.add(text(name, ": ", value, " in the checkpoint, unknown here"));
-    }
-  }
 }
 
 void compare_records(const Manifest& manifest, const std::vector<CheckpointRecord>& wanted,

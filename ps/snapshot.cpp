@@ -154,6 +154,7 @@ Manifest Snapshot::manifest() const {
   manifest.step = progress_.step;
   manifest.cursor = progress_.cursor;
   manifest.settings = config_.settings;
+  manifest.settings.insert(config_.notes.begin(), config_.notes.end());
   manifest.settings[kOptimizerSetting] = name_of(optimizer_);
   manifest.settings[kClipSetting] = name_of(clip_);
   manifest.integers["skipped"] = progress_.skipped_count;

@@ -29,6 +29,9 @@ struct SnapshotConfig {
   std::filesystem::path folder;  ///< of all checkpoints; empty: none are written
   /// What must agree when a job resumes (settings of the model), by name. Names have no blanks.
   std::map<std::string, std::string> settings;
+  /// All other settings of the job: written beside them, so that a checkpoint says how it was made,
+  /// and free to differ on resuming.
+  std::map<std::string, std::string> notes;
   FileSystem* files = &posix_file_system();
 };
 
