@@ -68,6 +68,8 @@ class Snapshot {
 
   Snapshot(const BucketPlan& plan, index_t server, const SnapshotConfig& config,
            OptimizerKind optimizer, ClipPolicy clip);
+  Snapshot(const Snapshot&) = delete;  // the thread looks at it
+  Snapshot& operator=(const Snapshot&) = delete;
 
   /// From start() to the end of the save; the copies are in use.
   bool busy() const { return phase_ != Phase::idle; }

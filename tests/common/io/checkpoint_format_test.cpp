@@ -6,7 +6,6 @@
 #include <bit>
 #include <cmath>
 #include <fstream>
-#include <limits>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -15,9 +14,12 @@
 #include "common/base/log.hpp"
 #include "common/io/hdf5.hpp"
 #include "common/number/random.hpp"
+#include "tests/common/io/faulty_file_system.hpp"
 #include "tests/common/io/temporary_folder.hpp"
 
 using namespace weir;
+using test::FaultyFileSystem;
+using test::kNever;
 using test::TemporaryFolder;
 
 namespace {
@@ -80,48 +82,6 @@ bool holds(const fs::path& folder, index_t step) {
   return true;
 }
 
-/// The real files behind a counter: call `fatal` fails, and so do all later ones if the process is
-/// to look dead; a write tears in the middle.
-class FaultyFileSystem final : public FileSystem {
- public:
-  FaultyFileSystem(int fatal, bool dies) : fatal_(fatal), dies_(dies) {}
-  int calls() const { return calls_; }
-
-  File create(const fs::path& path) override { return step(), real_.create(path); }
-  File open_for_writing(const fs::path& path) override {
-    return step(), real_.open_for_writing(path);
-  }
-  void preallocate(const File& file, index_t bytes) override {
-    step(), real_.preallocate(file, bytes);
-  }
-  void write(const File& file, index_t offset, std::span<const std::byte> bytes) override {
-    if (calls_ + 1 == fatal_) real_.write(file, offset, bytes.first(bytes.size() / 2));
-    step(), real_.write(file, offset, bytes);
-  }
-  void sync(const File& file) override { step(), real_.sync(file); }
-  void close(File file) override { step(), real_.close(std::move(file)); }
-  void make_folder(const fs::path& path) override { step(), real_.make_folder(path); }
-  void sync_folder(const fs::path& path) override { step(), real_.sync_folder(path); }
-  void rename(const fs::path& from, const fs::path& to) override { step(), real_.rename(from, to); }
-  bool exchange(const fs::path& left, const fs::path& right) override {
-    return step(), real_.exchange(left, right);
-  }
-  void remove_all(const fs::path& path) override { step(), real_.remove_all(path); }
-
- private:
-  void step() {
-    ++calls_;
-    if (calls_ == fatal_ || (dies_ && calls_ > fatal_)) {
-      throw Error(text("planted fault in call ", calls_));
-    }
-  }
-
-  FileSystem& real_ = posix_file_system();
-  int calls_ = 0;
-  int fatal_;
-  bool dies_;
-};
-
 /// Skipped checkpoints are logged; a sweep over hundreds of them need not be.
 class QuietLog {
  public:
@@ -130,8 +90,6 @@ class QuietLog {
   QuietLog(const QuietLog&) = delete;
   QuietLog& operator=(const QuietLog&) = delete;
 };
-
-constexpr int kNever = std::numeric_limits<int>::max();
 
 /// The message with which `call` ends, without the folder's own name.
 template <class Call>

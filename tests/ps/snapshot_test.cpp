@@ -1,0 +1,297 @@
+#include "ps/snapshot.hpp"
+
+#include <doctest/doctest.h>
+
+#include <bit>
+#include <cmath>
+#include <fstream>
+
+#include "common/io/checkpoint_format.hpp"
+#include "tests/common/io/faulty_file_system.hpp"
+#include "tests/common/io/temporary_folder.hpp"
+#include "tests/ps/simulated_job.hpp"
+
+using namespace weir;
+using namespace weir::ps;
+using namespace weir::test;
+
+namespace {
+
+ServerConfig saving(const fs::path& folder, index_t steps, index_t every) {
+  ServerConfig config = server_config(steps);
+  config.checkpoint.folder = folder;
+  config.checkpoint.every = every;
+  config.checkpoint.settings = {{"model.layers", "2"}, {"model.heads", "4"}};
+  return config;
+}
+
+/// The second update is skipped, so that steps done and steps applied differ.
+float with_a_skip(index_t update, index_t salt, index_t parameter, index_t element) {
+  if (update == 2) return std::nanf("");
+  return made_up(1000 * update + salt, parameter, element);
+}
+
+std::vector<std::string> names_in(const fs::path& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename());
+  std::ranges::sort(names);
+  return names;
+}
+
+/// Of few elements: for sweeps over every call of a save.
+std::vector<ParameterSpec> tiny_model() {
+  return {spec("embedding", {9, 7}, true, {0, 3}), spec("layers.1.up", {33, 7}, true, {1}),
+          spec("layers.2.norm", {7}, false, {2})};
+}
+
+std::string message_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+void contains(const std::string& message, const std::string& part) {
+  CAPTURE(message);
+  CAPTURE(part);
+  CHECK(message.find(part) != std::string::npos);
+}
+
+}  // namespace
+
+TEST_CASE("resumed on any number of servers, training goes on to the bit") {
+  const QuietLog quiet;
+  const unsigned seed = std::random_device()();
+  CAPTURE(seed);
+  const TemporaryFolder folder;
+  Layout layout = {.replicas = 2, .stages = 2, .servers = 2};
+  const BucketPlan plan = plan_of(layout);
+  SimulatedJob undisturbed(plan, saving(folder.path(), 6, 3), seed);
+  undisturbed.gradient = with_a_skip;
+  undisturbed.run();
+  CHECK(names_in(folder.path()) == std::vector<std::string>{"step-00000003", "step-00000006"});
+  CHECK(undisturbed.servers[0]->save_totals().count == 2);
+  const Parameters expected = undisturbed.weights();
+  for (index_t servers = 1; servers <= 3; ++servers) {
+    CAPTURE(servers);
+    layout.servers = servers;
+    const TemporaryFolder other;
+    const BucketPlan other_plan = plan_of(layout, 70000 * servers);
+    SimulatedJob resumed(other_plan, saving(other.path(), 6, 3), seed + 1);
+    resumed.gradient = with_a_skip;
+    resumed.load(checkpoint_folder(folder.path(), 3));
+    resumed.run();
+    REQUIRE(resumed.directives.size() == 4);
+    for (std::size_t i = 0; i < 4; ++i) {
+      const Directive& was = undisturbed.directives[i + 3];
+      const Directive& is = resumed.directives[i];
+      CHECK(is.step == was.step);
+      CHECK(is.cursor == was.cursor);
+      CHECK(is.skipped_count == 1);
+      CHECK(std::bit_cast<std::uint64_t>(is.threshold) ==
+            std::bit_cast<std::uint64_t>(was.threshold));
+      if (i > 0) CHECK(is.norm == was.norm);
+      if (i > 0) CHECK(is.factor == was.factor);
+    }
+    CHECK(resumed.weights() == expected);
+  }
+}
+
+TEST_CASE("any layout of workers reads the same weights") {
+  const TemporaryFolder folder;
+  const BucketPlan plan = plan_of({.shards = 2, .servers = 2});
+  SimulatedJob job(plan, saving(folder.path(), 2, 0), 1);
+  job.run();
+  const Parameters expected = job.weights();
+  for (index_t stages = 1; stages <= 2; ++stages) {
+    for (index_t shards = 1; shards <= 3; ++shards) {
+      const BucketPlan other = plan_of({.stages = stages, .shards = shards, .servers = 3});
+      SimulatedJob resumed(other, saving(folder.path(), 5, 0), 1);
+      resumed.load(checkpoint_folder(folder.path(), 2));
+      CHECK(resumed.weights() == expected);
+      CHECK(resumed.servers[2]->start().step == 2);
+    }
+  }
+  SimulatedJob ended(plan, saving(folder.path(), 2, 0), 1);
+  ended.load(checkpoint_folder(folder.path(), 2));
+  CHECK(ended.servers[0]->start().stop);
+  CHECK(ended.servers[1]->done());
+}
+
+TEST_CASE("saving changes no bit of the training") {
+  const TemporaryFolder folder;
+  const BucketPlan plan = plan_of({.servers = 2});
+  SimulatedJob saved(plan, saving(folder.path(), 5, 1), 1);
+  SimulatedJob plain(plan, server_config(5), 2);
+  saved.run();
+  plain.run();
+  CHECK(saved.weights() == plain.weights());
+}
+
+TEST_CASE("a request to stop ends with a checkpoint of that step") {
+  const TemporaryFolder folder;
+  const BucketPlan plan = plan_of({.servers = 2});
+  SimulatedJob job(plan, saving(folder.path(), 1000, 0), 1);
+  job.servers[0]->request_stop();
+  job.run();
+  CHECK(names_in(folder.path()) == std::vector<std::string>{"step-00000001"});
+}
+
+TEST_CASE("the newest checkpoints stay, and those of later steps; what was left unfinished goes") {
+  const TemporaryFolder folder;
+  fs::create_directory(folder.path() / "step-00000900");
+  fs::create_directory(folder.path() / ".tmp-step-00000700");
+  ServerConfig config = saving(folder.path(), 6, 1);
+  config.checkpoint.keep = 2;
+  const BucketPlan plan = plan_of({.servers = 2});
+  SimulatedJob job(plan, config, 1);
+  job.run();
+  CHECK(names_in(folder.path()) ==
+        std::vector<std::string>{"step-00000005", "step-00000006", "step-00000900"});
+}
+
+TEST_CASE(
+    "one failing call, whichever: training goes on, and the last step is saved all the same") {
+  const QuietLog quiet;
+  const BucketPlan plan = plan_of({.servers = 2}, 1 << 17, tiny_model());
+  const auto run = [&](FileSystem& files, const fs::path& folder) {
+    ServerConfig config = saving(folder, 2, 1);
+    config.checkpoint.files = &files;
+    SimulatedJob job(plan, config, 1);
+    job.run();
+    return job.servers[0]->save_totals().count;
+  };
+  FaultyFileSystem counter(kNever, false);
+  const TemporaryFolder counted;
+  CHECK(run(counter, counted.path()) == 2);
+  REQUIRE(counter.calls() > 30);
+  // Both saves make the same calls; beyond the first one, those of its retention.
+  for (int fatal = 1; fatal <= counter.calls() / 2 + 4; ++fatal) {
+    CAPTURE(fatal);
+    const TemporaryFolder folder;
+    FaultyFileSystem failing(fatal, false);
+    CHECK(run(failing, folder.path()) >= 1);
+    const auto newest = newest_complete(folder.path());
+    REQUIRE(newest.has_value());
+    CHECK(newest->filename() == "step-00000002");
+    CheckpointReader(*newest).verify();
+    for (const std::string& name : names_in(folder.path())) CHECK(!name.starts_with(".tmp"));
+  }
+}
+
+TEST_CASE("killed at any call, a job leaves checkpoints that are whole") {
+  const QuietLog quiet;
+  const BucketPlan plan = plan_of({.servers = 2}, 1 << 17, tiny_model());
+  const TemporaryFolder start;
+  SimulatedJob first(plan, saving(start.path(), 1, 0), 1);
+  first.run();
+  const auto resume_and_die = [&](int fatal, const fs::path& folder) {
+    FaultyFileSystem dying(fatal, true);
+    ServerConfig config = saving(folder, 3, 1);
+    config.checkpoint.files = &dying;
+    SimulatedJob job(plan, config, 1);
+    job.load(checkpoint_folder(folder, 1));
+    try {
+      job.run();
+    } catch (const Error&) {
+    }
+    return dying.calls();
+  };
+  const TemporaryFolder counted;
+  fs::copy(start.path(), counted.path(), fs::copy_options::recursive);
+  const int calls = resume_and_die(kNever, counted.path());
+  std::vector<int> ends(4, 0);
+  for (int fatal = 1; fatal <= calls; ++fatal) {
+    CAPTURE(fatal);
+    const TemporaryFolder folder;
+    fs::copy(start.path(), folder.path(), fs::copy_options::recursive);
+    resume_and_die(fatal, folder.path());
+    const auto newest = newest_complete(folder.path());
+    REQUIRE(newest.has_value());
+    const CheckpointReader reader(*newest);
+    reader.verify();
+    ++ends[static_cast<std::size_t>(reader.manifest().step)];
+    if (fatal % 8 != 0) continue;
+    SimulatedJob resumed(plan, saving(folder.path(), 3, 0), 1);
+    resumed.load(*newest);
+    resumed.run();
+    CHECK(newest_complete(folder.path())->filename() == "step-00000003");
+  }
+  CHECK(ends[1] > 10);  // died in the first save
+  CHECK(ends[2] > 10);  // in the second
+}
+
+TEST_CASE("three failures in a row end the job with the reason") {
+  const QuietLog quiet;
+  const TemporaryFolder folder;
+  const BucketPlan plan = plan_of({.servers = 2});
+  ServerConfig config = saving(folder.path() / "missing" / "missing", 9, 1);
+  SimulatedJob job(plan, config, 1);
+  const std::string message = message_of([&] { job.run(); });
+  contains(message, "failed 3 times in a row");
+  contains(message, "cannot make the folder");
+  CHECK(job.directives.size() >= 3);
+}
+
+TEST_CASE("a checkpoint of another model is refused with a list of what differs") {
+  const TemporaryFolder folder;
+  const BucketPlan plan = plan_of({});
+  SimulatedJob(plan, saving(folder.path(), 1, 0), 1).run();
+  const fs::path checkpoint = checkpoint_folder(folder.path(), 1);
+  std::vector<ParameterSpec> other = small_model();
+  other[0].shape = {501, 68};
+  other[2].name = "layers.1.question";
+  const BucketPlan other_plan = plan_of({}, 1 << 17, other);
+  ServerConfig config = saving(folder.path(), 1, 0);
+  config.checkpoint.settings["model.heads"] = "8";
+  config.checkpoint.settings["model.window"] = "16";
+  Server server(other_plan, 0, config);
+  const std::string message = message_of([&] { server.load(checkpoint); });
+  contains(message, "/model/embedding: shape 501 x 67 in the checkpoint, 501 x 68 here");
+  contains(message, "/model/layers.1.question: missing in the checkpoint");
+  contains(message, "/model/layers.1.query: in the checkpoint, unknown here");
+  contains(message, "model.heads: 4 in the checkpoint, 8 here");
+  contains(message, "model.window: not in the checkpoint, here 16");
+  contains(message, "--resume never");
+}
+
+TEST_CASE("a checkpoint of another optimizer is refused; another clip starts from its beginning") {
+  const TemporaryFolder folder;
+  const BucketPlan plan = plan_of({});
+  SimulatedJob(plan, saving(folder.path(), 1, 0), 1).run();
+  const fs::path checkpoint = checkpoint_folder(folder.path(), 1);
+  ServerConfig config = saving(folder.path(), 2, 0);
+  config.optimizer.kind = OptimizerKind::sgd;
+  Server sgd(plan, 0, config);
+  contains(message_of([&] { sgd.load(checkpoint); }), "resume with optimizer.kind = adamw");
+  const QuietLog quiet;
+  config = saving(folder.path(), 2, 0);
+  config.clip.policy = ClipPolicy::fixed;
+  config.clip.max_norm = 5;
+  Server fixed(plan, 0, config);
+  fixed.load(checkpoint);
+  CHECK(fixed.start().threshold == 5);
+}
+
+TEST_CASE("a damaged or truncated checkpoint is refused with the parameter or the file") {
+  const TemporaryFolder folder;
+  const BucketPlan plan = plan_of({});
+  SimulatedJob(plan, saving(folder.path(), 1, 0), 1).run();
+  const fs::path checkpoint = checkpoint_folder(folder.path(), 1);
+  const CheckpointReader reader(checkpoint);
+  const CheckpointRecord& record =
+      reader.manifest()
+          .records[static_cast<std::size_t>(*reader.find("/optimizer/mean/final_norm"))];
+  {
+    std::fstream file(checkpoint / "model.h5", std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(record.offset + 9);
+    file.put('!');
+  }
+  Server server(plan, 0, saving(folder.path(), 2, 0));
+  contains(message_of([&] { server.load(checkpoint); }), "/optimizer/mean/final_norm");
+  fs::resize_file(checkpoint / "model.h5", 5000);
+  Server again(plan, 0, saving(folder.path(), 2, 0));
+  contains(message_of([&] { again.load(checkpoint); }), "truncated");
+}
