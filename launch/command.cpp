@@ -10,6 +10,8 @@ namespace weir {
 const std::vector<Command>& commands() {
   static const std::vector<Command> all = {
       {"train", "trains a model, under mpirun or in one process", true, train},
+      {"eval", "scores a checkpoint on held-out data", false, eval},
+      {"generate", "goes on with a text as a trained language model would", false, generate},
       {"plan", "what each rank will hold and send, and the schedule, without MPI", false, plan},
       {"inspect", "what is in a checkpoint or a run folder", false, inspect},
   };

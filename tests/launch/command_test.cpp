@@ -81,6 +81,8 @@ TEST_CASE("wrong usage is one line that begins with weir:, and exit code 2") {
            {"plan /nowhere.ini", "weir: cannot read the configuration /nowhere.ini: "},
            {"plan --model.heads=3",
             "weir: --model.width 128 is not a multiple of --model.heads 3; "},
+           {"eval", "weir: eval: name a checkpoint or a run folder first\n"},
+           {"generate --bytes=3", "weir: generate: name a checkpoint or a run folder first\n"},
            {"inspect", "weir: inspect: name a checkpoint or a run folder first\n"},
            {"inspect /nowhere", "weir: /nowhere: there is no such file or folder\n"}}) {
     CAPTURE(arguments);

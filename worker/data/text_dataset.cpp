@@ -7,11 +7,13 @@
 
 namespace weir::worker {
 
+index_t standard_stride(index_t length) { return std::max<index_t>(1, length / 2); }
+
 TextDataset::TextDataset(Corpus corpus, index_t length, index_t held_out, index_t stride,
                          std::uint64_t seed)
     : corpus_(std::move(corpus)),
       length_(length),
-      stride_(stride == 0 ? std::max<index_t>(1, length / 2) : stride),
+      stride_(stride == 0 ? standard_stride(length) : stride),
       seed_(seed),
       held_out_(std::min(held_out, corpus_.size() / 10)),
       training_(corpus_.size() - held_out_),

@@ -8,6 +8,9 @@
 
 namespace weir::worker {
 
+/// What a stride of 0 means: max(1, length / 2).
+index_t standard_stride(index_t length);
+
 /// Windows of N = length bytes of a text, as a language model reads them.
 ///
 /// The text is cut once: the last H = min(held_out, size / 10) bytes are for validation, the first
@@ -25,7 +28,7 @@ namespace weir::worker {
 /// H < N does it reach further back. stride = N is the cheapest and gives the worst figures.
 class TextDataset : public Dataset {
  public:
-  /// stride 0 means max(1, length / 2). Throws UsageError if the corpus is too short, or if the
+  /// stride 0 means standard_stride(length). Throws UsageError if the corpus is too short, or if the
   /// stride is longer than the length.
   TextDataset(Corpus corpus, index_t length, index_t held_out, index_t stride, std::uint64_t seed);
 

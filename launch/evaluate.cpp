@@ -1,0 +1,181 @@
+#include <cmath>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "common/base/machine.hpp"
+#include "common/base/text.hpp"
+#include "common/job/metrics.hpp"
+#include "launch/checkpoint_model.hpp"
+#include "launch/command.hpp"
+#include "launch/job.hpp"
+#include "launch/progress.hpp"
+#include "launch/quantities.hpp"
+#include "launch/table.hpp"
+#include "worker/data/text_dataset.hpp"
+#include "worker/train/batch.hpp"
+#include "worker/train/trainer.hpp"
+
+namespace weir {
+namespace {
+
+// Right answers on the validation samples of ListOps without a model: always the most frequent
+// value; the best guess from the root's operator alone.
+constexpr double kListopsMajority = 0.171;
+constexpr double kListopsRootOperator = 0.364;
+
+struct EvalConfig {
+  index_t samples = 0;
+  bool json = false;
+};
+
+std::vector<Option> eval_options(RunConfig& config, EvalConfig& own) {
+  std::vector<Option> table = {
+      {"samples", "", "score so many samples, evenly spread; 0: all", &own.samples, {0, 1e15}},
+      {"json", "", "print one JSON object and nothing else", &own.json},
+  };
+  for (const Option& option :
+       chosen_options(config, {"length", "micro-batch", "threads", "progress", "data.files",
+                               "data.held-out", "data.stride", "data.listops-split"})) {
+    table.push_back(option);
+  }
+  return table;
+}
+
+/// What was found, and of what.
+struct Evaluation {
+  std::string checkpoint;
+  index_t step = 0;
+  std::string data;
+  index_t stride = 0;  ///< of a text
+  index_t sample_count = 0;
+  index_t samples_in_all = 0;
+  worker::Loss loss;
+  double seconds = 0;
+
+  double nats() const { return loss.sum / static_cast<double>(loss.count); }
+  double accuracy() const {
+    return static_cast<double>(loss.correct) / static_cast<double>(loss.count);
+  }
+};
+
+/// Scores micro-batch after micro-batch and shows how far it is.
+worker::Loss score(CheckpointModel& model, const worker::Dataset& dataset,
+                   std::span<const index_t> samples) {
+  const RunConfig& config = model.config();
+  Progress progress({.mode = config.progress, .steps = 0, .out = &std::cerr});
+  const auto total = static_cast<index_t>(samples.size());
+  worker::Batch batch(dataset, config.train.micro_batch);
+  worker::Loss loss;
+  for (index_t done = 0; done < total;) {
+    progress.bar("scored", done, total);
+    const index_t count = std::min(config.train.micro_batch, total - done);
+    batch.load_validation(
+        samples.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(count)));
+    loss += model.loss(batch.view());
+    done += count;
+  }
+  progress.bar("scored", total, total);
+  progress.end();
+  return loss;
+}
+
+bool is_text(const RunConfig& config) { return config.data.kind == worker::DataKind::text; }
+
+nlohmann::ordered_json as_json(const Evaluation& found, const RunConfig& config) {
+  nlohmann::ordered_json json = {{"checkpoint", found.checkpoint},
+                                 {"step", found.step},
+                                 {"data", found.data},
+                                 {"length", config.model.length},
+                                 {"samples", found.sample_count},
+                                 {"count", found.loss.count},
+                                 {"loss", found.nats()}};
+  if (is_text(config)) {
+    json["stride"] = found.stride;
+    json["bits_per_byte"] = bits_per_byte(found.nats());
+  } else {
+    json["accuracy"] = found.accuracy();
+    json["majority"] = kListopsMajority;
+    json["root_operator"] = kListopsRootOperator;
+  }
+  json["seconds"] = found.seconds;
+  return json;
+}
+
+std::string as_table(const Evaluation& found, const RunConfig& config) {
+  const auto share = [](double value) { return fixed(100 * value, 1) + " %"; };
+  const std::string unit = is_text(config) ? " windows" : " samples";
+  const std::string samples = found.sample_count == found.samples_in_all
+                                  ? text("all ", grouped(found.sample_count), unit)
+                                  : text(grouped(found.sample_count), " of ",
+                                         grouped(found.samples_in_all), unit, ", evenly spread,");
+  Table table("ll", {"", ""});
+  table.add({"checkpoint", found.checkpoint});
+  table.add({"step", grouped(found.step)});
+  table.add({"data", found.data});
+  if (is_text(config)) {
+    table.add({"scored", text(grouped(found.loss.count), " bytes, each once, in ", samples,
+                              " of length ", config.model.length, " with stride ", found.stride)});
+  } else {
+    table.add({"scored", text(samples, " of length ", config.model.length)});
+  }
+  table.add({"loss", text(fixed(found.nats(), 4), " nats")});
+  if (is_text(config)) {
+    table.add({"bits per byte", fixed(bits_per_byte(found.nats()), 4)});
+  } else {
+    table.add({"accuracy", share(found.accuracy())});
+    table.add({"without a model", text(share(kListopsMajority), " by the most frequent value, ",
+                                       share(kListopsRootOperator), " by the root's operator")});
+  }
+  table.add({"time", text(seconds_text(found.seconds), ", ",
+                          short_count(static_cast<double>(found.sample_count) *
+                                      static_cast<double>(config.model.length) / found.seconds),
+                          " tokens/s")});
+  return table.to_text();
+}
+
+}  // namespace
+
+int eval(const Arguments& arguments) {
+  RunConfig config;
+  EvalConfig own;
+  if (asks_for_help(arguments)) {
+    std::cout << help_of_command(
+        "eval", "CHECKPOINT|RUN [options]",
+        "Scores a checkpoint (of a run folder the newest complete one) on its held-out data: "
+        "loss,\n"
+        "and bits per byte or accuracy. Model, data and length stand in the checkpoint; what the\n"
+        "options say instead counts. Positions that a model has learned fix its length.",
+        eval_options(config, own));
+    return 0;
+  }
+  Evaluation found;
+  const fs::path folder = checkpoint_at(path_argument("eval", arguments));
+  const CheckpointReader reader(folder);
+  config = config_of(reader);
+  parse_overrides(eval_options(config, own), weir_environment(), arguments);
+  if (is_text(config) && config.data.stride == 0) {
+    config.data.stride = worker::standard_stride(config.train.length);
+  }
+  set_blas_threads(static_cast<int>(config.threads));
+
+  CheckpointModel model(reader, config);
+  const auto dataset = worker::make_dataset(config.data, config.train.length,
+                                            static_cast<std::uint64_t>(config.train.seed));
+  found.checkpoint = folder.string();
+  found.step = reader.manifest().step;
+  found.data = dataset->describe();
+  found.stride = config.data.stride;
+  found.samples_in_all = dataset->validation_size();
+  const std::vector<index_t> samples =
+      worker::spread(found.samples_in_all, own.samples == 0 ? found.samples_in_all : own.samples);
+  found.sample_count = static_cast<index_t>(samples.size());
+  const double begin = seconds_now();
+  found.loss = score(model, *dataset, samples);
+  found.seconds = seconds_now() - begin;
+  std::cout << (own.json ? as_json(found, model.config()).dump() + "\n"
+                         : as_table(found, model.config()))
+            << std::flush;
+  return 0;
+}
+
+}  // namespace weir

@@ -1,0 +1,14 @@
+#pragma once
+
+#include <span>
+
+#include "common/number/index.hpp"
+
+namespace weir {
+
+/// A token out of softmax(logits / temperature) over the `top_k` greatest logits (0: all of them),
+/// by inversion of `draw`, uniform in [0, 1). Temperature 0: the greatest. Of equals the first
+/// comes first. Throws Error if a logit is not finite.
+index_t choose_token(std::span<const float> logits, double temperature, index_t top_k, double draw);
+
+}  // namespace weir
