@@ -1,5 +1,6 @@
 #include "launch/book_keeper.hpp"
 
+#include <algorithm>
 #include <iostream>
 
 #include "common/base/machine.hpp"
@@ -40,6 +41,7 @@ void BookKeeper::step(const Directive& directive) {
       batch * worker::model_flops_a_sample(job_.config.model) / metrics.step_seconds / gemm_peak_;
   metrics.elapsed_seconds = now - began_at_;
   training_seconds_ += metrics.step_seconds;
+  training_waited_seconds_ += metrics.waited_seconds;
   file_.step(metrics);
   progress_.step(metrics);
   newest_ = metrics;
@@ -48,13 +50,14 @@ void BookKeeper::step(const Directive& directive) {
 }
 
 void BookKeeper::validation_begin(index_t, index_t samples) {
+  validation_samples_ = samples;
   progress_.bar("validation", 0, samples);
 }
 
 void BookKeeper::validation(index_t step, const worker::Loss& loss) {
   ValidationMetrics metrics;
   metrics.step = step;
-  metrics.sample_count = 0;
+  metrics.sample_count = validation_samples_;
   metrics.count = loss.count;
   metrics.loss = loss.sum / static_cast<double>(loss.count);
   if (bytes_are_tokens()) metrics.bits_per_byte = bits_per_byte(metrics.loss);
@@ -92,10 +95,11 @@ void BookKeeper::summary(SummaryMetrics metrics, const WorkerResult& result) {
     metrics.validation_accuracy = validation_->accuracy;
   }
   metrics.elapsed_seconds = seconds_now() - began_at_;
-  metrics.waited_seconds = result.times.waited_seconds;
+  metrics.waited_seconds = training_waited_seconds_;
   metrics.validation_seconds = validation_seconds_;
-  metrics.compute_seconds = result.times.total_seconds - result.times.waited_seconds -
-                            result.times.pipeline_seconds - validation_seconds_;
+  // Waiting for other stages is not told apart from validation's, so this may fall short by a bit.
+  metrics.compute_seconds =
+      std::max(0.0, training_seconds_ - training_waited_seconds_ - result.times.pipeline_seconds);
   file_.summary(metrics);
   std::cout << summary_table(metrics) << std::flush;
 }

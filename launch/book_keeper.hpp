@@ -38,6 +38,8 @@ class BookKeeper {
   double step_began_at_;
   double waited_before_ = 0;
   double training_seconds_ = 0;
+  double training_waited_seconds_ = 0;
+  index_t validation_samples_ = 0;
   index_t first_step_ = 0;
   std::optional<StepMetrics> newest_;
   std::optional<ValidationMetrics> validation_;

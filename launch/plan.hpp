@@ -8,7 +8,9 @@
 
 namespace weir {
 
-/// What one rank will hold, and what it sends and receives in a step. Bytes.
+/// What one rank will hold, and what it sends and receives in a step. Bytes. Memory is an estimate;
+/// with 12.7 M parameters, d = 512 and length 512 it says 483 MiB for one process and 365 for a
+/// server, measured were 505 and 381.
 struct RankPlan {
   index_t rank = 0;
   bool is_server = false;

@@ -62,7 +62,7 @@ std::string summary_table(const SummaryMetrics& metrics) {
   Table table("ll", {"", ""});
   const auto part = [&](const char* name, double seconds) {
     const double share = metrics.elapsed_seconds > 0 ? seconds / metrics.elapsed_seconds : 0;
-    table.add({name, text(clock_text(seconds), "  ", percent(share))});
+    table.add({name, text(seconds_text(seconds), "  ", percent(share))});
   };
   table.add({"steps", text(grouped(metrics.step), metrics.stopped ? " (stopped on request)" : "",
                            metrics.skipped_count > 0
@@ -85,7 +85,7 @@ std::string summary_table(const SummaryMetrics& metrics) {
       {"tokens/s", or_unknown(metrics.tokens_per_second, short_count(metrics.tokens_per_second))});
   table.add(
       {"of measured GEMM peak", or_unknown(metrics.flop_fraction, percent(metrics.flop_fraction))});
-  table.add({"time", clock_text(metrics.elapsed_seconds)});
+  table.add({"time", seconds_text(metrics.elapsed_seconds)});
   part("  compute", metrics.compute_seconds);
   part("  waiting for servers", metrics.waited_seconds);
   part("  validation", metrics.validation_seconds);

@@ -190,8 +190,8 @@ TEST_CASE("the summary says what is unknown and where the time went") {
         "  of measured GEMM peak  n/a\n"
         "  time                   00:03:01\n"
         "    compute              00:02:50  94 %\n"
-        "    waiting for servers  00:00:05  3 %\n"
-        "    validation           00:00:00  0 %\n"
+        "    waiting for servers  5.00 s  3 %\n"
+        "    validation           0.00 s  0 %\n"
         "  checkpoints            3 in 1.50 s of a server\n");
   metrics.stopped = true;
   CHECK(summary_table(metrics).find("4,000 (stopped on request) (2 skipped") != std::string::npos);

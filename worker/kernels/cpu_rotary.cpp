@@ -13,18 +13,22 @@ HWY_BEFORE_NAMESPACE();
 namespace weir::worker::HWY_NAMESPACE {
 namespace {
 
-/// (x, y) = (x cos - y sin, x sin + y cos) for each pair; direction -1 turns the sign of sin.
-void rotate_head(float* x, float* y, const float* cosine, const float* sine, float direction,
-                 index_t size) {
+/// All heads of one token, C apart: (x, y) = (x cos - y sin, x sin + y cos) for each pair;
+/// direction -1 turns the sign of sin. cosine, sine: [half], for this position.
+void rotate_heads(float* x, index_t heads, index_t half, const float* cosine, const float* sine,
+                  float direction) {
   const V sign = set(direction);
-  for (index_t c = 0; c < size; c += kLanes) {
-    const index_t count = std::min(kLanes, size - c);
+  for (index_t c = 0; c < half; c += kLanes) {
+    const index_t count = std::min(kLanes, half - c);
     const V cos = load_up_to(cosine + c, count);
     const V sin = hn::Mul(load_up_to(sine + c, count), sign);
-    const V a = load_up_to(x + c, count);
-    const V b = load_up_to(y + c, count);
-    store_up_to(hn::NegMulAdd(b, sin, hn::Mul(a, cos)), x + c, count);
-    store_up_to(hn::MulAdd(a, sin, hn::Mul(b, cos)), y + c, count);
+    for (index_t head = 0; head < heads; ++head) {
+      float* from = x + head * 2 * half + c;
+      const V a = load_up_to(from, count);
+      const V b = load_up_to(from + half, count);
+      store_up_to(hn::NegMulAdd(b, sin, hn::Mul(a, cos)), from, count);
+      store_up_to(hn::MulAdd(a, sin, hn::Mul(b, cos)), from + half, count);
+    }
   }
 }
 
@@ -35,7 +39,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace weir::worker {
 
-HWY_EXPORT(rotate_head);
+HWY_EXPORT(rotate_heads);
 
 const CpuKernels::RotaryTable& CpuKernels::rotary_table(index_t positions, index_t half_channels) {
   const auto size = static_cast<std::size_t>(positions * half_channels);
@@ -66,12 +70,9 @@ void CpuKernels::rotate(Matrix qkv, index_t heads, index_t tokens_a_sample, int 
   const RotaryTable& table = rotary_table(tokens_a_sample, half);
   for (index_t r = 0; r < qkv.extent(0); ++r) {
     const index_t angles = r % tokens_a_sample * half;
-    for (index_t head = 0; head < 2 * heads; ++head) {  // queries, then keys
-      float* x = qkv[r].data() + head * channels;
-      HWY_DYNAMIC_DISPATCH(rotate_head)
-      (x, x + half, table.cosine.data() + angles, table.sine.data() + angles,
-       static_cast<float>(direction), half);
-    }
+    HWY_DYNAMIC_DISPATCH(rotate_heads)  // queries, then keys
+    (qkv[r].data(), 2 * heads, half, table.cosine.data() + angles, table.sine.data() + angles,
+     static_cast<float>(direction));
   }
 }
 

@@ -39,7 +39,7 @@ class Kernels {
  public:
   virtual ~Kernels() = default;
 
-  // --- matrix products ---------------------------------------------------------------------------
+  // --- matrix products
   /// out[m, n] = a[m, k] b[n, k]^T (+ bias[n] if not empty). Linear layer: weights are [out, in].
   virtual void multiply_transposed(ConstMatrix a, ConstMatrix b, ConstVector bias, Matrix out) = 0;
   /// out[m, n] = a[m, k] b[k, n], or out += with accumulate. Gradient to the input of a linear
@@ -69,7 +69,6 @@ class Kernels {
   virtual void dropout(const DropoutKey& key, Matrix values) = 0;
 
   // --- normalisation
-  // -------------------------------------------------------------------------------
   /// out[r, c] = (x[r, c] - mean[r]) * inverse_deviation[r] * weight[c] + bias[c], with the row's
   /// mean and 1 / sqrt(variance + 1e-5), both kept for backward.
   /// Source: Ba et al., arXiv 1607.06450.
@@ -82,7 +81,6 @@ class Kernels {
                                    Vector bias_gradient) = 0;
 
   // --- attention
-  // -----------------------------------------------------------------------------------
   /// Rotates pairs (c, c + C/2) of each head of the queries and keys in qkv (layout as below) by
   /// position * 10000^(-2c/C), in place; direction -1 rotates back (backward). Position: row mod
   /// tokens_a_sample. Source: Su et al., arXiv 2104.09864, section 3.4.2.
@@ -102,7 +100,6 @@ class Kernels {
                                   ConstMatrix out_gradient, Matrix qkv_gradient) = 0;
 
   // --- embedding
-  // -----------------------------------------------------------------------------------
   /// out[r] += table[tokens[r] - first_row] where this shard holds the row; other rows stay.
   virtual void gather(std::span<const std::int32_t> tokens, ConstMatrix table, index_t first_row,
                       Matrix out) = 0;
@@ -127,7 +124,6 @@ class Kernels {
                                 float scale) = 0;
 
   // --- pooling
-  // -------------------------------------------------------------------------------------
   /// out[b] = mean of the first lengths[b] rows of x [B, N, E].
   virtual void mean_pool(ConstMatrix x, std::span<const index_t> lengths, Matrix out) = 0;
   /// x_gradient [B * N, E] is overwritten: out_gradient[b] / lengths[b] for tokens before padding,

@@ -39,9 +39,14 @@ void check_case(const Case& c, std::mt19937_64& random, float spread = 2) {
   Block log_sum(1, batch * c.heads * c.tokens);
   Block gradient(batch * c.tokens, 3 * width, 2);
   CpuKernels kernels;
-  kernels.attention(qkv.view(), c.heads, c.lengths, c.sparsity, out.view(), log_sum.span());
-  kernels.attention_backward(qkv.view(), c.heads, c.lengths, c.sparsity, out.view(), log_sum.span(),
-                             upstream.view(), gradient.view());
+  const auto run = [&](const Block& input, const Block& output_gradient) {
+    kernels.attention(input.view(), c.heads, c.lengths, c.sparsity, out.view(), log_sum.span());
+    kernels.attention_backward(input.view(), c.heads, c.lengths, c.sparsity, out.view(),
+                               log_sum.span(), output_gradient.view(), gradient.view());
+  };
+  // First NaNs everywhere: what a call leaves in the scratch memory must not matter to the next.
+  run(Block(batch * c.tokens, 3 * width), Block(batch * c.tokens, width));
+  run(qkv, upstream);
 
   Exact exact_out(batch * c.tokens, width);
   Exact exact_log_sum(1, batch * c.heads * c.tokens);

@@ -125,6 +125,21 @@ TEST_CASE("dropout keeps what the draws of (layer, sample, token, feature) say")
   });
 }
 
+TEST_CASE("dropout draws by all 64 bits of its index") {
+  std::mt19937_64 random(24);
+  for_each_target([&] {
+    CpuKernels kernels;
+    const std::vector<index_t> samples{1};
+    const DropoutKey key{0.5F, 0x123456789ABCDEF0,      0xFEDCBA9876543210, samples,
+                         3,    (index_t{1} << 34) - 20, index_t{1} << 35};
+    Block values = Block(3, 70).randomize(random);  // token 0's counters pass 2^32
+    Exact exact(values);
+    kernels.dropout(key, values.view());
+    reference::dropout(key, exact.view());
+    CHECK(distance(values, exact, 2) <= 1);
+  });
+}
+
 TEST_CASE("dropout of shards is the unsharded one cut, drops its rate, and differs by layer") {
   CpuKernels kernels;
   const std::vector<index_t> samples{3, 4};

@@ -1,0 +1,125 @@
+#include "benchmarks/bench.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "common/base/error.hpp"
+#include "common/base/machine.hpp"
+#include "common/base/text.hpp"
+#include "launch/table.hpp"
+
+namespace weir::benchmark {
+namespace {
+
+/// Four digits that matter: 1234, 12.34, 0.001234.
+std::string short_number(double value) {
+  if (std::isnan(value)) return "n/a";
+  char buffer[32];
+  if (std::abs(value) >= 1000) {
+    std::snprintf(buffer, sizeof buffer, "%.0f", value);
+  } else {
+    std::snprintf(buffer, sizeof buffer, "%.4g", value);
+  }
+  return buffer;
+}
+
+}  // namespace
+
+Spread spread_of(std::vector<double> values) {
+  WEIR_ASSERT(!values.empty());
+  std::sort(values.begin(), values.end());
+  const auto at = [&](double share) {
+    const double place = share * static_cast<double>(values.size() - 1);
+    const auto below = static_cast<std::size_t>(place);
+    const std::size_t above = std::min(below + 1, values.size() - 1);
+    return std::lerp(values[below], values[above], place - std::floor(place));
+  };
+  return {at(0.25), at(0.5), at(0.75), static_cast<index_t>(values.size())};
+}
+
+Spread seconds_of(index_t repeats, index_t warm_up, const std::function<void()>& body) {
+  std::vector<double> seconds;
+  for (index_t i = 0; i < warm_up + repeats; ++i) {
+    const double begin = seconds_now();
+    body();
+    if (i >= warm_up) seconds.push_back(seconds_now() - begin);
+  }
+  return spread_of(std::move(seconds));
+}
+
+Options options_of(int argument_count, char** arguments) {
+  ensure_blas_core(argument_count, arguments);
+  Options options;
+  for (int i = 1; i < argument_count; ++i) {
+    const std::string argument = arguments[i];
+    if (argument == "--quick") {
+      options.quick = true;
+    } else if (argument == "--json" && i + 1 < argument_count) {
+      options.json = arguments[++i];
+    } else {
+      std::cerr << arguments[0] << " [--quick] [--json FILE]\n";
+      std::exit(2);
+    }
+  }
+  return options;
+}
+
+Report::Report(std::string name, std::string question, Options options)
+    : name_(std::move(name)), question_(std::move(question)), options_(std::move(options)) {
+  std::cout << name_ << ": " << question_ << "\n  machine: " << machine_line()
+            << (options_.quick ? "\n  quick: the figures mean little" : "") << std::endl;
+}
+
+void Report::add(Result result) { results_.push_back(std::move(result)); }
+
+void Report::remark(std::string line) { remarks_.push_back(std::move(line)); }
+
+void Report::print() const {
+  Table table("llrrlrlr",
+              {"case", "metric", "median", "quartiles", "unit", "limit or peer", "", "ratio"});
+  for (const Result& result : results_) {
+    const Spread& value = result.value;
+    const bool compared = !result.reference_name.empty();
+    table.add(
+        {result.of, result.metric, short_number(value.median),
+         value.count > 1 ? text(short_number(value.low), " … ", short_number(value.high)) : "",
+         result.unit, compared ? short_number(result.reference) : "", result.reference_name,
+         compared ? short_number(result.ratio()) : ""});
+  }
+  std::cout << table.to_text();
+  for (const std::string& line : remarks_) std::cout << "  " << line << '\n';
+  std::cout << std::endl;
+
+  if (options_.json.empty()) return;
+  std::ofstream file(options_.json, std::ios::app);
+  for (const Result& result : results_) {
+    nlohmann::ordered_json line = {{"benchmark", name_},
+                                   {"case", result.of},
+                                   {"metric", result.metric},
+                                   {"value", result.value.median},
+                                   {"unit", result.unit},
+                                   {"reference", result.reference},  // NaN becomes null
+                                   {"ratio", result.ratio()},
+                                   {"low", result.value.low},
+                                   {"high", result.value.high},
+                                   {"repeats", result.value.count},
+                                   {"reference_name", result.reference_name},
+                                   {"quick", options_.quick},
+                                   {"machine", machine_line()}};
+    file << line.dump() << '\n';
+  }
+  file.flush();
+  if (!file) throw Error(text("cannot write ", options_.json));
+}
+
+std::string machine_line() {
+  return text(cpu_name(), ", ", core_count(), " cores, OpenBLAS ", blas_core(), ", host ",
+              host_name());
+}
+
+}  // namespace weir::benchmark

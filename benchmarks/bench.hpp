@@ -1,0 +1,68 @@
+#pragma once
+
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "common/number/index.hpp"
+
+namespace weir::benchmark {
+
+/// Repeated measurements of one thing: their median, and the quartiles as its spread.
+struct Spread {
+  double low = 0;  ///< a quarter of the values lies below
+  double median = 0;
+  double high = 0;  ///< and a quarter above
+  index_t count = 0;
+};
+
+/// Of at least one value. Quartiles by linear interpolation between the sorted values.
+Spread spread_of(std::vector<double> values);
+
+/// Seconds that `body` takes, `repeats` times after `warm_up` times that do not count.
+Spread seconds_of(index_t repeats, index_t warm_up, const std::function<void()>& body);
+
+/// What the caller of a benchmark asks for: --quick (seconds, figures that mean little: only to see
+/// that it still runs) and --json FILE (appends). Ends the program with exit code 2 on anything
+/// else. Also gives OpenBLAS the kernels that fit the processor, so call it first of all in main.
+struct Options {
+  bool quick = false;
+  std::string json;
+};
+Options options_of(int argument_count, char** arguments);
+
+/// One result: a metric of a case, beside the limit or the peer it is held against.
+struct Result {
+  std::string of;      ///< the case: `1 rank`
+  std::string metric;  ///< `tokens/s`
+  Spread value;
+  std::string unit;
+  std::string reference_name = "";  ///< `sgemm on 2 cores`; empty: nothing to compare with
+  double reference = std::numeric_limits<double>::quiet_NaN();
+  double ratio() const { return value.median / reference; }
+};
+
+/// Collects results and prints them: question, machine, a table, remarks; and a line of JSON each.
+class Report {
+ public:
+  /// `name` is the program's, `question` what it answers.
+  Report(std::string name, std::string question, Options options);
+
+  void add(Result result);
+  void remark(std::string line);
+  /// Prints the table; appends to the JSON file. Throws Error if that cannot be written.
+  void print() const;
+
+ private:
+  std::string name_;
+  std::string question_;
+  Options options_;
+  std::vector<Result> results_;
+  std::vector<std::string> remarks_;
+};
+
+/// CPU, cores, OpenBLAS kernels, host: `AMD EPYC 9R14, 2 cores, OpenBLAS SkylakeX, host n03`.
+std::string machine_line();
+
+}  // namespace weir::benchmark

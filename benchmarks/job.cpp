@@ -1,0 +1,82 @@
+#include "benchmarks/job.hpp"
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "common/base/error.hpp"
+#include "common/base/text.hpp"
+
+namespace weir::benchmark {
+namespace {
+
+std::string contents_of(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  std::ostringstream contents;
+  contents << file.rdbuf();
+  return contents.str();
+}
+
+std::string quoted(const std::string& word) {
+  std::string result = "'";
+  for (const char letter : word)
+    result += letter == '\'' ? std::string("'\\''") : std::string(1, letter);
+  return result + "'";
+}
+
+}  // namespace
+
+ScratchFolder::ScratchFolder() {
+  std::string name = std::filesystem::temp_directory_path() / "weir-benchmark-XXXXXX";
+  if (mkdtemp(name.data()) == nullptr) {
+    throw Error(text("cannot make a scratch folder ", name, ": ", std::strerror(errno)));
+  }
+  path_ = name;
+}
+
+ScratchFolder::~ScratchFolder() {
+  std::error_code ignored;
+  std::filesystem::remove_all(path_, ignored);
+}
+
+JobRecord::JobRecord(const std::filesystem::path& metrics_file) {
+  std::ifstream file(metrics_file);
+  if (!file) throw Error(text("cannot read ", metrics_file.string(), "; did the job start?"));
+  std::string line;
+  while (std::getline(file, line)) {
+    const auto object = nlohmann::json::parse(line, nullptr, false);
+    if (!object.is_object()) throw Error(text(metrics_file.string(), ": no JSON object: ", line));
+    for (const auto& [key, value] : object.items()) {
+      if (!value.is_number()) continue;
+      columns_[text(object.value("kind", ""), ".", key)].push_back(value.get<double>());
+    }
+  }
+}
+
+const std::vector<double>& JobRecord::column(const std::string& kind,
+                                             const std::string& key) const {
+  const auto found = columns_.find(text(kind, ".", key));
+  if (found == columns_.end()) throw Error(text("the job's metrics hold no ", key, " of a ", kind));
+  return found->second;
+}
+
+JobRecord train(index_t ranks, const std::vector<std::string>& options) {
+  const ScratchFolder scratch;
+  const auto run = scratch.path() / "run";
+  const auto said = scratch.path() / "said";
+  std::string command = ranks == 1 ? text(quoted(WEIR_BINARY), " train --placement local")
+                                   : text(quoted(WEIR_LAUNCHER), " --binary ", quoted(WEIR_BINARY),
+                                          " -n ", ranks, " train");
+  command += text(" --run ", quoted(run.string()), " --resume never --progress none");
+  for (const std::string& option : options) command += text(" ", quoted(option));
+  command += text(" >", quoted(said.string()), " 2>&1 </dev/null");
+  if (std::system(command.c_str()) != 0) {
+    throw Error(text("the job failed: ", command, "\n", contents_of(said)));
+  }
+  return JobRecord(run / "metrics.jsonl");
+}
+
+}  // namespace weir::benchmark

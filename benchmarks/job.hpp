@@ -1,0 +1,43 @@
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "common/number/index.hpp"
+
+namespace weir::benchmark {
+
+/// A folder that goes with the object.
+class ScratchFolder {
+ public:
+  ScratchFolder();
+  ~ScratchFolder();
+  ScratchFolder(const ScratchFolder&) = delete;
+  ScratchFolder& operator=(const ScratchFolder&) = delete;
+  std::filesystem::path path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+/// The numbers that a job wrote into its metrics.jsonl.
+class JobRecord {
+ public:
+  /// Throws Error if the file is missing or no JSON.
+  explicit JobRecord(const std::filesystem::path& metrics_file);
+
+  /// All values of a key in lines of this kind, in their order; those that are null left out.
+  /// Throws Error if there is none.
+  const std::vector<double>& column(const std::string& kind, const std::string& key) const;
+
+ private:
+  std::map<std::string, std::vector<double>> columns_;  ///< by `kind.key`
+};
+
+/// Trains with `weir train <options>` on `ranks` MPI ranks (1: `--placement local`, without mpirun)
+/// in a scratch folder, quietly. Throws Error with what the job said if it fails.
+JobRecord train(index_t ranks, const std::vector<std::string>& options);
+
+}  // namespace weir::benchmark

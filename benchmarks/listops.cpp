@@ -1,0 +1,52 @@
+// Does the small setting learn ListOps? (Long Range Arena, arXiv 2011.04006)
+#include <iostream>
+
+#include "benchmarks/bench.hpp"
+#include "benchmarks/job.hpp"
+#include "common/base/text.hpp"
+
+namespace weir::benchmark {
+namespace {
+
+// Accuracy without reading: always the most frequent answer; and the most frequent answer of the
+// sample's root operator, measured on the generator of worker/data/listops.
+constexpr double kMajority = 17.1;
+constexpr double kRootOperator = 36.4;
+
+void run(const Options& options) {
+  Report report("listops", "does the small setting learn ListOps?", options);
+  const index_t steps = options.quick ? 2 : 2000;
+  std::vector<double> accuracies, speeds;
+  for (index_t seed = 1; seed <= (options.quick ? 1 : 3); ++seed) {
+    std::vector<std::string> words = {text("--config=", WEIR_CONFIGS, "/listops.ini"),
+                                      text("--steps=", steps), text("--seed=", seed)};
+    if (options.quick) {
+      words.insert(words.end(), {"--batch=4", "--micro-batch=4", "--model.layers=1",
+                                 "--model.width=8", "--model.feed-forward=8"});
+    }
+    const JobRecord record = train(1, words);
+    accuracies.push_back(100 * record.column("summary", "validation_accuracy").back());
+    speeds.push_back(record.column("summary", "tokens_per_s").back());
+  }
+  const Spread accuracy = spread_of(accuracies);
+  report.add({"1 rank", "accuracy", accuracy, "%", "majority", kMajority});
+  report.add({"1 rank", "accuracy", accuracy, "%", "root operator", kRootOperator});
+  report.add({"1 rank", "speed", spread_of(speeds), "tokens/s"});
+  report.remark(text("2 layers, width 64, 2 heads, feed-forward 128, batch 32, ", steps,
+                     " steps; median over seeds"));
+  report.print();
+}
+
+}  // namespace
+}  // namespace weir::benchmark
+
+int main(int argument_count, char** arguments) {
+  using namespace weir;
+  const benchmark::Options options = benchmark::options_of(argument_count, arguments);
+  try {
+    benchmark::run(options);
+  } catch (const std::exception& error) {
+    std::cerr << "listops: " << error.what() << std::endl;
+    return 1;
+  }
+}
