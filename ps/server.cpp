@@ -91,7 +91,7 @@ void Server::on_directive(const Directive& directive) {
 
 void Server::on_save_begin(const SaveBegin& begin) {
   require_server_0(false, "the begin of a checkpoint");
-  snapshot_.on_begin(begin);
+  take_save(begin);
 }
 
 void Server::on_save_prepared(const SavePrepared& prepared) {
@@ -101,7 +101,19 @@ void Server::on_save_prepared(const SavePrepared& prepared) {
 
 void Server::on_save_end(const SaveEnd& end) {
   require_server_0(false, "the end of a checkpoint");
-  snapshot_.on_end(end);
+  take_save(end);
+}
+
+void Server::take_save(const SaveMessage& message) {
+  // Server 0 may have begun (or given up) the save of a directive that waits here to be applied.
+  const index_t step = std::visit([](const auto& each) { return each.step; }, message);
+  if (applying_ && last_.checkpoint && last_.step == step && !snapshot_.busy_with(step)) {
+    early_saves_.push_back(message);
+  } else if (const auto* begin = std::get_if<SaveBegin>(&message)) {
+    snapshot_.on_begin(*begin);
+  } else {
+    snapshot_.on_end(std::get<SaveEnd>(message));
+  }
 }
 
 void Server::request_stop() {
@@ -129,6 +141,7 @@ bool Server::poll_apply() {
     // The copy of the checkpoint before is still being written: training waits for the disk.
     if (snapshot_.busy()) return false;
     snapshot_.start(last_.step, last_.stop, decider_ ? decider_->progress() : Progress());
+    for (const SaveMessage& message : std::exchange(early_saves_, {})) take_save(message);
   }
   const std::vector<index_t>& buckets = store_.buckets();
   if (applied_count_ < buckets.size()) {

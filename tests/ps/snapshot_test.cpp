@@ -295,3 +295,37 @@ TEST_CASE("a damaged or truncated checkpoint is refused with the parameter or th
   Server again(plan, 0, saving(folder.path(), 2, 0));
   contains(message_of([&] { again.load(checkpoint); }), "truncated");
 }
+
+TEST_CASE("server 0 may begin a save before another server has applied that update") {
+  const TemporaryFolder folder;
+  const BucketPlan plan(tiny_model(), {0, 0, 0, 0}, Layout{.shards = 2, .servers = 2}, 65536);
+  const ServerConfig config = saving(folder.path(), 1, 1);
+  Server zero(plan, 0, config);
+  Server one(plan, 1, config);
+  for (Server* server : {&zero, &one}) {
+    REQUIRE(!server->buckets().empty());
+    for (index_t bucket : server->buckets()) {
+      for (float& value : server->contribution(bucket, 0)) value = 0.5f;
+      server->on_contribution(bucket, 0);
+    }
+  }
+  zero.on_report({.update = 1, .replica = 0, .loss_sum = 3, .count = 2});
+  // The next output of this kind; others are dropped.
+  const auto next = [](Server& server, auto kind) {
+    using Kind = decltype(kind);
+    for (int look = 0; look < 10000; ++look) {
+      if (!server.poll()) std::this_thread::sleep_for(std::chrono::microseconds(100));
+      while (const std::optional<Output> output = server.next_output()) {
+        if (std::holds_alternative<Kind>(*output)) return std::get<Kind>(*output);
+      }
+    }
+    FAIL("no such output came");
+    return Kind();
+  };
+  zero.on_partials(next(one, Partials()));
+  one.on_directive(next(zero, Directive()));
+  one.on_save_begin(next(zero, SaveBegin()));  // before one has polled
+  zero.on_save_prepared(next(one, SavePrepared()));
+  one.on_save_end(next(zero, SaveEnd()));
+  CHECK(newest_complete(folder.path()).has_value());
+}
