@@ -1,6 +1,5 @@
 #include "launch/book_keeper.hpp"
 
-#include <algorithm>
 #include <iostream>
 
 #include "common/base/machine.hpp"
@@ -97,9 +96,8 @@ void BookKeeper::summary(SummaryMetrics metrics, const WorkerResult& result) {
   metrics.elapsed_seconds = seconds_now() - began_at_;
   metrics.waited_seconds = training_waited_seconds_;
   metrics.validation_seconds = validation_seconds_;
-  // Waiting for other stages is not told apart from validation's, so this may fall short by a bit.
   metrics.compute_seconds =
-      std::max(0.0, training_seconds_ - training_waited_seconds_ - result.times.pipeline_seconds);
+      training_seconds_ - training_waited_seconds_ - result.times.pipeline_seconds;
   file_.summary(metrics);
   std::cout << summary_table(metrics) << std::flush;
 }

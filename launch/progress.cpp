@@ -68,15 +68,13 @@ std::string summary_table(const SummaryMetrics& metrics) {
                            metrics.skipped_count > 0
                                ? text(" (", metrics.skipped_count, " skipped: not finite)")
                                : std::string())});
-  table.add({"loss", text(fixed(metrics.loss, 4), " nats",
-                          std::isnan(metrics.bits_per_byte)
-                              ? std::string()
-                              : text(", ", fixed(metrics.bits_per_byte, 4), " bits per byte"))});
-  std::string validation =
-      or_unknown(metrics.validation_loss, text(fixed(metrics.validation_loss, 4), " nats"));
-  if (!std::isnan(metrics.validation_bits_per_byte)) {
-    validation += text(", ", fixed(metrics.validation_bits_per_byte, 4), " bits per byte");
-  }
+  const auto loss = [](double nats, double bits) {
+    std::string words = or_unknown(nats, text(fixed(nats, 4), " nats"));
+    if (!std::isnan(bits)) words += text(", ", fixed(bits, 4), " bits per byte");
+    return words;
+  };
+  table.add({"loss", loss(metrics.loss, metrics.bits_per_byte)});
+  std::string validation = loss(metrics.validation_loss, metrics.validation_bits_per_byte);
   if (!std::isnan(metrics.validation_accuracy)) {
     validation += text(", ", fixed(100 * metrics.validation_accuracy, 1), " % right");
   }

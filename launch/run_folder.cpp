@@ -21,9 +21,10 @@ extern "C" void note_stop_signal(int) { stop_signalled = 1; }
 
 fs::path made_folder(const fs::path& path) {
   std::error_code error;
-  fs::create_directories(RunFolder::checkpoints_of(path), error);
+  const fs::path checkpoints = RunFolder::checkpoints_of(path);
+  fs::create_directories(checkpoints, error);
   if (error) {
-    throw Error(text("cannot make the run folder ", path.string(), ": ", error.message(),
+    throw Error(text("cannot make the run folder ", checkpoints.string(), ": ", error.message(),
                      "; choose another with --run"));
   }
   return path;

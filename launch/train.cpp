@@ -65,31 +65,44 @@ ParsedConfig agree_on_config(const Ranks& ranks, const Arguments& arguments) {
   return ranks.rank() == 0 ? parsed : run_config_from_text(settings);
 }
 
-/// The checkpoint to go on from, empty if there is none. Throws UsageError if `resume` names
-/// something that is none, or if training from the start would replace checkpoints.
-fs::path find_checkpoint(const RunConfig& config) {
-  const auto newest_of = [](const fs::path& run) {
-    return newest_complete(RunFolder::checkpoints_of(run)).value_or(fs::path());
-  };
-  if (config.resume == "auto") return newest_of(config.run);
-  if (config.resume == "never") {
-    const fs::path newest = newest_of(config.run);
-    if (newest.empty()) return {};
-    throw UsageError(text("--resume never would replace ", newest.string(),
-                          "; take another --run, or remove its checkpoints"));
-  }
-  if (fs::exists(fs::path(config.resume) / "MANIFEST")) return config.resume;
-  const fs::path newest = newest_of(config.resume);
-  if (!newest.empty()) return newest;
-  throw UsageError(text("--resume ", config.resume,
+/// The checkpoint that --resume PATH names: itself or the newest of a run folder.
+fs::path named_checkpoint(const fs::path& path) {
+  if (fs::exists(path / "MANIFEST")) return path;
+  if (const auto newest = newest_complete(RunFolder::checkpoints_of(path))) return *newest;
+  throw UsageError(text("--resume ", path.string(),
                         " is neither a checkpoint nor a run folder that holds a complete one"));
+}
+
+/// The checkpoint to go on from, empty if there is none. Throws UsageError if `resume` names
+/// something that is none, or if the run folder holds checkpoints of later steps than training
+/// would begin from: a mixture of two trainings, of which `auto` would later take the older one.
+fs::path find_checkpoint(const RunConfig& config) {
+  const fs::path own = RunFolder::checkpoints_of(config.run);
+  if (config.resume == "auto") return newest_complete(own).value_or(fs::path());
+  if (config.resume == "never") {
+    if (!holds_checkpoints(own)) return {};
+    throw UsageError(text("--resume never would mix with the checkpoints in ", own.string(),
+                          "; take another --run, or remove them"));
+  }
+  const fs::path named = named_checkpoint(config.resume);
+  if (holds_checkpoints(own)) {
+    const fs::path newest = *newest_complete(own);
+    if (read_manifest(newest).step > read_manifest(named).step) {
+      throw UsageError(text("--resume ", config.resume, " goes back to before ", newest.string(),
+                            ", which --resume auto would take later; take another --run, or "
+                            "remove the checkpoints after it"));
+    }
+  }
+  return named;
 }
 
 /// Rank 0 decides, since it has the folder.
 fs::path checkpoint_to_resume(const Ranks& ranks, const RunConfig& config) {
   std::string path;
   ranks.together([&] {
-    if (ranks.rank() == 0) path = find_checkpoint(config).string();
+    if (ranks.rank() != 0) return;
+    path = find_checkpoint(config).string();
+    if (!path.empty()) log_info(text("goes on from ", path));
   });
   return ranks.from_rank_0(path);
 }
@@ -144,7 +157,12 @@ void run_as_worker(const Job& job, index_t rank, const Comm& workers, ParameterS
   WorkerEvents events;
   const std::string role = text("rank ", rank, ", ", job.config.layout.role(rank));
   events.on_start = [&](const Directive& directive) {
-    if (run.books) run.books->start(directive.step);
+    if (!run.books) return;
+    run.books->start(directive.step);
+    if (directive.stop) {
+      log_info(text("all of ", job.config.train.steps, " steps are done: the checkpoint has ",
+                    directive.step, "; validates only"));
+    }
   };
   events.on_step = [&](const Directive& directive) {
     set_log_identity(text(role, ", step ", directive.step));
@@ -180,6 +198,7 @@ int train(const Arguments& arguments) {
   ranks.together([&] { layout.check(ranks.size()); });
   set_log_identity(text("rank ", ranks.rank(), ", ", layout.role(ranks.rank())));
   set_log_level(config.log_level);
+  StopRequest stop(config.run);
   set_blas_threads(static_cast<int>(config.threads));
 
   Job job;
@@ -193,7 +212,6 @@ int train(const Arguments& arguments) {
     folder->write_config(parsed.settings);
     folder->write_environment(ranks.size(), job.dataset->describe());
   });
-  StopRequest stop(job.config.run);
   const fs::path checkpoint = checkpoint_to_resume(ranks, job.config);
 
   // Servers load their part now, so that a checkpoint that does not fit ends all ranks at once.
@@ -202,7 +220,8 @@ int train(const Arguments& arguments) {
   std::optional<ps::Server> server;
   ranks.together([&] {
     if (!is_server && !is_local) return;
-    server.emplace(*job.plan, is_local ? 0 : layout.server(ranks.rank()), server_config(job, parsed.settings));
+    server.emplace(*job.plan, is_local ? 0 : layout.server(ranks.rank()),
+                   server_config(job, parsed.settings));
     if (!checkpoint.empty()) server->load(checkpoint);
   });
 

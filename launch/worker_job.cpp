@@ -56,6 +56,9 @@ WorkerResult run_worker(const Job& job, const WorkerPlace& place, const Comm& wo
   kernels.set_progress([](void* service) { static_cast<ParameterService*>(service)->progress(); },
                        &parameters);
 
+  const auto pipeline_seconds = [&] { return link ? link->waited_seconds() : 0; };
+  double pipeline_seconds_of_validation = 0;
+
   Trainer trainer({.config = train,
                    .layout = layout,
                    .place = place,
@@ -68,14 +71,22 @@ WorkerResult run_worker(const Job& job, const WorkerPlace& place, const Comm& wo
                        },
                    .on_start = events.on_start,
                    .on_step = events.on_step,
-                   .on_validation_begin = events.on_validation_begin,
-                   .on_validation = events.on_validation});
+                   .on_validation_begin =
+                       [&](index_t step, index_t samples) {
+                         pipeline_seconds_of_validation -= pipeline_seconds();
+                         if (events.on_validation_begin) events.on_validation_begin(step, samples);
+                       },
+                   .on_validation =
+                       [&](index_t step, const Loss& loss) {
+                         pipeline_seconds_of_validation += pipeline_seconds();
+                         if (events.on_validation) events.on_validation(step, loss);
+                       }});
   const double begin = seconds_now();
   WorkerResult result;
   result.last = trainer.run();
   result.times = {.total_seconds = seconds_now() - begin,
                   .waited_seconds = parameters.waited_seconds(),
-                  .pipeline_seconds = link ? link->waited_seconds() : 0};
+                  .pipeline_seconds = pipeline_seconds() - pipeline_seconds_of_validation};
   return result;
 }
 

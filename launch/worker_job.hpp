@@ -20,7 +20,7 @@ struct WorkerEvents {
 struct WorkerTimes {
   double total_seconds = 0;
   double waited_seconds = 0;    ///< for servers
-  double pipeline_seconds = 0;  ///< for other stages
+  double pipeline_seconds = 0;  ///< for other stages, outside of validation
 };
 
 struct WorkerResult {
@@ -28,7 +28,7 @@ struct WorkerResult {
   WorkerTimes times;
 };
 
-/// Builds a worker at `place` and trains until the servers say stop. `world`: none in `local`.
+/// Builds a worker at `place` and trains until the servers say stop.
 /// `workers`: the group of all workers, none in `local`.
 WorkerResult run_worker(const Job& job, const WorkerPlace& place, const Comm& workers,
                         ParameterService& parameters, const WorkerEvents& events);

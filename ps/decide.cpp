@@ -1,6 +1,7 @@
 #include "ps/decide.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <tuple>
 
@@ -123,17 +124,25 @@ std::optional<Directive> Decider::decide() {
   } else {
     directive.skip = SkipReason::not_finite;
     directive.skipped_count = ++progress_.skipped_count;
-    log_warning(text("step ", directive.step, " is skipped: the ",
-                     std::isfinite(directive.loss) ? "gradient" : "loss", " is not finite"));
-    if (++progress_.skips_in_a_row >= kSkipsInARowMax) {
+    const auto in_a_row = static_cast<std::uint64_t>(++progress_.skips_in_a_row);
+    if (std::has_single_bit(in_a_row)) {  // 1, 2, 4, 8 …: a line each would drown the others
+      log_warning(text("step ", directive.step, " is skipped: the ",
+                       std::isfinite(directive.loss) ? "gradient" : "loss", " is not finite",
+                       in_a_row > 1 ? text(" (", in_a_row, " in a row)") : ""));
+    }
+    if (progress_.skips_in_a_row >= kSkipsInARowMax) {
       throw Error(text("the last ", kSkipsInARowMax, " steps up to step ", directive.step,
                        " had no finite gradient and were skipped; take a lower rate.peak or look "
                        "at the data"));
     }
   }
   directive.stop = stop_requested_ || directive.step >= config_.steps;
-  const bool due = config_.checkpoint_every > 0 && directive.step % config_.checkpoint_every == 0;
-  directive.checkpoint = config_.checkpoints && (due || directive.stop);
+  const index_t every = config_.checkpoint_every;
+  checkpoint_due_ |= every > 0 && directive.step % every == 0;
+  if (directive.stop || (checkpoint_due_ && directive.skip == SkipReason::none)) {
+    directive.checkpoint = config_.checkpoints;
+    checkpoint_due_ = false;
+  }
 
   reports_here_.assign(reports_here_.size(), false);
   partials_here_.assign(partials_here_.size(), false);

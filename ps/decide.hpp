@@ -38,6 +38,9 @@ struct DecideConfig {
 /// the norm of the mean gradient, sqrt(total) / count, rounded to float; if it or the loss is not
 /// finite, the step is skipped and the clip not asked; else the clip; then rate, cursor, checkpoint
 /// and stop. Updates are numbered by the step they make.
+///
+/// A checkpoint that is due at a skipped step waits for the next one that is not: whatever makes
+/// gradients infinite must not drive out the checkpoints from before it. Only a stop saves anyway.
 class Decider {
  public:
   /// `plan` must outlive it.
@@ -67,6 +70,7 @@ class Decider {
   Clip clip_;
   Progress progress_;
   bool stop_requested_ = false;
+  bool checkpoint_due_ = false;
   /// Partials of all servers one after the other, at server_begin_[server].
   std::vector<double> squares_;
   std::vector<std::size_t> server_begin_;

@@ -106,7 +106,7 @@ Progress load_checkpoint(const std::filesystem::path& checkpoint, const ResumeCo
     throw Error(text("resuming ", checkpoint.string(), ": it was trained with the optimizer ",
                      optimizer, ", whose state ", name_of(config.optimizer),
                      " cannot use; resume with optimizer.kind = ", optimizer,
-                     ", or start anew with --resume never"));
+                     ", or start anew with another --run"));
   }
   const std::vector<CheckpointRecord> wanted = checkpoint_records(plan.specs(), config.optimizer);
   Differences differences;
@@ -115,7 +115,7 @@ Progress load_checkpoint(const std::filesystem::path& checkpoint, const ResumeCo
   if (!differences.empty()) {
     throw Error(text("resuming ", checkpoint.string(),
                      ": it is of another model:", differences.to_text(),
-                     "\ngive the settings it was made with, or start anew with --resume never"));
+                     "\ngive the settings it was made with, or start anew with another --run"));
   }
   for (std::size_t slot = 0; slot < 1 + slot_names(config.optimizer).size(); ++slot) {
     for (index_t index : store.buckets()) {

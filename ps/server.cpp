@@ -91,7 +91,7 @@ void Server::on_directive(const Directive& directive) {
 
 void Server::on_save_begin(const SaveBegin& begin) {
   require_server_0(false, "the begin of a checkpoint");
-  take_save(begin);
+  snapshot_.on_begin(begin);
 }
 
 void Server::on_save_prepared(const SavePrepared& prepared) {
@@ -101,19 +101,8 @@ void Server::on_save_prepared(const SavePrepared& prepared) {
 
 void Server::on_save_end(const SaveEnd& end) {
   require_server_0(false, "the end of a checkpoint");
-  take_save(end);
-}
-
-void Server::take_save(const SaveMessage& message) {
-  // Server 0 may have begun (or given up) the save of a directive that waits here to be applied.
-  const index_t step = std::visit([](const auto& each) { return each.step; }, message);
-  if (applying_ && last_.checkpoint && last_.step == step && !snapshot_.busy_with(step)) {
-    early_saves_.push_back(message);
-  } else if (const auto* begin = std::get_if<SaveBegin>(&message)) {
-    snapshot_.on_begin(*begin);
-  } else {
-    snapshot_.on_end(std::get<SaveEnd>(message));
-  }
+  snapshot_.on_end(end);
+  start_save();  // at once: server 0's next messages may be about it
 }
 
 void Server::request_stop() {
@@ -125,6 +114,14 @@ void Server::begin_apply(const Directive& directive) {
   last_ = directive;
   applying_ = true;
   applied_count_ = 0;
+  save_due_ = directive.checkpoint;
+  start_save();
+}
+
+void Server::start_save() {
+  if (!save_due_ || snapshot_.busy()) return;
+  save_due_ = false;
+  snapshot_.start(last_.step, last_.stop, decider_ ? decider_->progress() : Progress());
 }
 
 bool Server::poll() {
@@ -137,12 +134,9 @@ bool Server::poll() {
 
 bool Server::poll_apply() {
   if (!applying_) return false;
-  if (applied_count_ == 0 && last_.checkpoint) {
-    // The copy of the checkpoint before is still being written: training waits for the disk.
-    if (snapshot_.busy()) return false;
-    snapshot_.start(last_.step, last_.stop, decider_ ? decider_->progress() : Progress());
-    for (const SaveMessage& message : std::exchange(early_saves_, {})) take_save(message);
-  }
+  start_save();
+  // The copy of the checkpoint before is still being written: training waits for the disk.
+  if (save_due_) return false;
   const std::vector<index_t>& buckets = store_.buckets();
   if (applied_count_ < buckets.size()) {
     const index_t bucket = buckets[buckets.size() - 1 - applied_count_];  // pull order

@@ -106,9 +106,8 @@ class Server {
   bool poll_partials();
   bool poll_decide();
   void begin_apply(const Directive& directive);
+  void start_save();
   void require_server_0(bool is_0, const char* what) const;
-  using SaveMessage = std::variant<SaveBegin, SaveEnd>;
-  void take_save(const SaveMessage& message);
 
   const BucketPlan* plan_;
   index_t server_;
@@ -118,10 +117,10 @@ class Server {
   Snapshot snapshot_;
   Directive last_;  ///< applied, or being applied
   bool applying_ = false;
-  std::size_t applied_count_ = 0;         ///< buckets, in pull order
-  index_t partials_update_ = 0;           ///< the newest update whose partials were given away
-  std::deque<index_t> complete_;          ///< buckets to be summed
-  std::vector<SaveMessage> early_saves_;  ///< of the directive that is still to be applied
+  bool save_due_ = false;          ///< of last_, and not started: the save before is not over
+  std::size_t applied_count_ = 0;  ///< buckets, in pull order
+  index_t partials_update_ = 0;    ///< the newest update whose partials were given away
+  std::deque<index_t> complete_;   ///< buckets to be summed
   std::deque<Output> outputs_;
 };
 

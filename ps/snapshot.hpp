@@ -73,7 +73,6 @@ class Snapshot {
 
   /// From start() to the end of the save; the copies are in use.
   bool busy() const { return phase_ != Phase::idle; }
-  bool busy_with(index_t step) const { return busy() && step_ == step; }
   /// A new save begins: not while busy. `last`: of the job. `progress`: server 0's, after the step.
   void start(index_t step, bool last, const Progress& progress);
   void copy(index_t bucket, Store& store);  ///< once for each bucket of this server

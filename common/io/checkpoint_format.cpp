@@ -194,6 +194,10 @@ void remove_old_checkpoints(FileSystem& files, const fs::path& checkpoints, inde
   }
 }
 
+bool holds_checkpoints(const fs::path& checkpoints) {
+  return fs::exists(checkpoints) && !folders_in(checkpoints).by_step.empty();
+}
+
 std::optional<fs::path> newest_complete(const fs::path& checkpoints) {
   if (!fs::exists(checkpoints)) return std::nullopt;
   const auto [folders, leftovers] = folders_in(checkpoints);
@@ -216,9 +220,7 @@ std::optional<fs::path> newest_complete(const fs::path& checkpoints) {
   }
   if (folders.empty()) return std::nullopt;
   throw Error(text("no checkpoint in ", checkpoints.string(),
-                   " is complete; repair one, or start anew in another folder or with --resume "
-                   "never:",
-                   problems));
+                   " is complete; repair one, or start anew in another folder:", problems));
 }
 
 CheckpointReader::CheckpointReader(const fs::path& folder) : manifest_(read_manifest(folder)) {

@@ -57,6 +57,9 @@ void abandon_checkpoint(FileSystem& files, const fs::path& checkpoints, index_t 
 void remove_old_checkpoints(FileSystem& files, const fs::path& checkpoints, index_t step,
                             index_t keep);
 
+/// Whether there is any, complete or damaged.
+bool holds_checkpoints(const fs::path& checkpoints);
+
 /// The checkpoint with the most steps that has a valid MANIFEST and a model.h5 of the right size;
 /// nothing if none was ever committed. What is skipped is logged. Throws Error if there are some
 /// but all are damaged: starting anew in their place is not for us to decide.

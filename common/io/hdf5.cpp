@@ -36,7 +36,8 @@ using Space = Handle<H5Sclose>;
 using Type = Handle<H5Tclose>;
 using Properties = Handle<H5Pclose>;
 
-/// What HDF5 says last, which is where it found the error.
+/// What HDF5 says last, which is where it found the error; of a failed call of the system, which it
+/// reports with time, file and address, on two lines, the reason alone.
 std::string innermost_error() {
   std::string reason = "unknown reason";
   const auto keep = [](unsigned, const H5E_error2_t* error, void* out) -> herr_t {
@@ -44,6 +45,11 @@ std::string innermost_error() {
     return 0;
   };
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, keep, &reason);
+  constexpr std::string_view kSystemReason = "error message = '";
+  if (const auto at = reason.find(kSystemReason); at != std::string::npos) {
+    const auto begin = at + kSystemReason.size();
+    return reason.substr(begin, reason.find('\'', begin) - begin);
+  }
   return reason;
 }
 

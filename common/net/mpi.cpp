@@ -6,6 +6,7 @@
 #include <iostream>
 #include <limits>
 #include <numeric>
+#include <type_traits>
 
 #include "common/base/error.hpp"
 #include "common/net/wait.hpp"
@@ -28,10 +29,6 @@ bool mpi_runs() {
 template <class T>
 MPI_Datatype type_of();
 template <>
-MPI_Datatype type_of<float>() {
-  return MPI_FLOAT;
-}
-template <>
 MPI_Datatype type_of<double>() {
   return MPI_DOUBLE;
 }
@@ -40,14 +37,30 @@ MPI_Datatype type_of<index_t>() {
   return MPI_INT64_T;
 }
 
+/// Not MPI's own wait, which keeps the core busy.
+void wait_for(MPI_Request request, const char* doing) {
+  wait_until([&] {
+    int done = 0;
+    check_mpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), doing);
+    return done != 0;
+  });
+}
+
 template <class T>
 void reduce(std::span<T> values, MPI_Op operation, MPI_Comm comm, const char* doing) {
   for (std::size_t begin = 0; begin < values.size(); begin += kLongestReduction) {
     const auto part =
         values.subspan(begin, std::min<std::size_t>(values.size() - begin, kLongestReduction));
-    check_mpi(MPI_Allreduce(MPI_IN_PLACE, part.data(), static_cast<int>(part.size()), type_of<T>(),
-                            operation, comm),
-              doing);
+    const int count = static_cast<int>(part.size());
+    if constexpr (std::is_same_v<T, float>) {
+      check_mpi(MPI_Allreduce(MPI_IN_PLACE, part.data(), count, MPI_FLOAT, operation, comm), doing);
+    } else {
+      MPI_Request request = MPI_REQUEST_NULL;
+      check_mpi(
+          MPI_Iallreduce(MPI_IN_PLACE, part.data(), count, type_of<T>(), operation, comm, &request),
+          doing);
+      wait_for(request, doing);
+    }
   }
 }
 
@@ -138,11 +151,7 @@ Comm Comm::duplicate() const {
 void Comm::barrier() const {
   MPI_Request request = MPI_REQUEST_NULL;
   check_mpi(MPI_Ibarrier(raw(), &request), "waiting for all ranks");
-  wait_until([&] {
-    int done = 0;
-    check_mpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "waiting for all ranks");
-    return done != 0;
-  });
+  wait_for(request, "waiting for all ranks");
 }
 
 void Comm::broadcast(std::span<std::byte> bytes, int root) const {

@@ -52,10 +52,11 @@ TEST_CASE("a second run in the folder is refused with the holder's name, until t
 }
 
 TEST_CASE("a run folder that cannot be made is told with the reason") {
-  CHECK_THROWS_WITH_AS(RunFolder("/dev/null/runs"),
-                       "cannot make the run folder /dev/null/runs: Not a directory; choose another "
-                       "with --run",
-                       Error);
+  CHECK_THROWS_WITH_AS(
+      RunFolder("/dev/null/runs"),
+      "cannot make the run folder /dev/null/runs/checkpoints: Not a directory; choose another "
+      "with --run",
+      Error);
 }
 
 TEST_CASE("a file STOP asks the job to end; one from before does not") {

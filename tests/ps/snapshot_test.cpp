@@ -254,7 +254,7 @@ TEST_CASE("a checkpoint of another model is refused with a list of what differs"
   contains(message, "/model/layers.1.query: in the checkpoint, unknown here");
   contains(message, "model.heads: 4 in the checkpoint, 8 here");
   contains(message, "model.window: not in the checkpoint, here 16");
-  contains(message, "--resume never");
+  contains(message, "another --run");
 }
 
 TEST_CASE("a checkpoint of another optimizer is refused; another clip starts from its beginning") {
@@ -328,4 +328,21 @@ TEST_CASE("server 0 may begin a save before another server has applied that upda
   zero.on_save_prepared(next(one, SavePrepared()));
   one.on_save_end(next(zero, SaveEnd()));
   CHECK(newest_complete(folder.path()).has_value());
+}
+
+TEST_CASE("steps that are skipped drive out no checkpoint from before them") {
+  const QuietLog quiet;
+  const TemporaryFolder folder;
+  const BucketPlan plan = plan_of({.servers = 2});
+  SimulatedJob job(plan, saving(folder.path(), 9, 2), 1);
+  job.gradient = [](index_t update, index_t salt, index_t parameter, index_t element) {
+    if (update >= 4 && update <= 6) return std::nanf("");
+    return made_up(1000 * update + salt, parameter, element);
+  };
+  job.run();
+  std::vector<index_t> saved;
+  for (const Directive& directive : job.directives) {
+    if (directive.checkpoint) saved.push_back(directive.step);
+  }
+  CHECK(saved == std::vector<index_t>{2, 7, 8, 9});  // what was due at 4 waits for 7
 }

@@ -51,6 +51,11 @@ std::vector<std::string> arguments(const TemporaryFolder& folder, const std::str
 
 const std::vector<std::string> kTwoReplicas = {"--replicas=2", "--servers=2"};
 
+std::vector<std::string> with_local(std::vector<std::string> more) {
+  more.push_back("--placement=local");
+  return more;
+}
+
 /// Waits until the run has written this step, or has ended.
 void wait_for_step(Process& job, const std::filesystem::path& run, index_t step) {
   while (job.running()) {
@@ -192,4 +197,31 @@ TEST_CASE("a checkpoint resumes on any other layout, within rounding") {
       CHECK(step.cursor == one.cursor);
     }
   }
+}
+
+TEST_CASE("a run folder never holds a mixture of two trainings") {
+  const TemporaryFolder folder;
+  write_corpus(folder / "corpus.txt", 60000, 7);
+  const auto run = [&](const std::vector<std::string>& more) {
+    return run_weir(0, arguments(folder, "run", with_local(more)));
+  };
+  REQUIRE(run({"--steps=6"}).exit_code == 0);
+  const std::string checkpoints = (folder / "run" / "checkpoints").string();
+  const auto refused = [&](const std::vector<std::string>& more, const std::string& message) {
+    const Ended ended = run(more);
+    CAPTURE(ended.output);
+    CHECK(ended.exit_code == 2);
+    CHECK(ended.output.find(message) != std::string::npos);
+  };
+  refused({"--resume=never"}, "never would mix with the checkpoints in " + checkpoints);
+  refused({"--resume=" + checkpoints + "/step-00000003"},
+          "goes back to before " + checkpoints + "/step-00000006");
+
+  // The newest by its name, and more steps than asked for: not an error, and nothing is trained.
+  const Ended done = run({"--steps=5", "--resume=" + checkpoints + "/step-00000006"});
+  CAPTURE(done.output);
+  CHECK(done.exit_code == 0);
+  CHECK(done.output.find("all of 5 steps are done: the checkpoint has 6") != std::string::npos);
+  CHECK(done.output.find("nan") == std::string::npos);
+  CHECK(read_steps(folder / "run").size() == 6);
 }

@@ -324,7 +324,7 @@ TEST_CASE("a damaged or foreign checkpoint is refused with what is wrong") {
   fs::remove(data);
   CHECK(message_of(folder, [&] { newest_complete(folder.path()); }) ==
         "no checkpoint in " + folder.path().string() +
-            " is complete; repair one, or start anew in another folder or with --resume never:\n"
+            " is complete; repair one, or start anew in another folder:\n"
             "  cannot open step-00000008/model.h5: No such file or directory");
 }
 

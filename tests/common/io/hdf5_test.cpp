@@ -2,8 +2,10 @@
 
 #include <doctest/doctest.h>
 #include <hdf5.h>
+#include <sys/resource.h>
 
 #include <algorithm>
+#include <csignal>
 #include <fstream>
 #include <functional>
 #include <random>
@@ -120,7 +122,7 @@ TEST_CASE("a skeleton that cannot be made is an Error with HDF5's reason") {
   const fs::path path = folder.path() / "model.h5";
   auto datasets = two_datasets();
   CHECK_THROWS_WITH_AS(create_hdf5(folder.path() / "missing" / "model.h5", datasets),
-                       doctest::Contains("missing/model.h5: unable to open file: name = "), Error);
+                       doctest::Contains("missing/model.h5: No such file or directory"), Error);
   create_hdf5(path, datasets);
   CHECK_THROWS_WITH_AS(create_hdf5(path, datasets), doctest::Contains("cannot create "), Error);
   std::vector<Hdf5Dataset> twice = {{"/model/a", {2}}, {"/model/a", {2}}};
@@ -213,4 +215,24 @@ TEST_CASE("a cut skeleton is an Error, wherever it is cut") {
     CAPTURE(size);
     CHECK_THROWS_AS(hdf5_datasets(folder.path() / "cut"), Error);
   }
+}
+
+TEST_CASE("a file that cannot be written is refused in one line, with the reason of the system") {
+  const test::TemporaryFolder folder;
+  const fs::path path = folder.path() / "f.h5";
+  rlimit before{};
+  getrlimit(RLIMIT_FSIZE, &before);
+  const rlimit none = {.rlim_cur = 0, .rlim_max = before.rlim_max};
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  setrlimit(RLIMIT_FSIZE, &none);
+  std::string message;
+  try {
+    auto datasets = two_datasets();
+    create_hdf5(path, datasets);
+  } catch (const Error& error) {
+    message = error.what();
+  }
+  setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
+  CHECK(message == "cannot create " + path.string() + ": File too large");
 }

@@ -1,8 +1,10 @@
 #include "common/net/mpi.hpp"
 
+#include <ctime>
 #include <string>
 
 #include "common/base/error.hpp"
+#include "common/base/machine.hpp"
 #include "tests/mpi_test.hpp"
 
 namespace weir {
@@ -17,6 +19,14 @@ MPI_TEST_CASE("a case gets exactly the ranks it asked for", 3) {
   CHECK(ranks.comm.size() == 3);
   CHECK(ranks.rank == ranks.comm.rank());
   CHECK(ranks.comm.sum(index_t{ranks.rank}) == 0 + 1 + 2);
+}
+
+MPI_TEST_CASE("ranks that wait for a late one leave their cores to others", 3) {
+  if (ranks.rank == 0) sleep_microseconds(300'000);
+  const std::clock_t before = std::clock();
+  CHECK(ranks.comm.sum(index_t{1}) == 3);
+  CHECK(ranks.comm.max(double(ranks.rank)) == 2);
+  CHECK(static_cast<double>(std::clock() - before) / CLOCKS_PER_SEC < 0.1);
 }
 
 MPI_TEST_CASE("sums and maxima go over all ranks, in place", 4) {
