@@ -91,6 +91,11 @@ struct ServerClient::State {
     return moved;
   }
 
+  bool pushes_ended() const {
+    return std::ranges::all_of(peers,
+                               [](const Peer& peer) { return !peer.push || peer.push->idle(); });
+  }
+
   template <class Done>
   void wait(const Done& done) {
     if (done()) return;
@@ -135,10 +140,7 @@ Directive ServerClient::start() { return state_->next_directive(); }
 
 void ServerClient::begin_update() {
   // The directive has said that all arrived; the local ends of the transfers may still be open.
-  state_->wait([&] {
-    return std::ranges::all_of(state_->peers,
-                               [](const Peer& peer) { return !peer.push || peer.push->idle(); });
-  });
+  state_->wait([&] { return state_->pushes_ended(); });
   for (Peer& peer : state_->peers) peer.offered = 0;
   std::ranges::fill(state_->gradients.span(), 0.0f);
 }
@@ -181,7 +183,7 @@ void ServerClient::await_all() {
 }
 
 void ServerClient::finish() {
-  state_->wait([&] { return state_->finished; });
+  state_->wait([&] { return state_->finished && state_->pushes_ended(); });
 }
 
 double ServerClient::waited_seconds() const { return state_->waited_seconds; }
