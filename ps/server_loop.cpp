@@ -25,6 +25,13 @@ struct Peer {
   std::optional<SendChannel> pull;
 };
 
+/// A reader of a bucket, and the bucket's frames in the traffic with it.
+struct Reader {
+  std::size_t peer = 0;
+  std::size_t pulled = 0;
+  std::optional<std::size_t> pushed;  ///< if it contributes, too
+};
+
 }  // namespace
 
 struct ServerLoop::State {
@@ -34,7 +41,8 @@ struct ServerLoop::State {
         index(index),
         server(server),
         stop_requested(std::move(stop_requested)),
-        control(world) {
+        control(world),
+        readers(plan.buckets().size()) {
     for (index_t rank = 0; rank < layout.worker_count(); ++rank) add_peer(world, plan, rank);
   }
 
@@ -59,6 +67,13 @@ struct ServerLoop::State {
       pull_frames.insert(pull_frames.begin(), server.weights(held.bucket));
     }
     peer.ready.resize(peer.pulled.size());
+    for (std::size_t frame = 0; frame < peer.pulled.size(); ++frame) {
+      readers[static_cast<std::size_t>(peer.pulled[frame])].push_back(
+          {.peer = peers.size(), .pulled = frame, .pushed = std::nullopt});
+    }
+    for (std::size_t frame = 0; frame < peer.pushed.size(); ++frame) {
+      readers[static_cast<std::size_t>(peer.pushed[frame])].back().pushed = frame;
+    }
     if (!push_frames.empty()) {
       peer.push.emplace(world, peer.rank, ChannelKind::push, push_frames);
     }
@@ -70,10 +85,9 @@ struct ServerLoop::State {
 
   /// The weights of a bucket may go to its readers, and its next contributions may come.
   void stepped(index_t bucket) {
-    for (Peer& peer : peers) {
-      const auto pulled = std::ranges::find(peer.pulled, bucket);
-      if (pulled == peer.pulled.end()) continue;
-      peer.ready[static_cast<std::size_t>(pulled - peer.pulled.begin())] = true;
+    for (const Reader& reader : readers[static_cast<std::size_t>(bucket)]) {
+      Peer& peer = peers[reader.peer];
+      peer.ready[reader.pulled] = true;
       while (peer.offered < peer.ready.size() && peer.ready[peer.offered]) {
         peer.pull->offer(static_cast<index_t>(peer.offered++));
       }
@@ -81,9 +95,7 @@ struct ServerLoop::State {
         peer.ready.assign(peer.ready.size(), false);
         peer.offered = 0;
       }
-      if (last.stop) continue;
-      const auto pushed = std::ranges::find(peer.pushed, bucket);
-      if (pushed != peer.pushed.end()) peer.push->open(pushed - peer.pushed.begin());
+      if (reader.pushed && !last.stop) peer.push->open(static_cast<index_t>(*reader.pushed));
     }
   }
 
@@ -177,6 +189,7 @@ struct ServerLoop::State {
   Directive last;  ///< the newest
   ControlPort control;
   std::vector<Peer> peers;
+  std::vector<std::vector<Reader>> readers;  ///< by bucket of the plan
 };
 
 ServerLoop::ServerLoop(const Comm& world, const BucketPlan& plan, index_t server_index,
