@@ -1,6 +1,7 @@
 #include "launch/run_config.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 #include <sstream>
 
@@ -62,8 +63,7 @@ std::optional<std::string> take_config_file(std::vector<std::string>& arguments)
 std::vector<Option> options(RunConfig& config) {
   std::vector<Option> all;
   for (const auto& table : {options(config.train), own_options(config), options(config.layout),
-                            options(config.model), options(config.data),
-                            options(config.server)}) {
+                            options(config.model), options(config.data), options(config.server)}) {
     all.insert(all.end(), table.begin(), table.end());
   }
   return all;
@@ -142,6 +142,15 @@ void check(const RunConfig& config) {
   }
   check(config.train, layout.replicas);
   check(config.model, layout);
+  const double elements = static_cast<double>(config.train.micro_batch) *
+                          static_cast<double>(config.model.length) *
+                          static_cast<double>(config.model.width);
+  if (layout.stages > 1 && elements > std::numeric_limits<int>::max()) {
+    throw UsageError(text("--micro-batch ", config.train.micro_batch, " x --length ",
+                          config.model.length, " x --model.width ", config.model.width,
+                          " is more than one message between stages can hold (2^31 - 1 numbers); "
+                          "take a smaller --micro-batch"));
+  }
 }
 
 }  // namespace weir

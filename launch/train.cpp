@@ -107,6 +107,20 @@ fs::path checkpoint_to_resume(const Ranks& ranks, const RunConfig& config) {
   return ranks.from_rank_0(path);
 }
 
+/// Says which settings the checkpoint was made with other values of.
+void log_changes(const fs::path& checkpoint, const std::vector<Setting>& settings) {
+  const auto before = read_manifest(checkpoint).settings;
+  std::string changes;
+  for (const Setting& setting : settings) {
+    if (setting.name == "run" || setting.name == "resume") continue;
+    const auto found = before.find(setting.name);
+    if (found == before.end() || found->second == setting.value) continue;
+    changes += text(changes.empty() ? "" : ", ", setting.name, " ", setting.value, " (was ",
+                    found->second, ")");
+  }
+  if (!changes.empty()) log_info(text("changed since the checkpoint: ", changes));
+}
+
 /// What the servers need beside their own options.
 ps::ServerConfig server_config(const Job& job, const std::vector<Setting>& settings) {
   ps::ServerConfig config = job.config.server;
@@ -204,13 +218,12 @@ int train(const Arguments& arguments) {
   Job job;
   ranks.together([&] { job = make_job(config); });
   ranks.same("the plan of buckets", job.plan->digest());
+  const std::string data = job.dataset->describe();
+  ranks.same("the data", data);
 
   std::optional<RunFolder> folder;
   ranks.together([&] {
-    if (ranks.rank() != 0) return;
-    folder.emplace(job.config.run);
-    folder->write_config(parsed.settings);
-    folder->write_environment(ranks.size(), job.dataset->describe());
+    if (ranks.rank() == 0) folder.emplace(job.config.run);
   });
   const fs::path checkpoint = checkpoint_to_resume(ranks, job.config);
 
@@ -223,6 +236,13 @@ int train(const Arguments& arguments) {
     server.emplace(*job.plan, is_local ? 0 : layout.server(ranks.rank()),
                    server_config(job, parsed.settings));
     if (!checkpoint.empty()) server->load(checkpoint);
+  });
+  // Not before: a job that is refused changes nothing in the folder of an earlier one.
+  ranks.together([&] {
+    if (ranks.rank() != 0) return;
+    folder->write_config(parsed.settings);
+    folder->write_environment(ranks.size(), data);
+    if (!checkpoint.empty()) log_changes(checkpoint, parsed.settings);
   });
 
   Comm workers;

@@ -117,6 +117,8 @@ TEST_CASE("settings that do not go together are refused with the way out") {
   refuses({"--model.task", "classifier"}, "take --model.task language");
   refuses({"--data.kind", "listops"}, "take --model.task classifier");
   refuses({"--placement", "local", "--servers", "2"}, "take --placement dedicated");
+  refuses({"--stages", "2", "--micro-batch", "4", "--length", "16777216"},
+          "more than one message between stages can hold");
   refuses({"--progress", "fancy"}, "one of auto, live, line, none");
   refuses({"--stpes", "5"}, "did you mean --steps?");
 }

@@ -180,6 +180,23 @@ TEST_CASE("ranks that were started with different configurations end at once") {
   check_refused(Process(command).wait(60), kUsage, "the command line");
 }
 
+TEST_CASE("ranks that find different text under the same name end at once") {
+  const TemporaryFolder folder;
+  const auto start_in = [&](const std::string& name, std::uint64_t seed) {
+    fs::create_directory(folder / name);
+    write_corpus(folder / name / "corpus.txt", 20'000, seed);
+    Words words = {"-wdir", (folder / name).string(), "-n", "1", WEIR_BINARY};
+    const Words own = arguments(folder, {"--data.files=corpus.txt"});
+    words.insert(words.end(), own.begin(), own.end());
+    return words;
+  };
+  Words command = {"mpirun", "--quiet", "--oversubscribe"};
+  for (const Words& words : {start_in("one", 1), Words{":"}, start_in("other", 2)}) {
+    command.insert(command.end(), words.begin(), words.end());
+  }
+  check_refused(Process(command).wait(60), kUsage, "rank 1 differs from rank 0 in the data");
+}
+
 TEST_CASE("a loss that is not a number is skipped, counted and visible, and the weights stay") {
   const TemporaryFolder folder;
   write_corpus(folder / "corpus.txt", 20'000, 1);

@@ -225,11 +225,19 @@ TEST_CASE("a run folder never holds a mixture of two trainings") {
   refused({"--resume=" + checkpoints + "/step-00000003"},
           "goes back to before " + checkpoints + "/step-00000006");
 
+  const auto config_ini = [&] {
+    return std::filesystem::last_write_time(folder / "run" / "config.ini");
+  };
+  const auto written = config_ini();
+  CHECK(run({"--model.heads=2"}).exit_code == 1);
+  CHECK(config_ini() == written);  // a refused job leaves the folder as it was
+
   // The newest by its name, and more steps than asked for: not an error, and nothing is trained.
   const Ended done = run({"--steps=5", "--resume=" + checkpoints + "/step-00000006"});
   CAPTURE(done.output);
   CHECK(done.exit_code == 0);
   CHECK(done.output.find("all of 5 steps are done: the checkpoint has 6") != std::string::npos);
+  CHECK(done.output.find("changed since the checkpoint: steps 5 (was 6)") != std::string::npos);
   CHECK(done.output.find("nan") == std::string::npos);
   CHECK(read_steps(folder / "run").size() == 6);
 }
