@@ -56,8 +56,8 @@ struct HeldBucket {
 };
 
 /// What one (stage, shard) holds. Slices with the same contributors and readers lie in one run
-/// without gaps, in backward order of their units, in spec order within a unit: query, key and value
-/// weights of a layer are neighbours and a kernel may read them as one matrix.
+/// without gaps, in backward order of their units, in spec order within a unit: query, key and
+/// value weights of a layer are neighbours and a kernel may read them as one matrix.
 struct Holding {
   index_t element_count = 0;
   std::vector<HeldSlice> slices;    ///< in arena order
@@ -70,8 +70,8 @@ struct Holding {
 /// Which bucket is where: computed from the same arguments at both ends, never sent.
 class BucketPlan {
  public:
-  /// unit_stage[u]: the stage that runs unit u (ascending). No bucket exceeds bucket_bytes (at least
-  /// one block, which is 64 KiB). Bucket i lives on server i mod S.
+  /// unit_stage[u]: the stage that runs unit u (ascending). No bucket exceeds bucket_bytes (at
+  /// least one block, which is 64 KiB). Bucket i lives on server i mod S.
   BucketPlan(std::vector<ParameterSpec> specs, std::vector<index_t> unit_stage,
              const Layout& layout, index_t bucket_bytes);
 

@@ -43,8 +43,8 @@ struct ElementRange {
 /// The run of rows that one shard holds: ceil(rows / shards) each, the last ones what is left.
 ElementRange slice_of(const ParameterSpec& spec, index_t shard, index_t shards);
 
-/// Fills `values` with the initial weights of elements [range.begin, range.end). Keyed by seed, name
-/// and element: every layout starts from the same model.
+/// Fills `values` with the initial weights of elements [range.begin, range.end). Keyed by seed,
+/// name and element: every layout starts from the same model.
 void initial_weights(const ParameterSpec& spec, std::uint64_t seed, ElementRange range,
                      std::span<float> values);
 

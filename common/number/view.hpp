@@ -18,8 +18,8 @@ class View {
   View(T* data, std::array<index_t, Rank> extents) : data_(data), extents_(extents) {}
   /// A look that may write is also a look that may only read.
   template <class U>
-    requires std::is_same_v<const U, T>
-  View(const View<U, Rank>& other) : data_(other.data()), extents_(other.extents()) {}
+  requires std::is_same_v<const U, T> View(const View<U, Rank>& other)
+      : data_(other.data()), extents_(other.extents()) {}
 
   T* data() const { return data_; }
   const std::array<index_t, Rank>& extents() const { return extents_; }
@@ -32,8 +32,7 @@ class View {
   std::span<T> span() const { return {data_, static_cast<std::size_t>(size())}; }
 
   template <class... Index>
-    requires(sizeof...(Index) == Rank)
-  T& operator()(Index... index) const {
+  requires(sizeof...(Index) == Rank) T& operator()(Index... index) const {
     const std::array<index_t, Rank> at{static_cast<index_t>(index)...};
     index_t offset = 0;
     for (std::size_t axis = 0; axis < Rank; ++axis) {
@@ -44,9 +43,7 @@ class View {
   }
 
   /// The sub-view at `index` of the first axis.
-  View<T, Rank - 1> operator[](index_t index) const
-    requires(Rank > 1)
-  {
+  View<T, Rank - 1> operator[](index_t index) const requires(Rank > 1) {
     assert(index >= 0 && index < extents_[0]);
     std::array<index_t, Rank - 1> rest;
     index_t stride = 1;

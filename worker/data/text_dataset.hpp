@@ -28,8 +28,8 @@ index_t standard_stride(index_t length);
 /// H < N does it reach further back. stride = N is the cheapest and gives the worst figures.
 class TextDataset : public Dataset {
  public:
-  /// stride 0 means standard_stride(length). Throws UsageError if the corpus is too short, or if the
-  /// stride is longer than the length.
+  /// stride 0 means standard_stride(length). Throws UsageError if the corpus is too short, or if
+  /// the stride is longer than the length.
   TextDataset(Corpus corpus, index_t length, index_t held_out, index_t stride, std::uint64_t seed);
 
   index_t vocabulary() const override { return 256; }

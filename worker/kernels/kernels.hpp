@@ -15,8 +15,9 @@ using Vector = std::span<float>;
 using ConstVector = std::span<const float>;
 
 /// Where the draws of one dropout come from, so that no layout changes them: element (token,
-/// feature) of a sample is kept iff uniform_float(seed, dropout_stream(key, sample), token * width +
-/// feature) >= rate. `first_feature`, `width`: the columns this shard holds of the unsharded width.
+/// feature) of a sample is kept iff uniform_float(seed, dropout_stream(key, sample), token * width
+/// + feature) >= rate. `first_feature`, `width`: the columns this shard holds of the unsharded
+/// width.
 struct DropoutKey {
   float rate = 0;  ///< 0: nothing is dropped
   std::uint64_t seed = 0;
