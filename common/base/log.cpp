@@ -2,8 +2,6 @@
 
 #include <spdlog/logger.h>
 #include <spdlog/pattern_formatter.h>
-#include <spdlog/sinks/basic_file_sink.h>
-#include <spdlog/sinks/dist_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 
 #include <memory>
@@ -16,15 +14,11 @@ namespace {
 
 /// The one logger of the process: a log that had to be handed to every function would not be used.
 struct Log {
-  std::shared_ptr<spdlog::sinks::dist_sink_mt> sinks =
-      std::make_shared<spdlog::sinks::dist_sink_mt>();
-  spdlog::logger logger{"weir", sinks};
+  // Without colours: spdlog writes those in several pieces.
+  spdlog::logger logger{"weir", std::make_shared<spdlog::sinks::stderr_sink_mt>()};
   std::string identity;
-  std::string pattern;
 
   Log() {
-    // Without colours: spdlog writes those in several pieces.
-    sinks->add_sink(std::make_shared<spdlog::sinks::stderr_sink_mt>());
     logger.flush_on(spdlog::level::debug);
     logger.set_level(spdlog::level::info);
     set_identity("");
@@ -32,7 +26,7 @@ struct Log {
 
   void set_identity(std::string_view new_identity) {
     identity = new_identity;
-    pattern = "%H:%M:%S.%e ";
+    std::string pattern = "%H:%M:%S.%e ";
     for (const char letter : identity) {
       pattern += letter;
       if (letter == '%') pattern += '%';
@@ -40,11 +34,6 @@ struct Log {
     if (!identity.empty()) pattern += ' ';
     pattern += "%l: %v";
     logger.set_pattern(pattern);
-  }
-
-  void add(const std::shared_ptr<spdlog::sinks::sink>& sink) {
-    sink->set_pattern(pattern);
-    sinks->add_sink(sink);
   }
 };
 
@@ -82,13 +71,5 @@ void set_log_identity(std::string_view identity) { process_log().set_identity(id
 std::string log_identity() { return process_log().identity; }
 
 void set_log_level(LogLevel level) { process_log().logger.set_level(spdlog_level(level)); }
-
-void set_log_file(const std::filesystem::path& path) {
-  try {
-    process_log().add(std::make_shared<spdlog::sinks::basic_file_sink_mt>(path.string()));
-  } catch (const spdlog::spdlog_ex& error) {
-    throw Error(text("cannot open the log file ", path.string(), ": ", error.what()));
-  }
-}
 
 }  // namespace weir

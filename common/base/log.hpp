@@ -1,14 +1,12 @@
 #pragma once
 
-#include <filesystem>
 #include <string>
 #include <string_view>
 
 namespace weir {
 
-/// The log is for people: one line an event, on stderr and, if asked for, in a file. Each line is
-/// one write, so lines of several ranks never mix. Any thread may log. Numbers for programs go to
-/// metrics.jsonl instead.
+/// The log is for people: one line an event, on stderr. Each line is one write, so lines of several
+/// ranks never mix. Any thread may log. Numbers for programs go to metrics.jsonl instead.
 ///
 ///   12:34:56.789 w d1 p0 t1 warning: step 812 skipped: the gradient is not finite
 enum class LogLevel { debug, info, warning, error };
@@ -24,8 +22,5 @@ std::string log_identity();
 
 /// Lines below `level` are dropped. At first: info.
 void set_log_level(LogLevel level);
-
-/// Lines also go to the end of this file from now on. Throws Error if it cannot be opened.
-void set_log_file(const std::filesystem::path& path);
 
 }  // namespace weir

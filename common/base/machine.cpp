@@ -1,7 +1,6 @@
 #include "common/base/machine.hpp"
 
 #include <sched.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -34,10 +33,6 @@ double seconds_now() {
 
 void sleep_microseconds(index_t microseconds) {
   std::this_thread::sleep_for(std::chrono::microseconds(microseconds));
-}
-
-void set_timer_slack_nanoseconds(index_t nanoseconds) {
-  prctl(PR_SET_TIMERSLACK, static_cast<unsigned long>(nanoseconds), 0, 0, 0);
 }
 
 index_t peak_resident_bytes() {

@@ -12,11 +12,8 @@ namespace weir {
 /// Of a clock that never goes back; only differences mean anything.
 double seconds_now();
 
-/// At least this long; longer by the timer slack of the thread (50 us unless set).
+/// At least this long; longer by the timer slack of the thread (50 us).
 void sleep_microseconds(index_t microseconds);
-
-/// How late the kernel may wake this thread from a sleep, to spare wake-ups.
-void set_timer_slack_nanoseconds(index_t nanoseconds);
 
 /// The most memory the process has held at once since it started its program.
 index_t peak_resident_bytes();

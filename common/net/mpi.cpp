@@ -5,7 +5,6 @@
 #include <exception>
 #include <iostream>
 #include <limits>
-#include <numeric>
 #include <type_traits>
 
 #include "common/base/error.hpp"
@@ -16,7 +15,6 @@ namespace weir {
 namespace {
 
 constexpr index_t kLongestBroadcast = index_t{64} << 20;
-constexpr index_t kLongestGather = index_t{1} << 30;
 constexpr index_t kLongestReduction = index_t{1} << 28;  // elements a call: counts of MPI are int
 
 bool mpi_runs() {
@@ -135,13 +133,6 @@ Comm Comm::split(std::optional<int> color, int key) const {
   return Comm(raw);
 }
 
-Comm Comm::split_by_host() const {
-  MPI_Comm raw = MPI_COMM_NULL;
-  check_mpi(MPI_Comm_split_type(this->raw(), MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &raw),
-            "finding the ranks of this host");
-  return Comm(raw);
-}
-
 Comm Comm::duplicate() const {
   MPI_Comm raw = MPI_COMM_NULL;
   check_mpi(MPI_Comm_dup(this->raw(), &raw), "duplicating a group of ranks");
@@ -170,30 +161,6 @@ std::string Comm::broadcast(std::string text, int root) const {
   text.resize(static_cast<std::size_t>(length));
   broadcast(std::as_writable_bytes(std::span(text)), root);
   return text;
-}
-
-std::vector<std::string> Comm::gather(std::string_view text, int root) const {
-  const index_t total = sum(static_cast<index_t>(text.size()));
-  if (total > kLongestGather) {
-    throw Error(weir::text("gathering at rank ", root, ": ", total, " bytes in all, at most ",
-                           kLongestGather, " may be gathered at once"));
-  }
-  const auto ranks = static_cast<std::size_t>(size_);
-  const int length = static_cast<int>(text.size());
-  std::vector<int> lengths(ranks), offsets(ranks);
-  check_mpi(MPI_Gather(&length, 1, MPI_INT, lengths.data(), 1, MPI_INT, root, raw()), "gathering");
-  std::exclusive_scan(lengths.begin(), lengths.end(), offsets.begin(), 0);
-  std::string all(rank_ == root ? static_cast<std::size_t>(total) : 0, '\0');
-  check_mpi(MPI_Gatherv(text.data(), length, MPI_CHAR, all.data(), lengths.data(), offsets.data(),
-                        MPI_CHAR, root, raw()),
-            "gathering");
-  if (rank_ != root) return {};
-  std::vector<std::string> texts;
-  for (std::size_t rank = 0; rank < ranks; ++rank) {
-    texts.push_back(all.substr(static_cast<std::size_t>(offsets[rank]),
-                               static_cast<std::size_t>(lengths[rank])));
-  }
-  return texts;
 }
 
 void Comm::sum(std::span<float> values) const { reduce(values, MPI_SUM, raw(), "adding up"); }

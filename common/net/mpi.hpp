@@ -93,8 +93,6 @@ class Comm {
 
   /// The ranks that gave the same color >= 0, ordered by (key, rank); a rank without one gets none.
   Comm split(std::optional<int> color, int key) const;
-  /// The ranks of this group that share this rank's host.
-  Comm split_by_host() const;
   Comm duplicate() const;
 
   /// Waits for all ranks without keeping the core busy.
@@ -103,8 +101,6 @@ class Comm {
   void broadcast(std::span<std::byte> bytes, int root) const;
   /// The text of `root` at every rank; at most 64 MiB, else Error on all ranks.
   std::string broadcast(std::string text, int root) const;
-  /// Every rank's text at `root`, by rank; empty elsewhere. At most 1 GiB in all.
-  std::vector<std::string> gather(std::string_view text, int root) const;
 
   /// In place, each element over all ranks. The same bits on all ranks and in every run with as
   /// many ranks. (Open MPI reduces in an order that depends on rank count and length alone.)

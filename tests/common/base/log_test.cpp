@@ -5,11 +5,8 @@
 #include <unistd.h>
 
 #include <array>
-#include <fstream>
 #include <string>
 #include <vector>
-
-#include "common/base/error.hpp"
 
 using namespace weir;
 
@@ -88,27 +85,4 @@ TEST_CASE("lines below the level are dropped") {
     writes = captured.writes();
   }
   CHECK(writes.size() == 2);
-}
-
-TEST_CASE("a log file gets the same lines, and one that cannot be opened is an Error") {
-  std::string folder = (std::filesystem::temp_directory_path() / "weir-log-XXXXXX").string();
-  REQUIRE(mkdtemp(folder.data()) != nullptr);
-  const std::filesystem::path path = std::filesystem::path(folder) / "log" / "rank.log";
-  std::vector<std::string> writes;
-  {
-    CapturedStderr captured;
-    set_log_file(path);
-    log_info("to both");
-    writes = captured.writes();
-  }
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  REQUIRE(writes.size() == 1);
-  CHECK(line + "\n" == writes[0]);
-  CHECK_THROWS_WITH_AS(
-      set_log_file(path / "below-a-file"),
-      doctest::Contains(text("cannot open the log file ", path.string(), "/below-a-file").c_str()),
-      Error);
-  std::filesystem::remove_all(folder);
 }
