@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# launch/mpirun-weir names a rank that died, with its role, and passes on what the job says itself.
+# mpirun_weir_test.sh WEIR: launch/mpirun-weir names a rank that died, with its role, and passes on
+# what the job says itself.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 folder=$(mktemp -d)
@@ -43,6 +44,32 @@ expect killed 137 1 "weir: rank 2, server 0, on $(uname -n), was killed by signa
 expect vanished 9 1 "weir: rank 2, server 0, on $(uname -n), ended with exit code 9"
 expect refused 2 1 "weir: no such thing"
 expect fine 0 0 ""
+
+# The real thing: a server that is killed while the job trains.
+"$root/launch/mpirun-weir" --binary "$1" -n 4 train --stages 2 --servers 2 --length 32 \
+  --data.files "$root/LICENSE" --data.held-out 100 --steps 1000000 --run "$folder/run" \
+  --progress none >"$folder/said" 2>&1 &
+job=$!
+for ((i = 0; i < 200; i++)); do
+  grep -qs '"step":3,' "$folder/run/metrics.jsonl" && break
+  sleep 0.1
+done
+for process in /proc/[0-9]*; do
+  if [[ $(readlink "$process/exe" 2>/dev/null) == "$(realpath "$1")" ]] &&
+    tr '\0' '\n' <"$process/environ" 2>/dev/null | grep -qx 'OMPI_COMM_WORLD_RANK=3' &&
+    tr '\0' '\n' <"$process/cmdline" | grep -qxF "$folder/run"; then
+    kill -KILL "${process#/proc/}"
+  fi
+done
+begun=$SECONDS
+wait $job
+found=$?
+text="weir: rank 3, server 1, on $(uname -n), was killed by signal 9 (KILL); the job ends."
+if [[ $found != 137 || $((SECONDS - begun)) -gt 8 || $(<"$folder/said") != "$text"* ]]; then
+  echo "killed server: exit code $found after $((SECONDS - begun)) s, expected 137 and '$text':"
+  cat "$folder/said"
+  failures=1
+fi
 
 "$root/launch/mpirun-weir" -n 3 >/dev/null 2>&1
 [[ $? == 2 ]] || { echo "no subcommand: expected exit code 2"; failures=1; }
