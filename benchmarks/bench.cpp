@@ -42,16 +42,6 @@ Spread spread_of(std::vector<double> values) {
   return {at(0.25), at(0.5), at(0.75), static_cast<index_t>(values.size())};
 }
 
-Spread seconds_of(index_t repeats, index_t warm_up, const std::function<void()>& body) {
-  std::vector<double> seconds;
-  for (index_t i = 0; i < warm_up + repeats; ++i) {
-    const double begin = seconds_now();
-    body();
-    if (i >= warm_up) seconds.push_back(seconds_now() - begin);
-  }
-  return spread_of(std::move(seconds));
-}
-
 Options options_of(int argument_count, char** arguments) {
   ensure_blas_core(argument_count, arguments);
   Options options;

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <functional>
 #include <limits>
 #include <string>
 #include <vector>
@@ -19,9 +18,6 @@ struct Spread {
 
 /// Of at least one value. Quartiles by linear interpolation between the sorted values.
 Spread spread_of(std::vector<double> values);
-
-/// Seconds that `body` takes, `repeats` times after `warm_up` times that do not count.
-Spread seconds_of(index_t repeats, index_t warm_up, const std::function<void()>& body);
 
 /// What the caller of a benchmark asks for: --quick (seconds, figures that mean little: only to see
 /// that it still runs) and --json FILE (appends). Ends the program with exit code 2 on anything

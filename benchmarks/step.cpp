@@ -17,7 +17,7 @@ namespace {
 double gemm_peak(index_t cores, double seconds) {
   std::vector<double> peaks(static_cast<std::size_t>(cores));
   std::vector<std::thread> threads;
-  for (double& peak : peaks) threads.emplace_back([&] { peak = measured_gemm_peak(seconds); });
+  for (double& peak : peaks) threads.emplace_back([&] { peak = measured_gemm_peak(seconds, 1); });
   for (std::thread& thread : threads) thread.join();
   double sum = 0;
   for (const double peak : peaks) sum += peak;

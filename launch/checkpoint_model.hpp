@@ -42,7 +42,6 @@ class CheckpointModel {
   CheckpointModel(const CheckpointReader& reader, RunConfig config);
 
   const RunConfig& config() const { return config_; }  ///< with what follows from the data
-  index_t parameter_count() const { return weights_.size(); }
 
   /// Of at most config().train.micro_batch sequences, without dropout.
   worker::Loss loss(const worker::MicroBatch& batch);

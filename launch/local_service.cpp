@@ -1,11 +1,11 @@
 #include "launch/local_service.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
 #include "common/net/wait.hpp"
-#include "common/number/vector.hpp"
 
 namespace weir {
 
@@ -18,7 +18,7 @@ LocalService::LocalService(ps::Server& server, const BucketPlan& plan,
 }
 
 void LocalService::begin_update() {
-  fill(gradients(), 0);
+  std::ranges::fill(gradients(), 0.0F);
   pushed_count_ = 0;
   stepped_count_ = 0;
 }

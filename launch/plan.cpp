@@ -263,7 +263,7 @@ int plan(const Arguments& arguments) {
   RunConfig config = parse_run_config(words, weir_environment()).config;
   fit_model_to_data(config);
   check(config);
-  std::cout << plan_text(config, measured_gemm_peak(0.2) * static_cast<double>(config.threads));
+  std::cout << plan_text(config, measured_gemm_peak(0.2, static_cast<int>(config.threads)));
   return 0;
 }
 

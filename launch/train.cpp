@@ -150,10 +150,10 @@ SummaryMetrics totals(const Ranks& ranks, const ps::SaveTotals& saves) {
   return metrics;
 }
 
-/// FLOP/s of sgemm on all workers' cores, measured by all of them at the same time.
-double gemm_peak_of(const Comm& workers) {
+/// FLOP/s of sgemm on the cores of all workers, measured by all of them at the same time.
+double gemm_peak_of(const Comm& workers, index_t threads) {
   if (workers) workers.barrier();
-  const double own = measured_gemm_peak(0.3);
+  const double own = measured_gemm_peak(0.3, static_cast<int>(threads));
   return workers ? workers.sum(own) : own;
 }
 
@@ -165,7 +165,7 @@ struct WorkerRun {
 
 void run_as_worker(const Job& job, index_t rank, const Comm& workers, ParameterService& parameters,
                    const RunFolder* folder, WorkerRun& run) {
-  const double gemm_peak = gemm_peak_of(workers);
+  const double gemm_peak = gemm_peak_of(workers, job.config.threads);
   const WorkerPlace place = job.config.layout.worker(rank);
   if (rank == 0) run.books.emplace(job, parameters, gemm_peak, folder->metrics());
   WorkerEvents events;

@@ -48,14 +48,14 @@ void ensure_blas_core(int argc, char** argv) {
   unsetenv(kVariable);
 }
 
-double measured_gemm_peak(double seconds) {
+double measured_gemm_peak(double seconds, int threads) {
   constexpr int kSize = 768;
   constexpr double kFlops = 2.0 * kSize * kSize * kSize;
   const std::vector<float> left(std::size_t{kSize} * kSize, 0.5F);
   const std::vector<float> right(std::size_t{kSize} * kSize, 0.25F);
   std::vector<float> out(std::size_t{kSize} * kSize);
-  const int threads = openblas_get_num_threads();
-  openblas_set_num_threads(1);
+  const int threads_before = openblas_get_num_threads();
+  openblas_set_num_threads(threads);
   double best = 0;
   const double start = seconds_now();
   do {
@@ -64,7 +64,7 @@ double measured_gemm_peak(double seconds) {
                 kSize, right.data(), kSize, 0, out.data(), kSize);
     best = std::max(best, kFlops / (seconds_now() - begin));
   } while (seconds_now() - start < seconds);
-  openblas_set_num_threads(threads);
+  openblas_set_num_threads(threads_before);
   return best;
 }
 

@@ -8,7 +8,7 @@ namespace weir {
 /// The log is for people: one line an event, on stderr. Each line is one write, so lines of several
 /// ranks never mix. Any thread may log. Numbers for programs go to metrics.jsonl instead.
 ///
-///   12:34:56.789 w d1 p0 t1 warning: step 812 skipped: the gradient is not finite
+///   12:34:56.789 rank 1, replica 1, stage 0, shard 0, step 812 warning: skipped: not finite
 enum class LogLevel { debug, info, warning, error };
 
 void log_debug(std::string_view line);
@@ -16,7 +16,7 @@ void log_info(std::string_view line);
 void log_warning(std::string_view line);
 void log_error(std::string_view line);
 
-/// Who this process is, on each line from now on: `w d1 p0 t1`, `s 2`. At first nobody.
+/// Who this process is, on each line from now on: `rank 4, server 0`. At first nobody.
 void set_log_identity(std::string_view identity);
 std::string log_identity();
 

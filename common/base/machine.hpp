@@ -35,7 +35,7 @@ std::string blas_core();
 /// argv as main got them.
 void ensure_blas_core(int argc, char** argv);
 
-/// FLOP/s of sgemm on one thread, 768 x 768 x 768: the best call of about `seconds` seconds.
-double measured_gemm_peak(double seconds);
+/// FLOP/s of sgemm on so many threads, 768 x 768 x 768: the best call of about `seconds` seconds.
+double measured_gemm_peak(double seconds, int threads);
 
 }  // namespace weir

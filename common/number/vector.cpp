@@ -1,9 +1,6 @@
 #include "common/number/vector.hpp"
 
-#include <algorithm>
 #include <array>
-#include <bit>
-#include <cstdint>
 
 #include "common/base/error.hpp"
 
@@ -16,13 +13,6 @@ void add(std::span<float> sum, std::span<const float> part) {
 #pragma omp simd
   for (std::size_t i = 0; i < sum.size(); ++i) to[i] += from[i];
 }
-
-void scale(std::span<float> values, float factor) {
-#pragma omp simd
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] *= factor;
-}
-
-void fill(std::span<float> values, float value) { std::ranges::fill(values, value); }
 
 double square_sum(std::span<const float> values) {
   constexpr std::size_t kLanes = 16;
@@ -42,18 +32,6 @@ double square_sum(std::span<const float> values) {
     for (std::size_t lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
   }
   return sums[0];
-}
-
-bool all_finite(std::span<const float> values) {
-  // All exponent bits set: infinity or NaN. Integers, since a comparison of floats may be folded.
-  constexpr std::uint32_t kExponent = 0x7f800000;
-  std::uint32_t found = 0;
-#pragma omp simd reduction(| : found)
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const std::uint32_t bits = std::bit_cast<std::uint32_t>(values[i]);
-    found |= (bits & kExponent) == kExponent ? 1U : 0U;
-  }
-  return found == 0;
 }
 
 }  // namespace weir

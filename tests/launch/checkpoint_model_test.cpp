@@ -5,8 +5,8 @@
 #include <fstream>
 
 #include "common/base/error.hpp"
-#include "tests/common/io/temporary_folder.hpp"
 #include "tests/launch/checkpoints.hpp"
+#include "tests/temporary_folder.hpp"
 
 namespace weir {
 namespace {

@@ -7,8 +7,8 @@
 #include <numeric>
 
 #include "common/base/error.hpp"
-#include "tests/common/io/temporary_folder.hpp"
 #include "tests/launch/checkpoints.hpp"
+#include "tests/temporary_folder.hpp"
 #include "tests/worker/models/twin.hpp"
 #include "worker/data/dataset.hpp"
 #include "worker/train/batch.hpp"

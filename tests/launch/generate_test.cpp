@@ -8,8 +8,8 @@
 
 #include "common/base/error.hpp"
 #include "launch/safe_text.hpp"
-#include "tests/common/io/temporary_folder.hpp"
 #include "tests/launch/checkpoints.hpp"
+#include "tests/temporary_folder.hpp"
 #include "tests/worker/models/twin.hpp"
 
 namespace weir {

@@ -1,7 +1,6 @@
 #include "launch/inspect.hpp"
 
 #include <doctest/doctest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
@@ -9,18 +8,12 @@
 
 #include "common/base/error.hpp"
 #include "common/io/checkpoint_format.hpp"
+#include "tests/temporary_folder.hpp"
 
 namespace weir {
 namespace {
 
-struct Scratch {
-  fs::path path = fs::temp_directory_path() / ("weir-inspect-" + std::to_string(getpid()));
-  Scratch() {
-    fs::remove_all(path);
-    fs::create_directories(path);
-  }
-  ~Scratch() { fs::remove_all(path); }
-};
+using test::TemporaryFolder;
 
 /// A checkpoint of two parameters and a moment, in `run`/checkpoints.
 fs::path save(const fs::path& run, index_t step, float damage = 0) {
@@ -66,8 +59,8 @@ bool has(const std::string& shown, const std::string& words) {
 }
 
 TEST_CASE("inspect shows step, cursor, state and the rms of every parameter") {
-  const Scratch scratch;
-  const std::string shown = inspect_text(save(scratch.path, 1200), {});
+  const TemporaryFolder folder;
+  const std::string shown = inspect_text(save(folder.path(), 1200), {});
   CAPTURE(shown);
   CHECK(has(shown, "step 1,200\n"));
   CHECK(has(shown, "cursor 19,200\n"));
@@ -82,8 +75,8 @@ TEST_CASE("inspect shows step, cursor, state and the rms of every parameter") {
 }
 
 TEST_CASE("one tensor is shown with its values, by its parameter's name or in full") {
-  const Scratch scratch;
-  const fs::path checkpoint = save(scratch.path, 7);
+  const TemporaryFolder folder;
+  const fs::path checkpoint = save(folder.path(), 7);
   const std::string shown = inspect_text(checkpoint, {.tensor = "final_norm.bias"});
   CAPTURE(shown);
   CHECK(has(shown, "shape 2\n"));
@@ -97,8 +90,8 @@ TEST_CASE("one tensor is shown with its values, by its parameter's name or in fu
 }
 
 TEST_CASE("values that are not finite are counted, not averaged") {
-  const Scratch scratch;
-  const fs::path checkpoint = save(scratch.path, 7, std::numeric_limits<float>::infinity());
+  const TemporaryFolder folder;
+  const fs::path checkpoint = save(folder.path(), 7, std::numeric_limits<float>::infinity());
   CHECK(has(inspect_text(checkpoint, {}), "1 not finite"));
   const std::string shown = inspect_text(checkpoint, {.tensor = "embedding.weight"});
   CAPTURE(shown);
@@ -107,45 +100,45 @@ TEST_CASE("values that are not finite are counted, not averaged") {
 }
 
 TEST_CASE("a run folder lists its checkpoints and names the newest complete one") {
-  const Scratch scratch;
-  save(scratch.path, 10);
-  const fs::path newest = save(scratch.path, 20);
-  const fs::path damaged = save(scratch.path, 30);
+  const TemporaryFolder folder;
+  save(folder.path(), 10);
+  const fs::path newest = save(folder.path(), 20);
+  const fs::path damaged = save(folder.path(), 30);
   fs::resize_file(damaged / "model.h5", fs::file_size(damaged / "model.h5") - 1);
-  const std::string shown = inspect_text(scratch.path, {});
+  const std::string shown = inspect_text(folder.path(), {});
   CAPTURE(shown);
   CHECK(has(shown, "step-00000010 10"));
   CHECK(has(shown, "step-00000020 20"));
   CHECK(has(shown, "truncated"));
   CHECK(has(shown, "newest complete: " + newest.string() + "\n"));
-  CHECK(inspect_text(scratch.path / "checkpoints", {}) == shown);
+  CHECK(inspect_text(folder / "checkpoints", {}) == shown);
   CHECK(has(inspect_text(newest / "model.h5", {}), "step 20\n"));
 }
 
 TEST_CASE("--verify reads all: damage outside of the parameters shows") {
-  const Scratch scratch;
-  const fs::path checkpoint = save(scratch.path, 10);
+  const TemporaryFolder folder;
+  const fs::path checkpoint = save(folder.path(), 10);
   CHECK(has(inspect_text(checkpoint, {.verify = true}), "all 3 hold"));
   damage(checkpoint / "model.h5");
   CHECK_NOTHROW(inspect_text(checkpoint, {}));
   CHECK_THROWS_AS(inspect_text(checkpoint, {.verify = true}), Error);
-  CHECK(has(inspect_text(scratch.path, {}), "complete"));
-  CHECK_FALSE(has(inspect_text(scratch.path, {.verify = true}), "digests hold"));
+  CHECK(has(inspect_text(folder.path(), {}), "complete"));
+  CHECK_FALSE(has(inspect_text(folder.path(), {.verify = true}), "digests hold"));
 }
 
 TEST_CASE("what is no checkpoint is told") {
-  const Scratch scratch;
-  CHECK_THROWS_WITH_AS(inspect_text(scratch.path / "none", {}),
+  const TemporaryFolder folder;
+  CHECK_THROWS_WITH_AS(inspect_text(folder / "none", {}),
                        doctest::Contains("none: there is no such file or folder"), UsageError);
-  CHECK_THROWS_WITH_AS(inspect_text(scratch.path, {}),
+  CHECK_THROWS_WITH_AS(inspect_text(folder.path(), {}),
                        doctest::Contains("neither a checkpoint (a folder with MANIFEST and"),
                        UsageError);
-  fs::create_directories(scratch.path / "run" / "checkpoints");
-  CHECK(has(inspect_text(scratch.path / "run", {}), "holds no checkpoint yet"));
-  CHECK_THROWS_WITH_AS(inspect_text(scratch.path / "run", {.tensor = "x"}),
+  fs::create_directories(folder / "run" / "checkpoints");
+  CHECK(has(inspect_text(folder / "run", {}), "holds no checkpoint yet"));
+  CHECK_THROWS_WITH_AS(inspect_text(folder / "run", {.tensor = "x"}),
                        doctest::Contains("--tensor needs a checkpoint"), UsageError);
-  std::ofstream(scratch.path / "model.h5") << "not HDF5";
-  CHECK_THROWS_WITH_AS(inspect_text(scratch.path, {}), doctest::Contains("MANIFEST is missing"),
+  std::ofstream(folder / "model.h5") << "not HDF5";
+  CHECK_THROWS_WITH_AS(inspect_text(folder.path(), {}), doctest::Contains("MANIFEST is missing"),
                        Error);
 }
 

@@ -5,8 +5,8 @@
 #include <algorithm>
 
 #include "common/io/checkpoint_format.hpp"
-#include "tests/common/io/temporary_folder.hpp"
 #include "tests/ps/simulated_job.hpp"
+#include "tests/temporary_folder.hpp"
 
 using namespace weir;
 using namespace weir::test;

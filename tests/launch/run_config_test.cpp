@@ -9,6 +9,7 @@
 #include <set>
 
 #include "common/base/error.hpp"
+#include "tests/temporary_folder.hpp"
 
 namespace weir {
 namespace {
@@ -57,7 +58,8 @@ TEST_CASE("defaults are within their own ranges: what config.ini writes reads ba
   const std::vector<Setting> settings = parse_run_config({}, {}).settings;
   RunConfig again;
   CHECK_NOTHROW(apply_settings(options(again), settings));
-  const auto path = std::filesystem::temp_directory_path() / "weir-run-config.ini";
+  const test::TemporaryFolder folder;
+  const auto path = folder / "config.ini";
   std::ofstream(path) << settings_as_ini(settings);
   const auto read = parse_run_config({"--config", path.string()}, {}).settings;
   REQUIRE(read.size() == settings.size());
@@ -66,7 +68,6 @@ TEST_CASE("defaults are within their own ranges: what config.ini writes reads ba
     CHECK(read[index].value == settings[index].value);
     CHECK(read[index].source == Source::file);
   }
-  std::filesystem::remove(path);
 }
 
 TEST_CASE("what rank 0 has parsed is the same on another rank, sources too") {
@@ -78,7 +79,8 @@ TEST_CASE("what rank 0 has parsed is the same on another rank, sources too") {
 }
 
 TEST_CASE("file, environment and command line: the later wins") {
-  const auto path = std::filesystem::temp_directory_path() / "weir-run-config-order.ini";
+  const test::TemporaryFolder folder;
+  const auto path = folder / "config.ini";
   std::ofstream(path) << "steps = 10\nbatch = 8\nmicro-batch = 2\n[model]\nlayers = 3\n";
   const auto [config, settings] =
       parse_run_config({"--steps", "30", "--config=" + path.string(), "--threads=2"},
@@ -94,7 +96,6 @@ TEST_CASE("file, environment and command line: the later wins") {
   CHECK(source["batch"] == Source::environment);
   CHECK(source["model.layers"] == Source::file);
   CHECK(source["seed"] == Source::standard);
-  std::filesystem::remove(path);
 }
 
 TEST_CASE("wrong use of --config is told") {

@@ -10,15 +10,12 @@
 
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
+#include "tests/temporary_folder.hpp"
 
 namespace weir {
 namespace {
 
-struct Scratch {
-  fs::path path = fs::temp_directory_path() / ("weir-run-folder-" + std::to_string(getpid()));
-  Scratch() { fs::remove_all(path); }
-  ~Scratch() { fs::remove_all(path); }
-};
+using test::TemporaryFolder;
 
 std::string contents(const fs::path& path) {
   std::ostringstream all;
@@ -27,8 +24,8 @@ std::string contents(const fs::path& path) {
 }
 
 TEST_CASE("a run folder is made with its parents, and keeps configuration and environment") {
-  const Scratch scratch;
-  const RunFolder folder(scratch.path / "runs" / "a");
+  const TemporaryFolder scratch;
+  const RunFolder folder(scratch / "runs" / "a");
   CHECK(fs::is_directory(folder.checkpoints()));
   folder.write_config({{"steps", "7", Source::command_line}, {"clip.policy", "decay", {}}});
   const std::string config = contents(folder.path() / "config.ini");
@@ -42,13 +39,13 @@ TEST_CASE("a run folder is made with its parents, and keeps configuration and en
 }
 
 TEST_CASE("a second run in the folder is refused with the holder's name, until the first ends") {
-  const Scratch scratch;
+  const TemporaryFolder scratch;
   {
-    const RunFolder first(scratch.path);
-    CHECK_THROWS_WITH_AS(RunFolder(scratch.path),
+    const RunFolder first(scratch.path());
+    CHECK_THROWS_WITH_AS(RunFolder(scratch.path()),
                          doctest::Contains(text("process ", getpid()).c_str()), Error);
   }
-  CHECK_NOTHROW(RunFolder(scratch.path));
+  CHECK_NOTHROW(RunFolder(scratch.path()));
 }
 
 TEST_CASE("a run folder that cannot be made is told with the reason") {
@@ -60,26 +57,24 @@ TEST_CASE("a run folder that cannot be made is told with the reason") {
 }
 
 TEST_CASE("a file STOP asks the job to end; one from before does not") {
-  const Scratch scratch;
-  fs::create_directories(scratch.path);
-  std::ofstream(scratch.path / "STOP").put('\n');
-  const RunFolder folder(scratch.path);
+  const TemporaryFolder scratch;
+  std::ofstream(scratch / "STOP").put('\n');
+  const RunFolder folder(scratch.path());
   StopRequest early(folder.path());
   CHECK_FALSE(early.arrived());
-  std::ofstream(scratch.path / "STOP").put('\n');
+  std::ofstream(scratch / "STOP").put('\n');
   StopRequest stop(folder.path());
   CHECK(stop.arrived());
-  fs::remove(scratch.path / "STOP");
+  fs::remove(scratch / "STOP");
   CHECK(stop.arrived());
 }
 
 // In a process of its own: what has been signalled stays signalled.
 TEST_CASE("SIGUSR1 asks the job to end and does not kill it") {
-  const Scratch scratch;
-  fs::create_directories(scratch.path);
+  const TemporaryFolder scratch;
   const pid_t child = fork();
   if (child == 0) {
-    StopRequest stop(scratch.path);
+    StopRequest stop(scratch.path());
     if (stop.arrived()) _exit(1);
     raise(SIGUSR1);
     _exit(stop.arrived() ? 0 : 2);

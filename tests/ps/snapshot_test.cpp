@@ -8,8 +8,8 @@
 
 #include "common/io/checkpoint_format.hpp"
 #include "tests/common/io/faulty_file_system.hpp"
-#include "tests/common/io/temporary_folder.hpp"
 #include "tests/ps/simulated_job.hpp"
+#include "tests/temporary_folder.hpp"
 
 using namespace weir;
 using namespace weir::ps;

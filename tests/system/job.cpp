@@ -17,17 +17,6 @@
 
 namespace weir::test {
 
-TemporaryFolder::TemporaryFolder() {
-  std::string pattern = (std::filesystem::temp_directory_path() / "weir-test-XXXXXX").string();
-  if (mkdtemp(pattern.data()) == nullptr) throw Error("cannot make a temporary folder");
-  path_ = pattern;
-}
-
-TemporaryFolder::~TemporaryFolder() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
-}
-
 Process::Process(const std::vector<std::string>& command) : started_at_(seconds_now()) {
   std::string pattern = (std::filesystem::temp_directory_path() / "weir-output-XXXXXX").string();
   const int output = mkstemp(pattern.data());

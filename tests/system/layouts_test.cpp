@@ -120,3 +120,44 @@ TEST_CASE("the same layout twice, and any number of servers, give the same bits"
   const std::vector<StepLine> local = run_local(folder, "adamw");
   CHECK(run_cut(folder, {1, 1, 1, 1}, "adamw", "dedicated") == local);
 }
+
+TEST_CASE("a classifier of ListOps has the losses and norms of one rank on any layout") {
+  const TemporaryFolder folder;
+  const auto run = [&](const std::string& name, int ranks, std::vector<std::string> more) {
+    more.insert(more.end(), {"--steps=6",
+                             "--batch=4",
+                             "--micro-batch=1",
+                             "--length=2000",
+                             "--model.layers=2",
+                             "--model.task=classifier",
+                             "--data.kind=listops",
+                             "--model.width=16",
+                             "--model.heads=2",
+                             "--model.feed-forward=16",
+                             "--model.dropout=0.1",
+                             "--model.positions=learned",
+                             "--attention.left=4",
+                             "--attention.right=4",
+                             "--attention.globals=2",
+                             "--optimizer.kind=sgd",
+                             "--rate.peak=0.1",
+                             "--checkpoint-every=0",
+                             "--progress=none",
+                             "--run=" + (folder / name).string()});
+    more.insert(more.begin(), "train");
+    const Ended ended = run_weir(ranks, more, 120);
+    INFO(ended.output);
+    REQUIRE(ended.exit_code == 0);
+    return read_steps(folder / name);
+  };
+  const auto one = run("one", 0, {"--placement=local"});
+  const auto cut = run("cut", 9, {"--replicas=2", "--stages=2", "--shards=2", "--schedule=gpipe"});
+  REQUIRE(one.size() == 6);
+  REQUIRE(cut.size() == 6);
+  for (std::size_t at = 0; at < one.size(); ++at) {
+    CAPTURE(at);
+    CHECK(std::abs(cut[at].loss - one[at].loss) <= 1e-5 * one[at].loss);
+    CHECK(std::abs(cut[at].norm - one[at].norm) <= 1e-5 * one[at].norm);
+    CHECK(cut[at].cursor == one[at].cursor);
+  }
+}

@@ -59,7 +59,7 @@ TEST_CASE("a line is one write with time, identity, level and text") {
   {
     CapturedStderr captured;
     log_info("nobody {} %v");
-    set_log_identity("w d1 p0 100%");
+    set_log_identity("rank 3 100%");
     log_warning("second");
     log_error("third");
     set_log_identity("");
@@ -67,8 +67,8 @@ TEST_CASE("a line is one write with time, identity, level and text") {
   }
   REQUIRE(writes.size() == 3);
   CHECK(without_time(writes[0]) == "info: nobody {} %v\n");
-  CHECK(without_time(writes[1]) == "w d1 p0 100% warning: second\n");
-  CHECK(without_time(writes[2]) == "w d1 p0 100% error: third\n");
+  CHECK(without_time(writes[1]) == "rank 3 100% warning: second\n");
+  CHECK(without_time(writes[2]) == "rank 3 100% error: third\n");
 }
 
 TEST_CASE("lines below the level are dropped") {

@@ -13,6 +13,7 @@
 
 #include "common/base/error.hpp"
 #include "common/base/spelling.hpp"
+#include "tests/temporary_folder.hpp"
 
 using namespace weir;
 
@@ -53,21 +54,16 @@ struct Settings {
 class IniFile {
  public:
   explicit IniFile(const std::string& bytes) : before_(std::filesystem::current_path()) {
-    folder_ = (std::filesystem::temp_directory_path() / "weir-ini-XXXXXX").string();
-    REQUIRE(mkdtemp(folder_.data()) != nullptr);
-    std::filesystem::current_path(folder_);
+    std::filesystem::current_path(folder_.path());
     std::ofstream("train.ini", std::ios::binary) << bytes;
   }
-  ~IniFile() {
-    std::filesystem::current_path(before_);
-    std::filesystem::remove_all(folder_);
-  }
+  ~IniFile() { std::filesystem::current_path(before_); }
   IniFile(const IniFile&) = delete;
   IniFile& operator=(const IniFile&) = delete;
 
  private:
   std::filesystem::path before_;
-  std::string folder_;
+  test::TemporaryFolder folder_;
 };
 
 /// The message with which parsing ends, or "accepted".

@@ -15,7 +15,7 @@
 #include "common/io/hdf5.hpp"
 #include "common/number/random.hpp"
 #include "tests/common/io/faulty_file_system.hpp"
-#include "tests/common/io/temporary_folder.hpp"
+#include "tests/temporary_folder.hpp"
 
 using namespace weir;
 using test::FaultyFileSystem;

@@ -10,7 +10,7 @@
 
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
-#include "tests/common/io/temporary_folder.hpp"
+#include "tests/temporary_folder.hpp"
 
 using namespace weir;
 

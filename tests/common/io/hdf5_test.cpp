@@ -14,7 +14,7 @@
 
 #include "common/base/error.hpp"
 #include "common/io/file.hpp"
-#include "tests/common/io/temporary_folder.hpp"
+#include "tests/temporary_folder.hpp"
 
 using namespace weir;
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/base/error.hpp"
+#include "tests/temporary_folder.hpp"
 
 namespace weir {
 namespace {
@@ -17,21 +18,16 @@ using nlohmann::json;
 
 class MetricsPath {
  public:
-  explicit MetricsPath(const char* name)
-      : path_(std::filesystem::temp_directory_path() / (std::string("weir-metrics-") + name)) {
-    std::filesystem::remove(path_);
-  }
-  ~MetricsPath() { std::filesystem::remove(path_); }
-  const std::filesystem::path& path() const { return path_; }
+  std::filesystem::path path() const { return folder_ / "metrics.jsonl"; }
   std::vector<json> lines() const {
     std::vector<json> all;
-    std::ifstream file(path_);
+    std::ifstream file(path());
     for (std::string line; std::getline(file, line);) all.push_back(json::parse(line));
     return all;
   }
 
  private:
-  std::filesystem::path path_;
+  test::TemporaryFolder folder_;
 };
 
 StepMetrics step_3() {
@@ -50,7 +46,7 @@ StepMetrics step_3() {
 }
 
 TEST_CASE("a step line reads back as written") {
-  const MetricsPath where("step");
+  const MetricsPath where;
   MetricsFile(where.path()).step(step_3());
   const std::vector<json> lines = where.lines();
   REQUIRE(lines.size() == 1);
@@ -69,7 +65,7 @@ TEST_CASE("a step line reads back as written") {
 }
 
 TEST_CASE("a loss and a norm that are not finite stay visible") {
-  const MetricsPath where("nan");
+  const MetricsPath where;
   StepMetrics metrics = step_3();
   metrics.directive.loss = std::nan("");
   metrics.directive.norm = INFINITY;
@@ -86,7 +82,7 @@ TEST_CASE("a loss and a norm that are not finite stay visible") {
 }
 
 TEST_CASE("a second life appends, and its start line says where it goes on") {
-  const MetricsPath where("resume");
+  const MetricsPath where;
   Layout layout;
   layout.replicas = 2;
   {

@@ -1,26 +1,16 @@
 #pragma once
 
-#include <stdlib.h>
 #include <zlib.h>
 
-#include <filesystem>
 #include <fstream>
 #include <random>
-#include <stdexcept>
 #include <string>
 
-/// A folder of its own for a test's files, removed afterwards.
+#include "tests/temporary_folder.hpp"
+
+/// A folder with a test's files.
 class Scratch {
  public:
-  Scratch() {
-    std::string path = (std::filesystem::temp_directory_path() / "weir-test-XXXXXX").string();
-    if (!mkdtemp(path.data())) throw std::runtime_error("mkdtemp " + path);
-    folder_ = path;
-  }
-  ~Scratch() { std::filesystem::remove_all(folder_); }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-
   std::string path(const std::string& name) const { return (folder_ / name).string(); }
 
   /// Returns the path.
@@ -30,7 +20,7 @@ class Scratch {
   }
 
  private:
-  std::filesystem::path folder_;
+  weir::test::TemporaryFolder folder_;
 };
 
 /// A gzip member (window_bits 31) or a zlib stream (15).
