@@ -1,7 +1,8 @@
 #include "worker/parallel/mpi_tensor_group.hpp"
 
-#include <cstring>
+#include <algorithm>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "tests/mpi_test.hpp"
@@ -40,7 +41,7 @@ void sum_and_compare(const test::Ranks& ranks) {
     group.sum(again);
     group.max(highest);
     CHECK(highest == maxima);
-    CHECK(std::memcmp(values.data(), again.data(), count * sizeof(float)) == 0);
+    CHECK(std::ranges::equal(std::as_bytes(std::span(values)), std::as_bytes(std::span(again))));
     index_t wrong = 0;
     for (std::size_t i = 0; i < count; ++i) {
       wrong += !(std::abs(values[i] - sums[i]) <= 1e-6 * magnitudes[i]);
