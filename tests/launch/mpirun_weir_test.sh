@@ -45,15 +45,21 @@ expect vanished 9 1 "weir: rank 2, server 0, on $(uname -n), ended with exit cod
 expect refused 2 1 "weir: no such thing"
 expect fine 0 0 ""
 
-# The real thing: a server that is killed while the job trains.
-"$root/launch/mpirun-weir" --binary "$1" -n 4 train --stages 2 --servers 2 --length 32 \
-  --data.files "$root/LICENSE" --data.held-out 100 --steps 1000000 --run "$folder/run" \
-  --progress none >"$folder/said" 2>&1 &
-job=$!
-for ((i = 0; i < 200; i++)); do
-  grep -qs '"step":3,' "$folder/run/metrics.jsonl" && break
-  sleep 0.1
-done
+# begin_job RUN: the real thing, until it has trained three steps.
+begin_job() {
+  "$root/launch/mpirun-weir" --binary "$weir" -n 4 train --stages 2 --servers 2 --length 32 \
+    --data.files "$root/LICENSE" --data.held-out 100 --steps 1000000 --run "$folder/$1" \
+    --progress none >"$folder/said" 2>&1 &
+  job=$!
+  for ((i = 0; i < 200; i++)); do
+    grep -qs '"step":3,' "$folder/$1/metrics.jsonl" && break
+    sleep 0.1
+  done
+}
+
+# A server that is killed while the job trains.
+weir=$1
+begin_job run
 for process in /proc/[0-9]*; do
   if [[ $(readlink "$process/exe" 2>/dev/null) == "$(realpath "$1")" ]] &&
     tr '\0' '\n' <"$process/environ" 2>/dev/null | grep -qx 'OMPI_COMM_WORLD_RANK=3' &&
@@ -67,6 +73,19 @@ found=$?
 text="weir: rank 3, server 1, on $(uname -n), was killed by signal 9 (KILL); the job ends."
 if [[ $found != 137 || $((SECONDS - begun)) -gt 8 || $(<"$folder/said") != "$text"* ]]; then
   echo "killed server: exit code $found after $((SECONDS - begun)) s, expected 137 and '$text':"
+  cat "$folder/said"
+  failures=1
+fi
+
+# Asked to stop: a checkpoint, exit code 75, and nobody speaks of a rank that died.
+begin_job stopped
+kill -USR1 $job
+begun=$SECONDS
+wait $job
+found=$?
+if [[ $found != 75 || $((SECONDS - begun)) -gt 8 || $(<"$folder/said") != *"(stopped on request)"* ]] ||
+  grep -q 'the job ends' "$folder/said" || ! ls "$folder"/stopped/checkpoints/step-*/MANIFEST >/dev/null; then
+  echo "USR1: exit code $found after $((SECONDS - begun)) s, expected 75 and a checkpoint:"
   cat "$folder/said"
   failures=1
 fi

@@ -147,7 +147,7 @@ TEST_CASE("a checkpoint that does not fit, or is damaged, ends all ranks and say
   check_refused(resume(), kError, "truncated");
 
   std::ofstream(model) << std::string(bytes, 'x');
-  check_refused(resume(), kError, model.string());
+  check_refused(resume(), kError, model.string() + ": not an HDF5 file");
 
   // One bit of a weight; MANIFEST says where they lie.
   fs::copy(folder / "whole", model, fs::copy_options::overwrite_existing);
