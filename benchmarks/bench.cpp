@@ -112,4 +112,16 @@ std::string machine_line() {
               host_name());
 }
 
+int run_program(const char* name, int argument_count, char** arguments,
+                void (*run)(const Options&)) {
+  const Options options = options_of(argument_count, arguments);
+  try {
+    run(options);
+  } catch (const std::exception& error) {
+    std::cerr << name << ": " << error.what() << std::endl;
+    return 1;
+  }
+  return 0;
+}
+
 }  // namespace weir::benchmark

@@ -61,4 +61,9 @@ class Report {
 /// CPU, cores, OpenBLAS kernels, host: `AMD EPYC 9R14, 2 cores, OpenBLAS SkylakeX, host n03`.
 std::string machine_line();
 
+/// What main of a benchmark does: reads the options, runs it, returns the exit code; says on stderr
+/// what went wrong.
+int run_program(const char* name, int argument_count, char** arguments,
+                void (*run)(const Options&));
+
 }  // namespace weir::benchmark

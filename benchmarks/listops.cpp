@@ -1,5 +1,4 @@
 // Does the small setting learn ListOps? (Long Range Arena, arXiv 2011.04006)
-#include <iostream>
 
 #include "benchmarks/bench.hpp"
 #include "benchmarks/job.hpp"
@@ -39,12 +38,5 @@ void run(const Options& options) {
 }  // namespace weir::benchmark
 
 int main(int argument_count, char** arguments) {
-  using namespace weir;
-  const benchmark::Options options = benchmark::options_of(argument_count, arguments);
-  try {
-    benchmark::run(options);
-  } catch (const std::exception& error) {
-    std::cerr << "listops: " << error.what() << std::endl;
-    return 1;
-  }
+  return weir::benchmark::run_program("listops", argument_count, arguments, weir::benchmark::run);
 }

@@ -1,7 +1,6 @@
 // What share of the machine's own GEMM peak does a training step reach, alone and with servers?
 #include <algorithm>
 #include <fstream>
-#include <iostream>
 #include <thread>
 
 #include "benchmarks/bench.hpp"
@@ -122,12 +121,5 @@ void run(const Options& options) {
 }  // namespace weir::benchmark
 
 int main(int argument_count, char** arguments) {
-  using namespace weir;
-  const benchmark::Options options = benchmark::options_of(argument_count, arguments);
-  try {
-    benchmark::run(options);
-  } catch (const std::exception& error) {
-    std::cerr << "step: " << error.what() << std::endl;
-    return 1;
-  }
+  return weir::benchmark::run_program("step", argument_count, arguments, weir::benchmark::run);
 }

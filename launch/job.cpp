@@ -16,8 +16,4 @@ Job make_job(RunConfig config) {
   return job;
 }
 
-ElementRange units_of(const Job& job, index_t stage) {
-  return units_of_stage(job.config, job.first_unit, stage);
-}
-
 }  // namespace weir

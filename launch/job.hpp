@@ -22,7 +22,4 @@ struct Job {
 /// Error. No MPI.
 Job make_job(RunConfig config);
 
-/// Units of a stage: [first, end).
-ElementRange units_of(const Job& job, index_t stage);
-
 }  // namespace weir

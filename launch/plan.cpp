@@ -18,12 +18,6 @@ namespace {
 
 constexpr index_t kFloatBytes = 4;
 
-worker::Schedule schedule_of(const RunConfig& config, index_t replica) {
-  const index_t replicas = config.layout.replicas;
-  return worker::make_schedule(config.train.schedule, config.layout.stages,
-                               worker::share_of(config.train, replica, replicas).count());
-}
-
 index_t activation_memory(const RunConfig& config, const RankPlan& rank, index_t slots) {
   const worker::ModelConfig& model = config.model;
   const auto units = worker::unit_memory(model, rank.units.begin, rank.units.end - 1,
@@ -60,7 +54,7 @@ RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
   }
   std::ranges::sort(result.buckets);
   result.parameter_memory_bytes = 2 * holding.element_count * kFloatBytes;
-  const worker::Schedule schedule = schedule_of(config, result.place.replica);
+  const worker::Schedule schedule = schedule_of(config.train, config.layout, result.place.replica);
   result.activation_memory_bytes = activation_memory(
       config, result, schedule.activation_slots[static_cast<std::size_t>(result.place.stage)]);
   if (config.layout.placement == Placement::local) {
@@ -198,7 +192,7 @@ std::string server_table(const RunConfig& config, const std::vector<RankPlan>& r
 
 std::string schedule_text(const RunConfig& config, double peak_flops) {
   const worker::Schedule schedule =
-      schedule_of(config, config.layout.replicas - 1);  // none has more
+      schedule_of(config.train, config.layout, config.layout.replicas - 1);  // none has more
   const std::vector<index_t> cuts = first_units(config);
   worker::ScheduleCosts costs;
   for (index_t stage = 0; stage < config.layout.stages; ++stage) {

@@ -1,5 +1,6 @@
 #include <array>
 #include <iostream>
+#include <memory>
 #include <optional>
 
 #include "common/base/log.hpp"
@@ -249,30 +250,25 @@ int train(const Arguments& arguments) {
   if (ranks.world && !is_local) {
     workers = ranks.world.split(is_server ? std::nullopt : std::optional<int>(0), ranks.rank());
   }
-  WorkerRun run;
-  ps::SaveTotals saves;
   const auto stop_requested = [&] { return stop.arrived(); };
-  bool stopped = false;
+  std::unique_ptr<ParameterService> parameters;  // of a worker
   if (is_local) {
-    LocalService parameters(*server, *job.plan, stop_requested);
-    run_as_worker(job, 0, workers, parameters, &*folder, run);
-    saves = server->save_totals();
-    run.books->summary(totals(ranks, saves), run.result);
-    stopped = run.result.last.step < job.config.train.steps;
-  } else if (is_server) {
-    ps::ServerLoop loop(ranks.world, *job.plan, layout.server(ranks.rank()), *server,
-                        stop_requested);
-    loop.run();
-    saves = server->save_totals();
-    stopped = server->step() < job.config.train.steps;
-    totals(ranks, saves);
-  } else {
-    worker::ServerClient parameters(ranks.world, layout.worker(ranks.rank()), *job.plan);
-    run_as_worker(job, ranks.rank(), workers, parameters, folder ? &*folder : nullptr, run);
-    const SummaryMetrics metrics = totals(ranks, saves);
-    if (run.books) run.books->summary(metrics, run.result);
-    stopped = run.result.last.step < job.config.train.steps;
+    parameters = std::make_unique<LocalService>(*server, *job.plan, stop_requested);
+  } else if (!is_server) {
+    parameters =
+        std::make_unique<worker::ServerClient>(ranks.world, layout.worker(ranks.rank()), *job.plan);
   }
+  WorkerRun run;
+  if (parameters) {
+    run_as_worker(job, ranks.rank(), workers, *parameters, folder ? &*folder : nullptr, run);
+  } else {
+    ps::ServerLoop(ranks.world, *job.plan, layout.server(ranks.rank()), *server, stop_requested)
+        .run();
+  }
+  const SummaryMetrics metrics = totals(ranks, server ? server->save_totals() : ps::SaveTotals());
+  if (run.books) run.books->summary(metrics, run.result);
+  const index_t last_step = parameters ? run.result.last.step : server->step();
+  const bool stopped = last_step < job.config.train.steps;
   // All together after the commit: a rank that leaves first with 75 would end the others.
   if (ranks.world) ranks.world.barrier();
   return static_cast<int>(stopped ? ExitCode::stopped : ExitCode::done);

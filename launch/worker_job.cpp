@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "common/base/machine.hpp"
+#include "launch/cut.hpp"
 #include "worker/kernels/cpu.hpp"
 #include "worker/models/model.hpp"
 #include "worker/parallel/mpi_tensor_group.hpp"
@@ -33,9 +34,8 @@ WorkerResult run_worker(const Job& job, const WorkerPlace& place, const Comm& wo
         frame, kLinkSlots, [&] { parameters.progress(); });
   }
 
-  const Schedule schedule = make_schedule(train.schedule, layout.stages,
-                                          share_of(train, place.replica, layout.replicas).count());
-  const ElementRange units = units_of(job, place.stage);
+  const Schedule schedule = schedule_of(train, layout, place.replica);
+  const ElementRange units = units_of_stage(job.config, job.first_unit, place.stage);
   StageParts parts;
   parts.stage = place.stage;
   parts.first_unit = units.begin;

@@ -4,6 +4,16 @@
 
 namespace weir {
 
+std::string name_of(Placement placement) {
+  switch (placement) {
+    case Placement::dedicated:
+      return "dedicated";
+    case Placement::local:
+      return "local";
+  }
+  WEIR_UNREACHABLE();
+}
+
 bool Layout::is_server(index_t rank) const {
   return placement == Placement::dedicated && rank >= worker_count();
 }
@@ -71,8 +81,8 @@ std::vector<Option> options(Layout& layout) {
       {"shards", "", "tensor shards a stage is cut into", &layout.shards, count},
       {"servers", "", "parameter servers, on ranks of their own", &layout.servers, count},
       {"placement", "", "dedicated: server ranks; local: one process without mpirun",
-       choice(layout.placement,
-              {{"dedicated", Placement::dedicated}, {"local", Placement::local}})},
+       choice(layout.placement, {{name_of(Placement::dedicated), Placement::dedicated},
+                                 {name_of(Placement::local), Placement::local}})},
   };
 }
 

@@ -14,6 +14,8 @@ enum class Placement {
   local,      ///< one worker, the server in its process, no mpirun
 };
 
+std::string name_of(Placement placement);
+
 /// Where a worker stands: replica d of D, stage p of P, context c of C, shard t of T.
 struct WorkerPlace {
   index_t replica = 0;

@@ -34,16 +34,6 @@ void put_if_known(Json& line, const std::string& key, double value) {
   }
 }
 
-const char* name_of(Placement placement) {
-  switch (placement) {
-    case Placement::dedicated:
-      return "dedicated";
-    case Placement::local:
-      return "local";
-  }
-  WEIR_UNREACHABLE();
-}
-
 const char* name_of(SkipReason reason) {
   switch (reason) {
     case SkipReason::none:

@@ -55,4 +55,9 @@ MicroBatchShare share_of(const TrainConfig& config, index_t replica, index_t rep
   return {replica * micro_batches / replicas, (replica + 1) * micro_batches / replicas};
 }
 
+Schedule schedule_of(const TrainConfig& config, const Layout& layout, index_t replica) {
+  return make_schedule(config.schedule, layout.stages,
+                       share_of(config, replica, layout.replicas).count());
+}
+
 }  // namespace weir::worker

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "common/base/options.hpp"
+#include "common/job/layout.hpp"
 #include "worker/parallel/schedule.hpp"
 
 namespace weir::worker {
@@ -32,5 +33,8 @@ struct MicroBatchShare {
   index_t count() const { return end - begin; }
 };
 MicroBatchShare share_of(const TrainConfig& config, index_t replica, index_t replicas);
+
+/// What the stages of a replica do in each step.
+Schedule schedule_of(const TrainConfig& config, const Layout& layout, index_t replica);
 
 }  // namespace weir::worker

@@ -83,10 +83,14 @@ struct ServerClient::State {
         case MessageKind::finished:
           finished = true;
           return;
-        default:
-          throw Error(
-              text("a worker received a message for servers, kind ", static_cast<int>(kind)));
+        case MessageKind::report:
+        case MessageKind::partials:
+        case MessageKind::save_begin:
+        case MessageKind::save_prepared:
+        case MessageKind::save_end:
+          break;
       }
+      throw Error(text("a worker received a message for servers, kind ", static_cast<int>(kind)));
     });
     return moved;
   }

@@ -15,7 +15,7 @@ std::vector<index_t> spread(index_t size, index_t count) {
 Trainer::Trainer(TrainerParts parts)
     : parts_(std::move(parts)),
       share_(share_of(parts_.config, parts_.place.replica, parts_.layout.replicas)),
-      schedule_(make_schedule(parts_.config.schedule, parts_.layout.stages, share_.count())) {}
+      schedule_(schedule_of(parts_.config, parts_.layout, parts_.place.replica)) {}
 
 Directive Trainer::run() {
   ParameterService& parameters = *parts_.parameters;
