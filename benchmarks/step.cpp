@@ -30,7 +30,7 @@ worker::ModelConfig model_of(bool quick) {
   model.heads = 8;
   model.feed_forward = 4 * model.width;
   model.left = 16;
-  model.globals = 4;
+  model.global_tokens = "0-3";
   model.vocabulary = 256;
   model.length = quick ? 256 : 4096;
   return model;
@@ -45,7 +45,7 @@ std::vector<std::string> options_of(const worker::ModelConfig& model, index_t wo
           option("model.feed-forward", model.feed_forward),
           option("attention.left", model.left),
           option("attention.right", model.right),
-          option("attention.globals", model.globals),
+          option("attention.global-tokens", model.global_tokens),
           option("length", model.length),
           option("batch", workers),
           option("micro-batch", 1),
@@ -109,7 +109,7 @@ void run(const Options& options) {
   measure({"2 workers + 1 server", 2, 3}, options, corpus, report);
   report.remark(text("width ", model.width, ", ", model.heads, " heads, ", model.layers,
                      " layers, length ", model.length, ", window (", model.left, ", ", model.right,
-                     "), ", model.globals, " globals, one sample a worker, f32"));
+                     "), ", "globals ", model.global_tokens, ", one sample a worker, f32"));
   report.remark("FLOPs: matrix products and visible pairs, forward and backward, none twice");
   if (core_count() < 3) {
     report.remark(text("the server shares ", core_count(), " cores with the workers"));

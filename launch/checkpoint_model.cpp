@@ -150,6 +150,7 @@ CheckpointModel::CheckpointModel(const CheckpointReader& reader, RunConfig confi
 worker::Pass CheckpointModel::pass() {
   return {.kernels = kernels_,
           .shards = alone_,
+          .contexts = whole_,
           .weights = std::as_const(weights_).span(),
           .gradients = {},
           .seed = 0,

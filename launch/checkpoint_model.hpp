@@ -56,6 +56,7 @@ class CheckpointModel {
   Buffer weights_;
   worker::CpuKernels kernels_;
   worker::SingleShard alone_;
+  worker::SingleContext whole_;
   std::vector<std::unique_ptr<worker::Unit>> units_;
   Buffer rows_;  ///< of a micro-batch, between units
 };

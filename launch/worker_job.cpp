@@ -20,6 +20,7 @@ WorkerResult run_worker(const Job& job, const WorkerPlace& place, const Comm& wo
   const TrainConfig& train = job.config.train;
   CpuKernels kernels;
   SingleShard single;
+  SingleContext whole;
   std::optional<MpiTensorGroup> group;
   std::optional<PipelineLink> link;
   const index_t frame = train.micro_batch * job.dataset->sample_length() * job.config.model.width;
@@ -49,6 +50,7 @@ WorkerResult run_worker(const Job& job, const WorkerPlace& place, const Comm& wo
   parts.parameters = &parameters;
   parts.kernels = &kernels;
   parts.shards = group ? static_cast<TensorGroup*>(&*group) : &single;
+  parts.contexts = &whole;
   parts.link = link ? &*link : nullptr;
   parts.seed = static_cast<std::uint64_t>(train.seed);
   Stage stage(std::move(parts));

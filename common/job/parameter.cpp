@@ -35,7 +35,8 @@ void initial_weights(const ParameterSpec& spec, std::uint64_t seed, ElementRange
       std::ranges::fill(values, 1.0f);
       return;
     case Initial::normal:
-      fill_normal(values, seed, stream_of(spec.name), static_cast<std::uint64_t>(range.begin),
+      fill_normal(values, seed, stream_of(spec.like.empty() ? spec.name : spec.like),
+                  static_cast<std::uint64_t>(range.begin),
                   static_cast<float>(spec.deviation));
       return;
   }
@@ -46,7 +47,7 @@ std::string digest(const std::vector<ParameterSpec>& specs) {
   std::string all;
   for (const ParameterSpec& spec : specs) {
     all += text(spec.name, " split ", spec.split, " initial ", static_cast<int>(spec.initial), " ",
-                spec.deviation, " decay ", spec.decay, " role ", static_cast<int>(spec.role),
+                spec.deviation, " like ", spec.like, " decay ", spec.decay, " role ", static_cast<int>(spec.role),
                 " shape");
     for (index_t extent : spec.shape) all += text(" ", extent);
     all += " units";

@@ -16,7 +16,7 @@ RunConfig tiny_language(const std::filesystem::path& text) {
   config.model.heads = 2;
   config.model.feed_forward = 24;
   config.model.left = 5;
-  config.model.globals = 2;
+  config.model.global_tokens = "0-1";
   config.train.length = 24;
   config.data.files = text.string();
   fit_model_to_data(config);

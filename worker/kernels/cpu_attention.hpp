@@ -22,6 +22,21 @@ constexpr index_t kTile = 16;
 constexpr index_t kStrip = 128;
 constexpr index_t kTilesAStrip = kStrip / kTile;
 
+struct PrefixKeys {
+  index_t global_end;
+  index_t band_begin;
+  index_t band_end;
+};
+inline PrefixKeys prefix_keys(index_t query, index_t length, const Sparsity& sparsity) {
+  const index_t globals = sparsity.globals.count();
+  const index_t last = sparsity.causal ? std::min(length, query + 1) : length;
+  const index_t global_end = std::min(globals, last);
+  if (query < globals) return {global_end, global_end, std::max(global_end, last)};
+  const index_t begin = std::max(global_end, query - sparsity.left);
+  const index_t end = std::min(last, query + sparsity.right + 1);
+  return {global_end, begin, std::max(begin, end)};
+}
+
 /// One sample of the micro-batch.
 struct AttentionSample {
   ConstMatrix qkv;  ///< [N, 3 * heads * C]
@@ -34,7 +49,7 @@ struct AttentionSample {
   index_t channels() const { return width() / heads; }
   /// Queries below see all keys and are done apart.
   index_t global_queries() const {
-    return sparsity.causal ? 0 : std::min(sparsity.globals, tokens());
+    return sparsity.causal ? 0 : std::min(sparsity.globals.count(), tokens());
   }
 };
 
@@ -89,8 +104,8 @@ struct Tile {
   Tile(index_t first_query, index_t end_query, const AttentionSample& sample)
       : first(first_query), count(std::min(kTile, end_query - first_query)) {
     for (index_t lane = 0; lane < kTile; ++lane) {
-      const VisibleKeys keys =
-          visible_keys(first + std::min(lane, count - 1), sample.length, sample.sparsity);
+      const PrefixKeys keys =
+          prefix_keys(first + std::min(lane, count - 1), sample.length, sample.sparsity);
       const Run globals{0, keys.global_end};
       const Run band{keys.band_begin, keys.band_end};
       const auto at = static_cast<std::size_t>(lane);
@@ -160,7 +175,7 @@ inline index_t attention_floats(const AttentionSample& sample) {
   const index_t tokens = sample.tokens();
   const Sparsity& form = sample.sparsity;
   const index_t band = kStrip + std::min(form.left, tokens) + std::min(form.right, tokens);
-  const index_t keys = std::min(form.globals, tokens) + std::min(band, tokens);
+  const index_t keys = std::min(form.globals.count(), tokens) + std::min(band, tokens);
   const index_t columns = (sample.channels() + 15) / 16 * 16;
   return 4 * keys * columns + 2 * keys * kTile + 5 * kTile * columns + 4 * kTile +
          global_floats(sample);
@@ -171,7 +186,7 @@ inline index_t check_attention(ConstMatrix qkv, index_t heads, std::span<const i
                                const Sparsity& sparsity) {
   WEIR_ASSERT(heads > 0 && qkv.extent(1) > 0 && qkv.extent(1) % (3 * heads) == 0);
   WEIR_ASSERT(!lengths.empty() && qkv.extent(0) % std::ssize(lengths) == 0);
-  WEIR_ASSERT(sparsity.left >= 0 && sparsity.right >= 0 && sparsity.globals >= 0);
+  WEIR_ASSERT(sparsity.left >= 0 && sparsity.right >= 0);
   const index_t tokens = qkv.extent(0) / std::ssize(lengths);
   WEIR_ASSERT(tokens < std::numeric_limits<std::int32_t>::max());
   for (const index_t length : lengths) WEIR_ASSERT(0 <= length && length <= tokens);

@@ -24,8 +24,7 @@ double pair_channels(ConstMatrix qkv, std::span<const index_t> lengths, const Sp
   index_t pairs = 0;
   for (const index_t length : lengths) {
     for (index_t query = 0; query < queries; ++query) {
-      const VisibleKeys keys = visible_keys(query, length, sparsity);
-      pairs += keys.global_end + keys.band_end - keys.band_begin;
+      pairs += visible_count(query, length, sparsity);
     }
   }
   return static_cast<double>(pairs) * static_cast<double>(qkv.extent(1)) / 3;

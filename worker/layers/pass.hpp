@@ -4,19 +4,22 @@
 #include <span>
 
 #include "worker/kernels/kernels.hpp"
+#include "worker/parallel/context_group.hpp"
 #include "worker/parallel/tensor_group.hpp"
 
 namespace weir::worker {
 
-/// One micro-batch as layers and units see it. B sequences of N tokens.
+/// One micro-batch as layers and units see it: N successive tokens of B sequences. If sequences are
+/// cut over contexts, these are the tokens of this rank's part.
 struct MicroBatch {
   index_t sequences = 0;                 ///< B
   index_t length = 0;                    ///< N
   std::span<const std::int32_t> tokens;  ///< [B * N]
   /// Language model: [B * N], -1 where there is none; classifier: [B] labels.
   std::span<const std::int32_t> targets;
-  std::span<const index_t> lengths;  ///< [B], tokens before padding
+  std::span<const index_t> lengths;  ///< [B], tokens of the whole sequences before padding
   std::span<const index_t> samples;  ///< [B], global sample index: the key of dropout
+  index_t first = 0;                 ///< position of the first token here in its sequence
   index_t rows() const { return sequences * length; }
 };
 
@@ -38,6 +41,7 @@ struct Loss {
 struct Pass {
   Kernels& kernels;
   TensorGroup& shards;
+  ContextGroup& contexts;
   std::span<const float> weights;  ///< the holder's arena
   std::span<float> gradients;      ///< likewise; empty in evaluation
   std::uint64_t seed = 0;          ///< of dropout

@@ -1,10 +1,16 @@
 #include "worker/models/config.hpp"
 
+#include <charconv>
 #include <cmath>
+#include <sstream>
 
 #include "common/base/error.hpp"
 
 namespace weir::worker {
+
+namespace {
+constexpr index_t kLengthMax = 1 << 24;  ///< tokens of a sequence
+}
 
 std::vector<Option> options(ModelConfig& config) {
   const Range size = {1, 1 << 20};
@@ -35,12 +41,51 @@ std::vector<Option> options(ModelConfig& config) {
        "and so many after itself; 0 in a language model",
        &config.right,
        {0, 1 << 24}},
-      {"attention.globals",
-       "tokens",
-       "the first so many tokens are seen by all and, in a classifier, see all",
-       &config.globals,
-       {0, 1 << 24}},
+      {"attention.global-tokens", "",
+       "positions of the tokens that all see and, in a classifier, that see all: 0-3,512; or none",
+       &config.global_tokens},
+      {"attention.globals", "",
+       "shared: global tokens use the projections of all; separate: queries, keys and values of "
+       "their own; split: local tokens and global ones attend apart",
+       choice(config.globals, {{"shared", GlobalForm::shared},
+                               {"separate", GlobalForm::separate},
+                               {"split", GlobalForm::split}})},
+      {"attention.global-heads", "", "heads of the global tokens' attention, of split",
+       &config.global_heads, size},
   };
+}
+
+Globals parse_globals(const std::string& words) {
+  if (words == "none") return {};
+  const auto fail = [&](std::string_view what) -> UsageError {
+    return UsageError(text("--attention.global-tokens ", words, ": ", what,
+                           "; write positions and runs of them like 0-3,512, or none"));
+  };
+  std::vector<index_t> positions;
+  std::istringstream parts(words);
+  for (std::string part; std::getline(parts, part, ',');) {
+    const auto position = [&](std::string_view digits) {
+      index_t value = 0;
+      const char* const end = digits.data() + digits.size();
+      const auto [stop, error] = std::from_chars(digits.data(), end, value);
+      if (error != std::errc() || stop != end || value < 0 || value >= kLengthMax) {
+        throw fail(text("'", part, "' is no position"));
+      }
+      return value;
+    };
+    const std::size_t dash = part.find('-');
+    const std::string_view whole = part;
+    const index_t first = position(whole.substr(0, dash));
+    const index_t last = dash == std::string::npos ? first : position(whole.substr(dash + 1));
+    if (last < first) throw fail(text("'", part, "' runs backwards"));
+    for (index_t each = first; each <= last; ++each) positions.push_back(each);
+  }
+  if (positions.empty()) throw fail("no position");
+  return Globals(std::move(positions));
+}
+
+Sparsity ModelConfig::sparsity() const {
+  return {left, right, parse_globals(global_tokens), task == Task::language, globals};
 }
 
 namespace {

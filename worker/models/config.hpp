@@ -1,5 +1,6 @@
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "common/base/options.hpp"
@@ -31,7 +32,9 @@ struct ModelConfig {
   double dropout = 0;
   index_t left = 64;
   index_t right = 0;
-  index_t globals = 4;
+  std::string global_tokens = "0-3";  ///< positions, as parse_globals reads them
+  GlobalForm globals = GlobalForm::shared;
+  index_t global_heads = 4;  ///< of the global branch of GlobalForm::split
 
   // From the data set and --length, not from options of the model.
   index_t vocabulary = 256;
@@ -41,8 +44,12 @@ struct ModelConfig {
   /// 0 the embedding, 1 … L the blocks, L + 1 the head.
   index_t unit_count() const { return layers + 2; }
   index_t head_size() const { return width / heads; }
-  Sparsity sparsity() const { return {left, right, globals, task == Task::language}; }
+  /// Throws UsageError if global_tokens is no list of positions.
+  Sparsity sparsity() const;
 };
+
+/// `0-3,512` is 0, 1, 2, 3 and 512; `none` is none. Throws UsageError for anything else.
+Globals parse_globals(const std::string& text);
 
 std::vector<Option> options(ModelConfig& config);
 

@@ -5,8 +5,7 @@ namespace weir::worker {
 index_t visible_pairs(const Sparsity& sparsity, index_t length) {
   index_t pairs = 0;
   for (index_t query = 0; query < length; ++query) {
-    const VisibleKeys keys = visible_keys(query, length, sparsity);
-    pairs += keys.global_end + keys.band_end - keys.band_begin;
+    pairs += visible_count(query, length, sparsity);
   }
   return pairs;
 }

@@ -18,6 +18,7 @@ Stage::Stage(StageParts parts)
 Pass Stage::pass(bool training) {
   return {.kernels = *parts_.kernels,
           .shards = *parts_.shards,
+          .contexts = *parts_.contexts,
           .weights = parts_.parameters->weights(),
           .gradients = training ? parts_.parameters->gradients() : std::span<float>(),
           .seed = parts_.seed,

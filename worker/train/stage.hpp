@@ -25,6 +25,7 @@ struct StageParts {
   ParameterService* parameters = nullptr;
   Kernels* kernels = nullptr;
   TensorGroup* shards = nullptr;
+  ContextGroup* contexts = nullptr;
   PipelineLink* link = nullptr;  ///< none if there is one stage
   std::uint64_t seed = 0;
 };

@@ -24,7 +24,7 @@ struct Arena {
 const std::vector<index_t> kLengths = {4, 3};
 // Keys seen by the queries, length 4: 1 + 2 + 3 + 3; length 3: 1 + 2 + 3 + 2 (the last query lies
 // in the padding). 17 in all.
-constexpr Sparsity kSparsity{.left = 1, .right = 0, .globals = 1, .causal = true};
+const Sparsity kSparsity{.left = 1, .right = 0, .globals = 1, .causal = true};
 
 // A pre-norm block: x += attention(norm(x)); x += down(gelu(up(norm(x)))).
 void forward(Kernels& kernels, Arena& arena) {

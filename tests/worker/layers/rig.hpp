@@ -32,7 +32,7 @@ class Rig {
   worker::HeldVector vector(index_t size) { return {grow(size), size}; }
   worker::Pass pass() { return pass(kernels_, alone_); }
   worker::Pass pass(worker::Kernels& kernels, worker::TensorGroup& shards) {
-    return {kernels, shards, weights, gradients, 5, true};
+    return {kernels, shards, whole_, weights, gradients, 5, true};
   }
 
   static constexpr float kBefore = 0.25F;  ///< of each gradient
@@ -50,6 +50,7 @@ class Rig {
 
   worker::CpuKernels kernels_;
   worker::SingleShard alone_;
+  worker::SingleContext whole_;
 };
 
 /// A layer in double: its output for these weights and this input.

@@ -38,9 +38,10 @@ TEST_CASE("the FLOPs of a sample are what a step charges, less the scores made a
     const auto units = make_units(config, holding, 0, 4, 1, 1, 1);
     SimulatedKernels kernels({});
     SingleShard alone;
+    SingleContext whole;
     std::vector<float> weights(static_cast<std::size_t>(holding.element_count));
     std::vector<float> gradients(weights.size());
-    const Pass pass = {kernels, alone, weights, gradients, 0, true};
+    const Pass pass = {kernels, alone, whole, weights, gradients, 0, true};
     const std::vector<std::int32_t> tokens(100);
     const std::vector<index_t> lengths = {100};
     const std::vector<index_t> samples = {0};

@@ -70,8 +70,9 @@ Loss walk(std::vector<Worker*> stages, const ModelConfig& config,
           const std::vector<BatchData>& micro_batches, const Cut& cut, std::uint64_t seed,
           worker::TensorGroup& group) {
   worker::CpuKernels kernels;
+  worker::SingleContext whole;
   const auto pass = [&](Worker& worker) {
-    return Pass{kernels, group, worker.weights, worker.gradients, seed, cut.training};
+    return Pass{kernels, group, whole, worker.weights, worker.gradients, seed, cut.training};
   };
   Loss loss;
   const auto count = static_cast<index_t>(micro_batches.size());
@@ -175,9 +176,10 @@ std::vector<float> next_logits(const ModelConfig& config, const Arrays& paramete
   const Worker worker = make_worker(config, plan, parameters, cut, {0, 0}, 1);
   worker::CpuKernels kernels;
   worker::SingleShard alone;
+  worker::SingleContext whole;
   std::vector<float> x(static_cast<std::size_t>(batch.length * config.width), 7.0F);
   std::vector<float> logits(static_cast<std::size_t>(config.vocabulary));
-  worker::next_token_logits(worker.units, {kernels, alone, worker.weights, {}, 0, false},
+  worker::next_token_logits(worker.units, {kernels, alone, whole, worker.weights, {}, 0, false},
                             batch.view(), Matrix(x.data(), {batch.length, config.width}), logits);
   return logits;
 }

@@ -23,7 +23,7 @@ ModelConfig small_language() {
   config.heads = 4;
   config.feed_forward = 12;
   config.left = 2;
-  config.globals = 1;
+  config.global_tokens = "0";
   config.vocabulary = 7;
   config.length = 9;
   return config;
@@ -86,18 +86,19 @@ TEST_CASE("padding, and targets missing inside a sequence, give no loss and no g
 
 TEST_CASE("any form of attention agrees with the twin") {
   struct Form {
-    index_t left, right, globals;
+    index_t left, right;
+    const char* globals;
   };
-  for (const Form form : {Form{50, 50, 0},    // wider than the sequence
-                          Form{0, 0, 2},      // globals and self alone
-                          Form{3, 1, 0},      // no globals
-                          Form{1, 0, 50}}) {  // only globals
+  for (const Form form : {Form{50, 50, "none"},    // wider than the sequence
+                          Form{0, 0, "0-1"},      // globals and self alone
+                          Form{3, 1, "none"},      // no globals
+                          Form{1, 0, "0-49"}}) {  // only globals
     CAPTURE(form.left);
     CAPTURE(form.globals);
     for (ModelConfig config : {small_language(), small_classifier()}) {
       config.left = form.left;
       config.right = config.task == Task::language ? 0 : form.right;
-      config.globals = form.globals;
+      config.global_tokens = form.globals;
       config.length = 6;
       check_against_twin(config, random_batch(config, {6, 4}, 5), {{.shards = 1}, {.shards = 2}});
     }

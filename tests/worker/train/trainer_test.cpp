@@ -61,6 +61,7 @@ Outcome train(index_t micro_batch, ScheduleKind schedule, index_t steps) {
   test::PlainService service(plan, 1, 0.3, config.batch, config.steps);
   CpuKernels kernels;
   SingleShard shards;
+  SingleContext whole;
   const index_t slots =
       make_schedule(config.schedule, 1, config.batch / micro_batch).activation_slots.front();
   StageParts parts;
@@ -72,6 +73,7 @@ Outcome train(index_t micro_batch, ScheduleKind schedule, index_t steps) {
   parts.parameters = &service;
   parts.kernels = &kernels;
   parts.shards = &shards;
+  parts.contexts = &whole;
   parts.seed = 3;
   Stage stage(std::move(parts));
   Outcome outcome;
