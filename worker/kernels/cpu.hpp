@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "common/number/buffer.hpp"
@@ -7,12 +8,17 @@
 
 namespace weir::worker {
 
+struct Block;
+
 /// Kernels on the cores of this host: products by OpenBLAS, the rest vectorised for the best
 /// instructions that the processor has (Highway). The same bits every run on the same kind of
-/// processor: no atomics, no threads of its own, sums in an order that the shapes alone decide.
+/// processor, with any number of threads: no atomics, sums in an order that the shapes alone decide.
 /// A NaN in gives a NaN out. Not safe to share between threads: it keeps scratch memory.
 class CpuKernels : public Kernels {
  public:
+  /// Attention computes with so many threads; products with as many as OpenBLAS was told.
+  explicit CpuKernels(index_t threads = 1) : threads_(threads) {}
+
   void multiply_transposed(ConstMatrix a, ConstMatrix b, ConstVector bias, Matrix out) override;
   void multiply(ConstMatrix a, ConstMatrix b, bool accumulate, Matrix out) override;
   void add_transposed_product(ConstMatrix a, ConstMatrix b, Matrix out) override;
@@ -33,12 +39,15 @@ class CpuKernels : public Kernels {
                            Matrix x_gradient, Vector weight_gradient,
                            Vector bias_gradient) override;
 
-  void rotate(Matrix qkv, index_t heads, index_t tokens_a_sample, int direction) override;
-  void attention(ConstMatrix qkv, index_t heads, std::span<const index_t> lengths,
-                 const Sparsity& sparsity, Matrix out, Vector log_sum) override;
-  void attention_backward(ConstMatrix qkv, index_t heads, std::span<const index_t> lengths,
-                          const Sparsity& sparsity, ConstMatrix out, ConstVector log_sum,
-                          ConstMatrix out_gradient, Matrix qkv_gradient) override;
+  void rotate(Matrix qkv, index_t heads, index_t first, index_t tokens_a_sample,
+              int direction) override;
+  void attention(const AttentionInput& input, const AttentionStrip& strip, Matrix out,
+                 Vector log_sum, Matrix global_sums) override;
+  void merge_global_sums(ConstMatrix parts, index_t sequences, index_t heads, Matrix out,
+                         Vector log_sum) override;
+  void attention_backward(const AttentionInput& input, const AttentionStrip& strip,
+                          const AttentionOutput& output,
+                          const AttentionGradients& gradients) override;
 
   void gather(std::span<const std::int32_t> tokens, ConstMatrix table, index_t first_row,
               Matrix out) override;
@@ -65,9 +74,15 @@ class CpuKernels : public Kernels {
   };
   const RotaryTable& rotary_table(index_t positions, index_t half_channels);
 
+  /// One head of one block, with scratch memory of its own.
+  using HeadTask = std::function<void(const Block&, index_t head, std::span<float> scratch)>;
+  /// Runs the task for each head of each block of a strip, over the threads.
+  void each_head(const AttentionInput& input, const AttentionStrip& strip, const HeadTask& task);
+
   /// At least `floats` floats for the time of one call.
   std::span<float> scratch_of(index_t floats);
 
+  index_t threads_;
   RotaryTable rotary_;
   Buffer scratch_;
 };

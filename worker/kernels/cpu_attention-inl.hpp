@@ -63,93 +63,102 @@ inline void transpose_tile(const float* from, index_t count, index_t columns, fl
   }
 }
 
-/// One part (keys, values, or a gradient of them) of a head's strip: rows of C floats, padded to
-/// whole vectors, first the global keys, then the band.
+/// One part (keys, values, or a gradient of them) of a head's chunk: rows of C floats, padded to
+/// whole vectors, first the global keys (if the chunk has them), then a run of the others.
 struct Panel {
-  Keys keys;
+  index_t globals;
+  Run run;
   index_t columns;
   float* data;
 
-  Panel(const Keys& keys_held, index_t channels, Scratch& scratch)
-      : keys(keys_held),
-        columns(padded(channels)),
-        data(scratch.take(keys_held.size() * columns)) {}
+  Panel(index_t global_count, Run keys, index_t channels, float* memory)
+      : globals(global_count), run(keys), columns(padded(channels)), data(memory) {}
 
-  /// Copies its rows out of qkv, whose rows are from_row apart.
-  void pack(const float* from, index_t from_row, index_t channels) const {
-    pack_rows(from, from_row, keys.globals.size(), channels, 1, data);
-    pack_rows(from + keys.band.begin * from_row, from_row, keys.band.size(), channels, 1,
-              data + keys.globals.size() * columns);
-  }
-  /// The rows of a run that lies wholly among the globals or wholly in the band.
-  float* rows(Run run) const {
-    if (run.size() == 0) return data;
-    const bool global = run.begin < keys.globals.end;
-    return data +
-           columns * (global ? run.begin : keys.globals.size() + run.begin - keys.band.begin);
+  index_t rows() const { return globals + run.size(); }
+  float* row(index_t key) const { return data + (globals + key - run.begin) * columns; }
+
+  /// Copies its rows out of memory; the global ones stand in a column of rows of their own.
+  void pack(const float* global, index_t global_column, index_t global_row,
+            const Places<const float>& places, index_t channels) const {
+    if (globals > 0) pack_rows(global + global_column, global_row, globals, channels, 1, data);
+    places.each(run, [&](Run part, const float* from, index_t from_row) HWY_ATTR {
+      pack_rows(from, from_row, part.size(), channels, 1, row(part.begin));
+    });
   }
 };
 
-/// The keys that a tile takes from a panel: some of the globals, some of the band.
-using Pieces = std::array<Run, 2>;
+/// The keys that a tile takes from a panel: the first so many globals, and a part of the run.
+struct Pieces {
+  index_t globals;
+  Run keys;
 
-inline Pieces all_pieces(const Tile& tile) { return {tile.some.globals, tile.some.band}; }
-/// A global query takes from each strip the keys that are the strip's own.
-inline Pieces owned_pieces(const Tile& tile, const Strip& strip) {
-  return {overlap(tile.some.globals, strip.tokens), overlap(tile.some.band, strip.tokens)};
-}
+  index_t count() const { return globals + keys.size(); }
+};
 
 /// scores[key, lane] = rows of the panel times a transposed tile [C, kTile], piece by piece.
 inline void multiply_pieces(const Panel& panel, const Pieces& pieces, index_t channels,
                             const float* tile, float* scores) {
-  for (const Run& piece : pieces) {
-    small_product({panel.rows(piece), panel.columns, 1}, piece.size(), channels, kTile, tile, kTile,
-                  false, scores, kTile);
-    scores += piece.size() * kTile;
-  }
+  small_product({panel.data, panel.columns, 1}, pieces.globals, channels, kTile, tile, kTile, false,
+                scores, kTile);
+  small_product({panel.row(pieces.keys.begin), panel.columns, 1}, pieces.keys.size(), channels,
+                kTile, tile, kTile, false, scores + pieces.globals * kTile, kTile);
 }
 
 /// out[lane, columns] = (or +=) scores[key, lane]^T times rows of the panel.
 inline void combine_pieces(const Panel& panel, const Pieces& pieces, const float* scores,
                            index_t lanes, bool accumulate, float* out) {
-  for (const Run& piece : pieces) {
-    small_product({scores, 1, kTile}, lanes, piece.size(), panel.columns, panel.rows(piece),
+  if (pieces.globals > 0) {
+    small_product({scores, 1, kTile}, lanes, pieces.globals, panel.columns, panel.data,
                   panel.columns, accumulate, out, panel.columns);
-    scores += piece.size() * kTile;
     accumulate = true;
+  }
+  if (pieces.keys.size() > 0 || !accumulate) {
+    small_product({scores + pieces.globals * kTile, 1, kTile}, lanes, pieces.keys.size(),
+                  panel.columns, panel.row(pieces.keys.begin), panel.columns, accumulate, out,
+                  panel.columns);
   }
 }
 
 /// Rows of the panel += scores[key, lane] times a tile [lane, columns].
 inline void spread_pieces(const Panel& panel, const Pieces& pieces, const float* scores,
                           index_t lanes, const float* tile) {
-  for (const Run& piece : pieces) {
-    small_product({scores, kTile, 1}, piece.size(), lanes, panel.columns, tile, panel.columns, true,
-                  panel.rows(piece), panel.columns);
-    scores += piece.size() * kTile;
-  }
+  small_product({scores, kTile, 1}, pieces.globals, lanes, panel.columns, tile, panel.columns, true,
+                panel.data, panel.columns);
+  small_product({scores + pieces.globals * kTile, kTile, 1}, pieces.keys.size(), lanes,
+                panel.columns, tile, panel.columns, true, panel.row(pieces.keys.begin),
+                panel.columns);
 }
 
 /// scores = -infinity where a query does not see the key.
-inline void mask_scores(const Tile& tile, const Pieces& pieces, float* scores) {
+inline void mask_scores(const Tile& tile, const Pieces& pieces, const Globals& globals,
+                        float* scores) {
   const hn::RebindToSigned<Floats> integers;
   const V nothing = set(-kInfinity);
-  const auto mask_row = [&](index_t token, bool global, float* row) HWY_ATTR {
-    const auto key = hn::Set(integers, static_cast<std::int32_t>(token));
+  // The queries that have `position` in their band; or those that see it, but not in their band.
+  const auto mask_row = [&](index_t position, bool outside, float* row) HWY_ATTR {
+    const auto key = hn::Set(integers, static_cast<std::int32_t>(position));
     for (index_t lane = 0; lane < kTile; lane += kLanes) {
       const auto at = [&](const std::array<std::int32_t, kTile>& lanes)
                           HWY_ATTR { return hn::LoadU(integers, lanes.data() + lane); };
-      const auto before_end = hn::Gt(at(global ? tile.global_end : tile.band_end), key);
-      const auto sees =
-          global ? before_end : hn::AndNot(hn::Gt(at(tile.band_begin), key), before_end);
+      auto sees = hn::AndNot(hn::Gt(at(tile.band_begin), key), hn::Gt(at(tile.band_end), key));
+      if (outside) sees = hn::AndNot(sees, hn::Gt(at(tile.last), key));
       store(hn::IfThenElse(hn::RebindMask(kFloats, sees), load(row + lane), nothing), row + lane);
     }
   };
-  for (index_t token = pieces[0].begin; token < pieces[0].end; ++token, scores += kTile) {
-    if (!tile.every.globals.holds(token)) mask_row(token, true, scores);
+  for (index_t g = 0; g < pieces.globals && !tile.plain; ++g) {
+    mask_row(globals.positions()[static_cast<std::size_t>(g)], true, scores + g * kTile);
   }
-  for (index_t token = pieces[1].begin; token < pieces[1].end; ++token, scores += kTile) {
-    if (!tile.every.band.holds(token)) mask_row(token, false, scores);
+  float* const band = scores + (pieces.globals - pieces.keys.begin) * kTile;
+  const Run plain = overlap(tile.every, pieces.keys);
+  const Run before{pieces.keys.begin, plain.size() > 0 ? plain.begin : pieces.keys.end};
+  for (index_t key = before.begin; key < before.end; ++key) mask_row(key, false, band + key * kTile);
+  for (index_t key = std::max(before.end, plain.end); key < pieces.keys.end; ++key) {
+    mask_row(key, false, band + key * kTile);
+  }
+  if (!tile.holes) return;
+  for (index_t g = globals.before(pieces.keys.begin); g < globals.before(pieces.keys.end); ++g) {
+    const index_t key = globals.positions()[static_cast<std::size_t>(g)];
+    for (index_t lane = 0; lane < kTile; lane += kLanes) store(nothing, band + key * kTile + lane);
   }
 }
 

@@ -13,6 +13,16 @@ HWY_BEFORE_NAMESPACE();
 namespace weir::worker::HWY_NAMESPACE {
 namespace {
 
+/// Where the queries of a head, and what came of them, stand: local ones or global ones.
+struct QueryRows {
+  const float* query;
+  index_t query_row;
+  const float* out;
+  const float* out_gradient;
+  index_t out_row;
+  const float* log_sum;
+};
+
 /// What the backward of a tile needs of its queries, as rows [kTile, columns] and transposed.
 struct Upstream {
   float* query;  ///< divided by sqrt(C)
@@ -29,47 +39,36 @@ struct Upstream {
         out_gradient_transposed(scratch.take(kTile * columns)),
         log_sum(scratch.take(kTile)),
         drift(scratch.take(kTile)) {}
+
+  /// `count` queries from number `first` of the rows on.
+  void load(const QueryRows& rows, index_t first, index_t count, index_t channels) const {
+    const index_t columns = padded(channels);
+    const float scale = 1 / std::sqrt(static_cast<float>(channels));
+    pack_rows(rows.query + first * rows.query_row, rows.query_row, count, channels, scale, query);
+    transpose_tile(query, count, columns, query_transposed);
+    pack_rows(rows.out_gradient + first * rows.out_row, rows.out_row, count, channels, 1,
+              out_gradient);
+    transpose_tile(out_gradient, count, columns, out_gradient_transposed);
+    std::fill_n(log_sum, kTile, 0.0F);
+    std::fill_n(drift, kTile, 0.0F);
+    for (index_t i = 0; i < count; ++i) {
+      // A query that sees nothing: exp(-infinity - 0) = 0, not NaN.
+      const float log = rows.log_sum[first + i];
+      log_sum[i] = log == -kInfinity ? 0 : log;
+      drift[i] = map_sum(
+          channels, [](V a, V b) HWY_ATTR { return hn::Mul(a, b); }, out_gradient + i * columns,
+          rows.out + (first + i) * rows.out_row);
+    }
+  }
 };
 
-/// The parts of a head's strip.
+/// The parts of a head's chunk.
 struct Panels {
   Panel key;
   Panel value;
   Panel key_gradient;
   Panel value_gradient;
-
-  Panels(const Keys& keys, index_t channels, Scratch& scratch)
-      : key(keys, channels, scratch),
-        value(keys, channels, scratch),
-        key_gradient(keys, channels, scratch),
-        value_gradient(keys, channels, scratch) {}
 };
-
-void load_tile(const Tile& tile, const AttentionBackward& call, index_t head,
-               const Upstream& upstream) {
-  const AttentionSample& sample = call.sample;
-  const index_t channels = sample.channels();
-  const index_t columns = padded(channels);
-  const index_t row = sample.qkv.extent(1);
-  const index_t width = sample.width();
-  const float scale = 1 / std::sqrt(static_cast<float>(channels));
-  const index_t at = tile.first * width + head * channels;
-  pack_rows(sample.qkv.data() + tile.first * row + head * channels, row, tile.count, channels,
-            scale, upstream.query);
-  transpose_tile(upstream.query, tile.count, columns, upstream.query_transposed);
-  pack_rows(call.out_gradient + at, width, tile.count, channels, 1, upstream.out_gradient);
-  transpose_tile(upstream.out_gradient, tile.count, columns, upstream.out_gradient_transposed);
-  std::fill_n(upstream.log_sum, kTile, 0.0F);
-  std::fill_n(upstream.drift, kTile, 0.0F);
-  for (index_t i = 0; i < tile.count; ++i) {
-    const float log_sum = call.log_sum[head * sample.tokens() + tile.first + i];
-    // A query that sees nothing: exp(-infinity - 0) = 0, not NaN.
-    upstream.log_sum[i] = log_sum == -kInfinity ? 0 : log_sum;
-    upstream.drift[i] = map_sum(
-        channels, [](V a, V b) HWY_ATTR { return hn::Mul(a, b); },
-        upstream.out_gradient + i * columns, call.out + at + i * width);
-  }
-}
 
 /// weights become exp(score - log_sum), slopes (gradients of the weights) gradients of the scores.
 void score_gradients(index_t rows, const Upstream& upstream, float* weights, float* slopes) {
@@ -86,86 +85,169 @@ void score_gradients(index_t rows, const Upstream& upstream, float* weights, flo
 }
 
 /// Adds what a tile and the keys of the pieces mean for each other. The gradient of the queries
-/// [kTile, columns] is for queries divided by sqrt(C).
-void attend_backward(const Tile& tile, const Pieces& pieces, const Panels& panels, index_t channels,
-                     const Upstream& upstream, bool fresh, float* query_gradient, float* weights,
-                     float* slopes) {
+/// [kTile, columns] is for queries divided by sqrt(C); overwritten unless `accumulate`.
+void attend_backward(const Tile& tile, const Pieces& pieces, const Panels& panels,
+                     const Globals& globals, index_t channels, const Upstream& upstream,
+                     bool accumulate, float* query_gradient, float* weights, float* slopes) {
   multiply_pieces(panels.key, pieces, channels, upstream.query_transposed, weights);
-  mask_scores(tile, pieces, weights);
+  mask_scores(tile, pieces, globals, weights);
   multiply_pieces(panels.value, pieces, channels, upstream.out_gradient_transposed, slopes);
-  score_gradients(pieces[0].size() + pieces[1].size(), upstream, weights, slopes);
-  combine_pieces(panels.key, pieces, slopes, tile.count, !fresh, query_gradient);
+  score_gradients(pieces.count(), upstream, weights, slopes);
+  combine_pieces(panels.key, pieces, slopes, tile.count, accumulate, query_gradient);
   spread_pieces(panels.key_gradient, pieces, slopes, tile.count, upstream.query);
   spread_pieces(panels.value_gradient, pieces, weights, tile.count, upstream.out_gradient);
 }
 
-void finish(const Tile& tile, index_t channels, const float* query_gradient, float* to,
-            index_t to_row) {
+/// to[count, channels] = (or +=) gradient of the queries themselves.
+void write_queries(index_t count, index_t channels, const float* query_gradient, bool accumulate,
+                   float* to, index_t to_row) {
   const V scale = set(1 / std::sqrt(static_cast<float>(channels)));
-  for (index_t i = 0; i < tile.count; ++i) {
+  for (index_t i = 0; i < count; ++i) {
+    float* row = to + i * to_row;
+    const float* from = query_gradient + i * padded(channels);
+    if (accumulate) {
+      map(
+          channels, row, [scale](V sum, V v) HWY_ATTR { return hn::MulAdd(v, scale, sum); }, row,
+          from);
+    } else {
+      map(
+          channels, row, [scale](V v) HWY_ATTR { return hn::Mul(v, scale); }, from);
+    }
+  }
+}
+
+void add_rows(const float* from, index_t count, index_t channels, float* to, index_t to_row) {
+  for (index_t r = 0; r < count; ++r, to += to_row, from += padded(channels)) {
     map(
-        channels, to + (tile.first + i) * to_row,
-        [scale](V v) HWY_ATTR { return hn::Mul(v, scale); }, query_gradient + i * padded(channels));
+        channels, to, [](V a, V b) HWY_ATTR { return hn::Add(a, b); }, to, from);
   }
 }
 
-/// Rows of qkv's gradient += rows of a panel.
-void add_panel(const Panel& panel, index_t channels, float* to, index_t to_row) {
-  const auto sum = [](V a, V b) HWY_ATTR { return hn::Add(a, b); };
-  for (const Run& run : {panel.keys.globals, panel.keys.band}) {
-    const float* from = panel.rows(run);
-    for (index_t token = run.begin; token < run.end; ++token, from += panel.columns) {
-      map(channels, to + token * to_row, sum, to + token * to_row, from);
+/// Adds a panel's rows to where they belong; tokens here from `fresh` on are overwritten.
+void write_panel(const Panel& panel, const Places<float>& places, index_t fresh, index_t channels,
+                 float* global, index_t global_column, index_t global_row) {
+  if (panel.globals > 0) {
+    add_rows(panel.data, panel.globals, channels, global + global_column, global_row);
+  }
+  places.each(panel.run, [&](Run part, float* to, index_t to_row) {
+    const bool here = places.all[1].run.holds(part.begin);
+    const index_t middle = here ? std::clamp(fresh, part.begin, part.end) : part.end;
+    add_rows(panel.row(part.begin), middle - part.begin, channels, to, to_row);
+    for (index_t key = middle; key < part.end; ++key) {
+      std::copy_n(panel.row(key), channels, to + (key - part.begin) * to_row);
     }
-  }
+  });
 }
 
-/// The queries of one strip, and the strip's keys for the global queries. Keys and values have
-/// gradients, zero or more, up to token `reached`; the strip brings this forward.
-void attention_backward_strip(const AttentionBackward& call, index_t begin, index_t& reached,
+/// One head's queries of a block, and the block's own keys for the global queries.
+void attention_backward_block(const AttentionInput& input, const AttentionOutput& output,
+                              const AttentionGradients& gradients, const Block& block, index_t head,
                               Scratch scratch) {
-  const AttentionSample& sample = call.sample;
-  const Strip strip(begin, sample);
-  const index_t channels = sample.channels();
+  const index_t channels = input.channels();
   const index_t columns = padded(channels);
-  const index_t row = sample.qkv.extent(1);
-  const index_t width = sample.width();
-  const bool last = strip.tokens.end == sample.tokens();
-  const index_t reach =
-      last ? sample.tokens() : std::max(strip.keys.globals.end, strip.keys.band.end);
-  for (; reached < reach; ++reached) {
-    std::fill_n(call.qkv_gradient + reached * row + width, 2 * width, 0.0F);
+  const index_t width = input.width();
+  const index_t row = 3 * width;
+  const index_t item = block.sequence * input.heads + head;
+  const index_t column = head * channels;
+  const index_t here = block.sequence * input.tokens();          // rows of this sequence begin
+  const index_t there = block.sequence * input.global_count();   // of its global rows
+  const index_t queries = input.global_queries();
+  const Globals& positions = input.sparsity->globals;
+  const float* globals = start_of(input.globals, there * row + column);
+  float* global_gradient = start_of(gradients.globals, there * row + column);
+  float* query_gradient = gradients.qkv.data() + here * row + column;
+  const QueryRows local_rows{input.qkv.data() + here * row + column,
+                             row,
+                             output.out.data() + here * width + column,
+                             output.out_gradient.data() + here * width + column,
+                             width,
+                             output.log_sum.data() + item * input.tokens()};
+  const QueryRows global_rows{globals,
+                              row,
+                              start_of(output.global_out, there * width + column),
+                              start_of(output.global_out_gradient, there * width + column),
+                              width,
+                              queries == 0 ? nullptr : output.global_log_sum.data() + item * queries};
+  const auto places = [&](index_t part) {
+    return places_of<const float>(input, input.qkv, input.before, input.after, block.sequence, head,
+                                  part);
+  };
+  const auto gradient_places = [&](index_t part) {
+    return places_of<float>(input, gradients.qkv, gradients.before, gradients.after, block.sequence,
+                            head, part);
+  };
+
+  const Upstream upstream(columns, scratch);
+  const bool several = block.chunk_count() > 1;
+  // Gradients of the queries, of a tile or, if the keys come in several chunks, of all.
+  float* carried =
+      scratch.take((several ? std::ssize(block.tiles) : index_t{1}) * kTile * columns);
+  float* global_query = scratch.take(kTile * columns);
+  const index_t rows = input.global_count() + std::min(kChunk + 1, block.keys.size());
+  float* memory[4];
+  for (float*& each : memory) each = scratch.take(rows * columns);
+  float* weights = scratch.take(rows * kTile);
+  float* slopes = scratch.take(rows * kTile);
+
+  // Tokens here before this one have gradients of keys and values from earlier blocks.
+  const index_t reach = input.sparsity->causal ? 0 : input.sparsity->right;
+  const Run own{input.first, input.first + input.tokens()};
+  const bool is_begin = block.queries.begin == own.begin;
+  const index_t fresh = is_begin ? own.begin : std::min(own.end, block.queries.begin + reach);
+  const index_t reached = std::min(own.end, block.queries.end + reach);
+  for (index_t part = 0; part < 2; ++part) {  // what no key of this block overwrites
+    const auto clear = [&](Run run) {
+      gradient_places(part).each(overlap(run, {fresh, reached}), [&](Run some, float* to,
+                                                                     index_t to_row) {
+        for (index_t r = 0; r < some.size(); ++r) std::fill_n(to + r * to_row, channels, 0.0F);
+      });
+    };
+    clear({own.begin, block.keys.size() > 0 ? block.keys.begin : own.end});
+    if (block.keys.size() > 0) clear({block.keys.end, own.end});
   }
 
-  Scratch lasting = scratch.part(global_floats(sample));
-  const Upstream upstream(columns, scratch);
-  float* query_gradient = scratch.take(kTile * columns);
-  const Panels panels(strip.keys, channels, scratch);
-  float* weights = scratch.take(strip.keys.size() * kTile);
-  float* slopes = scratch.take(strip.keys.size() * kTile);
-  for (index_t head = 0; head < sample.heads; ++head) {
-    const float* query = sample.qkv.data() + head * channels;
-    float* head_gradient = call.qkv_gradient + head * channels;
-    panels.key.pack(query + width, row, channels);
-    panels.value.pack(query + 2 * width, row, channels);
-    std::fill_n(panels.key_gradient.data, strip.keys.size() * columns, 0.0F);
-    std::fill_n(panels.value_gradient.data, strip.keys.size() * columns, 0.0F);
-    for (const Tile& tile : strip.tiles()) {
-      load_tile(tile, call, head, upstream);
-      attend_backward(tile, all_pieces(tile), panels, channels, upstream, true, query_gradient,
+  for (index_t index = 0; index < block.chunk_count(); ++index) {
+    const bool is_first = index == 0;
+    const bool is_last = index + 1 == block.chunk_count();
+    const Run chunk = block.chunk(index);
+    const index_t with = is_first ? input.global_count() : 0;
+    const Panels panels{{with, chunk, channels, memory[0]},
+                        {with, chunk, channels, memory[1]},
+                        {with, chunk, channels, memory[2]},
+                        {with, chunk, channels, memory[3]}};
+    panels.key.pack(globals, width, row, places(0), channels);
+    panels.value.pack(globals, 2 * width, row, places(1), channels);
+    std::fill_n(panels.key_gradient.data, panels.key.rows() * columns, 0.0F);
+    std::fill_n(panels.value_gradient.data, panels.key.rows() * columns, 0.0F);
+    for (std::size_t at = 0; at < block.tiles.size(); ++at) {
+      const Tile& tile = block.tiles[at];
+      float* tile_gradient = carried + (several ? static_cast<index_t>(at) * kTile * columns : 0);
+      const index_t first = tile.first - input.first;
+      const Pieces pieces{is_first ? tile.globals : 0, overlap(tile.band, chunk)};
+      if (is_first && pieces.count() == 0) std::fill_n(tile_gradient, kTile * columns, 0.0F);
+      if (pieces.count() > 0) {
+        upstream.load(local_rows, first, tile.count, channels);
+        attend_backward(tile, pieces, panels, positions, channels, upstream, !is_first,
+                        tile_gradient, weights, slopes);
+      }
+      if (is_last) {
+        write_queries(tile.count, channels, tile_gradient, false, query_gradient + first * row,
+                      row);
+      }
+    }
+    for (const Tile& tile : block.global) {
+      const Pieces pieces{0, overlap(tile.band, overlap(block.queries, chunk))};
+      if (pieces.count() == 0) continue;
+      upstream.load(global_rows, tile.first, tile.count, channels);
+      attend_backward(tile, pieces, panels, positions, channels, upstream, false, global_query,
                       weights, slopes);
-      finish(tile, channels, query_gradient, head_gradient, row);
+      write_queries(tile.count, channels, global_query, true, global_gradient + tile.first * row,
+                    row);
     }
-    for (index_t first = 0; first < sample.global_queries(); first += kTile) {
-      const Tile tile(first, sample.global_queries(), sample);
-      float* global_gradient = lasting.take(kTile * columns);
-      load_tile(tile, call, head, upstream);
-      attend_backward(tile, owned_pieces(tile, strip), panels, channels, upstream, begin == 0,
-                      global_gradient, weights, slopes);
-      if (last) finish(tile, channels, global_gradient, head_gradient, row);
-    }
-    add_panel(panels.key_gradient, channels, head_gradient + width, row);
-    add_panel(panels.value_gradient, channels, head_gradient + 2 * width, row);
+    write_panel(panels.key_gradient, gradient_places(0), fresh, channels, global_gradient, width,
+                row);
+    write_panel(panels.value_gradient, gradient_places(1), fresh, channels, global_gradient,
+                2 * width, row);
   }
 }
 
@@ -176,30 +258,29 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace weir::worker {
 
-HWY_EXPORT(attention_backward_strip);
+HWY_EXPORT(attention_backward_block);
 
-void CpuKernels::attention_backward(ConstMatrix qkv, index_t heads,
-                                    std::span<const index_t> lengths, const Sparsity& sparsity,
-                                    ConstMatrix out, ConstVector log_sum, ConstMatrix out_gradient,
-                                    Matrix qkv_gradient) {
-  const index_t tokens = check_attention(qkv, heads, lengths, sparsity);
-  WEIR_ASSERT(out.extent(0) == qkv.extent(0) && 3 * out.extent(1) == qkv.extent(1));
-  WEIR_ASSERT(out.extents() == out_gradient.extents());
-  WEIR_ASSERT(qkv.extents() == qkv_gradient.extents());
-  WEIR_ASSERT(std::ssize(log_sum) == qkv.extent(0) * heads);
-  for (index_t b = 0; b < std::ssize(lengths); ++b) {
-    const AttentionSample sample{qkv.rows(b * tokens, tokens), heads,
-                                 lengths[static_cast<std::size_t>(b)], sparsity};
-    const AttentionBackward call{sample, out[b * tokens].data(),
-                                 log_sum.data() + b * heads * tokens,
-                                 out_gradient[b * tokens].data(), qkv_gradient[b * tokens].data()};
-    const Scratch scratch(scratch_of(attention_floats(sample)));
-    index_t reached = 0;
-    for (index_t begin = 0; begin < tokens; begin += kStrip) {
-      progress();
-      HWY_DYNAMIC_DISPATCH(attention_backward_strip)(call, begin, reached, scratch);
-    }
-  }
+void CpuKernels::attention_backward(const AttentionInput& input, const AttentionStrip& strip,
+                                    const AttentionOutput& output,
+                                    const AttentionGradients& gradients) {
+  check_attention(input, strip);
+  const index_t queries = input.sequences() * input.global_queries();
+  WEIR_ASSERT(output.out.extent(0) == input.qkv.extent(0));
+  WEIR_ASSERT(output.out.extent(1) == input.width());
+  WEIR_ASSERT(output.out.extents() == output.out_gradient.extents());
+  WEIR_ASSERT(std::ssize(output.log_sum) == input.qkv.extent(0) * input.heads);
+  WEIR_ASSERT(queries == 0 || output.global_out.extent(0) == queries);
+  WEIR_ASSERT(queries == 0 || output.global_out_gradient.extents() == output.global_out.extents());
+  WEIR_ASSERT(std::ssize(output.global_log_sum) >= queries * input.heads);
+  WEIR_ASSERT(gradients.qkv.extents() == input.qkv.extents());
+  WEIR_ASSERT(gradients.before.extents() == input.before.extents());
+  WEIR_ASSERT(gradients.after.extents() == input.after.extents());
+  WEIR_ASSERT(gradients.globals.extents() == input.globals.extents());
+  progress();
+  each_head(input, strip, [&](const Block& block, index_t head, std::span<float> scratch) {
+    HWY_DYNAMIC_DISPATCH(attention_backward_block)
+    (input, output, gradients, block, head, Scratch(scratch));
+  });
 }
 
 }  // namespace weir::worker

@@ -1,3 +1,4 @@
+#include <bit>
 #include <cmath>
 
 #include "common/base/error.hpp"
@@ -44,9 +45,11 @@ HWY_EXPORT(rotate_heads);
 const CpuKernels::RotaryTable& CpuKernels::rotary_table(index_t positions, index_t half_channels) {
   const auto size = static_cast<std::size_t>(positions * half_channels);
   if (rotary_.half_channels == half_channels && rotary_.cosine.size() >= size) return rotary_;
+  // Strips of a long sequence ask for a little more each time.
+  positions = static_cast<index_t>(std::bit_ceil(static_cast<std::uint64_t>(positions)));
   rotary_.half_channels = half_channels;
-  rotary_.cosine.resize(size);
-  rotary_.sine.resize(size);
+  rotary_.cosine.resize(static_cast<std::size_t>(positions * half_channels));
+  rotary_.sine.resize(rotary_.cosine.size());
   for (index_t c = 0; c < half_channels; ++c) {
     // In double: at position 100,000 a float angle is off by 4e-3.
     const double frequency =
@@ -61,15 +64,16 @@ const CpuKernels::RotaryTable& CpuKernels::rotary_table(index_t positions, index
   return rotary_;
 }
 
-void CpuKernels::rotate(Matrix qkv, index_t heads, index_t tokens_a_sample, int direction) {
+void CpuKernels::rotate(Matrix qkv, index_t heads, index_t first, index_t tokens_a_sample,
+                        int direction) {
   WEIR_ASSERT(direction == 1 || direction == -1);
   WEIR_ASSERT(heads > 0 && qkv.extent(1) % (3 * heads) == 0);
   const index_t channels = qkv.extent(1) / (3 * heads);
   WEIR_ASSERT(channels % 2 == 0);
   const index_t half = channels / 2;
-  const RotaryTable& table = rotary_table(tokens_a_sample, half);
+  const RotaryTable& table = rotary_table(first + tokens_a_sample, half);
   for (index_t r = 0; r < qkv.extent(0); ++r) {
-    const index_t angles = r % tokens_a_sample * half;
+    const index_t angles = (first + r % tokens_a_sample) * half;
     HWY_DYNAMIC_DISPATCH(rotate_heads)  // queries, then keys
     (qkv[r].data(), 2 * heads, half, table.cosine.data() + angles, table.sine.data() + angles,
      static_cast<float>(direction));

@@ -5,7 +5,7 @@
 
 #include "common/number/random.hpp"
 #include "common/number/view.hpp"
-#include "worker/kernels/visible.hpp"
+#include "worker/kernels/attention.hpp"
 
 namespace weir::worker {
 
@@ -82,23 +82,30 @@ class Kernels {
                                    Vector bias_gradient) = 0;
 
   // --- attention
-  /// Rotates pairs (c, c + C/2) of each head of the queries and keys in qkv (layout as below) by
-  /// position * 10000^(-2c/C), in place; direction -1 rotates back (backward). Position: row mod
-  /// tokens_a_sample. Source: Su et al., arXiv 2104.09864, section 3.4.2.
-  virtual void rotate(Matrix qkv, index_t heads, index_t tokens_a_sample, int direction) = 0;
+  /// Rotates pairs (c, c + C/2) of each head of the queries and keys in qkv (a row holds the queries
+  /// of all heads, then keys, then values) by position * 10000^(-2c/C), in place; direction -1
+  /// rotates back (backward). Position: first + row mod tokens_a_sample. Source: Su et al., arXiv
+  /// 2104.09864, section 3.4.2.
+  virtual void rotate(Matrix qkv, index_t heads, index_t first, index_t tokens_a_sample,
+                      int direction) = 0;
   /// out[b, i, h] = sum over visible j of softmax_j(q[b, i, h] . k[b, j, h] / sqrt(C)) v[b, j, h]
+  /// for the local queries i of the strip; 0 for the global ones among them.
   ///
-  /// qkv: [B * N, 3 * heads * C]: a row holds the queries of all heads, then keys, then values.
-  /// out: [B * N, heads * C]. log_sum: [B * heads * N], kept for backward. lengths: [B], tokens
-  /// before padding. Which j are visible: visible.hpp. A query that sees nothing gives 0.
-  /// Time and memory linear in N for a fixed window. Any N >= 1.
+  /// out: [B * N, H C]. log_sum: [B * H * N], kept for backward. Which j are visible: visible.hpp. A
+  /// query that sees nothing gives 0. Time and memory linear in N for a fixed window. Any N >= 1.
+  /// global_sums: [B * H * G, C + 2], of global queries: the softmax over the keys seen so far, as
+  /// output times sum, maximum, sum; begun by the call that has token 0, and carried by the caller
+  /// to the next. No rows unless the form is `shared`.
   /// Source: Beltagy et al., arXiv 2004.05150; log_sum: Dao et al., arXiv 2205.14135.
-  virtual void attention(ConstMatrix qkv, index_t heads, std::span<const index_t> lengths,
-                         const Sparsity& sparsity, Matrix out, Vector log_sum) = 0;
-  /// qkv_gradient [B * N, 3 * heads * C] is overwritten.
-  virtual void attention_backward(ConstMatrix qkv, index_t heads, std::span<const index_t> lengths,
-                                  const Sparsity& sparsity, ConstMatrix out, ConstVector log_sum,
-                                  ConstMatrix out_gradient, Matrix qkv_gradient) = 0;
+  virtual void attention(const AttentionInput& input, const AttentionStrip& strip, Matrix out,
+                         Vector log_sum, Matrix global_sums) = 0;
+  /// Output [B * G, H C] and log_sum [B * H * G] of global queries from their softmax over several
+  /// sets of keys: parts [sets * B * H * G, C + 2], one after the other, as `attention` leaves them.
+  virtual void merge_global_sums(ConstMatrix parts, index_t sequences, index_t heads, Matrix out,
+                                 Vector log_sum) = 0;
+  virtual void attention_backward(const AttentionInput& input, const AttentionStrip& strip,
+                                  const AttentionOutput& output,
+                                  const AttentionGradients& gradients) = 0;
 
   // --- embedding
   /// out[r] += table[tokens[r] - first_row] where this shard holds the row; other rows stay.

@@ -17,17 +17,30 @@ double product_flops(index_t m, index_t n, index_t k) {
   return 2 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
 }
 
-// Channels of a head times pairs of a query and a key it sees, over all heads and sequences.
-double pair_channels(ConstMatrix qkv, std::span<const index_t> lengths, const Sparsity& sparsity) {
-  const index_t queries =
-      lengths.empty() ? 0 : qkv.extent(0) / static_cast<index_t>(lengths.size());
+// Features of a head times pairs of a query of the strip and a key it sees, and of a global query
+// and a key of the strip, over all heads and sequences.
+double pair_channels(const AttentionInput& input, const AttentionStrip& strip) {
+  const Sparsity& sparsity = *input.sparsity;
   index_t pairs = 0;
-  for (const index_t length : lengths) {
-    for (index_t query = 0; query < queries; ++query) {
-      pairs += visible_count(query, length, sparsity);
+  for (index_t b = strip.first_sequence; b < strip.first_sequence + strip.sequences; ++b) {
+    const index_t length = input.lengths[static_cast<std::size_t>(b)];
+    for (index_t token = strip.tokens.begin; token < strip.tokens.end; ++token) {
+      const index_t query = input.first + token;
+      if (!sparsity.globals.holds(query)) pairs += visible_count(query, length, sparsity);
+    }
+    const Run here{input.first + strip.tokens.begin, input.first + strip.tokens.end};
+    for (index_t g = 0; g < input.global_queries(); ++g) {
+      const index_t query = sparsity.globals.positions()[static_cast<std::size_t>(g)];
+      pairs += overlap(here, {0, visible_keys(query, length, sparsity).last}).size();
     }
   }
-  return static_cast<double>(pairs) * static_cast<double>(qkv.extent(1)) / 3;
+  return static_cast<double>(pairs) * static_cast<double>(input.width());
+}
+
+// Share of the tokens here that a strip has.
+double share_of(const AttentionInput& input, const AttentionStrip& strip) {
+  return static_cast<double>(strip.sequences * strip.tokens.size()) /
+         static_cast<double>(input.qkv.extent(0));
 }
 
 // Of one row for each token whose row of the table this shard holds.
@@ -105,24 +118,27 @@ void SimulatedKernels::layer_norm_backward(ConstMatrix x, ConstVector weight, Co
                 2 * bytes_of(bias_gradient));
 }
 
-void SimulatedKernels::rotate(Matrix qkv, index_t, index_t, int) {
+void SimulatedKernels::rotate(Matrix qkv, index_t, index_t, index_t, int) {
   charge(0, 2 * bytes_of(qkv) * 2 / 3);  // queries and keys, not values
 }
 
-void SimulatedKernels::attention(ConstMatrix qkv, index_t, std::span<const index_t> lengths,
-                                 const Sparsity& sparsity, Matrix out, Vector log_sum) {
-  charge(4 * pair_channels(qkv, lengths, sparsity),
-         bytes_of(qkv) + bytes_of(out) + bytes_of(log_sum));
+void SimulatedKernels::attention(const AttentionInput& input, const AttentionStrip& strip,
+                                 Matrix out, Vector log_sum, Matrix) {
+  charge(4 * pair_channels(input, strip),
+         share_of(input, strip) * (bytes_of(input.qkv) + bytes_of(out) + bytes_of(log_sum)));
 }
 
-void SimulatedKernels::attention_backward(ConstMatrix qkv, index_t,
-                                          std::span<const index_t> lengths,
-                                          const Sparsity& sparsity, ConstMatrix out,
-                                          ConstVector log_sum, ConstMatrix out_gradient,
-                                          Matrix qkv_gradient) {
-  charge(10 * pair_channels(qkv, lengths, sparsity),
-         bytes_of(qkv) + bytes_of(out) + bytes_of(log_sum) + bytes_of(out_gradient) +
-             bytes_of(qkv_gradient));
+void SimulatedKernels::merge_global_sums(ConstMatrix parts, index_t, index_t, Matrix out, Vector) {
+  charge(0, bytes_of(parts) + bytes_of(out));
+}
+
+void SimulatedKernels::attention_backward(const AttentionInput& input, const AttentionStrip& strip,
+                                          const AttentionOutput& output,
+                                          const AttentionGradients& gradients) {
+  charge(10 * pair_channels(input, strip),
+         share_of(input, strip) *
+             (bytes_of(input.qkv) + bytes_of(output.out) + bytes_of(output.log_sum) +
+              bytes_of(output.out_gradient) + bytes_of(gradients.qkv)));
 }
 
 void SimulatedKernels::gather(std::span<const std::int32_t> tokens, ConstMatrix table,

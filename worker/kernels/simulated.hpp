@@ -48,12 +48,15 @@ class SimulatedKernels final : public Kernels {
                            ConstVector inverse_deviation, ConstMatrix out_gradient,
                            Matrix x_gradient, Vector weight_gradient,
                            Vector bias_gradient) override;
-  void rotate(Matrix qkv, index_t heads, index_t tokens_a_sample, int direction) override;
-  void attention(ConstMatrix qkv, index_t heads, std::span<const index_t> lengths,
-                 const Sparsity& sparsity, Matrix out, Vector log_sum) override;
-  void attention_backward(ConstMatrix qkv, index_t heads, std::span<const index_t> lengths,
-                          const Sparsity& sparsity, ConstMatrix out, ConstVector log_sum,
-                          ConstMatrix out_gradient, Matrix qkv_gradient) override;
+  void rotate(Matrix qkv, index_t heads, index_t first, index_t tokens_a_sample,
+              int direction) override;
+  void attention(const AttentionInput& input, const AttentionStrip& strip, Matrix out,
+                 Vector log_sum, Matrix global_sums) override;
+  void merge_global_sums(ConstMatrix parts, index_t sequences, index_t heads, Matrix out,
+                         Vector log_sum) override;
+  void attention_backward(const AttentionInput& input, const AttentionStrip& strip,
+                          const AttentionOutput& output,
+                          const AttentionGradients& gradients) override;
   void gather(std::span<const std::int32_t> tokens, ConstMatrix table, index_t first_row,
               Matrix out) override;
   void scatter_add(std::span<const std::int32_t> tokens, ConstMatrix gradient, index_t first_row,

@@ -26,6 +26,18 @@ const std::vector<index_t> kLengths = {4, 3};
 // in the padding). 17 in all.
 const Sparsity kSparsity{.left = 1, .right = 0, .globals = 1, .causal = true};
 
+AttentionInput input_of(Arena& arena) {
+  return {.heads = kHeads,
+          .first = 0,
+          .lengths = kLengths,
+          .sparsity = &kSparsity,
+          .qkv = arena.matrix(kRows, 3 * kWidth),
+          .before = {},
+          .after = {},
+          .globals = arena.matrix(2, 3 * kWidth)};
+}
+constexpr AttentionStrip kAll{0, 2, {0, 4}};
+
 // A pre-norm block: x += attention(norm(x)); x += down(gelu(up(norm(x)))).
 void forward(Kernels& kernels, Arena& arena) {
   const Matrix x = arena.matrix(kRows, kWidth), inner = arena.matrix(kRows, kInner);
@@ -36,8 +48,8 @@ void forward(Kernels& kernels, Arena& arena) {
   };
   norm();
   kernels.multiply_transposed(x, arena.matrix(3 * kWidth, kWidth), arena.vector(3 * kWidth), qkv);
-  kernels.rotate(qkv, kHeads, 4, 1);
-  kernels.attention(qkv, kHeads, kLengths, kSparsity, x, arena.vector(kRows * kHeads));
+  kernels.rotate(qkv, kHeads, 0, 4, 1);
+  kernels.attention(input_of(arena), kAll, x, arena.vector(kRows * kHeads), {});
   kernels.multiply_transposed(x, arena.matrix(kWidth, kWidth), {}, x);
   kernels.add(x.span(), x.span());
   norm();
@@ -55,8 +67,10 @@ void backward(Kernels& kernels, Arena& arena) {
   kernels.gelu_backward(inner.span(), inner.span());
   kernels.add_transposed_product(x, inner, arena.matrix(kWidth, kInner));
   kernels.add_column_sums(inner, arena.vector(kInner));
-  kernels.attention_backward(qkv, kHeads, kLengths, kSparsity, x, arena.vector(kRows * kHeads), x,
-                             qkv);
+  kernels.attention_backward(
+      input_of(arena), kAll,
+      {.out = x, .log_sum = arena.vector(kRows * kHeads), .out_gradient = x, .global_out = {}, .global_log_sum = {}, .global_out_gradient = {}},
+      {.qkv = qkv, .before = {}, .after = {}, .globals = {}});
 }
 
 // Powers of two keep all sums exact. At these rates a FLOP takes as long as 4 bytes.

@@ -1,0 +1,384 @@
+#include "tests/worker/kernels/attention_case.hpp"
+
+#include "common/base/text.hpp"
+
+namespace weir::worker::test {
+namespace {
+
+std::size_t at(index_t index) { return static_cast<std::size_t>(index); }
+
+/// Copies columns [begin, begin + count) of a row.
+void copy_columns(ConstMatrix from, index_t from_row, index_t begin, index_t count, Matrix to,
+                  index_t to_row) {
+  std::copy_n(from[from_row].data() + begin, count, to[to_row].data());
+}
+
+/// What one context holds, and what it makes of it.
+struct Part {
+  Run run;  ///< of positions
+  index_t left, right, globals;
+  Block qkv, before, after, global_rows, out, log_sum, sums;
+  Block gradient, before_gradient, after_gradient, global_gradient;
+};
+
+Part make_part(const AttentionCase& c, const Block& qkv, Run run) {
+  const index_t batch = c.sequences();
+  const index_t width = c.width();
+  const index_t right_reach = c.sparsity.causal ? 0 : c.sparsity.right;
+  const index_t left = std::min(c.sparsity.left, run.begin);
+  const index_t right = std::min(right_reach, c.tokens - run.end);
+  const index_t globals =
+      c.sparsity.form == GlobalForm::split ? 0 : c.sparsity.globals.count();
+  const index_t sums = c.does_globals() ? batch * c.heads * globals : 0;
+  const index_t n = run.size();
+  Part part{run,
+            left,
+            right,
+            globals,
+            Block(batch * n, 3 * width, 1),
+            Block(batch * left, 2 * width, 3),
+            Block(batch * right, 2 * width, 1),
+            Block(batch * globals, 3 * width, 2),
+            Block(batch * n, width, 3),
+            Block(1, batch * c.heads * n),
+            Block(sums, c.channels + 2, 1),
+            Block(batch * n, 3 * width, 2),
+            Block(batch * left, 2 * width).fill(0),
+            Block(batch * right, 2 * width, 1).fill(0),
+            Block(batch * globals, 3 * width, 3).fill(0)};
+  for (index_t b = 0; b < batch; ++b) {
+    const index_t row = b * c.tokens;
+    for (index_t i = 0; i < n; ++i) {
+      copy_columns(qkv.view(), row + run.begin + i, 0, 3 * width, part.qkv.view(), b * n + i);
+    }
+    for (index_t i = 0; i < left; ++i) {
+      copy_columns(qkv.view(), row + run.begin - left + i, width, 2 * width, part.before.view(),
+                   b * left + i);
+    }
+    for (index_t i = 0; i < right; ++i) {
+      copy_columns(qkv.view(), row + run.end + i, width, 2 * width, part.after.view(),
+                   b * right + i);
+    }
+    for (index_t g = 0; g < globals; ++g) {
+      const index_t position = c.sparsity.globals.positions()[at(g)];
+      const index_t to = b * globals + g;
+      if (position < c.tokens) {
+        copy_columns(qkv.view(), row + position, 0, 3 * width, part.global_rows.view(), to);
+      } else {
+        std::ranges::fill(part.global_rows.view()[to].span(), 0.0F);
+      }
+    }
+  }
+  return part;
+}
+
+AttentionInput input_of(const AttentionCase& c, const Part& part) {
+  return {.heads = c.heads,
+          .first = part.run.begin,
+          .lengths = c.lengths,
+          .sparsity = &c.sparsity,
+          .qkv = part.qkv.view(),
+          .before = part.before.view(),
+          .after = part.after.view(),
+          .globals = part.global_rows.view()};
+}
+
+template <class Function>
+void each_strip(const AttentionCase& c, const Part& part, const Function& function) {
+  for (index_t begin = 0; begin < part.run.size(); begin += c.strip) {
+    const Run tokens{begin, std::min(begin + c.strip, part.run.size())};
+    if (begin == 0 && tokens.end == part.run.size()) {
+      function(AttentionStrip{0, c.sequences(), tokens});
+      continue;
+    }
+    for (index_t b = 0; b < c.sequences(); ++b) function(AttentionStrip{b, 1, tokens});
+  }
+}
+
+double largest_error(const std::vector<double>& got, const std::vector<double>& want) {
+  REQUIRE(got.size() == want.size());
+  double largest = 0;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    if (got[i] == want[i]) continue;  // infinities, too
+    const double error = std::abs(got[i] - want[i]);
+    largest = std::isnan(error) ? std::numeric_limits<double>::infinity() : std::max(largest, error);
+  }
+  return largest;
+}
+
+double magnitude_of(const std::vector<double>& values) {
+  double largest = 0;
+  for (const double value : values) {
+    if (std::isfinite(value)) largest = std::max(largest, std::abs(value));
+  }
+  return largest;
+}
+
+void clear_global_rows(const AttentionCase& c, index_t columns, std::span<double> values) {
+  if (c.does_globals()) return;
+  for (index_t b = 0; b < c.sequences(); ++b) {
+    for (const index_t position : c.sparsity.globals.positions()) {
+      if (position >= c.tokens) break;
+      std::ranges::fill(values.subspan(at((b * c.tokens + position) * columns), at(columns)), 0.0);
+    }
+  }
+}
+
+}  // namespace
+
+std::string describe(const AttentionCase& c) {
+  std::string words = text("heads ", c.heads, " channels ", c.channels, " tokens ", c.tokens,
+                           " left ", c.sparsity.left, " right ", c.sparsity.right,
+                           c.sparsity.causal ? " causal" : "", " form ",
+                           static_cast<int>(c.sparsity.form), " strip ", c.strip, " globals");
+  for (const index_t position : c.sparsity.globals.positions()) words += text(" ", position);
+  words += " lengths";
+  for (const index_t length : c.lengths) words += text(" ", length);
+  words += " cuts";
+  for (const index_t cut : c.cuts) words += text(" ", cut);
+  return words;
+}
+
+AttentionCase random_case(std::mt19937_64& random, index_t most_tokens) {
+  const auto draw = [&](index_t most) {
+    return std::uniform_int_distribution<index_t>(0, most)(random);
+  };
+  AttentionCase c;
+  c.heads = 1 + draw(2);
+  c.channels = 1 + draw(20);
+  c.tokens = 1 + draw(most_tokens - 1);
+  for (index_t b = 0; b <= draw(2); ++b) c.lengths.push_back(draw(c.tokens));
+  std::vector<index_t> positions;
+  for (index_t g = draw(6) - 2; g > 0; --g) positions.push_back(draw(c.tokens + 2));
+  c.sparsity = {draw(40), draw(40), Globals(positions), draw(1) == 0, GlobalForm(draw(2))};
+  return c;
+}
+
+AttentionResult run_kernels(CpuKernels& kernels, const AttentionCase& c, const Block& qkv,
+                            const Block& upstream) {
+  const index_t batch = c.sequences();
+  const index_t width = c.width();
+  std::vector<Part> parts;
+  for (std::size_t i = 0; i <= c.cuts.size(); ++i) {
+    parts.push_back(make_part(c, qkv, {i == 0 ? 0 : c.cuts[i - 1],
+                                       i == c.cuts.size() ? c.tokens : c.cuts[i]}));
+  }
+  std::vector<float> sums;
+  for (Part& part : parts) {
+    each_strip(c, part, [&](const AttentionStrip& strip) {
+      kernels.attention(input_of(c, part), strip, part.out.view(), part.log_sum.span(),
+                        part.sums.view());
+    });
+    sums.insert(sums.end(), part.sums.span().begin(), part.sums.span().end());
+  }
+  const index_t queries = c.does_globals() ? c.sparsity.globals.count() : 0;
+  Block global_out(batch * queries, width, 1);
+  Block global_log_sum(1, batch * c.heads * queries);
+  Block global_upstream = Block(batch * queries, width, 3).fill(0);
+  if (queries > 0) {
+    kernels.merge_global_sums(
+        ConstMatrix(sums.data(), {std::ssize(sums) / (c.channels + 2), c.channels + 2}), batch,
+        c.heads, global_out.view(), global_log_sum.span());
+  }
+  AttentionResult result;
+  result.out.resize(at(batch * c.tokens * width));
+  result.log_sum.resize(at(batch * c.heads * c.tokens));
+  result.gradient.resize(at(batch * c.tokens * 3 * width));
+  const auto whole_row = [&](index_t b, index_t position, index_t columns) {
+    return at((b * c.tokens + position) * columns);
+  };
+  for (const Part& part : parts) {
+    REQUIRE(part.out.intact());
+    REQUIRE(part.log_sum.intact());
+    REQUIRE(part.sums.intact());
+    const index_t n = part.run.size();
+    for (index_t b = 0; b < batch; ++b) {
+      std::copy_n(part.out.view().data() + b * n * width, n * width,
+                  result.out.begin() + std::ptrdiff_t(whole_row(b, part.run.begin, width)));
+      for (index_t h = 0; h < c.heads; ++h) {
+        std::copy_n(part.log_sum.span().data() + (b * c.heads + h) * n, n,
+                    result.log_sum.begin() + (b * c.heads + h) * c.tokens + part.run.begin);
+      }
+    }
+  }
+  for (index_t b = 0; b < batch; ++b) {
+    for (index_t g = 0; g < queries; ++g) {
+      const index_t position = c.sparsity.globals.positions()[at(g)];
+      if (position >= c.tokens) break;
+      std::copy_n(global_out.view()[b * queries + g].data(), width,
+                  result.out.begin() + std::ptrdiff_t(whole_row(b, position, width)));
+      copy_columns(upstream.view(), b * c.tokens + position, 0, width, global_upstream.view(),
+                   b * queries + g);
+      for (index_t h = 0; h < c.heads; ++h) {
+        result.log_sum[at((b * c.heads + h) * c.tokens + position)] =
+            global_log_sum.span()[at((b * c.heads + h) * queries + g)];
+      }
+    }
+  }
+
+  const auto add = [&](const Block& rows, index_t row, index_t b, index_t position, index_t begin) {
+    if (position >= c.tokens) return;
+    const index_t columns = rows.view().extent(1);
+    for (index_t k = 0; k < columns; ++k) {
+      result.gradient[whole_row(b, position, 3 * width) + at(begin + k)] += rows.view()(row, k);
+    }
+  };
+  for (Part& part : parts) {
+    const index_t n = part.run.size();
+    Block part_upstream(batch * n, width, 2);
+    for (index_t b = 0; b < batch; ++b) {
+      for (index_t i = 0; i < n; ++i) {
+        copy_columns(upstream.view(), b * c.tokens + part.run.begin + i, 0, width,
+                     part_upstream.view(), b * n + i);
+      }
+    }
+    each_strip(c, part, [&](const AttentionStrip& strip) {
+      kernels.attention_backward(
+          input_of(c, part), strip,
+          {part.out.view(), part.log_sum.span(), part_upstream.view(), global_out.view(),
+           global_log_sum.span(), global_upstream.view()},
+          {part.gradient.view(), part.before_gradient.view(), part.after_gradient.view(),
+           part.global_gradient.view()});
+    });
+    for (const Block* each : {&part.gradient, &part.before_gradient, &part.after_gradient,
+                              &part.global_gradient}) {
+      REQUIRE(each->intact());
+    }
+    for (index_t b = 0; b < batch; ++b) {
+      for (index_t i = 0; i < n; ++i) add(part.gradient, b * n + i, b, part.run.begin + i, 0);
+      for (index_t i = 0; i < part.left; ++i) {
+        add(part.before_gradient, b * part.left + i, b, part.run.begin - part.left + i, width);
+      }
+      for (index_t i = 0; i < part.right; ++i) {
+        add(part.after_gradient, b * part.right + i, b, part.run.end + i, width);
+      }
+      for (index_t g = 0; g < part.globals; ++g) {
+        add(part.global_gradient, b * part.globals + g, b,
+            c.sparsity.globals.positions()[at(g)], 0);
+      }
+    }
+  }
+  return result;
+}
+
+AttentionResult run_twin(const AttentionCase& c, const Block& qkv, const Block& upstream) {
+  Exact out(c.sequences() * c.tokens, c.width());
+  Exact log_sum(1, c.sequences() * c.heads * c.tokens);
+  Exact gradient(c.sequences() * c.tokens, 3 * c.width());
+  Exact given(upstream);
+  clear_global_rows(c, c.width(), given.span());
+  reference::attention(Exact(qkv).view(), c.heads, c.lengths, c.sparsity, out.view(),
+                       log_sum.span());
+  reference::attention_backward(Exact(qkv).view(), c.heads, c.lengths, c.sparsity,
+                                std::as_const(given).view(), gradient.view());
+  clear_global_rows(c, c.width(), out.span());
+  const auto values = [](auto span) { return std::vector<double>(span.begin(), span.end()); };
+  AttentionResult result{values(out.span()), values(log_sum.span()), values(gradient.span())};
+  for (index_t b = 0; b < c.sequences() && !c.does_globals(); ++b) {
+    for (const index_t position : c.sparsity.globals.positions()) {
+      for (index_t h = 0; h < c.heads && position < c.tokens; ++h) {
+        result.log_sum[at((b * c.heads + h) * c.tokens + position)] =
+            -std::numeric_limits<double>::infinity();
+      }
+    }
+  }
+  return result;
+}
+
+PlainResult run_plain(const AttentionCase& c, const Block& qkv, const Block& upstream) {
+  const index_t width = c.width();
+  PlainResult result;
+  result.out.resize(at(c.sequences() * c.tokens * width));
+  result.log_sum.resize(at(c.sequences() * c.heads * c.tokens),
+                        -std::numeric_limits<double>::infinity());
+  std::vector<float> gradient(at(c.sequences() * c.tokens * 3 * width));
+  std::vector<float> terms(gradient.size());
+  const float scale = 1 / std::sqrt(static_cast<float>(c.channels));
+  for (index_t b = 0; b < c.sequences(); ++b) {
+    for (index_t h = 0; h < c.heads; ++h) {
+      const auto row = [&](const Block& from, index_t i, index_t part) {
+        return from.view()[b * c.tokens + i].data() + part * width + h * c.channels;
+      };
+      const auto add = [&](index_t i, index_t part, index_t k, float term, float size) {
+        const std::size_t place =
+            at((b * c.tokens + i) * 3 * width + part * width + h * c.channels + k);
+        gradient[place] += term;
+        terms[place] += std::abs(size);
+      };
+      for (index_t i = 0; i < c.tokens; ++i) {
+        if (!c.does_globals() && c.sparsity.globals.holds(i)) continue;
+        std::vector<index_t> keys;
+        for (index_t j = 0; j < c.tokens; ++j) {
+          if (visible(i, j, c.lengths[at(b)], c.sparsity)) keys.push_back(j);
+        }
+        if (keys.empty()) continue;
+        std::vector<float> weights, slopes;
+        float maximum = -std::numeric_limits<float>::infinity();
+        for (const index_t j : keys) {
+          float score = 0, slope = 0;
+          for (index_t k = 0; k < c.channels; ++k) {
+            score += row(qkv, i, 0)[k] * row(qkv, j, 1)[k];
+            slope += row(upstream, i, 0)[k] * row(qkv, j, 2)[k];
+          }
+          weights.push_back(score * scale);
+          result.score = std::max(result.score, double{std::abs(score * scale)});
+          slopes.push_back(slope);
+          maximum = std::max(maximum, weights.back());
+        }
+        float sum = 0, mean = 0;
+        for (float& weight : weights) sum += weight = std::exp(weight - maximum);
+        for (std::size_t s = 0; s < keys.size(); ++s) mean += (weights[s] /= sum) * slopes[s];
+        result.log_sum[at((b * c.heads + h) * c.tokens + i)] = maximum + std::log(sum);
+        std::vector<float> out(at(c.channels));
+        for (std::size_t s = 0; s < keys.size(); ++s) {
+          const float slope = weights[s] * (slopes[s] - mean) * scale;
+          const float size = weights[s] * (std::abs(slopes[s]) + std::abs(mean)) * scale;
+          for (index_t k = 0; k < c.channels; ++k) {
+            const float query = row(qkv, i, 0)[k];
+            const float key = row(qkv, keys[s], 1)[k];
+            const float given = weights[s] * row(upstream, i, 0)[k];
+            out[at(k)] += weights[s] * row(qkv, keys[s], 2)[k];
+            add(i, 0, k, slope * key, size * key);
+            add(keys[s], 1, k, slope * query, size * query);
+            add(keys[s], 2, k, given, given);
+          }
+        }
+        std::copy(out.begin(), out.end(),
+                  result.out.begin() + (b * c.tokens + i) * width + h * c.channels);
+      }
+    }
+  }
+  result.gradient.assign(gradient.begin(), gradient.end());
+  result.terms = terms.empty() ? 0 : double{std::ranges::max(terms)};
+  return result;
+}
+
+void check_attention_case(const AttentionCase& c, std::mt19937_64& random, float spread,
+                          Judge judge) {
+  INFO(describe(c));
+  const index_t batch = c.sequences();
+  Block qkv = Block(batch * c.tokens, 3 * c.width()).randomize(random);
+  for (float& value : qkv.span()) value *= spread;
+  for (index_t b = 0; b < batch; ++b) {
+    for (index_t i = c.lengths[at(b)]; i < c.tokens; ++i) {
+      std::ranges::fill(qkv.view()[b * c.tokens + i].span().subspan(at(c.width())), kNan);
+    }
+  }
+  const Block upstream = Block(batch * c.tokens, c.width()).randomize(random);
+  CpuKernels kernels;
+  run_kernels(kernels, c, Block(batch * c.tokens, 3 * c.width()),
+              Block(batch * c.tokens, c.width()));
+  const AttentionResult found = run_kernels(kernels, c, qkv, upstream);
+  const AttentionResult truth = run_twin(c, qkv, upstream);
+  const PlainResult plain = run_plain(c, qkv, upstream);
+  constexpr double kEpsilon = std::numeric_limits<float>::epsilon();
+  const double unit = judge == Judge::small ? 2 * kEpsilon * (1 + plain.score) : 0;
+  CHECK(largest_error(found.out, truth.out) <=
+        2 * largest_error(plain.out, truth.out) + unit * magnitude_of(truth.out));
+  CHECK(largest_error(found.log_sum, truth.log_sum) <=
+        2 * largest_error(plain.log_sum, truth.log_sum) + unit);
+  CHECK(largest_error(found.gradient, truth.gradient) <=
+        3 * largest_error(plain.gradient, truth.gradient) + unit * plain.terms);
+}
+
+}  // namespace weir::worker::test

@@ -1,0 +1,80 @@
+#pragma once
+
+#include <algorithm>
+#include <span>
+
+#include "common/number/view.hpp"
+#include "worker/kernels/visible.hpp"
+
+namespace weir::worker {
+
+/// A run of tokens.
+struct Run {
+  index_t begin = 0;
+  index_t end = 0;
+
+  index_t size() const { return end - begin; }
+  bool holds(index_t token) const { return begin <= token && token < end; }
+};
+
+inline Run overlap(Run a, Run b) {
+  const index_t begin = std::max(a.begin, b.begin);
+  return {begin, std::max(begin, std::min(a.end, b.end))};
+}
+
+/// What attention reads of one micro-batch: B sequences, of which N successive tokens lie here, H
+/// heads of C features; G global tokens. Queries and keys are rotated already.
+///
+/// The keys of a query may lie elsewhere: with another context (before, after), or anywhere
+/// (globals). So global tokens that lie here stand in qkv and in globals.
+struct AttentionInput {
+  index_t heads = 0;                  ///< H
+  index_t first = 0;                  ///< position of the first of the N tokens
+  std::span<const index_t> lengths;   ///< [B], tokens of the whole sequences before padding
+  const Sparsity* sparsity = nullptr;
+  View<const float, 2> qkv;      ///< [B * N, 3 H C]: queries of all heads, then keys, then values
+  View<const float, 2> before;   ///< [B * L, 2 H C]: keys and values of the L tokens before `first`
+  View<const float, 2> after;    ///< [B * R, 2 H C]: and of the R tokens from first + N on
+  View<const float, 2> globals;  ///< [B * G, 3 H C]: as qkv, the global tokens in ascending order
+
+  index_t sequences() const { return static_cast<index_t>(lengths.size()); }
+  index_t tokens() const { return qkv.extent(0) / sequences(); }
+  index_t width() const { return qkv.extent(1) / 3; }
+  index_t channels() const { return width() / heads; }
+  index_t global_count() const { return globals.extent(0) / sequences(); }
+  /// Global queries are done here with the others' projections; else by whoever has theirs.
+  index_t global_queries() const {
+    return sparsity->form == GlobalForm::shared ? global_count() : 0;
+  }
+};
+
+/// What attention is done for in one call: tokens [begin, end) of the N here, of the sequences
+/// [first_sequence, first_sequence + sequences). Calls go through the tokens in ascending order.
+struct AttentionStrip {
+  index_t first_sequence = 0;
+  index_t sequences = 0;
+  Run tokens;
+};
+
+/// What backward needs of forward, and the gradient that comes in. Of global queries, and of them
+/// alone, everything stands in the rows of the second half.
+struct AttentionOutput {
+  View<const float, 2> out;           ///< [B * N, H C]
+  std::span<const float> log_sum;     ///< [B * H * N]
+  View<const float, 2> out_gradient;  ///< [B * N, H C]
+  View<const float, 2> global_out;    ///< [B * G, H C]
+  std::span<const float> global_log_sum;  ///< [B * H * G]
+  View<const float, 2> global_out_gradient;
+};
+
+/// Gradients of an AttentionInput. `qkv` is overwritten (its queries strip by strip; keys and
+/// values of a token when a call first reaches them, later calls add to them); to the others is
+/// added.
+struct AttentionGradients {
+  View<float, 2> qkv;
+  View<float, 2> before;
+  View<float, 2> after;
+  View<float, 2> globals;
+};
+
+}  // namespace weir::worker
