@@ -61,7 +61,7 @@ struct AttentionStrip {
 struct AttentionOutput {
   View<const float, 2> out;           ///< [B * N, H C]
   std::span<const float> log_sum;     ///< [B * H * N]
-  View<const float, 2> out_gradient;  ///< [B * N, H C]
+  View<const float, 2> out_gradient;  ///< [tokens of the strip, H C], sequence by sequence
   View<const float, 2> global_out;    ///< [B * G, H C]
   std::span<const float> global_log_sum;  ///< [B * H * G]
   View<const float, 2> global_out_gradient;

@@ -49,6 +49,11 @@ class CpuKernels : public Kernels {
                           const AttentionOutput& output,
                           const AttentionGradients& gradients) override;
 
+  void gather_rows(ConstMatrix from, std::span<const index_t> rows, index_t column,
+                   Matrix to) override;
+  void scatter_rows(ConstMatrix from, std::span<const index_t> rows, index_t column,
+                    bool accumulate, Matrix to) override;
+
   void gather(std::span<const std::int32_t> tokens, ConstMatrix table, index_t first_row,
               Matrix out) override;
   void scatter_add(std::span<const std::int32_t> tokens, ConstMatrix gradient, index_t first_row,

@@ -21,6 +21,7 @@ struct QueryRows {
   const float* out_gradient;
   index_t out_row;
   const float* log_sum;
+  index_t skipped;  ///< row r of the others is row r - skipped of out_gradient
 };
 
 /// What the backward of a tile needs of its queries, as rows [kTile, columns] and transposed.
@@ -46,7 +47,7 @@ struct Upstream {
     const float scale = 1 / std::sqrt(static_cast<float>(channels));
     pack_rows(rows.query + first * rows.query_row, rows.query_row, count, channels, scale, query);
     transpose_tile(query, count, columns, query_transposed);
-    pack_rows(rows.out_gradient + first * rows.out_row, rows.out_row, count, channels, 1,
+    pack_rows(rows.out_gradient + (first - rows.skipped) * rows.out_row, rows.out_row, count, channels, 1,
               out_gradient);
     transpose_tile(out_gradient, count, columns, out_gradient_transposed);
     std::fill_n(log_sum, kTile, 0.0F);
@@ -140,9 +141,9 @@ void write_panel(const Panel& panel, const Places<float>& places, index_t fresh,
 }
 
 /// One head's queries of a block, and the block's own keys for the global queries.
-void attention_backward_block(const AttentionInput& input, const AttentionOutput& output,
-                              const AttentionGradients& gradients, const Block& block, index_t head,
-                              Scratch scratch) {
+void attention_backward_block(const AttentionInput& input, const AttentionStrip& strip,
+                              const AttentionOutput& output, const AttentionGradients& gradients,
+                              const Block& block, index_t head, Scratch scratch) {
   const index_t channels = input.channels();
   const index_t columns = padded(channels);
   const index_t width = input.width();
@@ -156,18 +157,23 @@ void attention_backward_block(const AttentionInput& input, const AttentionOutput
   const float* globals = start_of(input.globals, there * row + column);
   float* global_gradient = start_of(gradients.globals, there * row + column);
   float* query_gradient = gradients.qkv.data() + here * row + column;
+  // Rows of the strip's own tensors that lie before the sequence's token 0.
+  const index_t skipped =
+      strip.tokens.begin - (block.sequence - strip.first_sequence) * strip.tokens.size();
   const QueryRows local_rows{input.qkv.data() + here * row + column,
                              row,
                              output.out.data() + here * width + column,
-                             output.out_gradient.data() + here * width + column,
+                             output.out_gradient.data() + column,
                              width,
-                             output.log_sum.data() + item * input.tokens()};
+                             output.log_sum.data() + item * input.tokens(),
+                             skipped};
   const QueryRows global_rows{globals,
                               row,
                               start_of(output.global_out, there * width + column),
                               start_of(output.global_out_gradient, there * width + column),
                               width,
-                              queries == 0 ? nullptr : output.global_log_sum.data() + item * queries};
+                              queries == 0 ? nullptr : output.global_log_sum.data() + item * queries,
+                              0};
   const auto places = [&](index_t part) {
     return places_of<const float>(input, input.qkv, input.before, input.after, block.sequence, head,
                                   part);
@@ -267,7 +273,8 @@ void CpuKernels::attention_backward(const AttentionInput& input, const Attention
   const index_t queries = input.sequences() * input.global_queries();
   WEIR_ASSERT(output.out.extent(0) == input.qkv.extent(0));
   WEIR_ASSERT(output.out.extent(1) == input.width());
-  WEIR_ASSERT(output.out.extents() == output.out_gradient.extents());
+  WEIR_ASSERT(output.out_gradient.extent(0) == strip.sequences * strip.tokens.size());
+  WEIR_ASSERT(output.out_gradient.extent(1) == input.width());
   WEIR_ASSERT(std::ssize(output.log_sum) == input.qkv.extent(0) * input.heads);
   WEIR_ASSERT(queries == 0 || output.global_out.extent(0) == queries);
   WEIR_ASSERT(queries == 0 || output.global_out_gradient.extents() == output.global_out.extents());
@@ -279,7 +286,7 @@ void CpuKernels::attention_backward(const AttentionInput& input, const Attention
   progress();
   each_head(input, strip, [&](const Block& block, index_t head, std::span<float> scratch) {
     HWY_DYNAMIC_DISPATCH(attention_backward_block)
-    (input, output, gradients, block, head, Scratch(scratch));
+    (input, strip, output, gradients, block, head, Scratch(scratch));
   });
 }
 

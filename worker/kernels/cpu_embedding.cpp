@@ -15,6 +15,34 @@ void add_row(ConstVector from, Vector to) {
 
 }  // namespace
 
+void CpuKernels::gather_rows(ConstMatrix from, std::span<const index_t> rows, index_t column,
+                             Matrix to) {
+  WEIR_ASSERT(std::ssize(rows) == to.extent(0) && column + to.extent(1) <= from.extent(1));
+  for (index_t i = 0; i < to.extent(0); ++i) {
+    const index_t row = rows[static_cast<std::size_t>(i)];
+    if (row < 0) {
+      fill(to[i].span(), 0);
+    } else {
+      std::copy_n(from[row].data() + column, to.extent(1), to[i].data());
+    }
+  }
+}
+
+void CpuKernels::scatter_rows(ConstMatrix from, std::span<const index_t> rows, index_t column,
+                              bool accumulate, Matrix to) {
+  WEIR_ASSERT(std::ssize(rows) == from.extent(0) && column + from.extent(1) <= to.extent(1));
+  for (index_t i = 0; i < from.extent(0); ++i) {
+    const index_t row = rows[static_cast<std::size_t>(i)];
+    if (row < 0) continue;
+    const Vector part(to[row].data() + column, static_cast<std::size_t>(from.extent(1)));
+    if (accumulate) {
+      add_row(from[i].span(), part);
+    } else {
+      std::ranges::copy(from[i].span(), part.begin());
+    }
+  }
+}
+
 void CpuKernels::gather(std::span<const std::int32_t> tokens, ConstMatrix table, index_t first_row,
                         Matrix out) {
   WEIR_ASSERT(std::ssize(tokens) == out.extent(0) && table.extent(1) == out.extent(1));

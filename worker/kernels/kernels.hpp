@@ -103,9 +103,19 @@ class Kernels {
   /// sets of keys: parts [sets * B * H * G, C + 2], one after the other, as `attention` leaves them.
   virtual void merge_global_sums(ConstMatrix parts, index_t sequences, index_t heads, Matrix out,
                                  Vector log_sum) = 0;
+  /// Strips as in forward, each with its rows of the output's gradient.
   virtual void attention_backward(const AttentionInput& input, const AttentionStrip& strip,
                                   const AttentionOutput& output,
                                   const AttentionGradients& gradients) = 0;
+
+  // --- some rows of a matrix: global tokens, borders between contexts
+  /// to[i] = columns [column, column + width of to) of from[rows[i]]; zeros where rows[i] < 0.
+  virtual void gather_rows(ConstMatrix from, std::span<const index_t> rows, index_t column,
+                           Matrix to) = 0;
+  /// Columns [column, column + width of from) of to[rows[i]] = from[i], or += with accumulate; what
+  /// has rows[i] < 0 is left out.
+  virtual void scatter_rows(ConstMatrix from, std::span<const index_t> rows, index_t column,
+                            bool accumulate, Matrix to) = 0;
 
   // --- embedding
   /// out[r] += table[tokens[r] - first_row] where this shard holds the row; other rows stay.

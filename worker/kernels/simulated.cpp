@@ -141,6 +141,15 @@ void SimulatedKernels::attention_backward(const AttentionInput& input, const Att
               bytes_of(output.out_gradient) + bytes_of(gradients.qkv)));
 }
 
+void SimulatedKernels::gather_rows(ConstMatrix, std::span<const index_t>, index_t, Matrix to) {
+  charge(0, 2 * bytes_of(to));
+}
+
+void SimulatedKernels::scatter_rows(ConstMatrix from, std::span<const index_t>, index_t,
+                                    bool accumulate, Matrix) {
+  charge(0, (accumulate ? 3 : 2) * bytes_of(from));
+}
+
 void SimulatedKernels::gather(std::span<const std::int32_t> tokens, ConstMatrix table,
                               index_t first_row, Matrix) {
   charge(0, bytes_of(tokens) + 3 * held_bytes(tokens, table, first_row));

@@ -1,42 +1,307 @@
 #include "worker/layers/attention.hpp"
 
+#include "common/base/error.hpp"
+
 namespace weir::worker {
 
-void AttentionActivations::take(Pieces& pieces, index_t rows, index_t heads, index_t head_size) {
-  qkv = pieces.matrix(rows, 3 * heads * head_size);
-  out = pieces.matrix(rows, heads * head_size);
-  log_sum = pieces.vector(rows * heads);
+index_t strip_tokens_of(index_t heads_width) {
+  constexpr index_t kStripElements = 1 << 17;
+  constexpr index_t kFewest = 128;  // OpenBLAS packs the weights anew for each strip
+  return std::max(kFewest, kStripElements / (3 * heads_width) / 16 * 16);
 }
 
+void AttentionActivations::take(Pieces& pieces, const AttentionShape& shape) {
+  const index_t part = shape.part();
+  qkv = pieces.matrix(shape.rows, 3 * part);
+  out = pieces.matrix(shape.rows, part);
+  log_sum = pieces.vector(shape.rows * shape.heads);
+  before = pieces.matrix(shape.sequences * shape.left, 2 * part);
+  after = pieces.matrix(shape.sequences * shape.right, 2 * part);
+  globals = pieces.matrix(shape.global_rows(), 3 * part);
+  global_out = pieces.matrix(shape.global_rows(), part);
+  global_log_sum = pieces.vector(shape.global_rows() * shape.heads);
+}
+
+void AttentionScratch::take(Pieces& pieces, const AttentionShape& shape) {
+  const index_t part = shape.part();
+  const index_t sums_rows = shape.global_rows() * shape.heads;
+  // A strip may be several short sequences.
+  heads_gradient = pieces.matrix(std::min(shape.rows, strip_tokens_of(part)), part);
+  qkv_gradient = pieces.matrix(shape.rows, 3 * part);
+  sums = pieces.matrix(sums_rows, shape.head_size + 2);
+  all_sums = pieces.matrix(shape.contexts * sums_rows, shape.head_size + 2);
+  global_rows = pieces.matrix(shape.global_rows(), shape.width);
+  global_heads_gradient = pieces.matrix(shape.global_rows(), part);
+  globals_gradient = pieces.matrix(shape.global_rows(), 3 * part);
+  before_gradient = pieces.matrix(shape.sequences * shape.left, 2 * part);
+  after_gradient = pieces.matrix(shape.sequences * shape.right, 2 * part);
+  first_border = pieces.matrix(shape.sequences * shape.right, 2 * part);
+  last_border = pieces.matrix(shape.sequences * shape.left, 2 * part);
+}
+
+namespace {
+
+/// Rows of a run of tokens in each sequence of the micro-batch.
+std::vector<index_t> rows_of(const MicroBatch& batch, Run tokens) {
+  std::vector<index_t> rows;
+  for (index_t b = 0; b < batch.sequences; ++b) {
+    for (index_t i = tokens.begin; i < tokens.end; ++i) rows.push_back(b * batch.length + i);
+  }
+  return rows;
+}
+
+/// function(strip, its rows) over all tokens of the micro-batch: parts of a sequence, or several
+/// short ones.
+template <class Function>
+void each_strip(const MicroBatch& batch, index_t tokens, const Function& function) {
+  const index_t length = batch.length;
+  if (length <= tokens) {
+    const index_t together = tokens / length;
+    for (index_t b = 0; b < batch.sequences; b += together) {
+      const index_t count = std::min(together, batch.sequences - b);
+      function(AttentionStrip{b, count, {0, length}}, Run{b * length, (b + count) * length});
+    }
+    return;
+  }
+  for (index_t b = 0; b < batch.sequences; ++b) {
+    for (index_t begin = 0; begin < length; begin += tokens) {
+      const Run run{begin, std::min(begin + tokens, length)};
+      function(AttentionStrip{b, 1, run}, Run{b * length + run.begin, b * length + run.end});
+    }
+  }
+}
+
+}  // namespace
+
+/// One forward or backward of a micro-batch.
+struct AttentionLayer::Call {
+  Call(const AttentionLayer& of, const Pass& with, const MicroBatch& micro_batch,
+       const AttentionActivations& kept)
+      : layer(of),
+        pass(with),
+        batch(micro_batch),
+        is_cut(with.contexts.size() > 1),
+        has_previous(with.contexts.index() > 0),
+        has_next(with.contexts.index() + 1 < with.contexts.size()),
+        left(of.sparsity.left),
+        right(of.sparsity.causal ? 0 : of.sparsity.right) {
+    const index_t rows = batch.rows();
+    const index_t global_rows =
+        layer.sparsity.form == GlobalForm::split ? 0 : batch.sequences * globals().count();
+    input = {.heads = layer.heads,
+             .first = batch.first,
+             .lengths = batch.lengths,
+             .sparsity = &layer.sparsity,
+             .qkv = kept.qkv.rows(0, rows),
+             .before = kept.before.rows(0, has_previous ? batch.sequences * left : 0),
+             .after = kept.after.rows(0, has_next ? batch.sequences * right : 0),
+             .globals = kept.globals.rows(0, global_rows)};
+    for (index_t b = 0; b < batch.sequences; ++b) {
+      for (const index_t position : globals().positions()) {
+        const index_t token = position - batch.first;
+        const bool is_here = 0 <= token && token < batch.length;
+        rows_of_globals.push_back(is_here ? b * batch.length + token : -1);
+      }
+    }
+    WEIR_ASSERT(!is_cut || batch.length >= std::max(left, right));
+  }
+
+  const Globals& globals() const { return layer.sparsity.globals; }
+  index_t strip_tokens() const { return strip_tokens_of(input.width()); }
+  index_t global_rows() const { return batch.sequences * globals().count(); }
+  std::size_t global_sums() const {
+    return static_cast<std::size_t>(global_rows() * layer.heads);
+  }
+  /// The first rows of each sequence that the previous context sees, the last that the next sees.
+  std::vector<index_t> first_rows() const { return rows_of(batch, {0, has_previous ? right : 0}); }
+  std::vector<index_t> last_rows() const {
+    return rows_of(batch, {batch.length - (has_next ? left : 0), batch.length});
+  }
+
+  /// Rotates these rows of qkv: whole sequences, or a part of one.
+  void rotate(Matrix qkv, Run rows, int direction) const {
+    if (!layer.rotary || rows.size() == 0) return;
+    const bool is_whole = rows.begin % batch.length == 0 && rows.size() % batch.length == 0;
+    const index_t first = is_whole ? 0 : rows.begin % batch.length;
+    pass.kernels.rotate(qkv.rows(rows.begin, rows.size()), layer.heads, batch.first + first,
+                        is_whole ? batch.length : rows.size(), direction);
+  }
+  /// Rotates rows of global tokens, each by its place.
+  void rotate_globals(Matrix rows, int direction) const {
+    if (!layer.rotary) return;
+    for (index_t row = 0; row < rows.extent(0); ++row) {
+      const auto number = static_cast<std::size_t>(row % globals().count());
+      pass.kernels.rotate(rows.rows(row, 1), layer.heads, globals().positions()[number], 1,
+                          direction);
+    }
+  }
+
+  void project(ConstMatrix x, Matrix qkv, Run rows) const {
+    if (rows.size() == 0) return;
+    layer.query_key_value.forward(pass, x.rows(rows.begin, rows.size()),
+                                  qkv.rows(rows.begin, rows.size()));
+    rotate(qkv, rows, 1);
+  }
+
+  /// Rows of the global tokens, on every context.
+  void project_globals(ConstMatrix x, Matrix x_rows, Matrix to) const {
+    if (to.extent(0) == 0) return;
+    pass.kernels.gather_rows(x, rows_of_globals, 0, x_rows);
+    layer.query_key_value.forward(pass, x_rows, to);
+    rotate_globals(to, 1);
+    for (index_t row = 0; row < to.extent(0); ++row) {
+      if (rows_of_globals[static_cast<std::size_t>(row)] < 0) {
+        pass.kernels.fill(to[row].span(), 0);
+      }
+    }
+    pass.contexts.sum(to.span());
+  }
+
+  /// Keys and values of the borders, from the neighbours.
+  void swap_borders(AttentionActivations& kept, const AttentionScratch& scratch) const {
+    const auto first = first_rows();
+    const auto last = last_rows();
+    const Matrix to_previous = scratch.first_border.rows(0, std::ssize(first));
+    const Matrix to_next = scratch.last_border.rows(0, std::ssize(last));
+    pass.kernels.gather_rows(input.qkv, first, input.width(), to_previous);
+    pass.kernels.gather_rows(input.qkv, last, input.width(), to_next);
+    pass.contexts.exchange(to_previous.span(), to_next.span(),
+                           kept.before.rows(0, input.before.extent(0)).span(),
+                           kept.after.rows(0, input.after.extent(0)).span());
+  }
+
+  /// The neighbours' share of the gradients of keys and values at the borders.
+  void swap_border_gradients(const AttentionScratch& scratch) const {
+    const auto first = first_rows();
+    const auto last = last_rows();
+    const Matrix from_previous = scratch.first_border.rows(0, std::ssize(first));
+    const Matrix from_next = scratch.last_border.rows(0, std::ssize(last));
+    pass.contexts.exchange(scratch.before_gradient.rows(0, input.before.extent(0)).span(),
+                           scratch.after_gradient.rows(0, input.after.extent(0)).span(),
+                           from_previous.span(), from_next.span());
+    pass.kernels.scatter_rows(from_previous, first, input.width(), true, scratch.qkv_gradient);
+    pass.kernels.scatter_rows(from_next, last, input.width(), true, scratch.qkv_gradient);
+  }
+
+  const AttentionLayer& layer;
+  const Pass& pass;
+  const MicroBatch& batch;
+  bool is_cut;
+  bool has_previous;
+  bool has_next;
+  index_t left;
+  index_t right;
+  AttentionInput input;
+  std::vector<index_t> rows_of_globals;  ///< [B * G], -1: not on this context
+};
+
 void AttentionLayer::forward(const Pass& pass, const MicroBatch& batch, ConstMatrix x,
-                             AttentionActivations& kept, Matrix out) const {
-  const index_t rows = batch.rows();
-  const Matrix qkv = kept.qkv.rows(0, rows);
-  const Matrix heads_out = kept.out.rows(0, rows);
-  query_key_value.forward(pass, x, qkv);
-  if (rotary) pass.kernels.rotate(qkv, heads, batch.length, 1);
-  pass.kernels.attention(qkv, heads, batch.lengths, sparsity, heads_out,
-                         kept.log_sum.first(static_cast<std::size_t>(rows * heads)));
-  output.forward(pass, heads_out, out);
+                             AttentionActivations& kept, const AttentionScratch& scratch,
+                             Matrix out) const {
+  const Call call(*this, pass, batch, kept);
+  const Matrix qkv = kept.qkv.rows(0, batch.rows());
+  const Matrix heads_out = kept.out.rows(0, batch.rows());
+  const index_t global_rows = call.global_rows();
+  const Matrix x_rows = scratch.global_rows.rows(0, global_rows);
+  call.project_globals(x, x_rows, kept.globals.rows(0, call.input.globals.extent(0)));
+  index_t projected = 0;
+  if (call.is_cut) {  // the borders are wanted elsewhere before anything is done here
+    projected = batch.rows();
+    call.project(x, qkv, {0, projected});
+    call.swap_borders(kept, scratch);
+  }
+  const auto sums =
+      scratch.sums.rows(0, call.input.global_queries() * batch.sequences * heads);
+  each_strip(batch, call.strip_tokens(), [&](const AttentionStrip& strip, Run rows) {
+    const index_t end_of_sequence = (rows.end + batch.length - 1) / batch.length * batch.length;
+    const index_t reached = std::min(end_of_sequence, rows.end + call.right);
+    call.project(x, qkv, {projected, std::max(projected, reached)});
+    projected = std::max(projected, reached);
+    pass.kernels.attention(call.input, strip, heads_out,
+                           kept.log_sum.first(static_cast<std::size_t>(batch.rows() * heads)),
+                           sums);
+    output.multiply(pass, heads_out.rows(rows.begin, rows.size()),
+                    out.rows(rows.begin, rows.size()));
+  });
+  if (sums.extent(0) > 0) {
+    const Matrix all = scratch.all_sums.rows(0, pass.contexts.size() * sums.extent(0));
+    const Matrix global_out = kept.global_out.rows(0, global_rows);
+    pass.contexts.gather(sums.span(), all.span());
+    pass.kernels.merge_global_sums(all, batch.sequences, heads, global_out,
+                                   kept.global_log_sum.first(call.global_sums()));
+    pass.kernels.scatter_rows(global_out, call.rows_of_globals, 0, false, heads_out);
+    output.multiply(pass, global_out, x_rows);
+    pass.kernels.scatter_rows(x_rows, call.rows_of_globals, 0, false, out);
+  }
+  output.complete(pass, out);
 }
 
 void AttentionLayer::backward(const Pass& pass, const MicroBatch& batch,
                               const AttentionActivations& kept, ConstMatrix out_gradient,
-                              Matrix heads_gradient, Matrix qkv_gradient, Matrix x_gradient) const {
-  const index_t rows = batch.rows();
-  output.backward(pass, out_gradient, heads_gradient);
-  pass.kernels.attention_backward(
-      kept.qkv.rows(0, rows), heads, batch.lengths, sparsity, kept.out.rows(0, rows),
-      kept.log_sum.first(static_cast<std::size_t>(rows * heads)), heads_gradient, qkv_gradient);
-  if (rotary) pass.kernels.rotate(qkv_gradient, heads, batch.length, -1);
-  query_key_value.backward(pass, qkv_gradient, x_gradient);
+                              const AttentionScratch& scratch, Matrix x_gradient) const {
+  const Call call(*this, pass, batch, kept);
+  const index_t rows_here = batch.rows();
+  const index_t global_rows = call.global_rows();
+  const bool does_globals = call.input.global_queries() > 0;
+  const Matrix global_rows_gradient = scratch.global_rows.rows(0, global_rows);
+  const Matrix global_heads_gradient = scratch.global_heads_gradient.rows(0, global_rows);
+  if (global_rows > 0) {
+    pass.kernels.gather_rows(out_gradient, call.rows_of_globals, 0, global_rows_gradient);
+    output.backward(pass, global_rows_gradient, global_heads_gradient);
+    pass.contexts.sum(global_heads_gradient.span());
+  }
+  const Matrix qkv_gradient = scratch.qkv_gradient.rows(0, rows_here);
+  const AttentionGradients gradients{
+      .qkv = qkv_gradient,
+      .before = scratch.before_gradient.rows(0, call.input.before.extent(0)),
+      .after = scratch.after_gradient.rows(0, call.input.after.extent(0)),
+      .globals = scratch.globals_gradient.rows(0, call.input.globals.extent(0))};
+  for (const Matrix& elsewhere : {gradients.before, gradients.after, gradients.globals}) {
+    pass.kernels.fill(elsewhere.span(), 0);
+  }
+  index_t finished = 0;
+  const auto finish = [&](index_t end) {  // rows of qkv_gradient that nobody adds to any more
+    const Run rows{finished, std::max(finished, end)};
+    if (rows.size() == 0) return;
+    call.rotate(qkv_gradient, rows, -1);
+    query_key_value.backward(pass, qkv_gradient.rows(rows.begin, rows.size()),
+                             x_gradient.rows(rows.begin, rows.size()));
+    finished = rows.end;
+  };
+  each_strip(batch, call.strip_tokens(), [&](const AttentionStrip& strip, Run rows) {
+    const Matrix heads_gradient = scratch.heads_gradient.rows(0, rows.size());
+    output.backward(pass, out_gradient.rows(rows.begin, rows.size()), heads_gradient);
+    pass.kernels.attention_backward(
+        call.input, strip,
+        {.out = kept.out.rows(0, rows_here),
+         .log_sum = kept.log_sum.first(static_cast<std::size_t>(rows_here * heads)),
+         .out_gradient = heads_gradient,
+         .global_out = kept.global_out.rows(0, does_globals ? global_rows : 0),
+         .global_log_sum = kept.global_log_sum.first(does_globals ? call.global_sums() : 0),
+         .global_out_gradient = global_heads_gradient.rows(0, does_globals ? global_rows : 0)},
+        gradients);
+    const bool ends_sequence = rows.end % batch.length == 0;
+    if (!call.is_cut) finish(ends_sequence ? rows.end : rows.end - call.left);
+  });
+  if (call.is_cut) {
+    call.swap_border_gradients(scratch);
+    finish(rows_here);
+  }
+  if (gradients.globals.extent(0) > 0) {
+    pass.contexts.sum(gradients.globals.span());
+    call.rotate_globals(gradients.globals, -1);
+    pass.kernels.scatter_rows(gradients.globals, call.rows_of_globals, 0, true, qkv_gradient);
+    query_key_value.backward(pass, gradients.globals, global_rows_gradient);
+    pass.kernels.scatter_rows(global_rows_gradient, call.rows_of_globals, 0, true, x_gradient);
+  }
 }
 
 void AttentionLayer::weight_gradient(const Pass& pass, const AttentionActivations& kept,
                                      ConstMatrix x, ConstMatrix out_gradient,
-                                     ConstMatrix qkv_gradient) const {
-  output.weight_gradient(pass, out_gradient, kept.out.rows(0, out_gradient.extent(0)));
-  query_key_value.weight_gradient(pass, qkv_gradient, x);
+                                     const AttentionScratch& scratch) const {
+  const index_t rows = out_gradient.extent(0);
+  output.weight_gradient(pass, out_gradient, kept.out.rows(0, rows));
+  query_key_value.weight_gradient(pass, scratch.qkv_gradient.rows(0, rows), x);
 }
 
 }  // namespace weir::worker

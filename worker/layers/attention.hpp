@@ -1,27 +1,73 @@
 #pragma once
 
-#include "worker/kernels/visible.hpp"
+#include <vector>
+
 #include "worker/layers/linear.hpp"
 #include "worker/layers/pieces.hpp"
 
 namespace weir::worker {
+
+/// What the sizes of attention's memory follow from.
+struct AttentionShape {
+  index_t sequences = 0;  ///< B of a micro-batch, at most
+  index_t rows = 0;       ///< B * N, at most
+  index_t width = 0;      ///< E
+  index_t heads = 0;      ///< of this shard
+  index_t head_size = 0;  ///< C
+  index_t globals = 0;    ///< G
+  index_t contexts = 1;
+  index_t left = 0;   ///< rows of a sequence from the previous context: none if there is one
+  index_t right = 0;  ///< and from the next
+
+  index_t part() const { return heads * head_size; }
+  index_t global_rows() const { return sequences * globals; }
+};
 
 /// What the backward of attention needs of one micro-batch.
 struct AttentionActivations {
   Matrix qkv;      ///< [B * N, 3 * heads * C], rotated
   Matrix out;      ///< [B * N, heads * C], before the output projection
   Vector log_sum;  ///< [B * heads * N]
+  Matrix before;   ///< [B * left, 2 * heads * C], keys and values of the previous context's border
+  Matrix after;    ///< [B * right, 2 * heads * C], of the next one's
+  Matrix globals;  ///< [B * G, 3 * heads * C], as qkv, of the global tokens of all contexts
+  Matrix global_out;      ///< [B * G, heads * C], as out
+  Vector global_log_sum;  ///< [B * heads * G]
 
-  void take(Pieces& pieces, index_t rows, index_t heads, index_t head_size);
+  void take(Pieces& pieces, const AttentionShape& shape);
+};
+
+/// Memory that attention needs during a call; what weight_gradient finds in it is from the backward
+/// before.
+struct AttentionScratch {
+  Matrix heads_gradient;         ///< [rows of a strip, heads * C]
+  Matrix qkv_gradient;           ///< [B * N, 3 * heads * C]
+  Matrix sums;                   ///< [B * heads * G, C + 2], softmax of global queries
+  Matrix all_sums;               ///< of all contexts
+  Matrix global_rows;            ///< [B * G, E], of inputs, outputs or their gradients
+  Matrix global_heads_gradient;  ///< [B * G, heads * C]
+  Matrix globals_gradient;       ///< [B * G, 3 * heads * C]
+  Matrix before_gradient;        ///< as before, and so on
+  Matrix after_gradient;
+  Matrix first_border;  ///< [B * right, 2 * heads * C], of the first tokens here
+  Matrix last_border;   ///< [B * left, 2 * heads * C], of the last
+
+  void take(Pieces& pieces, const AttentionShape& shape);
 };
 
 /// Attention of each token to its window and to the global tokens, from the normed input to what is
 /// added to the residual:
 ///
-///   q, k, v = x Wq^T + bq, x Wk^T + bk, x Wv^T + bv        (one product: the slices are
-///   neighbours) out = concatenated over heads(attention(rotated q, rotated k, v)) Wo + bo
+///   q, k, v = x Wq^T + bq, x Wk^T + bk, x Wv^T + bv   (one product: the slices are neighbours)
+///   out = concatenated over heads(attention(rotated q, rotated k, v)) Wo + bo
 ///
 /// Shards hold whole heads: `heads` of them each, of head_size C. One sum over the shards forward.
+///
+/// Tokens go through projection, attention and output projection in strips that stay in the cache.
+/// Of a sequence that is cut over contexts, a context sends its neighbours the keys and values
+/// within the window of the border (and gets their gradients back), and everybody the rows of its
+/// global tokens; the softmax of global queries over the tokens of all contexts is merged from its
+/// parts (maximum, sum, output). None of this grows with the sequence.
 struct AttentionLayer {
   ColumnLinear query_key_value;
   RowLinear output;
@@ -31,15 +77,19 @@ struct AttentionLayer {
 
   /// x, out [B * N, E], whole on every shard.
   void forward(const Pass& pass, const MicroBatch& batch, ConstMatrix x, AttentionActivations& kept,
-               Matrix out) const;
-  /// qkv_gradient [B * N, 3 heads C] and out_gradient are kept by the caller for weight_gradient;
-  /// `heads_gradient` [B * N, heads C] is scratch. x_gradient [B * N, E] is overwritten with this
-  /// shard's part, to be summed over the shards.
+               const AttentionScratch& scratch, Matrix out) const;
+  /// out_gradient is kept by the caller for weight_gradient. x_gradient [B * N, E] is overwritten
+  /// with this shard's part, to be summed over the shards.
   void backward(const Pass& pass, const MicroBatch& batch, const AttentionActivations& kept,
-                ConstMatrix out_gradient, Matrix heads_gradient, Matrix qkv_gradient,
-                Matrix x_gradient) const;
+                ConstMatrix out_gradient, const AttentionScratch& scratch, Matrix x_gradient) const;
   void weight_gradient(const Pass& pass, const AttentionActivations& kept, ConstMatrix x,
-                       ConstMatrix out_gradient, ConstMatrix qkv_gradient) const;
+                       ConstMatrix out_gradient, const AttentionScratch& scratch) const;
+
+ private:
+  struct Call;
 };
+
+/// Tokens of a strip: their queries, keys and values fill about half a megabyte.
+index_t strip_tokens_of(index_t heads_width);
 
 }  // namespace weir::worker

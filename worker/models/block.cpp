@@ -6,7 +6,7 @@ namespace weir::worker {
 
 void BlockActivations::take(Pieces& pieces, const StageShape& shape) {
   attention_norm.take(pieces, shape.rows, shape.config.width);
-  attention.take(pieces, shape.rows, shape.heads(), shape.config.head_size());
+  attention.take(pieces, attention_shape(shape));
   feed_forward_norm.take(pieces, shape.rows, shape.config.width);
   feed_forward.take(pieces, shape.rows, shape.feed_forward());
 }
@@ -46,7 +46,7 @@ Loss BlockUnit::forward(const Pass& pass, const MicroBatch& batch, index_t slot,
   const Matrix branch = scratch_->attention_branch.rows(0, rows);
 
   attention_norm_.forward(pass, x, kept.attention_norm, normed);
-  attention_.forward(pass, batch, normed, kept.attention, branch);
+  attention_.forward(pass, batch, normed, kept.attention, scratch_->attention, branch);
   attention_dropout_.apply(pass, batch, branch);
   pass.kernels.add(branch.span(), x.span());
 
@@ -74,8 +74,7 @@ void BlockUnit::backward(const Pass& pass, const MicroBatch& batch, index_t slot
   const Matrix branch = scratch_->attention_branch.rows(0, rows);
   pass.kernels.copy(gradient.span(), branch.span());
   attention_dropout_.apply(pass, batch, branch);
-  attention_.backward(pass, batch, kept.attention, branch, scratch_->heads_gradient.rows(0, rows),
-                      scratch_->qkv_gradient.rows(0, rows), normed_gradient);
+  attention_.backward(pass, batch, kept.attention, branch, scratch_->attention, normed_gradient);
   pass.shards.sum(normed_gradient.span());
   attention_norm_.backward(pass, kept.attention_norm, normed_gradient, gradient);
 }
@@ -90,7 +89,7 @@ void BlockUnit::weight_gradient(const Pass& pass, const MicroBatch& batch, index
       scratch_->hidden_gradient.rows(0, rows), scratch_->hidden.rows(0, rows));
   attention_norm_.again(pass, kept.attention_norm, normed);
   attention_.weight_gradient(pass, kept.attention, normed, scratch_->attention_branch.rows(0, rows),
-                             scratch_->qkv_gradient.rows(0, rows));
+                             scratch_->attention);
 }
 
 }  // namespace weir::worker

@@ -13,6 +13,7 @@ StageShape shape_of(const ModelConfig& config, index_t last_unit, index_t shards
                     index_t micro_batch) {
   return {.config = config,
           .shards = shards,
+          .sequences = micro_batch,
           .rows = micro_batch * config.length,
           .has_head = last_unit > config.layers};
 }

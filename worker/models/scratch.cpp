@@ -2,14 +2,28 @@
 
 namespace weir::worker {
 
+AttentionShape attention_shape(const StageShape& shape) {
+  const ModelConfig& config = shape.config;
+  const Sparsity sparsity = config.sparsity();
+  const bool is_cut = false;
+  return {.sequences = shape.sequences,
+          .rows = shape.rows,
+          .width = config.width,
+          .heads = shape.heads(),
+          .head_size = config.head_size(),
+          .globals = sparsity.globals.count(),
+          .contexts = 1,
+          .left = is_cut ? sparsity.left : 0,
+          .right = is_cut && !sparsity.causal ? sparsity.right : 0};
+}
+
 void Scratch::take(Pieces& pieces, const StageShape& shape) {
   const index_t rows = shape.rows;
   const index_t width = shape.config.width;
   normed = pieces.matrix(rows, width);
   attention_branch = pieces.matrix(rows, width);
   feed_forward_branch = pieces.matrix(rows, width);
-  heads_gradient = pieces.matrix(rows, width / shape.shards);
-  qkv_gradient = pieces.matrix(rows, 3 * width / shape.shards);
+  attention.take(pieces, attention_shape(shape));
   hidden = pieces.matrix(rows, shape.feed_forward());
   hidden_gradient = pieces.matrix(rows, shape.feed_forward());
   if (shape.has_head && shape.config.task == Task::language) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "worker/layers/attention.hpp"
 #include "worker/layers/loss.hpp"
 #include "worker/layers/pieces.hpp"
 #include "worker/models/config.hpp"
@@ -10,6 +11,7 @@ namespace weir::worker {
 struct StageShape {
   const ModelConfig& config;
   index_t shards = 1;
+  index_t sequences = 0;  ///< of a micro-batch at most
   index_t rows = 0;  ///< of a micro-batch at most: sequences * length
   bool has_head = false;
 
@@ -19,14 +21,15 @@ struct StageShape {
   index_t vocabulary() const { return (config.vocabulary + shards - 1) / shards; }
 };
 
+AttentionShape attention_shape(const StageShape& shape);
+
 /// Memory that the units of a stage use in turn. Contents last no longer than a call, but for the
 /// gradients that a unit's weight_gradient finds as its backward has left them.
 struct Scratch {
   Matrix normed;               ///< [rows, d]
   Matrix attention_branch;     ///< [rows, d], what attention adds; then its gradient
   Matrix feed_forward_branch;  ///< [rows, d], likewise
-  Matrix heads_gradient;       ///< [rows, d / T]
-  Matrix qkv_gradient;         ///< [rows, 3 d / T]
+  AttentionScratch attention;
   Matrix hidden;               ///< [rows, feed-forward / T]
   Matrix hidden_gradient;      ///< [rows, feed-forward / T]
   LossScratch loss;            ///< if there is a head of a language model

@@ -225,17 +225,20 @@ AttentionResult run_kernels(CpuKernels& kernels, const AttentionCase& c, const B
   };
   for (Part& part : parts) {
     const index_t n = part.run.size();
-    Block part_upstream(batch * n, width, 2);
-    for (index_t b = 0; b < batch; ++b) {
-      for (index_t i = 0; i < n; ++i) {
-        copy_columns(upstream.view(), b * c.tokens + part.run.begin + i, 0, width,
-                     part_upstream.view(), b * n + i);
-      }
-    }
     each_strip(c, part, [&](const AttentionStrip& strip) {
+      const index_t rows = strip.tokens.size();
+      Block strip_upstream(strip.sequences * rows, width, 2);
+      for (index_t b = 0; b < strip.sequences; ++b) {
+        for (index_t i = 0; i < rows; ++i) {
+          copy_columns(upstream.view(),
+                       (strip.first_sequence + b) * c.tokens + part.run.begin +
+                           strip.tokens.begin + i,
+                       0, width, strip_upstream.view(), b * rows + i);
+        }
+      }
       kernels.attention_backward(
           input_of(c, part), strip,
-          {part.out.view(), part.log_sum.span(), part_upstream.view(), global_out.view(),
+          {part.out.view(), part.log_sum.span(), strip_upstream.view(), global_out.view(),
            global_log_sum.span(), global_upstream.view()},
           {part.gradient.view(), part.before_gradient.view(), part.after_gradient.view(),
            part.global_gradient.view()});
