@@ -100,6 +100,43 @@ class Kernels {
                                   const Sparsity& sparsity, ConstMatrix out, ConstVector log_sum,
                                   ConstMatrix out_gradient, Matrix qkv_gradient) = 0;
 
+  // --- global rows, folded
+  // What they make together is said in layers/global_branch.hpp. R global rows have `heads` heads
+  // of C channels; weights [heads * C, E]; folded [R * heads, E], row r * heads + h is head h of
+  // row r.
+  /// folded[r * heads + h, e] = scale * sum_c a[r, h * C + c] weights[h * C + c, e].
+  virtual void fold(ConstMatrix a, ConstMatrix weights, index_t heads, float scale,
+                    Matrix folded) = 0;
+  /// out[r, h * C + c] = scale * sum_e weights[h * C + c, e] folded[r * heads + h, e]: of a
+  /// gradient to `folded`, the gradient to fold's `a`.
+  virtual void unfold(ConstMatrix folded, ConstMatrix weights, index_t heads, float scale,
+                      Matrix out) = 0;
+  /// weights_gradient[h * C + c, e] += scale * sum_r a[r, h * C + c] folded[r * heads + h, e]: the
+  /// gradient to the weights of both, of which one factor is a gradient.
+  virtual void add_fold_gradient(ConstMatrix a, ConstMatrix folded, index_t heads, float scale,
+                                 Matrix weights_gradient) = 0;
+  /// The next columns of softmaxes whose columns come run by run. Column c is token first + c; rows
+  /// fall into limits.size() groups of as many, and group g sees the tokens before limits[g].
+  /// maximum and sum [rows] are of the tokens seen so far, -inf and 0 at first, and are moved on.
+  /// scores[r, c] becomes exp(scores[r, c] - maximum[r]), or 0 where r does not see; weighted
+  /// [rows, E], sums over the runs before, is scaled to the new maximum.
+  virtual void continue_softmax(std::span<const index_t> limits, index_t first, Matrix scores,
+                                Vector maximum, Vector sum, Matrix weighted) = 0;
+  /// Joins softmaxes over parts of the tokens, in order. parts: `count` times maximum [rows], sum
+  /// [rows] and weighted [rows, E]. log_sum[r] = log of the sum of all exponentials; mean[r] = sum
+  /// of weighted over sum of sums; -inf and 0 where nothing is seen.
+  virtual void join_softmax(ConstVector parts, index_t count, Vector log_sum, Matrix mean) = 0;
+  /// Backward of a run of columns, in place, limits and first as above. With p = exp(scores -
+  /// log_sum) where r sees, else 0: scores[r, c] becomes the score's own gradient, p *
+  /// (probability_gradients[r, c] - mean_product[r]), and probability_gradients[r, c] becomes p.
+  virtual void softmax_slopes(std::span<const index_t> limits, index_t first, ConstVector log_sum,
+                              ConstVector mean_product, Matrix scores,
+                              Matrix probability_gradients) = 0;
+  /// out[r] = sum_e a[r, e] b[r, e].
+  virtual void row_products(ConstMatrix a, ConstMatrix b, Vector out) = 0;
+  /// rows[r, c] *= factors[r].
+  virtual void scale_rows(ConstVector factors, Matrix rows) = 0;
+
   // --- embedding
   /// out[r] += table[tokens[r] - first_row] where this shard holds the row; other rows stay.
   virtual void gather(std::span<const std::int32_t> tokens, ConstMatrix table, index_t first_row,

@@ -54,6 +54,19 @@ class SimulatedKernels final : public Kernels {
   void attention_backward(ConstMatrix qkv, index_t heads, std::span<const index_t> lengths,
                           const Sparsity& sparsity, ConstMatrix out, ConstVector log_sum,
                           ConstMatrix out_gradient, Matrix qkv_gradient) override;
+  void fold(ConstMatrix a, ConstMatrix weights, index_t heads, float scale, Matrix folded) override;
+  void unfold(ConstMatrix folded, ConstMatrix weights, index_t heads, float scale,
+              Matrix out) override;
+  void add_fold_gradient(ConstMatrix a, ConstMatrix folded, index_t heads, float scale,
+                         Matrix weights_gradient) override;
+  void continue_softmax(std::span<const index_t> limits, index_t first, Matrix scores,
+                        Vector maximum, Vector sum, Matrix weighted) override;
+  void join_softmax(ConstVector parts, index_t count, Vector log_sum, Matrix mean) override;
+  void softmax_slopes(std::span<const index_t> limits, index_t first, ConstVector log_sum,
+                      ConstVector mean_product, Matrix scores,
+                      Matrix probability_gradients) override;
+  void row_products(ConstMatrix a, ConstMatrix b, Vector out) override;
+  void scale_rows(ConstVector factors, Matrix rows) override;
   void gather(std::span<const std::int32_t> tokens, ConstMatrix table, index_t first_row,
               Matrix out) override;
   void scatter_add(std::span<const std::int32_t> tokens, ConstMatrix gradient, index_t first_row,
