@@ -44,6 +44,18 @@ void attention_backward(ConstMatrix qkv, index_t heads, Lengths lengths,
                         const worker::Sparsity& sparsity, ConstMatrix out_gradient,
                         Matrix qkv_gradient);
 
+void fold(ConstMatrix a, ConstMatrix weights, index_t heads, double scale, Matrix folded);
+void unfold(ConstMatrix folded, ConstMatrix weights, index_t heads, double scale, Matrix out);
+void add_fold_gradient(ConstMatrix a, ConstMatrix folded, index_t heads, double scale,
+                       Matrix weights_gradient);
+void continue_softmax(Lengths limits, index_t first, Matrix scores, Vector maximum, Vector sum,
+                      Matrix weighted);
+void join_softmax(ConstVector parts, index_t count, Vector log_sum, Matrix mean);
+void softmax_slopes(Lengths limits, index_t first, ConstVector log_sum, ConstVector mean_product,
+                    Matrix scores, Matrix probability_gradients);
+void row_products(ConstMatrix a, ConstMatrix b, Vector out);
+void scale_rows(ConstVector factors, Matrix rows);
+
 void gather(Tokens tokens, ConstMatrix table, index_t first_row, Matrix out);
 void scatter_add(Tokens tokens, ConstMatrix gradient, index_t first_row, Matrix table_gradient);
 

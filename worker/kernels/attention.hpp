@@ -63,7 +63,7 @@ struct AttentionOutput {
   std::span<const float> log_sum;     ///< [B * H * N]
   View<const float, 2> out_gradient;  ///< [tokens of the strip, H C], sequence by sequence
   View<const float, 2> global_out;    ///< [B * G, H C]
-  std::span<const float> global_log_sum;  ///< [B * H * G]
+  std::span<const float> global_log_sum;  ///< [B * G * H]
   View<const float, 2> global_out_gradient;
 };
 

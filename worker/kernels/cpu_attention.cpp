@@ -106,25 +106,30 @@ void finish(index_t count, const Running& running, index_t channels, float* out,
   }
 }
 
-/// A head's sums of global queries [G, C + 2] (output, maximum, sum), and a tile of them in lanes.
-void load_sums(const Tile& tile, const float* sums, index_t channels, Running& running) {
+/// The softmaxes of a tile of global queries, from memory to lanes and back.
+void load_softmax(const Tile& tile, const HeadOutput& from, const AttentionInput& input,
+                  Running& running) {
+  const index_t channels = input.channels();
   std::fill_n(running.maximum, kTile, -kInfinity);
   std::fill_n(running.sum, kTile, 0.0F);
   for (index_t i = 0; i < tile.count; ++i) {
-    const float* row = sums + (tile.first + i) * (channels + 2);
-    std::copy_n(row, channels, running.out + i * padded(channels));
-    std::fill_n(running.out + i * padded(channels) + channels, padded(channels) - channels, 0.0F);
-    running.maximum[i] = row[channels];
-    running.sum[i] = row[channels + 1];
+    const index_t query = tile.first + i;
+    float* row = running.out + i * padded(channels);
+    std::copy_n(from.weighted + query * input.width(), channels, row);
+    std::fill_n(row + channels, padded(channels) - channels, 0.0F);
+    running.maximum[i] = from.maximum[query * input.heads];
+    running.sum[i] = from.sum[query * input.heads];
   }
   running.fresh = false;
 }
-void store_sums(const Tile& tile, const Running& running, index_t channels, float* sums) {
+void store_softmax(const Tile& tile, const Running& running, const AttentionInput& input,
+                   const HeadOutput& to) {
+  const index_t channels = input.channels();
   for (index_t i = 0; i < tile.count; ++i) {
-    float* row = sums + (tile.first + i) * (channels + 2);
-    std::copy_n(running.out + i * padded(channels), channels, row);
-    row[channels] = running.maximum[i];
-    row[channels + 1] = running.sum[i];
+    const index_t query = tile.first + i;
+    std::copy_n(running.out + i * padded(channels), channels, to.weighted + query * input.width());
+    to.maximum[query * input.heads] = running.maximum[i];
+    to.sum[query * input.heads] = running.sum[i];
   }
 }
 
@@ -189,9 +194,9 @@ void attention_block(const AttentionInput& input, const Block& block, index_t he
       const Pieces pieces{0, overlap(tile.band, overlap(block.queries, chunk))};
       if (pieces.count() == 0) continue;
       pack_queries(globals + tile.first * row, tile.count);
-      load_sums(tile, output.sums, channels, carried);
+      load_softmax(tile, output, input, carried);
       attend(tile, pieces, keys, values, positions, channels, transposed, carried, scores);
-      store_sums(tile, carried, channels, output.sums);
+      store_softmax(tile, carried, input, output);
     }
   }
 }
@@ -232,63 +237,39 @@ void CpuKernels::each_head(const AttentionInput& input, const AttentionStrip& st
 }
 
 void CpuKernels::attention(const AttentionInput& input, const AttentionStrip& strip, Matrix out,
-                           Vector log_sum, Matrix global_sums) {
+                           Vector log_sum, Vector global_part) {
   check_attention(input, strip);
   const index_t tokens = input.tokens();
+  const index_t width = input.width();
   const index_t queries = input.global_queries();
-  const index_t channels = input.channels();
-  WEIR_ASSERT(out.extent(0) == input.qkv.extent(0) && out.extent(1) == input.width());
+  const index_t rows = input.sequences() * queries * input.heads;
+  WEIR_ASSERT(out.extent(0) == input.qkv.extent(0) && out.extent(1) == width);
   WEIR_ASSERT(std::ssize(log_sum) == input.qkv.extent(0) * input.heads);
-  WEIR_ASSERT(global_sums.extent(0) == input.sequences() * input.heads * queries);
-  WEIR_ASSERT(queries == 0 || global_sums.extent(1) == channels + 2);
+  WEIR_ASSERT(std::ssize(global_part) == rows * (input.channels() + 2));
   progress();
+  const Vector maximum = global_part.first(static_cast<std::size_t>(rows));
+  const Vector sum = global_part.subspan(maximum.size(), maximum.size());
+  const Vector weighted = global_part.subspan(2 * maximum.size());
   if (strip.tokens.begin == 0) {
-    const index_t row = strip.first_sequence * input.heads * queries;
-    const index_t end = row + strip.sequences * input.heads * queries;
-    for (index_t r = row; r < end; ++r) {
-      std::fill_n(global_sums[r].data(), channels + 2, 0.0F);
-      global_sums(r, channels) = -std::numeric_limits<float>::infinity();
-    }
+    const auto of_strip = [&](Vector values) {
+      const std::size_t each = values.size() / static_cast<std::size_t>(input.sequences());
+      return values.subspan(static_cast<std::size_t>(strip.first_sequence) * each,
+                            static_cast<std::size_t>(strip.sequences) * each);
+    };
+    fill(of_strip(maximum), -std::numeric_limits<float>::infinity());
+    fill(of_strip(sum), 0);
+    fill(of_strip(weighted), 0);
   }
   each_head(input, strip, [&](const Block& block, index_t head, std::span<float> scratch) {
-    const index_t item = block.sequence * input.heads + head;
-    HWY_DYNAMIC_DISPATCH(attention_block)
-    (input, block, head,
-     {.out = out.data() + block.sequence * tokens * input.width() + head * channels,
-      .log_sum = log_sum.data() + item * tokens,
-      .sums = start_of(global_sums, item * queries * (channels + 2))},
-     Scratch(scratch));
+    const index_t first_query = block.sequence * queries;
+    HeadOutput to;
+    to.out = out.data() + block.sequence * tokens * width + head * input.channels();
+    to.log_sum = log_sum.data() + (block.sequence * input.heads + head) * tokens;
+    to.maximum = maximum.data() + first_query * input.heads + head;
+    to.sum = sum.data() + first_query * input.heads + head;
+    to.weighted = weighted.data() + first_query * width + head * input.channels();
+    HWY_DYNAMIC_DISPATCH(attention_block)(input, block, head, to, Scratch(scratch));
   });
-}
-
-void CpuKernels::merge_global_sums(ConstMatrix parts, index_t sequences, index_t heads, Matrix out,
-                                   Vector log_sum) {
-  const index_t queries = out.extent(0) / sequences;
-  const index_t channels = out.extent(1) / heads;
-  const index_t rows = std::ssize(log_sum);
-  WEIR_ASSERT(rows > 0 && rows == sequences * heads * queries);
-  WEIR_ASSERT(parts.extent(0) % rows == 0 && parts.extent(1) == channels + 2);
-  const index_t contexts = parts.extent(0) / rows;
-  constexpr float kNothing = -std::numeric_limits<float>::infinity();
-  for (index_t r = 0; r < rows; ++r) {
-    const index_t sequence = r / (heads * queries);
-    const index_t head = r / queries % heads;
-    float* to = out[sequence * queries + r % queries].data() + head * channels;
-    std::fill_n(to, channels, 0.0F);
-    float maximum = kNothing;
-    for (index_t c = 0; c < contexts; ++c) {
-      maximum = std::max(maximum, parts(c * rows + r, channels));
-    }
-    float sum = 0;
-    for (index_t c = 0; c < contexts && maximum != kNothing; ++c) {
-      const float* part = parts[c * rows + r].data();
-      const float factor = std::exp(part[channels] - maximum);
-      sum += factor * part[channels + 1];
-      for (index_t k = 0; k < channels; ++k) to[k] += factor * part[k];
-    }
-    log_sum[static_cast<std::size_t>(r)] = sum == 0 ? kNothing : maximum + std::log(sum);
-    for (index_t k = 0; k < channels && sum != 0; ++k) to[k] /= sum;
-  }
 }
 
 }  // namespace weir::worker

@@ -69,11 +69,13 @@ struct Block {
 std::vector<Block> blocks_of(const AttentionInput& input, const AttentionStrip& strip,
                              index_t sequence);
 
-/// Where one head of a sequence writes to in forward.
+/// Where one head of a sequence writes to in forward; global queries carry their softmax.
 struct HeadOutput {
   float* out;      ///< [N, H C], at the head's first column
   float* log_sum;  ///< [N]
-  float* sums;     ///< [G, C + 2]
+  float* maximum;  ///< of global queries, `heads` apart
+  float* sum;      ///< likewise
+  float* weighted; ///< [G, H C], at the head's first column
 };
 
 /// The element at `offset`; of a view without rows nothing.

@@ -21,6 +21,7 @@ struct QueryRows {
   const float* out_gradient;
   index_t out_row;
   const float* log_sum;
+  index_t log_sum_step;
   index_t skipped;  ///< row r of the others is row r - skipped of out_gradient
 };
 
@@ -54,7 +55,7 @@ struct Upstream {
     std::fill_n(drift, kTile, 0.0F);
     for (index_t i = 0; i < count; ++i) {
       // A query that sees nothing: exp(-infinity - 0) = 0, not NaN.
-      const float log = rows.log_sum[first + i];
+      const float log = rows.log_sum[(first + i) * rows.log_sum_step];
       log_sum[i] = log == -kInfinity ? 0 : log;
       drift[i] = map_sum(
           channels, [](V a, V b) HWY_ATTR { return hn::Mul(a, b); }, out_gradient + i * columns,
@@ -166,13 +167,16 @@ void attention_backward_block(const AttentionInput& input, const AttentionStrip&
                              output.out_gradient.data() + column,
                              width,
                              output.log_sum.data() + item * input.tokens(),
+                             1,
                              skipped};
   const QueryRows global_rows{globals,
                               row,
                               start_of(output.global_out, there * width + column),
                               start_of(output.global_out_gradient, there * width + column),
                               width,
-                              queries == 0 ? nullptr : output.global_log_sum.data() + item * queries,
+                              queries == 0 ? nullptr
+                                           : output.global_log_sum.data() + there * input.heads + head,
+                              input.heads,
                               0};
   const auto places = [&](index_t part) {
     return places_of<const float>(input, input.qkv, input.before, input.after, block.sequence, head,

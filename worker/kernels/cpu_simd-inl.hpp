@@ -81,6 +81,22 @@ HWY_INLINE V max_or_nan(V a, V b) {
   return hn::IfThenElse(hn::Or(hn::Gt(b, a), hn::IsNaN(b)), b, a);
 }
 
+/// The largest element, -inf of none, NaN if there is one.
+inline float largest(const float* from, index_t size) {
+  V lanes_largest = set(-std::numeric_limits<float>::infinity());
+  index_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) lanes_largest = max_or_nan(lanes_largest, load(from + i));
+  HWY_ALIGN float lanes[kLanes];
+  hn::Store(lanes_largest, kFloats, lanes);
+  float result = -std::numeric_limits<float>::infinity();
+  const auto take = [&result](float value) {
+    if (value > result || value != value) result = value;
+  };
+  for (const float lane : lanes) take(lane);
+  for (; i < size; ++i) take(from[i]);
+  return result;
+}
+
 /// exp(x) to about 1 unit in the last place; 0 below -87.3, at x > 88 the value for 88, NaN for
 /// NaN. Highway 1.0.3's own Exp gives 0 for NaN. 2^n e^r with |r| <= ln 2 / 2 and the Taylor series
 /// of e^r as far as r^7, whose rest is below 6e-9.

@@ -13,21 +13,6 @@ HWY_BEFORE_NAMESPACE();
 namespace weir::worker::HWY_NAMESPACE {
 namespace {
 
-float maximum(const float* row, index_t columns) {
-  V largest = set(-std::numeric_limits<float>::infinity());
-  index_t c = 0;
-  for (; c + kLanes <= columns; c += kLanes) largest = max_or_nan(largest, load(row + c));
-  HWY_ALIGN float lanes[kLanes];
-  hn::Store(largest, kFloats, lanes);
-  float result = -std::numeric_limits<float>::infinity();
-  const auto take = [&result](float value) {
-    if (value > result || value != value) result = value;
-  };
-  for (const float lane : lanes) take(lane);
-  for (; c < columns; ++c) take(row[c]);
-  return result;
-}
-
 float exponential_sum(const float* row, index_t columns, float maximum) {
   const V shift = set(maximum);
   return map_sum(
@@ -50,7 +35,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace weir::worker {
 
-HWY_EXPORT(maximum);
+HWY_EXPORT(largest);
 HWY_EXPORT(exponential_sum);
 HWY_EXPORT(scaled_exponentials);
 
@@ -58,7 +43,7 @@ void CpuKernels::row_maximum(ConstMatrix logits, Vector maximum) {
   WEIR_ASSERT(std::ssize(maximum) == logits.extent(0));
   for (index_t r = 0; r < logits.extent(0); ++r) {
     maximum[static_cast<std::size_t>(r)] =
-        HWY_DYNAMIC_DISPATCH(maximum)(logits[r].data(), logits.extent(1));
+        HWY_DYNAMIC_DISPATCH(largest)(logits[r].data(), logits.extent(1));
   }
 }
 

@@ -93,16 +93,13 @@ class Kernels {
   ///
   /// out: [B * N, H C]. log_sum: [B * H * N], kept for backward. Which j are visible: visible.hpp. A
   /// query that sees nothing gives 0. Time and memory linear in N for a fixed window. Any N >= 1.
-  /// global_sums: [B * H * G, C + 2], of global queries: the softmax over the keys seen so far, as
-  /// output times sum, maximum, sum; begun by the call that has token 0, and carried by the caller
-  /// to the next. No rows unless the form is `shared`.
+  /// global_part, of global queries, row (b * G + g) * H + h each: the softmax over the keys seen so
+  /// far as maximum [B G H], sum [B G H] and weighted values [B G H, C], one after the other, as
+  /// join_softmax takes it. Begun by the call that has token 0, and carried by the caller to the
+  /// next. Empty unless the form is `shared`.
   /// Source: Beltagy et al., arXiv 2004.05150; log_sum: Dao et al., arXiv 2205.14135.
   virtual void attention(const AttentionInput& input, const AttentionStrip& strip, Matrix out,
-                         Vector log_sum, Matrix global_sums) = 0;
-  /// Output [B * G, H C] and log_sum [B * H * G] of global queries from their softmax over several
-  /// sets of keys: parts [sets * B * H * G, C + 2], one after the other, as `attention` leaves them.
-  virtual void merge_global_sums(ConstMatrix parts, index_t sequences, index_t heads, Matrix out,
-                                 Vector log_sum) = 0;
+                         Vector log_sum, Vector global_part) = 0;
   /// Strips as in forward, each with its rows of the output's gradient.
   virtual void attention_backward(const AttentionInput& input, const AttentionStrip& strip,
                                   const AttentionOutput& output,
@@ -116,6 +113,43 @@ class Kernels {
   /// has rows[i] < 0 is left out.
   virtual void scatter_rows(ConstMatrix from, std::span<const index_t> rows, index_t column,
                             bool accumulate, Matrix to) = 0;
+
+  // --- global rows, folded
+  // What they make together is said in layers/global_branch.hpp. R global rows have `heads` heads
+  // of C channels; weights [heads * C, E]; folded [R * heads, E], row r * heads + h is head h of
+  // row r.
+  /// folded[r * heads + h, e] = scale * sum_c a[r, h * C + c] weights[h * C + c, e].
+  virtual void fold(ConstMatrix a, ConstMatrix weights, index_t heads, float scale,
+                    Matrix folded) = 0;
+  /// out[r, h * C + c] = scale * sum_e weights[h * C + c, e] folded[r * heads + h, e]: of a
+  /// gradient to `folded`, the gradient to fold's `a`.
+  virtual void unfold(ConstMatrix folded, ConstMatrix weights, index_t heads, float scale,
+                      Matrix out) = 0;
+  /// weights_gradient[h * C + c, e] += scale * sum_r a[r, h * C + c] folded[r * heads + h, e]: the
+  /// gradient to the weights of both, of which one factor is a gradient.
+  virtual void add_fold_gradient(ConstMatrix a, ConstMatrix folded, index_t heads, float scale,
+                                 Matrix weights_gradient) = 0;
+  /// The next columns of softmaxes whose columns come run by run. Column c is token first + c; rows
+  /// fall into limits.size() groups of as many, and group g sees the tokens before limits[g].
+  /// maximum and sum [rows] are of the tokens seen so far, -inf and 0 at first, and are moved on.
+  /// scores[r, c] becomes exp(scores[r, c] - maximum[r]), or 0 where r does not see; weighted
+  /// [rows, E], sums over the runs before, is scaled to the new maximum.
+  virtual void continue_softmax(std::span<const index_t> limits, index_t first, Matrix scores,
+                                Vector maximum, Vector sum, Matrix weighted) = 0;
+  /// Joins softmaxes over parts of the tokens, in order. parts: `count` times maximum [rows], sum
+  /// [rows] and weighted [rows, E]. log_sum[r] = log of the sum of all exponentials; mean[r] = sum
+  /// of weighted over sum of sums; -inf and 0 where nothing is seen.
+  virtual void join_softmax(ConstVector parts, index_t count, Vector log_sum, Matrix mean) = 0;
+  /// Backward of a run of columns, in place, limits and first as above. With p = exp(scores -
+  /// log_sum) where r sees, else 0: scores[r, c] becomes the score's own gradient, p *
+  /// (probability_gradients[r, c] - mean_product[r]), and probability_gradients[r, c] becomes p.
+  virtual void softmax_slopes(std::span<const index_t> limits, index_t first, ConstVector log_sum,
+                              ConstVector mean_product, Matrix scores,
+                              Matrix probability_gradients) = 0;
+  /// out[r] = sum_e a[r, e] b[r, e].
+  virtual void row_products(ConstMatrix a, ConstMatrix b, Vector out) = 0;
+  /// rows[r, c] *= factors[r].
+  virtual void scale_rows(ConstVector factors, Matrix rows) = 0;
 
   // --- embedding
   /// out[r] += table[tokens[r] - first_row] where this shard holds the row; other rows stay.

@@ -123,13 +123,9 @@ void SimulatedKernels::rotate(Matrix qkv, index_t, index_t, index_t, int) {
 }
 
 void SimulatedKernels::attention(const AttentionInput& input, const AttentionStrip& strip,
-                                 Matrix out, Vector log_sum, Matrix) {
+                                 Matrix out, Vector log_sum, Vector) {
   charge(4 * pair_channels(input, strip),
          share_of(input, strip) * (bytes_of(input.qkv) + bytes_of(out) + bytes_of(log_sum)));
-}
-
-void SimulatedKernels::merge_global_sums(ConstMatrix parts, index_t, index_t, Matrix out, Vector) {
-  charge(0, bytes_of(parts) + bytes_of(out));
 }
 
 void SimulatedKernels::attention_backward(const AttentionInput& input, const AttentionStrip& strip,
@@ -148,6 +144,46 @@ void SimulatedKernels::gather_rows(ConstMatrix, std::span<const index_t>, index_
 void SimulatedKernels::scatter_rows(ConstMatrix from, std::span<const index_t>, index_t,
                                     bool accumulate, Matrix) {
   charge(0, (accumulate ? 3 : 2) * bytes_of(from));
+}
+
+void SimulatedKernels::fold(ConstMatrix a, ConstMatrix weights, index_t, float, Matrix folded) {
+  charge(product_flops(a.extent(0), weights.extent(0), weights.extent(1)),
+         bytes_of(a) + bytes_of(weights) + bytes_of(folded));
+}
+
+void SimulatedKernels::unfold(ConstMatrix folded, ConstMatrix weights, index_t, float, Matrix out) {
+  charge(product_flops(out.extent(0), weights.extent(0), weights.extent(1)),
+         bytes_of(folded) + bytes_of(weights) + bytes_of(out));
+}
+
+void SimulatedKernels::add_fold_gradient(ConstMatrix a, ConstMatrix folded, index_t, float,
+                                         Matrix weights_gradient) {
+  charge(product_flops(a.extent(0), weights_gradient.extent(0), weights_gradient.extent(1)),
+         bytes_of(a) + bytes_of(folded) + 2 * bytes_of(weights_gradient));
+}
+
+void SimulatedKernels::continue_softmax(std::span<const index_t>, index_t, Matrix scores,
+                                        Vector maximum, Vector sum, Matrix weighted) {
+  charge(0, 2 * (bytes_of(scores) + bytes_of(maximum) + bytes_of(sum) + bytes_of(weighted)));
+}
+
+void SimulatedKernels::join_softmax(ConstVector parts, index_t, Vector log_sum, Matrix mean) {
+  charge(0, bytes_of(parts) + bytes_of(log_sum) + bytes_of(mean));
+}
+
+void SimulatedKernels::softmax_slopes(std::span<const index_t>, index_t, ConstVector log_sum,
+                                      ConstVector mean_product, Matrix scores,
+                                      Matrix probability_gradients) {
+  charge(0, bytes_of(log_sum) + bytes_of(mean_product) +
+                2 * (bytes_of(scores) + bytes_of(probability_gradients)));
+}
+
+void SimulatedKernels::row_products(ConstMatrix a, ConstMatrix b, Vector out) {
+  charge(0, bytes_of(a) + bytes_of(b) + bytes_of(out));
+}
+
+void SimulatedKernels::scale_rows(ConstVector factors, Matrix rows) {
+  charge(0, bytes_of(factors) + 2 * bytes_of(rows));
 }
 
 void SimulatedKernels::gather(std::span<const std::int32_t> tokens, ConstMatrix table,

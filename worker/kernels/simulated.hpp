@@ -51,9 +51,7 @@ class SimulatedKernels final : public Kernels {
   void rotate(Matrix qkv, index_t heads, index_t first, index_t tokens_a_sample,
               int direction) override;
   void attention(const AttentionInput& input, const AttentionStrip& strip, Matrix out,
-                 Vector log_sum, Matrix global_sums) override;
-  void merge_global_sums(ConstMatrix parts, index_t sequences, index_t heads, Matrix out,
-                         Vector log_sum) override;
+                 Vector log_sum, Vector global_part) override;
   void attention_backward(const AttentionInput& input, const AttentionStrip& strip,
                           const AttentionOutput& output,
                           const AttentionGradients& gradients) override;
@@ -61,7 +59,19 @@ class SimulatedKernels final : public Kernels {
                    Matrix to) override;
   void scatter_rows(ConstMatrix from, std::span<const index_t> rows, index_t column,
                     bool accumulate, Matrix to) override;
-
+  void fold(ConstMatrix a, ConstMatrix weights, index_t heads, float scale, Matrix folded) override;
+  void unfold(ConstMatrix folded, ConstMatrix weights, index_t heads, float scale,
+              Matrix out) override;
+  void add_fold_gradient(ConstMatrix a, ConstMatrix folded, index_t heads, float scale,
+                         Matrix weights_gradient) override;
+  void continue_softmax(std::span<const index_t> limits, index_t first, Matrix scores,
+                        Vector maximum, Vector sum, Matrix weighted) override;
+  void join_softmax(ConstVector parts, index_t count, Vector log_sum, Matrix mean) override;
+  void softmax_slopes(std::span<const index_t> limits, index_t first, ConstVector log_sum,
+                      ConstVector mean_product, Matrix scores,
+                      Matrix probability_gradients) override;
+  void row_products(ConstMatrix a, ConstMatrix b, Vector out) override;
+  void scale_rows(ConstVector factors, Matrix rows) override;
   void gather(std::span<const std::int32_t> tokens, ConstMatrix table, index_t first_row,
               Matrix out) override;
   void scatter_add(std::span<const std::int32_t> tokens, ConstMatrix gradient, index_t first_row,

@@ -10,6 +10,16 @@ index_t strip_tokens_of(index_t heads_width) {
   return std::max(kFewest, kStripElements / (3 * heads_width) / 16 * 16);
 }
 
+static GlobalBranchShape branch_shape(const AttentionShape& shape) {
+  return {.sequences = shape.sequences,
+          .tokens = shape.rows / shape.sequences,
+          .globals = shape.globals,
+          .heads = shape.branch_heads,
+          .head_size = shape.part() / shape.branch_heads,
+          .width = shape.width,
+          .contexts = shape.contexts};
+}
+
 void AttentionActivations::take(Pieces& pieces, const AttentionShape& shape) {
   const index_t part = shape.part();
   qkv = pieces.matrix(shape.rows, 3 * part);
@@ -20,23 +30,25 @@ void AttentionActivations::take(Pieces& pieces, const AttentionShape& shape) {
   globals = pieces.matrix(shape.global_rows(), 3 * part);
   global_out = pieces.matrix(shape.global_rows(), part);
   global_log_sum = pieces.vector(shape.global_rows() * shape.heads);
+  if (shape.branch_heads > 0) branch.take(pieces, branch_shape(shape));
 }
 
 void AttentionScratch::take(Pieces& pieces, const AttentionShape& shape) {
-  const index_t part = shape.part();
-  const index_t sums_rows = shape.global_rows() * shape.heads;
+  const index_t width = shape.part();
+  const index_t softmax = shape.global_rows() * shape.heads * (shape.head_size + 2);
   // A strip may be several short sequences.
-  heads_gradient = pieces.matrix(std::min(shape.rows, strip_tokens_of(part)), part);
-  qkv_gradient = pieces.matrix(shape.rows, 3 * part);
-  sums = pieces.matrix(sums_rows, shape.head_size + 2);
-  all_sums = pieces.matrix(shape.contexts * sums_rows, shape.head_size + 2);
+  heads_gradient = pieces.matrix(std::min(shape.rows, strip_tokens_of(width)), width);
+  qkv_gradient = pieces.matrix(shape.rows, 3 * width);
+  part = pieces.vector(softmax);
+  parts = pieces.vector(shape.contexts * softmax);
   global_rows = pieces.matrix(shape.global_rows(), shape.width);
-  global_heads_gradient = pieces.matrix(shape.global_rows(), part);
-  globals_gradient = pieces.matrix(shape.global_rows(), 3 * part);
-  before_gradient = pieces.matrix(shape.sequences * shape.left, 2 * part);
-  after_gradient = pieces.matrix(shape.sequences * shape.right, 2 * part);
-  first_border = pieces.matrix(shape.sequences * shape.right, 2 * part);
-  last_border = pieces.matrix(shape.sequences * shape.left, 2 * part);
+  global_heads_gradient = pieces.matrix(shape.global_rows(), width);
+  globals_gradient = pieces.matrix(shape.global_rows(), 3 * width);
+  before_gradient = pieces.matrix(shape.sequences * shape.left, 2 * width);
+  after_gradient = pieces.matrix(shape.sequences * shape.right, 2 * width);
+  first_border = pieces.matrix(shape.sequences * shape.right, 2 * width);
+  last_border = pieces.matrix(shape.sequences * shape.left, 2 * width);
+  if (shape.branch_heads > 0) branch.take(pieces, branch_shape(shape));
 }
 
 namespace {
@@ -210,8 +222,9 @@ void AttentionLayer::forward(const Pass& pass, const MicroBatch& batch, ConstMat
     call.project(x, qkv, {0, projected});
     call.swap_borders(kept, scratch);
   }
-  const auto sums =
-      scratch.sums.rows(0, call.input.global_queries() * batch.sequences * heads);
+  const index_t softmaxes = batch.sequences * call.input.global_queries() * heads;
+  const auto floats = static_cast<std::size_t>(softmaxes * (call.input.channels() + 2));
+  const Vector part = scratch.part.first(floats);
   each_strip(batch, call.strip_tokens(), [&](const AttentionStrip& strip, Run rows) {
     const index_t end_of_sequence = (rows.end + batch.length - 1) / batch.length * batch.length;
     const index_t reached = std::min(end_of_sequence, rows.end + call.right);
@@ -219,25 +232,39 @@ void AttentionLayer::forward(const Pass& pass, const MicroBatch& batch, ConstMat
     projected = std::max(projected, reached);
     pass.kernels.attention(call.input, strip, heads_out,
                            kept.log_sum.first(static_cast<std::size_t>(batch.rows() * heads)),
-                           sums);
+                           part);
     output.multiply(pass, heads_out.rows(rows.begin, rows.size()),
                     out.rows(rows.begin, rows.size()));
   });
-  if (sums.extent(0) > 0) {
-    const Matrix all = scratch.all_sums.rows(0, pass.contexts.size() * sums.extent(0));
-    const Matrix global_out = kept.global_out.rows(0, global_rows);
-    pass.contexts.gather(sums.span(), all.span());
-    pass.kernels.merge_global_sums(all, batch.sequences, heads, global_out,
-                                   kept.global_log_sum.first(call.global_sums()));
-    pass.kernels.scatter_rows(global_out, call.rows_of_globals, 0, false, heads_out);
-    output.multiply(pass, global_out, x_rows);
+  const Matrix global_out = kept.global_out.rows(0, global_rows);
+  if (softmaxes > 0) {
+    const Vector parts =
+        scratch.parts.first(static_cast<std::size_t>(pass.contexts.size()) * floats);
+    pass.contexts.gather(part, parts);
+    pass.kernels.join_softmax(parts, pass.contexts.size(),
+                              kept.global_log_sum.first(call.global_sums()),
+                              Matrix(global_out.data(), {softmaxes, call.input.channels()}));
+  }
+  if (branch) branch->forward(pass, batch, x, kept.branch, scratch.branch, global_out);
+  if (global_rows > 0) {
+    const RowLinear& projection = branch_output ? *branch_output : output;
+    if (!branch_output) {
+      pass.kernels.scatter_rows(global_out, call.rows_of_globals, 0, false, heads_out);
+    }
+    projection.multiply(pass, global_out, x_rows);
     pass.kernels.scatter_rows(x_rows, call.rows_of_globals, 0, false, out);
   }
-  output.complete(pass, out);
+  output.sum(pass, out);
+  if (branch_output) pass.kernels.gather_rows(out, call.rows_of_globals, 0, x_rows);
+  output.add_bias(pass, out);
+  if (branch_output) {
+    branch_output->add_bias(pass, x_rows);
+    pass.kernels.scatter_rows(x_rows, call.rows_of_globals, 0, false, out);
+  }
 }
 
 void AttentionLayer::backward(const Pass& pass, const MicroBatch& batch,
-                              const AttentionActivations& kept, ConstMatrix out_gradient,
+                              const AttentionActivations& kept, ConstMatrix x, Matrix out_gradient,
                               const AttentionScratch& scratch, Matrix x_gradient) const {
   const Call call(*this, pass, batch, kept);
   const index_t rows_here = batch.rows();
@@ -247,8 +274,15 @@ void AttentionLayer::backward(const Pass& pass, const MicroBatch& batch,
   const Matrix global_heads_gradient = scratch.global_heads_gradient.rows(0, global_rows);
   if (global_rows > 0) {
     pass.kernels.gather_rows(out_gradient, call.rows_of_globals, 0, global_rows_gradient);
-    output.backward(pass, global_rows_gradient, global_heads_gradient);
+    const RowLinear& projection = branch_output ? *branch_output : output;
+    projection.backward(pass, global_rows_gradient, global_heads_gradient);
     pass.contexts.sum(global_heads_gradient.span());
+  }
+  if (branch_output) {  // nothing of these rows went through the local projection
+    branch_output->weight_gradient(pass, global_rows_gradient, kept.global_out.rows(0, global_rows));
+    for (const index_t row : call.rows_of_globals) {
+      if (row >= 0) pass.kernels.fill(out_gradient[row].span(), 0);
+    }
   }
   const Matrix qkv_gradient = scratch.qkv_gradient.rows(0, rows_here);
   const AttentionGradients gradients{
@@ -293,6 +327,10 @@ void AttentionLayer::backward(const Pass& pass, const MicroBatch& batch,
     pass.kernels.scatter_rows(gradients.globals, call.rows_of_globals, 0, true, qkv_gradient);
     query_key_value.backward(pass, gradients.globals, global_rows_gradient);
     pass.kernels.scatter_rows(global_rows_gradient, call.rows_of_globals, 0, true, x_gradient);
+  }
+  if (branch) {
+    branch->backward(pass, batch, kept.branch, x, global_heads_gradient, scratch.branch,
+                     x_gradient);
   }
 }
 

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <optional>
 #include <vector>
 
+#include "worker/layers/global_branch.hpp"
 #include "worker/layers/linear.hpp"
 #include "worker/layers/pieces.hpp"
 
@@ -15,6 +17,7 @@ struct AttentionShape {
   index_t heads = 0;      ///< of this shard
   index_t head_size = 0;  ///< C
   index_t globals = 0;    ///< G
+  index_t branch_heads = 0;  ///< of this shard, of a branch for global tokens; 0: none
   index_t contexts = 1;
   index_t left = 0;   ///< rows of a sequence from the previous context: none if there is one
   index_t right = 0;  ///< and from the next
@@ -32,7 +35,8 @@ struct AttentionActivations {
   Matrix after;    ///< [B * right, 2 * heads * C], of the next one's
   Matrix globals;  ///< [B * G, 3 * heads * C], as qkv, of the global tokens of all contexts
   Matrix global_out;      ///< [B * G, heads * C], as out
-  Vector global_log_sum;  ///< [B * heads * G]
+  Vector global_log_sum;  ///< [B * G * heads]
+  GlobalBranchActivations branch;
 
   void take(Pieces& pieces, const AttentionShape& shape);
 };
@@ -42,8 +46,8 @@ struct AttentionActivations {
 struct AttentionScratch {
   Matrix heads_gradient;         ///< [rows of a strip, heads * C]
   Matrix qkv_gradient;           ///< [B * N, 3 * heads * C]
-  Matrix sums;                   ///< [B * heads * G, C + 2], softmax of global queries
-  Matrix all_sums;               ///< of all contexts
+  Vector part;                   ///< [B * G * heads * (C + 2)], softmax of the global queries
+  Vector parts;                  ///< of all contexts
   Matrix global_rows;            ///< [B * G, E], of inputs, outputs or their gradients
   Matrix global_heads_gradient;  ///< [B * G, heads * C]
   Matrix globals_gradient;       ///< [B * G, 3 * heads * C]
@@ -51,6 +55,7 @@ struct AttentionScratch {
   Matrix after_gradient;
   Matrix first_border;  ///< [B * right, 2 * heads * C], of the first tokens here
   Matrix last_border;   ///< [B * left, 2 * heads * C], of the last
+  GlobalBranchScratch branch;
 
   void take(Pieces& pieces, const AttentionShape& shape);
 };
@@ -74,14 +79,19 @@ struct AttentionLayer {
   index_t heads = 0;  ///< of this shard
   bool rotary = true;
   Sparsity sparsity;
+  std::optional<GlobalBranch> branch;      ///< of the forms `separate` and `split`
+  std::optional<RowLinear> branch_output;  ///< of `split`; else the branch's output goes through `output`
 
   /// x, out [B * N, E], whole on every shard.
   void forward(const Pass& pass, const MicroBatch& batch, ConstMatrix x, AttentionActivations& kept,
                const AttentionScratch& scratch, Matrix out) const;
-  /// out_gradient is kept by the caller for weight_gradient. x_gradient [B * N, E] is overwritten
-  /// with this shard's part, to be summed over the shards.
+  /// out_gradient is kept by the caller for weight_gradient; of `split` the rows of global tokens
+  /// become 0. x, the input of forward, is read for a branch alone, and the branch's weights get
+  /// their gradients here. x_gradient [B * N, E] is overwritten with this shard's part, to be summed
+  /// over the shards.
   void backward(const Pass& pass, const MicroBatch& batch, const AttentionActivations& kept,
-                ConstMatrix out_gradient, const AttentionScratch& scratch, Matrix x_gradient) const;
+                ConstMatrix x, Matrix out_gradient, const AttentionScratch& scratch,
+                Matrix x_gradient) const;
   void weight_gradient(const Pass& pass, const AttentionActivations& kept, ConstMatrix x,
                        ConstMatrix out_gradient, const AttentionScratch& scratch) const;
 

@@ -18,15 +18,17 @@ void ColumnLinear::weight_gradient(const Pass& pass, ConstMatrix out_gradient,
 
 void RowLinear::forward(const Pass& pass, ConstMatrix x, Matrix out) const {
   multiply(pass, x, out);
-  complete(pass, out);
+  sum(pass, out);
+  add_bias(pass, out);
 }
 
 void RowLinear::multiply(const Pass& pass, ConstMatrix x, Matrix out) const {
   pass.kernels.multiply(x, weight.weights(pass), false, out);
 }
 
-void RowLinear::complete(const Pass& pass, Matrix out) const {
-  pass.shards.sum(out.span());
+void RowLinear::sum(const Pass& pass, Matrix out) const { pass.shards.sum(out.span()); }
+
+void RowLinear::add_bias(const Pass& pass, Matrix out) const {
   pass.kernels.add_bias(bias.weights(pass), out);  // after the sum: every shard has all of it
 }
 

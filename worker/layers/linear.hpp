@@ -27,10 +27,11 @@ struct RowLinear {
   /// x [M, inputs of this shard]; out [M, outputs], complete and the same on every shard: one sum
   /// over them.
   void forward(const Pass& pass, ConstMatrix x, Matrix out) const;
-  /// The same in two steps, for those who make `out` piece by piece: this shard's part of some rows;
-  /// then, over all rows, the sum.
+  /// The same step by step, for those who make `out` piece by piece: this shard's part of some rows;
+  /// then the sum over the shards; then the bias.
   void multiply(const Pass& pass, ConstMatrix x, Matrix out) const;
-  void complete(const Pass& pass, Matrix out) const;
+  void sum(const Pass& pass, Matrix out) const;
+  void add_bias(const Pass& pass, Matrix out) const;
   /// x_gradient [M, inputs of this shard] is overwritten.
   void backward(const Pass& pass, ConstMatrix out_gradient, Matrix x_gradient) const;
   void weight_gradient(const Pass& pass, ConstMatrix out_gradient, ConstMatrix x) const;

@@ -19,16 +19,28 @@ BlockUnit::BlockUnit(const StageShape& shape, index_t layer, const HeldParameter
   const std::string wide = block + "feed_forward.";
   attention_norm_ = {parameters.vector(block + "attention_norm.weight"),
                      parameters.vector(block + "attention_norm.bias")};
-  attention_ = {
-      .query_key_value = {parameters.matrices({heads + "query.weight", heads + "key.weight",
-                                               heads + "value.weight"}),
-                          parameters.vectors(
-                              {heads + "query.bias", heads + "key.bias", heads + "value.bias"})},
-      .output = {parameters.matrix(heads + "output.weight"),
-                 parameters.vector(heads + "output.bias")},
-      .heads = shape.heads(),
-      .rotary = shape.config.positions == Positions::rotary,
-      .sparsity = shape.config.sparsity()};
+  const Sparsity sparsity = shape.config.sparsity();
+  attention_.query_key_value = {
+      parameters.matrices({heads + "query.weight", heads + "key.weight", heads + "value.weight"}),
+      parameters.vectors({heads + "query.bias", heads + "key.bias", heads + "value.bias"})};
+  attention_.output = {parameters.matrix(heads + "output.weight"),
+                       parameters.vector(heads + "output.bias")};
+  attention_.heads = shape.heads();
+  attention_.rotary = shape.config.positions == Positions::rotary;
+  attention_.sparsity = sparsity;
+  if (sparsity.form != GlobalForm::shared) {
+    attention_.branch = {.query = parameters.matrix(heads + "global_query.weight"),
+                         .key = parameters.matrix(heads + "global_key.weight"),
+                         .value = parameters.matrix(heads + "global_value.weight"),
+                         .query_bias = parameters.vector(heads + "global_query.bias"),
+                         .value_bias = parameters.vector(heads + "global_value.bias"),
+                         .heads = attention_shape(shape).branch_heads,
+                         .sparsity = sparsity};
+  }
+  if (sparsity.form == GlobalForm::split) {
+    attention_.branch_output = {parameters.matrix(heads + "global_output.weight"),
+                                parameters.vector(heads + "global_output.bias")};
+  }
   attention_dropout_ = {shape.config.dropout, stream_of(heads + "dropout")};
   feed_forward_norm_ = {parameters.vector(block + "feed_forward_norm.weight"),
                         parameters.vector(block + "feed_forward_norm.bias")};
@@ -58,9 +70,9 @@ Loss BlockUnit::forward(const Pass& pass, const MicroBatch& batch, index_t slot,
 }
 
 void BlockUnit::backward(const Pass& pass, const MicroBatch& batch, index_t slot, Matrix gradient) {
-  const BlockActivations& kept = kept_[static_cast<std::size_t>(slot)];
+  BlockActivations& kept = kept_[static_cast<std::size_t>(slot)];
   const index_t rows = batch.rows();
-  const Matrix normed_gradient = scratch_->normed.rows(0, rows);
+  const Matrix normed_gradient = scratch_->normed_gradient.rows(0, rows);
 
   // The residual passes its gradient on; each half adds what comes back through its branch.
   const Matrix wide_branch = scratch_->feed_forward_branch.rows(0, rows);
@@ -71,10 +83,13 @@ void BlockUnit::backward(const Pass& pass, const MicroBatch& batch, index_t slot
   pass.shards.sum(normed_gradient.span());
   feed_forward_norm_.backward(pass, kept.feed_forward_norm, normed_gradient, gradient);
 
+  const Matrix normed = scratch_->normed.rows(0, rows);
+  if (attention_.branch) attention_norm_.again(pass, kept.attention_norm, normed);
   const Matrix branch = scratch_->attention_branch.rows(0, rows);
   pass.kernels.copy(gradient.span(), branch.span());
   attention_dropout_.apply(pass, batch, branch);
-  attention_.backward(pass, batch, kept.attention, branch, scratch_->attention, normed_gradient);
+  attention_.backward(pass, batch, kept.attention, normed, branch, scratch_->attention,
+                      normed_gradient);
   pass.shards.sum(normed_gradient.span());
   attention_norm_.backward(pass, kept.attention_norm, normed_gradient, gradient);
 }

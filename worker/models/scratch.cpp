@@ -6,12 +6,16 @@ AttentionShape attention_shape(const StageShape& shape) {
   const ModelConfig& config = shape.config;
   const Sparsity sparsity = config.sparsity();
   const bool is_cut = false;
+  index_t branch_heads = 0;
+  if (sparsity.form == GlobalForm::separate) branch_heads = shape.heads();
+  if (sparsity.form == GlobalForm::split) branch_heads = config.global_heads / shape.shards;
   return {.sequences = shape.sequences,
           .rows = shape.rows,
           .width = config.width,
           .heads = shape.heads(),
           .head_size = config.head_size(),
           .globals = sparsity.globals.count(),
+          .branch_heads = branch_heads,
           .contexts = 1,
           .left = is_cut ? sparsity.left : 0,
           .right = is_cut && !sparsity.causal ? sparsity.right : 0};
@@ -21,6 +25,7 @@ void Scratch::take(Pieces& pieces, const StageShape& shape) {
   const index_t rows = shape.rows;
   const index_t width = shape.config.width;
   normed = pieces.matrix(rows, width);
+  normed_gradient = pieces.matrix(rows, width);
   attention_branch = pieces.matrix(rows, width);
   feed_forward_branch = pieces.matrix(rows, width);
   attention.take(pieces, attention_shape(shape));

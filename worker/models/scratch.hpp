@@ -27,6 +27,7 @@ AttentionShape attention_shape(const StageShape& shape);
 /// gradients that a unit's weight_gradient finds as its backward has left them.
 struct Scratch {
   Matrix normed;               ///< [rows, d]
+  Matrix normed_gradient;      ///< [rows, d]
   Matrix attention_branch;     ///< [rows, d], what attention adds; then its gradient
   Matrix feed_forward_branch;  ///< [rows, d], likewise
   AttentionScratch attention;

@@ -41,7 +41,7 @@ Part make_part(const AttentionCase& c, const Block& qkv, Run run) {
             Block(batch * globals, 3 * width, 2),
             Block(batch * n, width, 3),
             Block(1, batch * c.heads * n),
-            Block(sums, c.channels + 2, 1),
+            Block(1, sums * (c.channels + 2), 1),
             Block(batch * n, 3 * width, 2),
             Block(batch * left, 2 * width).fill(0),
             Block(batch * right, 2 * width, 1).fill(0),
@@ -167,7 +167,7 @@ AttentionResult run_kernels(CpuKernels& kernels, const AttentionCase& c, const B
   for (Part& part : parts) {
     each_strip(c, part, [&](const AttentionStrip& strip) {
       kernels.attention(input_of(c, part), strip, part.out.view(), part.log_sum.span(),
-                        part.sums.view());
+                        part.sums.span());
     });
     sums.insert(sums.end(), part.sums.span().begin(), part.sums.span().end());
   }
@@ -176,9 +176,9 @@ AttentionResult run_kernels(CpuKernels& kernels, const AttentionCase& c, const B
   Block global_log_sum(1, batch * c.heads * queries);
   Block global_upstream = Block(batch * queries, width, 3).fill(0);
   if (queries > 0) {
-    kernels.merge_global_sums(
-        ConstMatrix(sums.data(), {std::ssize(sums) / (c.channels + 2), c.channels + 2}), batch,
-        c.heads, global_out.view(), global_log_sum.span());
+    kernels.join_softmax(
+        sums, std::ssize(parts), global_log_sum.span(),
+        Matrix(global_out.view().data(), {batch * queries * c.heads, c.channels}));
   }
   AttentionResult result;
   result.out.resize(at(batch * c.tokens * width));
@@ -211,7 +211,7 @@ AttentionResult run_kernels(CpuKernels& kernels, const AttentionCase& c, const B
                    b * queries + g);
       for (index_t h = 0; h < c.heads; ++h) {
         result.log_sum[at((b * c.heads + h) * c.tokens + position)] =
-            global_log_sum.span()[at((b * c.heads + h) * queries + g)];
+            global_log_sum.span()[at((b * queries + g) * c.heads + h)];
       }
     }
   }

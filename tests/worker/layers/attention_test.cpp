@@ -2,7 +2,10 @@
 
 #include <doctest/doctest.h>
 
+#include <mutex>
+
 #include "tests/reference.hpp"
+#include "tests/worker/contexts.hpp"
 #include "tests/worker/layers/rig.hpp"
 
 using namespace weir;
@@ -10,61 +13,174 @@ using namespace weir::test;
 
 namespace {
 
-/// E = 6: two heads of 2 are held of three, so the layer is a shard's.
-void check_attention(const worker::Sparsity& sparsity, bool rotary,
-                     const std::vector<index_t>& lengths) {
-  constexpr index_t kTokens = 7;
-  constexpr index_t kWidth = 6;
-  constexpr index_t kHeads = 2;
-  constexpr index_t kHeld = 4;  // heads * C
-  const auto rows = static_cast<index_t>(lengths.size()) * kTokens;
-  Rig rig;
+// E = 6: two heads of 2 are held of three, so the layer is a shard's.
+constexpr index_t kWidth = 6;
+constexpr index_t kHeads = 2;
+constexpr index_t kHeld = 4;  // heads * C
+constexpr index_t kOutput = 3 * kHeld * kWidth + 3 * kHeld;  // where the output's weights begin
+
+struct Case {
+  worker::Sparsity sparsity;
+  bool rotary;
+  index_t tokens;
+  std::vector<index_t> lengths;
+  index_t rows() const { return std::ssize(lengths) * tokens; }
+};
+
+worker::AttentionLayer make_layer(const Case& c, Rig& rig) {
   worker::AttentionLayer layer;
   layer.query_key_value = {rig.matrix(3 * kHeld, kWidth), rig.vector(3 * kHeld)};
   layer.output = {rig.matrix(kHeld, kWidth), rig.vector(kWidth)};
   layer.heads = kHeads;
-  layer.rotary = rotary;
-  layer.sparsity = sparsity;
-  const std::vector<index_t> samples(lengths.size());
-  const worker::MicroBatch batch = {
-      static_cast<index_t>(lengths.size()), kTokens, {}, {}, lengths, samples};
-  std::vector<float> x = random_values(rows * kWidth, 1, "x");
-  std::vector<float> out_gradient = random_values(rows * kWidth, 1, "gradient");
-  Found found = {std::vector<float>(x.size(), 7), std::vector<float>(x.size(), 7)};
-  worker::Carved<worker::AttentionActivations> kept(rows + 3, kHeads, kHeld / kHeads);
-  std::vector<float> heads_gradient(static_cast<std::size_t>(rows * kHeld), 7);
-  std::vector<float> qkv_gradient(static_cast<std::size_t>(rows * 3 * kHeld), 7);
-
-  layer.forward(rig.pass(), batch, matrix(x, rows), kept, matrix(found.out, rows));
-  layer.backward(rig.pass(), batch, kept, matrix(out_gradient, rows), matrix(heads_gradient, rows),
-                 matrix(qkv_gradient, rows), matrix(found.x_gradient, rows));
-  layer.weight_gradient(rig.pass(), kept, matrix(x, rows), matrix(out_gradient, rows),
-                        matrix(qkv_gradient, rows));
-  check_layer(rig, x, out_gradient, found, [&](const auto& weights, auto input) {
-    std::vector<double> qkv(static_cast<std::size_t>(rows * 3 * kHeld));
-    std::vector<double> heads(static_cast<std::size_t>(rows * kHeld));
-    std::vector<double> log_sum(static_cast<std::size_t>(rows * kHeads));
-    std::vector<double> out(input.size());
-    const std::span<const double> all(weights);
-    constexpr index_t kOutput = 3 * kHeld * kWidth + 3 * kHeld;
-    reference::multiply_transposed(matrix(input, rows), matrix(weights, 0, 3 * kHeld, kWidth),
-                                   all.subspan(3 * kHeld * kWidth, 3 * kHeld), matrix(qkv, rows));
-    if (rotary) reference::rotate(matrix(qkv, rows), kHeads, kTokens, 1);
-    reference::attention(matrix(qkv, rows), kHeads, lengths, sparsity, matrix(heads, rows),
-                         log_sum);
-    reference::multiply(matrix(heads, rows), matrix(weights, kOutput, kHeld, kWidth), false,
-                        matrix(out, rows));
-    reference::add_bias(all.last(kWidth), matrix(out, rows));
-    return out;
-  });
+  layer.rotary = c.rotary;
+  layer.sparsity = c.sparsity;
+  return layer;
 }
+
+/// The layer in double: projections, rotation, attention, output; and back.
+struct Truth {
+  std::vector<double> out, x_gradient, gradients;
+};
+
+Truth truth_of(const Case& c, const Rig& rig, const std::vector<float>& x_in,
+               const std::vector<float>& out_gradient_in) {
+  const index_t rows = c.rows();
+  const auto doubles = [&](index_t columns) {
+    return std::vector<double>(static_cast<std::size_t>(rows * columns));
+  };
+  std::vector<double> x = in_double(x_in);
+  std::vector<double> weights = in_double(rig.weights);
+  std::vector<double> out_gradient = in_double(out_gradient_in);
+  auto qkv = doubles(3 * kHeld), heads = doubles(kHeld), log_sum = doubles(kHeads);
+  auto heads_gradient = doubles(kHeld), qkv_gradient = doubles(3 * kHeld);
+  Truth truth{doubles(kWidth), doubles(kWidth), std::vector<double>(weights.size())};
+  const std::span<const double> all(weights);
+  const auto projection = matrix(weights, 0, 3 * kHeld, kWidth);
+  const auto output = matrix(weights, kOutput, kHeld, kWidth);
+  reference::multiply_transposed(matrix(x, rows), projection,
+                                 all.subspan(3 * kHeld * kWidth, 3 * kHeld), matrix(qkv, rows));
+  if (c.rotary) reference::rotate(matrix(qkv, rows), kHeads, c.tokens, 1);
+  reference::attention(matrix(qkv, rows), kHeads, c.lengths, c.sparsity, matrix(heads, rows),
+                       log_sum);
+  reference::multiply(matrix(heads, rows), output, false, matrix(truth.out, rows));
+  reference::add_bias(all.last(kWidth), matrix(truth.out, rows));
+
+  reference::multiply_transposed(matrix(out_gradient, rows), output, {},
+                                 matrix(heads_gradient, rows));
+  reference::attention_backward(matrix(qkv, rows), kHeads, c.lengths, c.sparsity,
+                                matrix(heads_gradient, rows), matrix(qkv_gradient, rows));
+  if (c.rotary) reference::rotate(matrix(qkv_gradient, rows), kHeads, c.tokens, -1);
+  reference::multiply(matrix(qkv_gradient, rows), projection, false,
+                      matrix(truth.x_gradient, rows));
+  const std::span<double> gradients(truth.gradients);
+  const auto part = [&](index_t offset, index_t part_rows) {
+    return View<double, 2>(truth.gradients.data() + offset, {part_rows, kWidth});
+  };
+  reference::add_transposed_product(matrix(qkv_gradient, rows), matrix(x, rows),
+                                    part(0, 3 * kHeld));
+  reference::add_column_sums(matrix(qkv_gradient, rows),
+                             gradients.subspan(3 * kHeld * kWidth, 3 * kHeld));
+  reference::add_transposed_product(matrix(heads, rows), matrix(out_gradient, rows),
+                                    part(kOutput, kHeld));
+  reference::add_column_sums(matrix(out_gradient, rows), gradients.last(kWidth));
+  return truth;
+}
+
+/// Rows of this context's tokens, sequence by sequence.
+std::vector<float> part_of(const std::vector<float>& whole, const Case& c, index_t begin,
+                           index_t end) {
+  std::vector<float> part;
+  for (index_t b = 0; b < std::ssize(c.lengths); ++b) {
+    const auto row = whole.begin() + b * c.tokens * kWidth;
+    part.insert(part.end(), row + begin * kWidth, row + end * kWidth);
+  }
+  return part;
+}
+
+/// Output and all gradients over so many contexts; the gradients of weights summed over them.
+void check_attention(const Case& c, index_t contexts = 1) {
+  CAPTURE(c.tokens);
+  CAPTURE(contexts);
+  Rig rig;
+  const worker::AttentionLayer layer = make_layer(c, rig);
+  const std::vector<float> x = random_values(c.rows() * kWidth, 1, "x");
+  const std::vector<float> out_gradient = random_values(c.rows() * kWidth, 1, "gradient");
+  const Truth truth = truth_of(c, rig, x, out_gradient);
+  const auto sequences = static_cast<index_t>(c.lengths.size());
+  std::vector<double> gradients(rig.weights.size());
+  std::vector<double> out(x.size(), 7), x_gradient(x.size(), 7);
+  std::mutex mutex;
+  ThreadContexts(contexts).run([&](worker::ContextGroup& group) {
+    const index_t begin = group.index() * c.tokens / contexts;
+    const index_t end = (group.index() + 1) * c.tokens / contexts;
+    const index_t rows = sequences * (end - begin);
+    const worker::MicroBatch batch = {
+        sequences, end - begin, {}, {}, c.lengths, {}, begin};
+    const worker::AttentionShape shape = {.sequences = sequences,
+                                          .rows = rows + sequences,
+                                          .width = kWidth,
+                                          .heads = kHeads,
+                                          .head_size = kHeld / kHeads,
+                                          .globals = c.sparsity.globals.count(),
+                                          .contexts = contexts,
+                                          .left = contexts > 1 ? c.sparsity.left : 0,
+                                          .right = contexts > 1 ? c.sparsity.right : 0};
+    worker::Carved<worker::AttentionActivations> kept(shape);
+    worker::Carved<worker::AttentionScratch> scratch(shape);
+    std::ranges::fill(kept.memory.span(), 7.0F);
+    std::ranges::fill(scratch.memory.span(), 7.0F);
+    worker::CpuKernels kernels;
+    worker::SingleShard alone;
+    std::vector<float> own_gradients(rig.weights.size());
+    const worker::Pass pass = {kernels, alone, group, rig.weights, own_gradients, 5, true};
+    std::vector<float> own_x = part_of(x, c, begin, end);
+    std::vector<float> own_gradient = part_of(out_gradient, c, begin, end);
+    std::vector<float> own_out(own_x.size(), 7), own_x_gradient(own_x.size(), 7);
+    layer.forward(pass, batch, matrix(own_x, rows), kept, scratch, matrix(own_out, rows));
+    layer.backward(pass, batch, kept, matrix(own_x, rows), matrix(own_gradient, rows), scratch,
+                   matrix(own_x_gradient, rows));
+    layer.weight_gradient(pass, kept, matrix(own_x, rows), matrix(own_gradient, rows), scratch);
+    const std::lock_guard lock(mutex);
+    for (std::size_t i = 0; i < gradients.size(); ++i) gradients[i] += own_gradients[i];
+    for (index_t b = 0; b < sequences; ++b) {
+      const index_t size = (end - begin) * kWidth;
+      const index_t to = (b * c.tokens + begin) * kWidth;
+      std::copy_n(own_out.begin() + b * size, size, out.begin() + to);
+      std::copy_n(own_x_gradient.begin() + b * size, size, x_gradient.begin() + to);
+    }
+  });
+  check_close(out, truth.out, 2e-6, 1);
+  check_close(x_gradient, truth.x_gradient, 5e-6, 1);
+  check_close(gradients, truth.gradients, 5e-6, 1);
+}
+
+const worker::Sparsity kCausal{2, 0, 1, true};
+const worker::Sparsity kBoth{1, 2, 2, false};
+const worker::Sparsity kScattered{2, 1, worker::Globals({0, 5, 6, 17}), false};
+const worker::Sparsity kCausalScattered{3, 0, worker::Globals({1, 5, 20}), true};
 
 }  // namespace
 
-TEST_CASE("causal attention with rotation: output and gradients") {
-  check_attention({.left = 2, .right = 0, .globals = 1, .causal = true}, true, {7, 7});
+TEST_CASE("attention's output and gradients are those of the formulas") {
+  check_attention({kCausal, true, 7, {7, 7}});
+  check_attention({kBoth, false, 7, {7, 3, 1}});
+  check_attention({kScattered, true, 19, {19, 6}});
+  check_attention({kCausalScattered, true, 23, {23, 10}});
+  check_attention({{2, 1, 0, false}, true, 9, {9, 2}});
 }
 
-TEST_CASE("bidirectional attention without rotation over ragged lengths: output and gradients") {
-  check_attention({.left = 1, .right = 2, .globals = 2, .causal = false}, false, {7, 3, 1});
+TEST_CASE("attention in several strips is that of the formulas") {
+  const index_t tokens = 3 * worker::strip_tokens_of(kHeld) / 2;
+  for (const worker::Sparsity& sparsity : {kCausal, kBoth, kScattered}) {
+    check_attention({sparsity, true, tokens, {tokens, tokens / 3}});
+  }
+}
+
+TEST_CASE("a sequence cut over 1, 2, 3 and 4 contexts has the attention of one rank") {
+  for (const index_t contexts : {1, 2, 3, 4}) {
+    for (const worker::Sparsity& sparsity : {kCausal, kBoth, kScattered, kCausalScattered}) {
+      check_attention({sparsity, true, 21, {21, 8, 0}}, contexts);
+      check_attention({sparsity, false, 16, {3, 16}}, contexts);
+    }
+  }
 }

@@ -1,0 +1,218 @@
+#include "worker/layers/global_branch.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "worker/layers/loss.hpp"
+
+namespace weir::worker {
+
+void GlobalBranchActivations::take(Pieces& pieces, const GlobalBranchShape& shape) {
+  const index_t rows = shape.sequences * shape.globals;
+  x = pieces.vector(rows * (shape.width + 1));
+  query = pieces.matrix(rows, shape.heads * shape.head_size);
+  folded = pieces.matrix(rows * shape.heads, shape.width);
+  mean = pieces.matrix(rows * shape.heads, shape.width);
+  log_sum = pieces.vector(rows * shape.heads);
+}
+
+void GlobalBranchScratch::take(Pieces& pieces, const GlobalBranchShape& shape) {
+  const index_t rows = shape.sequences * shape.globals;
+  const index_t heads = shape.heads;
+  const index_t width = shape.width;
+  strip_tokens = strip_rows_of(shape.tokens, width);
+  strip = pieces.matrix(2 * shape.globals * heads, strip_tokens);
+  factors = pieces.matrix(2 * shape.globals * heads, width);
+  part = pieces.vector(rows * heads * (width + 2));
+  parts = pieces.vector(shape.contexts * rows * heads * (width + 2));
+  mean_gradient = pieces.matrix(rows * heads, width);
+  folded_gradient = pieces.matrix(rows * heads, width);
+  mean_product = pieces.vector(rows * heads);
+  heads_gradient = pieces.matrix(rows, heads * shape.head_size);
+  query_gradient = pieces.matrix(rows, heads * shape.head_size);
+  x_gradient = pieces.matrix(rows, width);
+}
+
+namespace {
+
+/// The global rows of one micro-batch.
+struct Rows {
+  Rows(const GlobalBranch& branch, const MicroBatch& micro_batch)
+      : batch(micro_batch),
+        sparsity(branch.sparsity),
+        globals(sparsity.globals.count()),
+        heads(branch.heads),
+        width(branch.query.columns),
+        positions(sparsity.globals.positions().begin(), sparsity.globals.positions().end()) {}
+
+  const MicroBatch& batch;
+  const Sparsity& sparsity;
+  index_t globals, heads, width;
+  std::vector<std::int32_t> positions;  ///< as the kernels' gather takes rows of a table
+
+  index_t count() const { return batch.sequences * globals; }
+  index_t folded() const { return count() * heads; }
+  index_t folded_a_sequence() const { return globals * heads; }
+  float scale(const GlobalBranch& branch) const {
+    return 1 / std::sqrt(static_cast<float>(branch.query.rows / heads));
+  }
+  /// Tokens of sequence `b` here that each global row sees: those before limits[g].
+  std::vector<index_t> limits(index_t b) const {
+    std::vector<index_t> result;
+    const index_t length = batch.lengths[static_cast<std::size_t>(b)];
+    for (const index_t position : sparsity.globals.positions()) {
+      const index_t last = visible_keys(position, length, sparsity).last;
+      result.push_back(std::clamp<index_t>(last - batch.first, 0, batch.length));
+    }
+    return result;
+  }
+
+  Matrix inputs(const GlobalBranchActivations& kept) const {
+    return {kept.x.data(), {count(), width}};
+  }
+  /// 1 for a row that sees something, 0 for one that does not or that no context holds.
+  Vector seeing(const GlobalBranchActivations& kept) const {
+    return kept.x.subspan(static_cast<std::size_t>(count() * width),
+                          static_cast<std::size_t>(count()));
+  }
+  template <class M>
+  auto of_sequence(const M& x, index_t b) const {
+    return x.rows(b * batch.length, batch.length);
+  }
+};
+
+Vector first(Vector values, index_t count) { return values.first(static_cast<std::size_t>(count)); }
+Vector from(Vector values, index_t begin, index_t count) {
+  return values.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count));
+}
+
+/// Each context adds the rows that it holds to zeros: exact.
+void collect_inputs(const Pass& pass, const Rows& rows, ConstMatrix x,
+                    const GlobalBranchActivations& kept) {
+  const Vector all = first(kept.x, rows.count() * (rows.width + 1));
+  pass.kernels.fill(all, 0);
+  for (index_t b = 0; b < rows.batch.sequences; ++b) {
+    pass.kernels.gather(rows.positions, rows.of_sequence(x, b), rows.batch.first,
+                        rows.inputs(kept).rows(b * rows.globals, rows.globals));
+    for (index_t g = 0; g < rows.globals; ++g) {
+      const index_t place = rows.positions[static_cast<std::size_t>(g)] - rows.batch.first;
+      const bool here = 0 <= place && place < rows.batch.length;
+      if (here && rows.batch.lengths[static_cast<std::size_t>(b)] > 0) {
+        pass.kernels.fill(from(rows.seeing(kept), b * rows.globals + g, 1), 1);
+      }
+    }
+  }
+  pass.contexts.sum(all);
+}
+
+}  // namespace
+
+void GlobalBranch::forward(const Pass& pass, const MicroBatch& batch, ConstMatrix x,
+                           GlobalBranchActivations& kept, const GlobalBranchScratch& scratch,
+                           Matrix out) const {
+  Kernels& kernels = pass.kernels;
+  const Rows rows(*this, batch);
+  if (rows.count() == 0) return;
+  const Matrix queries = kept.query.rows(0, rows.count());
+  const Matrix folded = kept.folded.rows(0, rows.folded());
+  const Matrix mean = kept.mean.rows(0, rows.folded());
+  collect_inputs(pass, rows, x, kept);
+  kernels.multiply_transposed(rows.inputs(kept), query.weights(pass), query_bias.weights(pass),
+                              queries);
+  kernels.fold(queries, key.weights(pass), heads, rows.scale(*this), folded);
+
+  const Vector part = first(scratch.part, rows.folded() * (rows.width + 2));
+  const Vector maximum = first(part, rows.folded());
+  const Vector sum = from(part, rows.folded(), rows.folded());
+  const Matrix weighted(part.data() + 2 * rows.folded(), {rows.folded(), rows.width});
+  kernels.fill(part, 0);
+  kernels.fill(maximum, -std::numeric_limits<float>::infinity());
+  for (index_t b = 0; b < batch.sequences; ++b) {
+    const index_t size = rows.folded_a_sequence();
+    const index_t row = b * size;
+    const ConstMatrix sequence_folded = folded.rows(row, size);
+    const Matrix sums = weighted.rows(row, size);
+    const std::vector<index_t> limits = rows.limits(b);
+    const index_t end = std::ranges::max(limits);
+    for (index_t begin = 0; begin < end; begin += scratch.strip_tokens) {
+      const index_t count = std::min(scratch.strip_tokens, end - begin);
+      const ConstMatrix tokens = rows.of_sequence(x, b).rows(begin, count);
+      const Matrix scores(scratch.strip.data(), {size, count});
+      kernels.multiply_transposed(sequence_folded, tokens, {}, scores);
+      kernels.continue_softmax(limits, begin, scores, from(maximum, row, size),
+                               from(sum, row, size), sums);
+      kernels.multiply(scores, tokens, true, sums);
+    }
+  }
+  const Vector parts = first(scratch.parts, pass.contexts.size() * std::ssize(part));
+  pass.contexts.gather(part, parts);
+  kernels.join_softmax(parts, pass.contexts.size(), first(kept.log_sum, rows.folded()), mean);
+
+  kernels.unfold(mean, value.weights(pass), heads, 1, out);
+  kernels.add_bias(value_bias.weights(pass), out);
+  kernels.scale_rows(rows.seeing(kept), out);
+}
+
+void GlobalBranch::backward(const Pass& pass, const MicroBatch& batch,
+                            const GlobalBranchActivations& kept, ConstMatrix x,
+                            ConstMatrix out_gradient, const GlobalBranchScratch& scratch,
+                            Matrix x_gradient) const {
+  Kernels& kernels = pass.kernels;
+  const Rows rows(*this, batch);
+  if (rows.count() == 0) return;
+  const Matrix queries = kept.query.rows(0, rows.count());
+  const Matrix folded = kept.folded.rows(0, rows.folded());
+  const Matrix mean = kept.mean.rows(0, rows.folded());
+  const Matrix heads_gradient = scratch.heads_gradient.rows(0, rows.count());
+  const Matrix mean_gradient = scratch.mean_gradient.rows(0, rows.folded());
+  const Matrix folded_gradient = scratch.folded_gradient.rows(0, rows.folded());
+  const Vector mean_product = first(scratch.mean_product, rows.folded());
+  kernels.copy(out_gradient.span(), heads_gradient.span());
+  kernels.scale_rows(rows.seeing(kept), heads_gradient);
+  kernels.fold(heads_gradient, value.weights(pass), heads, 1, mean_gradient);
+  kernels.row_products(mean, mean_gradient, mean_product);
+
+  kernels.fill(folded_gradient.span(), 0);
+  for (index_t b = 0; b < batch.sequences; ++b) {
+    const index_t size = rows.folded_a_sequence();
+    const index_t row = b * size;
+    // u and the gradient of y meet the same x, and meet it twice: side by side they do so in two
+    // products instead of four.
+    kernels.copy(folded.rows(row, size).span(), scratch.factors.rows(0, size).span());
+    kernels.copy(mean_gradient.rows(row, size).span(), scratch.factors.rows(size, size).span());
+    const std::vector<index_t> limits = rows.limits(b);
+    const index_t end = std::ranges::max(limits);
+    for (index_t begin = 0; begin < end; begin += scratch.strip_tokens) {
+      const index_t count = std::min(scratch.strip_tokens, end - begin);
+      const ConstMatrix tokens = rows.of_sequence(x, b).rows(begin, count);
+      const Matrix both(scratch.strip.data(), {2 * size, count});
+      const Matrix scores = both.rows(0, size);
+      kernels.multiply_transposed(scratch.factors, tokens, {}, both);
+      kernels.softmax_slopes(limits, begin, from(kept.log_sum, row, size),
+                             from(mean_product, row, size), scores, both.rows(size, size));
+      kernels.multiply(scores, tokens, true, folded_gradient.rows(row, size));
+      kernels.add_transposed_product(both, scratch.factors,
+                                     rows.of_sequence(x_gradient, b).rows(begin, count));
+    }
+  }
+  pass.contexts.sum(folded_gradient.span());
+
+  const Matrix query_gradient = scratch.query_gradient.rows(0, rows.count());
+  const Matrix inputs_gradient = scratch.x_gradient.rows(0, rows.count());
+  kernels.unfold(folded_gradient, key.weights(pass), heads, rows.scale(*this), query_gradient);
+  kernels.multiply(query_gradient, query.weights(pass), false, inputs_gradient);
+  for (index_t b = 0; b < batch.sequences; ++b) {  // to the rows that are here
+    kernels.scatter_add(rows.positions, inputs_gradient.rows(b * rows.globals, rows.globals),
+                        batch.first, rows.of_sequence(x_gradient, b));
+  }
+  if (pass.contexts.index() > 0) return;  // every context has the same
+  kernels.add_fold_gradient(heads_gradient, mean, heads, 1, value.gradients(pass));
+  kernels.add_column_sums(heads_gradient, value_bias.gradients(pass));
+  kernels.add_fold_gradient(queries, folded_gradient, heads, rows.scale(*this),
+                            key.gradients(pass));
+  kernels.add_transposed_product(query_gradient, rows.inputs(kept), query.gradients(pass));
+  kernels.add_column_sums(query_gradient, query_bias.gradients(pass));
+}
+
+}  // namespace weir::worker
