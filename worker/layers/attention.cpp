@@ -7,7 +7,8 @@ namespace weir::worker {
 index_t strip_tokens_of(index_t heads_width) {
   constexpr index_t kStripElements = 1 << 17;
   constexpr index_t kFewest = 128;  // OpenBLAS packs the weights anew for each strip
-  return std::max(kFewest, kStripElements / (3 * heads_width) / 16 * 16);
+  constexpr index_t kMost = 512;
+  return std::clamp(kStripElements / (3 * heads_width) / 16 * 16, kFewest, kMost);
 }
 
 static GlobalBranchShape branch_shape(const AttentionShape& shape) {
