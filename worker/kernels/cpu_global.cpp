@@ -45,18 +45,12 @@ void slopes_row(float* scores, float* probability_gradients, index_t columns, in
                 float log_sum, float mean_product) {
   const V shift = set(log_sum);
   const V mean = set(mean_product);
-  const auto probability = [shift](V v) HWY_ATTR { return exponential(hn::Sub(v, shift)); };
-  const auto slope = [mean, probability](V v, V gradient)
-                         HWY_ATTR { return hn::Mul(probability(v), hn::Sub(gradient, mean)); };
-  // The slope is the last to need the gradient, the probability the last to need the score: a
-  // vector at a time, both are read before either is written.
-  index_t c = 0;
-  for (; c < seen; c += kLanes) {
+  for (index_t c = 0; c < seen; c += kLanes) {
     const index_t count = std::min(kLanes, seen - c);
-    const V score = load_up_to(scores + c, count);
+    const V probability = exponential(hn::Sub(load_up_to(scores + c, count), shift));
     const V gradient = load_up_to(probability_gradients + c, count);
-    store_up_to(slope(score, gradient), scores + c, count);
-    store_up_to(probability(score), probability_gradients + c, count);
+    store_up_to(hn::Mul(probability, hn::Sub(gradient, mean)), scores + c, count);
+    store_up_to(probability, probability_gradients + c, count);
   }
   std::fill(scores + seen, scores + columns, 0.0F);
   std::fill(probability_gradients + seen, probability_gradients + columns, 0.0F);

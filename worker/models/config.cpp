@@ -103,6 +103,26 @@ void check_divides(const char* name, index_t value, const char* divisor_name, in
                         divisor, "; ", nearest_multiples(name, value, divisor)));
 }
 
+void check_globals(const ModelConfig& config, const Layout& layout) {
+  const Globals globals = parse_globals(config.global_tokens);
+  if (globals.count() > 0 && globals.positions().back() >= config.length) {
+    throw UsageError(text("--attention.global-tokens ", config.global_tokens, ": position ",
+                          globals.positions().back(), " lies beyond --length ", config.length,
+                          "; the largest that fits is ", config.length - 1));
+  }
+  if (config.globals == GlobalForm::shared) return;
+  if (globals.count() == 0) {
+    throw UsageError(text("--attention.globals ",
+                          config.globals == GlobalForm::split ? "split" : "separate",
+                          " is for global tokens, but --attention.global-tokens is none; take "
+                          "--attention.global-tokens 0, or --attention.globals shared"));
+  }
+  if (config.globals == GlobalForm::split) {
+    check_divides("model.width", config.width, "attention.global-heads", config.global_heads);
+    check_divides("attention.global-heads", config.global_heads, "shards", layout.shards);
+  }
+}
+
 }  // namespace
 
 void check(const ModelConfig& config, const Layout& layout) {
@@ -126,6 +146,7 @@ void check(const ModelConfig& config, const Layout& layout) {
                           " lets a language model see the tokens that it is to predict; take "
                           "--attention.right 0, or --model.task classifier"));
   }
+  check_globals(config, layout);
 }
 
 namespace {
@@ -160,6 +181,24 @@ struct Lister {
 
 constexpr double kDeviation = 0.02;
 
+/// Of separate, the projections begin like those of all tokens: Beltagy et al., section 3.1. A key
+/// has no bias; layers/global_branch.hpp says why.
+void list_global_branch(const ModelConfig& config, const std::string& attention,
+                        double residual_deviation, Lister& list) {
+  if (config.globals == GlobalForm::shared) return;
+  const bool split = config.globals == GlobalForm::split;
+  const index_t width = config.width;
+  for (const std::string projection : {"query", "key", "value"}) {
+    const std::string name = attention + "global_" + projection;
+    ParameterSpec& weight = list.matrix(name + ".weight", width, width, true, kDeviation);
+    if (!split) weight.like = attention + projection + ".weight";
+    if (projection != "key") list.bias(name + ".bias", width, true);
+  }
+  if (!split) return;
+  list.matrix(attention + "global_output.weight", width, width, true, residual_deviation);
+  list.bias(attention + "global_output.bias", width, false);
+}
+
 void list_block(const ModelConfig& config, index_t layer, Lister& list) {
   const std::string block = text("layers.", layer, ".");
   const index_t width = config.width;
@@ -176,6 +215,7 @@ void list_block(const ModelConfig& config, index_t layer, Lister& list) {
   }
   list.matrix(block + "attention.output.weight", width, width, true, residual_deviation);
   list.bias(block + "attention.output.bias", width, false);
+  list_global_branch(config, block + "attention.", residual_deviation, list);
   list.norm(block + "feed_forward_norm", width);
   list.matrix(block + "feed_forward.up.weight", config.feed_forward, width, true, kDeviation);
   list.bias(block + "feed_forward.up.bias", config.feed_forward, true);

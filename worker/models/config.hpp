@@ -34,7 +34,7 @@ struct ModelConfig {
   index_t right = 0;
   std::string global_tokens = "0-3";  ///< positions, as parse_globals reads them
   GlobalForm globals = GlobalForm::shared;
-  index_t global_heads = 4;  ///< of the global branch of GlobalForm::split
+  index_t global_heads = 4;  ///< of GlobalForm::split
 
   // From the data set and --length, not from options of the model.
   index_t vocabulary = 256;
@@ -44,6 +44,8 @@ struct ModelConfig {
   /// 0 the embedding, 1 … L the blocks, L + 1 the head.
   index_t unit_count() const { return layers + 2; }
   index_t head_size() const { return width / heads; }
+  /// Heads of the global branch, if the global tokens have projections of their own.
+  index_t branch_heads() const { return globals == GlobalForm::split ? global_heads : heads; }
   /// Throws UsageError if global_tokens is no list of positions.
   Sparsity sparsity() const;
 };
@@ -58,11 +60,11 @@ std::vector<Option> options(ModelConfig& config);
 void check(const ModelConfig& config, const Layout& layout);
 
 /// All parameters in canonical order. Split are: embeddings by rows (vocabulary); query, key and
-/// value by output features, so by heads; up by output features; attention.output and
-/// feed_forward.down by input features, for which these two are stored [inputs, outputs] and not,
-/// like the others, [outputs, inputs]. Weight decay is for matrices of products; neither for norms
-/// and biases nor for lookup tables (learned positions, an embedding that is not tied): a row
-/// without a gradient should stay.
+/// value, those of the global branch too, by output features, so by heads; up by output features;
+/// attention.output, attention.global_output and feed_forward.down by input features, for which
+/// these are stored [inputs, outputs] and not, like the others, [outputs, inputs]. Weight decay is
+/// for matrices of products; neither for norms and biases nor for lookup tables (learned positions,
+/// an embedding that is not tied): a row without a gradient should stay.
 std::vector<ParameterSpec> parameter_specs(const ModelConfig& config);
 
 }  // namespace weir::worker

@@ -10,6 +10,34 @@ index_t visible_pairs(const Sparsity& sparsity, index_t length) {
   return pairs;
 }
 
+namespace {
+
+/// Of window attention: all queries, but for global ones with projections of their own.
+index_t window_pairs(const Sparsity& sparsity, index_t length) {
+  index_t pairs = visible_pairs(sparsity, length);
+  if (sparsity.form == GlobalForm::shared) return pairs;
+  for (const index_t query : sparsity.globals.positions()) {
+    if (query < length) pairs -= visible_count(query, length, sparsity);
+  }
+  return pairs;
+}
+
+double branch_flops(const ModelConfig& config) {
+  const Sparsity sparsity = config.sparsity();
+  if (sparsity.form == GlobalForm::shared || sparsity.globals.count() == 0) return 0;
+  const auto rows = static_cast<double>(sparsity.globals.count());
+  const auto width = static_cast<double>(config.width);
+  // Query, folded key, unfolded value; of split an output, too.
+  const double weights = (sparsity.form == GlobalForm::split ? 4 : 3) * width * width;
+  const index_t last = sparsity.globals.positions().back();
+  const index_t tokens = visible_keys(last, config.length, sparsity).last;
+  // Each head meets whole rows of x: forward scores and means, backward four more.
+  const auto heads = static_cast<double>(config.branch_heads());
+  return 6 * rows * weights + 12 * rows * heads * static_cast<double>(tokens) * width;
+}
+
+}  // namespace
+
 double unit_flops(const ModelConfig& config, index_t unit) {
   const auto width = static_cast<double>(config.width);
   const auto length = static_cast<double>(config.length);
@@ -18,8 +46,8 @@ double unit_flops(const ModelConfig& config, index_t unit) {
     // A product forward, one for the input's gradient, one for the weights': 3 times 2 a weight.
     const double weights = 4 * width * width + 2 * width * static_cast<double>(config.feed_forward);
     // Forward q k^T and p v, backward four: 6 times 2 for each pair and feature.
-    const auto pairs = static_cast<double>(visible_pairs(config.sparsity(), config.length));
-    return 6 * length * weights + 12 * pairs * width;
+    const auto pairs = static_cast<double>(window_pairs(config.sparsity(), config.length));
+    return 6 * length * weights + 12 * pairs * width + branch_flops(config);
   }
   return config.task == Task::language ? 6 * length * width * static_cast<double>(config.vocabulary)
                                        : 6 * width * static_cast<double>(config.classes);

@@ -205,6 +205,7 @@ TEST_CASE(
         Block weighted = Block(2, 3).fill(0);
         kernels.continue_softmax(limits, 0, scores.view(), maximum.span(), sum.span(),
                                  weighted.view());
+        CHECK(std::isnan(maximum.span()[0]));
         CHECK(std::isnan(sum.span()[0]));
         CHECK(sum.span()[1] == static_cast<float>(place));
         CHECK(scores.view()(1, place) == 0);

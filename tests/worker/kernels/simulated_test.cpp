@@ -160,3 +160,34 @@ TEST_CASE("simulated kernels touch no element") {
   kernels.fill(arena.vector(10), 0);
   CHECK(arena.floats == std::vector<float>(arena.floats.size(), 7));
 }
+
+TEST_CASE("calls for global rows are charged for their products and for what they move") {
+  Arena arena;
+  // 3 rows, 2 heads of 2 channels, 6 wide; runs of 5 columns.
+  const Matrix a = arena.matrix(3, 4), weights = arena.matrix(4, 6), folded = arena.matrix(6, 6);
+  const Matrix scores = arena.matrix(6, 5);
+  const Vector six = arena.vector(6);
+  const std::vector<index_t> limits = {5, 0, 2};
+  const auto charge = [&](auto call) {
+    SimulatedKernels kernels(kRates);
+    call(kernels);
+    return kernels.charged();
+  };
+  const auto check = [&](double flops, double floats, auto call) {
+    CHECK(charge(call).flops == flops);
+    CHECK(charge(call).bytes == 4 * floats);
+  };
+  check(2 * 3 * 4 * 6, 12 + 24 + 36, [&](Kernels& k) { k.fold(a, weights, 2, 1, folded); });
+  check(2 * 3 * 4 * 6, 12 + 24 + 36, [&](Kernels& k) { k.unfold(folded, weights, 2, 1, a); });
+  check(2 * 3 * 4 * 6, 12 + 36 + 2 * 24,
+        [&](Kernels& k) { k.add_fold_gradient(a, folded, 2, 1, weights); });
+  check(0, 2 * (30 + 6 + 6 + 36),
+        [&](Kernels& k) { k.continue_softmax(limits, 0, scores, six, six, folded); });
+  check(0, 2 * 48 + 6 + 36,
+        [&](Kernels& k) { k.join_softmax(arena.vector(2 * 48), 2, six, folded); });
+  check(0, 6 + 6 + 2 * (30 + 30),
+        [&](Kernels& k) { k.softmax_slopes(limits, 0, six, six, scores, scores); });
+  check(0, 36 + 36 + 6, [&](Kernels& k) { k.row_products(folded, folded, six); });
+  check(0, 6 + 2 * 36, [&](Kernels& k) { k.scale_rows(six, folded); });
+  CHECK(arena.floats == std::vector<float>(arena.floats.size(), 7));
+}

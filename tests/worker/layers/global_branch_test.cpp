@@ -105,11 +105,11 @@ std::vector<float> cut(const std::vector<float>& values, index_t tokens, index_t
 
 constexpr float kBefore = 0.5F;  // of each gradient to x
 
-/// Forward and backward on one context that holds tokens [begin, end) of each sequence. `x` becomes
-/// the gradient to it, less kBefore.
+/// Forward and backward on one context that holds tokens [begin, end) of each sequence, in strips
+/// of so many. `x` becomes the gradient to it, less kBefore.
 void run_part(const worker::Pass& pass, const worker::GlobalBranch& branch, const Case& c,
-              index_t begin, index_t end, std::vector<float>& x, std::vector<float>& out,
-              std::vector<float> out_gradient) {
+              index_t begin, index_t end, index_t strip_tokens, std::vector<float>& x,
+              std::vector<float>& out, std::vector<float> out_gradient) {
   const auto sequences = static_cast<index_t>(c.lengths.size());
   const index_t globals = c.sparsity.globals.count();
   const std::vector<index_t> samples(c.lengths.size());
@@ -119,6 +119,7 @@ void run_part(const worker::Pass& pass, const worker::GlobalBranch& branch, cons
       sequences + 1, c.tokens + 5, globals, kHeads, kSize, kWidth, pass.contexts.size()};
   worker::Carved<worker::GlobalBranchActivations> kept(shape);
   worker::Carved<worker::GlobalBranchScratch> scratch(shape);
+  scratch.strip_tokens = strip_tokens;
   std::ranges::fill(kept.memory.span(), 1e30F);
   std::ranges::fill(scratch.memory.span(), 1e30F);
   std::vector<float> x_gradient(x.size(), kBefore);
@@ -146,18 +147,22 @@ const std::vector<Case> kCases = {
 
 TEST_CASE("the folded branch is attention with keys and values of all tokens, gradients too") {
   for (const Case& c : kCases) {
-    INFO(describe(c));
-    Rig rig;
-    const worker::GlobalBranch branch = branch_of(rig, c.sparsity);
-    const auto sequences = static_cast<index_t>(c.lengths.size());
-    const std::vector<float> x = random_values(sequences * c.tokens * kWidth, 1, "x");
-    const index_t out_size = sequences * c.sparsity.globals.count() * kHeld;
-    const std::vector<float> out_gradient = random_values(out_size, 1, "gradient");
-    Found found = {std::vector<float>(static_cast<std::size_t>(out_size), 7), x};
-    run_part(rig.pass(), branch, c, 0, c.tokens, found.x_gradient, found.out, out_gradient);
-    check_layer(rig, x, out_gradient, found, [&](const auto& weights, const auto& input) {
-      return unfolded(c, weights, input);
-    });
+    for (const index_t strip_tokens : {1, 2, 3, 12}) {
+      INFO(describe(c));
+      CAPTURE(strip_tokens);
+      Rig rig;
+      const worker::GlobalBranch branch = branch_of(rig, c.sparsity);
+      const auto sequences = static_cast<index_t>(c.lengths.size());
+      const std::vector<float> x = random_values(sequences * c.tokens * kWidth, 1, "x");
+      const index_t out_size = sequences * c.sparsity.globals.count() * kHeld;
+      const std::vector<float> out_gradient = random_values(out_size, 1, "gradient");
+      Found found = {std::vector<float>(static_cast<std::size_t>(out_size), 7), x};
+      run_part(rig.pass(), branch, c, 0, c.tokens, strip_tokens, found.x_gradient, found.out,
+               out_gradient);
+      check_layer(rig, x, out_gradient, found, [&](const auto& weights, const auto& input) {
+        return unfolded(c, weights, input);
+      });
+    }
   }
 }
 
@@ -167,7 +172,7 @@ TEST_CASE("a row that sees nothing, or that nobody holds, gives 0 and not the bi
   const worker::GlobalBranch branch = branch_of(rig, c.sparsity);
   std::vector<float> x = random_values(2 * 7 * kWidth, 1, "x");
   std::vector<float> out(4 * kHeld, 7);
-  run_part(rig.pass(), branch, c, 0, 7, x, out, std::vector<float>(out.size(), 1));
+  run_part(rig.pass(), branch, c, 0, 7, 12, x, out, std::vector<float>(out.size(), 1));
   for (index_t feature = 0; feature < kHeld; ++feature) {
     const auto at = static_cast<std::size_t>(feature);
     CHECK(out[at] != 0);
@@ -187,7 +192,7 @@ TEST_CASE("over 2, 3 and 4 contexts the branch gives what it gives on one, every
     const index_t out_size = sequences * c.sparsity.globals.count() * kHeld;
     const std::vector<float> out_gradient = random_values(out_size, 2, "gradient");
     Found truth = {std::vector<float>(static_cast<std::size_t>(out_size), 7), x};
-    run_part(rig.pass(), branch, c, 0, c.tokens, truth.x_gradient, truth.out, out_gradient);
+    run_part(rig.pass(), branch, c, 0, c.tokens, 12, truth.x_gradient, truth.out, out_gradient);
     for (const index_t count : {2, 3, 4}) {
       CAPTURE(count);
       std::vector<Found> found(static_cast<std::size_t>(count));
@@ -203,7 +208,7 @@ TEST_CASE("over 2, 3 and 4 contexts the branch gives what it gives on one, every
         const index_t end = begin_of(group.index() + 1);
         found[index].x_gradient = cut(x, c.tokens, begin, end);
         run_part({kernels, alone, group, rig.weights, gradients[index], 0, true}, branch, c, begin,
-                 end, found[index].x_gradient, found[index].out, out_gradient);
+                 end, 2, found[index].x_gradient, found[index].out, out_gradient);
       });
       std::vector<float> sums(rig.gradients.size());
       for (index_t context = 0; context < count; ++context) {
@@ -222,9 +227,7 @@ TEST_CASE("over 2, 3 and 4 contexts the branch gives what it gives on one, every
 }
 
 TEST_CASE("scores far apart, over several strips of tokens and contexts, keep their softmax") {
-  // Strips hold at least 64 tokens, at this width more than there are tokens; so a wide branch of
-  // one head: E = 5000 makes strips of 64.
-  constexpr index_t kWide = 5000;
+  constexpr index_t kWide = 3;
   constexpr index_t kTokens = 200;
   Rig rig;
   worker::GlobalBranch branch;
@@ -259,6 +262,7 @@ TEST_CASE("scores far apart, over several strips of tokens and contexts, keep th
       const worker::GlobalBranchShape shape = {1, end - begin, 1, 1, 1, kWide, count};
       worker::Carved<worker::GlobalBranchActivations> kept(shape);
       worker::Carved<worker::GlobalBranchScratch> scratch(shape);
+      scratch.strip_tokens = 64;
       worker::CpuKernels kernels;
       worker::SingleShard alone;
       std::vector<float> out(1, 7);

@@ -65,6 +65,50 @@ TEST_CASE("what cannot be built or cut is refused with the numbers and the way o
   CHECK(message_of(config, {}) == "");
 }
 
+TEST_CASE("global tokens that cannot be are refused with the numbers and the way out") {
+  ModelConfig config;
+  config.length = 512;
+  config.global_tokens = "0-3,512";
+  for (const GlobalForm form : {GlobalForm::shared, GlobalForm::separate, GlobalForm::split}) {
+    config.globals = form;
+    CHECK(message_of(config, {}) ==
+          "--attention.global-tokens 0-3,512: position 512 lies beyond --length 512; the largest "
+          "that fits is 511");
+  }
+  config.global_tokens = "511";
+  CHECK(message_of(config, {}) == "");
+  config.global_tokens = "none";
+  CHECK(message_of(config, {}) ==
+        "--attention.globals split is for global tokens, but --attention.global-tokens is none; "
+        "take --attention.global-tokens 0, or --attention.globals shared");
+  config.globals = GlobalForm::separate;
+  CHECK(message_of(config, {}) ==
+        "--attention.globals separate is for global tokens, but --attention.global-tokens is none; "
+        "take --attention.global-tokens 0, or --attention.globals shared");
+  config.globals = GlobalForm::shared;
+  CHECK(message_of(config, {}) == "");
+}
+
+TEST_CASE("heads of the global branch are checked where they are used: of split") {
+  ModelConfig config;
+  config.heads = 8;
+  config.global_heads = 5;
+  CHECK(message_of(config, {}) == "");
+  config.globals = GlobalForm::separate;
+  CHECK(message_of(config, {}) == "");
+  CHECK(config.branch_heads() == 8);
+  config.globals = GlobalForm::split;
+  CHECK(config.branch_heads() == 5);
+  CHECK(message_of(config, {}) ==
+        "--model.width 128 is not a multiple of --attention.global-heads 5; take --model.width 125 "
+        "or 130");
+  config.global_heads = 4;
+  CHECK(message_of(config, {.shards = 4}) == "");
+  CHECK(message_of(config, {.shards = 8}) ==
+        "--attention.global-heads 4 is not a multiple of --shards 8; take --attention.global-heads "
+        "8");
+}
+
 TEST_CASE("every option row sets a field of its own and accepts the default") {
   ModelConfig config;
   std::set<const void*> fields;
@@ -132,6 +176,52 @@ TEST_CASE("parameters: what is split, starts how, and decays") {
                                           "attention.value.weight", "attention.output.weight",
                                           "feed_forward.up.weight", "feed_forward.down.weight",
                                           "output.weight"});
+}
+
+TEST_CASE("parameters: what global tokens have of their own") {
+  ModelConfig config;
+  config.layers = 2;
+  const std::size_t shared = parameter_specs(config).size();
+  const std::string attention = "layers.1.attention.";
+
+  config.globals = GlobalForm::separate;
+  std::vector<ParameterSpec> specs = parameter_specs(config);
+  CHECK(specs.size() == shared + 2 * 5);
+  for (const std::string projection : {"query", "key", "value"}) {
+    CAPTURE(projection);
+    const ParameterSpec& weight = find(specs, attention + "global_" + projection + ".weight");
+    const ParameterSpec& local = find(specs, attention + projection + ".weight");
+    CHECK(weight.shape == std::vector<index_t>{128, 128});
+    CHECK(weight.split);
+    CHECK(weight.decay);
+    CHECK(weight.units == std::vector<index_t>{2});
+    // The same numbers to begin with.
+    std::vector<float> values(128 * 64);
+    std::vector<float> local_values(128 * 64);
+    initial_weights(weight, 1, slice_of(weight, 1, 2), values);
+    initial_weights(local, 1, slice_of(local, 1, 2), local_values);
+    CHECK(values == local_values);
+  }
+  const ParameterSpec& bias = find(specs, attention + "global_query.bias");
+  CHECK(bias.split);
+  CHECK(!bias.decay);
+  CHECK(bias.shape == std::vector<index_t>{128});
+  find(specs, attention + "global_value.bias");
+
+  config.globals = GlobalForm::split;
+  specs = parameter_specs(config);
+  CHECK(specs.size() == shared + 2 * 7);
+  std::vector<float> values(128 * 128);
+  std::vector<float> local_values(128 * 128);
+  const ParameterSpec& query = find(specs, attention + "global_query.weight");
+  initial_weights(query, 1, slice_of(query, 0, 1), values);
+  initial_weights(find(specs, attention + "query.weight"), 1, slice_of(query, 0, 1), local_values);
+  CHECK(values != local_values);
+  const ParameterSpec& output = find(specs, attention + "global_output.weight");
+  CHECK(output.split);
+  CHECK(output.decay);
+  CHECK(output.deviation == find(specs, attention + "output.weight").deviation);
+  CHECK(!find(specs, attention + "global_output.bias").split);
 }
 
 TEST_CASE("parameters: a classifier has classes in place of a vocabulary to predict") {

@@ -11,8 +11,8 @@ using namespace weir::worker;
 
 TEST_CASE("visible pairs are those that visible() lets through") {
   for (const bool causal : {true, false}) {
-    for (const Sparsity sparsity : {Sparsity{2, 0, 0, causal}, Sparsity{2, 3, 4, causal},
-                                    Sparsity{0, 0, 50, causal}, Sparsity{50, 50, 0, causal}}) {
+    for (const Sparsity& sparsity : {Sparsity{2, 0, 0, causal}, Sparsity{2, 3, 4, causal},
+                                     Sparsity{0, 0, 50, causal}, Sparsity{50, 50, 0, causal}}) {
       for (const index_t length : {1, 2, 9, 30}) {
         index_t pairs = 0;
         for (index_t query = 0; query < length; ++query) {
@@ -60,6 +60,35 @@ TEST_CASE("the FLOPs of a sample are what a step charges, less the scores made a
     double units_sum = 0;
     for (index_t unit = 0; unit < 5; ++unit) units_sum += unit_flops(config, unit);
     CHECK(units_sum == model_flops_a_sample(config));
+  }
+}
+
+TEST_CASE("FLOPs of global tokens with projections of their own, by hand") {
+  for (const Task task : {Task::language, Task::classifier}) {
+    ModelConfig config;  // d 128, 4 heads
+    config.task = task;
+    config.length = 100;
+    config.right = task == Task::language ? 0 : 3;
+    config.global_tokens = "0,9";
+    config.global_heads = 2;
+    const double shared = unit_flops(config, 1);
+    // As queries of the window's kernel they would see 1 and 10 tokens, or all.
+    const double window = 12 * 128.0 * (task == Task::language ? 11 : 200);
+    const double tokens = task == Task::language ? 10 : 100;
+    config.globals = GlobalForm::separate;
+    const double separate = unit_flops(config, 1);
+    CHECK(separate == shared - window + 6 * 2 * 3 * 128.0 * 128 + 12 * 2 * 4 * tokens * 128);
+    config.globals = GlobalForm::split;
+    // Nor do the local tokens see them: those before 9 one of them, those from 10 on two.
+    index_t pairs = 0;
+    for (index_t query = 0; query < 100; ++query) {
+      if (query == 0 || query == 9) continue;
+      for (const index_t key : {0, 9}) {
+        pairs += task == Task::classifier || key < query ? 1 : 0;
+      }
+    }
+    CHECK(unit_flops(config, 1) == shared - window - 12 * 128.0 * double(pairs) +
+                                       6 * 2 * 4 * 128.0 * 128 + 12 * 2 * 2 * tokens * 128);
   }
 }
 

@@ -10,6 +10,7 @@
 
 namespace weir::test {
 
+using worker::GlobalForm;
 using worker::MicroBatch;
 using worker::ModelConfig;
 using worker::Positions;
@@ -69,8 +70,9 @@ struct Twin::Sequence {
 };
 
 Twin::Row Twin::linear(const Row& x, const std::string& name) const {
-  Row out = parameter(name + ".bias");
   const Row& weight = parameter(name + ".weight");
+  const auto bias = parameters_.find(name + ".bias");
+  Row out = bias == parameters_.end() ? Row(weight.size() / x.size()) : bias->second;
   for (std::size_t o = 0; o < out.size(); ++o) {
     for (std::size_t i = 0; i < x.size(); ++i) out[o] += weight[o * x.size() + i] * x[i];
   }
@@ -116,20 +118,20 @@ void Twin::drop(Rows& x, const std::string& layer, const Sequence& sequence) con
   }
 }
 
-Twin::Rows Twin::attention(const Rows& x, const std::string& layer, index_t length) const {
+Twin::Rows Twin::heads(const Rows& x, const Projections& from, index_t length) const {
   const auto tokens = static_cast<index_t>(x.size());
   Rows q;
   Rows k;
   Rows v;
   for (const Row& row : x) {
-    q.push_back(linear(row, layer + ".query"));
-    k.push_back(linear(row, layer + ".key"));
-    v.push_back(linear(row, layer + ".value"));
+    q.push_back(linear(row, from.names + "query"));
+    k.push_back(linear(row, from.names + "key"));
+    v.push_back(linear(row, from.names + "value"));
   }
-  const std::size_t size = at(config_.width / config_.heads);
+  const std::size_t size = at(config_.width / from.heads);
   Rows out(x.size(), Row(x[0].size(), 0.0));
   for (std::size_t first = 0; first < x[0].size(); first += size) {  // head by head
-    for (std::size_t n = 0; n < x.size() && config_.positions == Positions::rotary; ++n) {
+    for (std::size_t n = 0; n < x.size() && from.rotary; ++n) {
       for (std::size_t c = 0; c < size / 2; ++c) {
         const double angle = double(n) * std::pow(10000.0, -2.0 * double(c) / double(size));
         for (Rows* rows : {&q, &k}) {
@@ -160,7 +162,24 @@ Twin::Rows Twin::attention(const Rows& x, const std::string& layer, index_t leng
       }
     }
   }
-  for (Row& row : out) row = from_inputs(row, layer + ".output");
+  return out;
+}
+
+Twin::Rows Twin::attention(const Rows& x, const std::string& layer, index_t length) const {
+  const bool rotary = config_.positions == Positions::rotary;
+  Rows out = heads(x, {layer + ".", config_.heads, rotary}, length);
+  const GlobalForm form = config_.globals;
+  Rows global_out;  // of all tokens; what others than the global ones would get is thrown away
+  if (form != GlobalForm::shared) {
+    global_out = heads(x, {layer + ".global_", config_.branch_heads(), false}, length);
+  }
+  const worker::Globals globals = config_.sparsity().globals;
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const bool apart = form != GlobalForm::shared && globals.holds(static_cast<index_t>(i));
+    const bool own_output = apart && form == GlobalForm::split;
+    out[i] = from_inputs(apart ? global_out[i] : out[i],
+                         layer + (own_output ? ".global_output" : ".output"));
+  }
   return out;
 }
 

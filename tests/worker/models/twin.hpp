@@ -51,12 +51,20 @@ class Twin {
   using Row = std::vector<double>;
   using Rows = std::vector<Row>;
   struct Sequence;  ///< one of a batch, and how it is dropped
+  struct Projections {
+    std::string names;  ///< what `query`, `key` and `value` follow
+    index_t heads;
+    bool rotary;
+  };
 
   const Row& parameter(const std::string& name) const { return parameters_.at(name); }
-  Row linear(const Row& x, const std::string& name) const;       ///< W x + b, W [outputs, inputs]
+  /// W x + b, W [outputs, inputs]; no b if there is no such parameter.
+  Row linear(const Row& x, const std::string& name) const;
   Row from_inputs(const Row& x, const std::string& name) const;  ///< W [inputs, outputs]
   Rows norm(const Rows& x, const std::string& name) const;
   void drop(Rows& x, const std::string& layer, const Sequence& sequence) const;
+  /// Attention of all tokens with these projections, before that of the output.
+  Rows heads(const Rows& x, const Projections& from, index_t length) const;
   Rows attention(const Rows& x, const std::string& layer, index_t length) const;
   Rows project(const Rows& x) const;  ///< to the vocabulary
   /// Normed outputs of the last block.
