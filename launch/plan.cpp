@@ -44,7 +44,7 @@ RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
   result.rank = rank;
   result.place = config.layout.worker(rank);
   result.units = units_of_stage(config, first_units, result.place.stage);
-  const Holding& holding = plan.holding({result.place.stage, result.place.shard});
+  const Holding& holding = plan.holding(holder_of(result.place));
   result.elements = holding.element_count;
   for (const HeldBucket& held : holding.buckets) {
     const index_t bytes = plan.buckets()[static_cast<std::size_t>(held.bucket)].bytes();

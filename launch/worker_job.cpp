@@ -41,9 +41,8 @@ WorkerResult run_worker(const Job& job, const WorkerPlace& place, const Comm& wo
   parts.stage = place.stage;
   parts.first_unit = units.begin;
   parts.activation_slots = schedule.activation_slots[static_cast<std::size_t>(place.stage)];
-  parts.units =
-      make_units(job.config.model, job.plan->holding({place.stage, place.shard}), units.begin,
-                 units.end - 1, layout.shards, parts.activation_slots, train.micro_batch);
+  parts.units = make_units(job.config.model, job.plan->holding(holder_of(place)), units.begin,
+                           units.end - 1, layout.shards, parts.activation_slots, train.micro_batch);
   parts.width = job.config.model.width;
   parts.dataset = job.dataset.get();
   parts.micro_batch = train.micro_batch;

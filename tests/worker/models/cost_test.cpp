@@ -34,7 +34,7 @@ TEST_CASE("the FLOPs of a sample are what a step charges, less the scores made a
     config.length = 100;
     config.layers = 3;
     const BucketPlan plan(parameter_specs(config), {0, 0, 0, 0, 0}, {}, 1 << 20);
-    const Holding& holding = plan.holding({0, 0});
+    const Holding& holding = plan.holding({});
     const auto units = make_units(config, holding, 0, 4, 1, 1, 1);
     SimulatedKernels kernels({});
     SingleShard alone;

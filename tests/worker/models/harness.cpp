@@ -130,7 +130,8 @@ Outcome run(const ModelConfig& config, const Arrays& parameters,
   std::vector<Worker> workers;  // at stage * shards + shard
   for (index_t stage = 0; stage < cut.stages; ++stage) {
     for (index_t shard = 0; shard < cut.shards; ++shard) {
-      workers.push_back(make_worker(config, plan, parameters, cut, {stage, shard}, micro_batch));
+      workers.push_back(make_worker(config, plan, parameters, cut, {.stage = stage, .shard = shard},
+                                    micro_batch));
     }
   }
   const auto worker_of = [&](Holder holder) -> Worker& {
@@ -142,7 +143,7 @@ Outcome run(const ModelConfig& config, const Arrays& parameters,
   ThreadShards(cut.shards).run([&](worker::TensorGroup& group) {
     std::vector<Worker*> stages;
     for (index_t stage = 0; stage < cut.stages; ++stage) {
-      stages.push_back(&worker_of({stage, group.index()}));
+      stages.push_back(&worker_of({.stage = stage, .shard = group.index()}));
     }
     outcome.losses[static_cast<std::size_t>(group.index())] =
         walk(stages, config, micro_batches, cut, seed, group);
@@ -173,7 +174,7 @@ std::vector<float> next_logits(const ModelConfig& config, const Arrays& paramete
                                const BatchData& batch) {
   const Cut cut = {.training = false};
   const BucketPlan plan = plan_of(config, cut);
-  const Worker worker = make_worker(config, plan, parameters, cut, {0, 0}, 1);
+  const Worker worker = make_worker(config, plan, parameters, cut, {}, 1);
   worker::CpuKernels kernels;
   worker::SingleShard alone;
   worker::SingleContext whole;
