@@ -26,7 +26,11 @@ Directive Trainer::run() {
     const Loss loss =
         parts_.stage->train(schedule_, directive.cursor + share_.begin * parts_.config.micro_batch);
     if (reports) {
-      parameters.report({directive.step + 1, parts_.place.replica, loss.sum, loss.count});
+      parameters.report({.update = directive.step + 1,
+                         .replica = parts_.place.replica,
+                         .context = parts_.place.context,
+                         .loss_sum = loss.sum,
+                         .count = loss.count});
     }
     directive = parameters.directive();
     if (parts_.on_step) parts_.on_step(directive);
