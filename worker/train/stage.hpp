@@ -21,6 +21,7 @@ struct StageParts {
   index_t width = 0;                         ///< E, elements of a row between units
   const Dataset* dataset = nullptr;
   index_t micro_batch = 0;       ///< sequences, at most
+  index_t fewest_tokens = 1;     ///< of each context in a sequence, padding included
   index_t activation_slots = 1;  ///< micro-batches underway, at most
   ParameterService* parameters = nullptr;
   Kernels* kernels = nullptr;
@@ -30,8 +31,8 @@ struct StageParts {
   std::uint64_t seed = 0;
 };
 
-/// One shard of one stage of one replica. Walks the stage's list of actions and knows nothing of
-/// why they stand in this order.
+/// One shard of one context of one stage of one replica. Walks the stage's list of actions and
+/// knows nothing of why they stand in this order.
 class Stage {
  public:
   explicit Stage(StageParts parts);

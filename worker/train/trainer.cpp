@@ -71,7 +71,7 @@ Loss Trainer::validate(std::span<const index_t> samples) {
         make_forward_only(parts_.layout.stages, micro_batches),
         samples.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)));
   }
-  // Shards of the last stage all know the loss; it counts once.
+  // Shards of the last stage all know the loss, which counts once; contexts have one each.
   if (parts_.place.shard > 0) loss = Loss{};
   std::array<double, 3> sums = {loss.sum, static_cast<double>(loss.count),
                                 static_cast<double>(loss.correct)};

@@ -119,6 +119,49 @@ TEST_CASE("an empty sample leaves a micro-batch of one place") {
   CHECK(batch.view().lengths[0] == 0);
 }
 
+TEST_CASE(
+    "contexts take the parts of one micro-batch, each token once, and long enough for a window") {
+  for (const Task task : {Task::language, Task::classifier}) {
+    const Ragged dataset(small_model(task), {3, 7, 5, 12, 1, 2});
+    for (const index_t contexts : {1, 2, 3, 4}) {
+      for (const index_t begin : {0, 3}) {
+        CAPTURE(contexts);
+        CAPTURE(begin);
+        const index_t fewest = 3;
+        const index_t longest = std::max<index_t>(begin == 0 ? 7 : 12, contexts * fewest);
+        index_t next = 0;
+        for (index_t context = 0; context < contexts; ++context) {
+          Batch batch(dataset, 3, {context, contexts, fewest});
+          batch.load_training(begin);
+          const MicroBatch view = batch.view();
+          REQUIRE(view.sequences == 3);
+          CHECK(view.first == next);
+          CHECK(view.length >= fewest);
+          next += view.length;
+          REQUIRE(next <= longest);
+          const auto here = [&](const std::vector<std::int32_t>& row) {
+            return std::span(row).subspan(static_cast<std::size_t>(view.first),
+                                          static_cast<std::size_t>(view.length));
+          };
+          for (index_t row = 0; row < 3; ++row) {
+            const BatchData one = dataset.one(begin + row);
+            const auto at = static_cast<std::size_t>(row * view.length);
+            const auto size = static_cast<std::size_t>(view.length);
+            CHECK(std::ranges::equal(view.tokens.subspan(at, size), here(one.tokens)));
+            CHECK(view.lengths[static_cast<std::size_t>(row)] == one.lengths[0]);  // of the whole
+            if (task == Task::language) {
+              CHECK(std::ranges::equal(view.targets.subspan(at, size), here(one.targets)));
+            } else {
+              CHECK(view.targets[static_cast<std::size_t>(row)] == one.targets[0]);
+            }
+          }
+        }
+        CHECK(next == longest);
+      }
+    }
+  }
+}
+
 TEST_CASE("padding that is cut away changes no loss and no gradient, dropout and places included") {
   for (const Task task : {Task::language, Task::classifier}) {
     for (const Positions positions : {Positions::learned, Positions::rotary}) {
