@@ -91,6 +91,7 @@ std::vector<Option> options(Layout& layout) {
   return {
       {"replicas", "", "data replicas, each sees its share of a batch", &layout.replicas, count},
       {"stages", "", "pipeline stages a replica is cut into", &layout.stages, count},
+      {"contexts", "", "parts a sequence is cut into", &layout.contexts, count},
       {"shards", "", "tensor shards a stage is cut into", &layout.shards, count},
       {"servers", "", "parameter servers, on ranks of their own", &layout.servers, count},
       {"placement", "", "dedicated: server ranks; local: one process without mpirun",
