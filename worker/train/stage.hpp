@@ -39,8 +39,8 @@ class Stage {
 
   /// Forward and backward of this replica's micro-batches of one update: micro-batch i holds the
   /// training samples from first_sample + i * micro_batch on. Awaits parameters before their first
-  /// use and calls ready() after their last gradient. The loss on the last stage, 0 terms
-  /// elsewhere.
+  /// use and calls ready() after their last gradient. The loss of this context's tokens on the last
+  /// stage, 0 terms elsewhere.
   Loss train(const Schedule& schedule, index_t first_sample);
 
   /// Forward without dropout of the validation samples `samples`: micro-batch i takes
