@@ -142,8 +142,9 @@ CheckpointModel::CheckpointModel(const CheckpointReader& reader, RunConfig confi
                                         static_cast<std::size_t>(slice.range.count())));
   }
   const worker::ModelConfig& model = config_.model;
-  units_ = worker::make_units(model, holding, 0, model.unit_count() - 1, 1, 1,
-                              config_.train.micro_batch);
+  units_ = worker::make_units(
+      model, holding,
+      {.last_unit = model.unit_count() - 1, .micro_batch = config_.train.micro_batch}, 1);
   rows_ = Buffer(config_.train.micro_batch * model.length * model.width);
 }
 
@@ -158,7 +159,7 @@ worker::Pass CheckpointModel::pass() {
 }
 
 worker::Loss CheckpointModel::loss(const worker::MicroBatch& batch) {
-  WEIR_ASSERT(batch.sequences <= config_.train.micro_batch && batch.length == config_.model.length);
+  WEIR_ASSERT(batch.sequences <= config_.train.micro_batch && batch.length <= config_.model.length);
   const worker::Matrix x(rows_.data(), {batch.rows(), config_.model.width});
   worker::Loss loss;
   for (const auto& unit : units_) loss += unit->forward(pass(), batch, 0, x);

@@ -20,6 +20,16 @@ ElementRange units_of_stage(const RunConfig& config, const std::vector<index_t>&
           next < first_units.size() ? first_units[next] : config.model.unit_count()};
 }
 
+worker::StageCut stage_cut(const RunConfig& config, const std::vector<index_t>& first_units,
+                           index_t stage) {
+  const ElementRange units = units_of_stage(config, first_units, stage);
+  return {.first_unit = units.begin,
+          .last_unit = units.end - 1,
+          .contexts = config.layout.contexts,
+          .shards = config.layout.shards,
+          .micro_batch = config.train.micro_batch};
+}
+
 BucketPlan make_bucket_plan(const RunConfig& config, const std::vector<index_t>& first_units) {
   std::vector<index_t> unit_stage;
   for (index_t stage = 0; stage < config.layout.stages; ++stage) {

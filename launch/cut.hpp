@@ -4,6 +4,7 @@
 
 #include "common/job/bucket.hpp"
 #include "launch/run_config.hpp"
+#include "worker/models/model.hpp"
 
 namespace weir {
 
@@ -16,6 +17,10 @@ std::vector<index_t> first_units(const RunConfig& config);
 /// Units of a stage: [begin, end).
 ElementRange units_of_stage(const RunConfig& config, const std::vector<index_t>& first_units,
                             index_t stage);
+
+/// What the workers of a stage run.
+worker::StageCut stage_cut(const RunConfig& config, const std::vector<index_t>& first_units,
+                           index_t stage);
 
 BucketPlan make_bucket_plan(const RunConfig& config, const std::vector<index_t>& first_units);
 

@@ -11,9 +11,7 @@ namespace weir {
 
 LocalService::LocalService(ps::Server& server, const BucketPlan& plan,
                            std::function<bool()> stop_requested)
-    : server_(&server),
-      holding_(&plan.holding({0, 0})),
-      stop_requested_(std::move(stop_requested)) {
+    : server_(&server), holding_(&plan.holding({})), stop_requested_(std::move(stop_requested)) {
   WEIR_ASSERT(plan.layout().worker_count() == 1 && plan.layout().servers == 1);
 }
 

@@ -18,11 +18,11 @@ namespace {
 
 constexpr index_t kFloatBytes = 4;
 
-index_t activation_memory(const RunConfig& config, const RankPlan& rank, index_t slots) {
-  const worker::ModelConfig& model = config.model;
-  const auto units = worker::unit_memory(model, rank.units.begin, rank.units.end - 1,
-                                         config.layout.shards, config.train.micro_batch);
-  const index_t frame = config.train.micro_batch * model.length * model.width * kFloatBytes;
+index_t activation_memory(const RunConfig& config, const std::vector<index_t>& first_units,
+                          const RankPlan& rank, index_t slots) {
+  const auto cut = stage_cut(config, first_units, rank.place.stage);
+  const auto units = worker::unit_memory(config.model, cut);
+  const index_t frame = worker::rows_of(config.model, cut) * config.model.width * kFloatBytes;
   const bool is_first = rank.place.stage == 0,
              is_last = rank.place.stage + 1 == config.layout.stages;
   const index_t neighbours = (is_first ? 0 : 1) + (is_last ? 0 : 1);
@@ -44,7 +44,7 @@ RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
   result.rank = rank;
   result.place = config.layout.worker(rank);
   result.units = units_of_stage(config, first_units, result.place.stage);
-  const Holding& holding = plan.holding({result.place.stage, result.place.shard});
+  const Holding& holding = plan.holding(holder_of(result.place));
   result.elements = holding.element_count;
   for (const HeldBucket& held : holding.buckets) {
     const index_t bytes = plan.buckets()[static_cast<std::size_t>(held.bucket)].bytes();
@@ -55,8 +55,9 @@ RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
   std::ranges::sort(result.buckets);
   result.parameter_memory_bytes = 2 * holding.element_count * kFloatBytes;
   const worker::Schedule schedule = schedule_of(config.train, config.layout, result.place.replica);
-  result.activation_memory_bytes = activation_memory(
-      config, result, schedule.activation_slots[static_cast<std::size_t>(result.place.stage)]);
+  result.activation_memory_bytes =
+      activation_memory(config, first_units, result,
+                        schedule.activation_slots[static_cast<std::size_t>(result.place.stage)]);
   if (config.layout.placement == Placement::local) {
     // The store's weights are the worker's.
     result.parameter_memory_bytes =
@@ -123,9 +124,7 @@ std::string units_text(const worker::ModelConfig& model, ElementRange units) {
 
 std::string layout_text(const Layout& layout) {
   if (layout.placement == Placement::local) return "one process, worker and server in one";
-  return text(counted(layout.replicas, "replica"), " x ", counted(layout.stages, "stage"), " x ",
-              counted(layout.shards, "shard"), " = ", counted(layout.worker_count(), "worker"),
-              "; + ", counted(layout.servers, "server"), " = ",
+  return text(layout.arithmetic(), "; + ", counted(layout.servers, "server"), " = ",
               counted(layout.rank_count(), "rank"), ": mpirun -n ", layout.rank_count());
 }
 
@@ -164,7 +163,8 @@ std::string heading(const RunConfig& config, const BucketPlan& plan,
   return table.to_text();
 }
 
-/// A row a rank, beginning `rank 5  replica 1, stage 0, shard 1`: launch/mpirun-weir reads these.
+/// A row a rank, beginning `rank 5  replica 1, stage 0, shard 1`, or with `context 2, ` before the
+/// shard: launch/mpirun-weir reads these.
 std::string worker_table(const RunConfig& config, const std::vector<RankPlan>& ranks) {
   Table table("lrllrlrrr", {"", "", "worker", "holds", "parameters", "buckets", "pushes a step",
                             "pulls", "memory"});
@@ -202,6 +202,7 @@ std::string schedule_text(const RunConfig& config, double peak_flops) {
       flops += worker::unit_flops(config.model, unit);
     }
     const double forward_s = flops / 3 * static_cast<double>(config.train.micro_batch) /
+                             static_cast<double>(config.layout.contexts) /
                              static_cast<double>(config.layout.shards) / peak_flops;
     costs.stages.push_back({forward_s, 2 * forward_s});
   }
@@ -246,10 +247,10 @@ int plan(const Arguments& arguments) {
         "Prints what each rank of a training job will hold, send and receive, and its schedule,\n"
         "without MPI and without reading the data. Takes the options of `weir train`; those that\n"
         "matter here:",
-        chosen_options(standard,
-                       {"batch", "micro-batch", "length", "schedule", "threads", "bucket-bytes",
-                        "replicas", "stages", "shards", "servers", "placement", "model.",
-                        "attention.", "data.kind", "optimizer.kind"}));
+        chosen_options(
+            standard, {"batch", "micro-batch", "length", "schedule", "threads", "bucket-bytes",
+                       "replicas", "stages", "contexts", "shards", "servers", "placement", "model.",
+                       "attention.", "data.kind", "optimizer.kind"}));
     return 0;
   }
   Arguments words = arguments;

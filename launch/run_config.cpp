@@ -142,14 +142,24 @@ void check(const RunConfig& config) {
   }
   check(config.train, layout.replicas);
   check(config.model, layout);
+  const index_t part = longest_part(config.model.length, layout.contexts);
   const double elements = static_cast<double>(config.train.micro_batch) *
-                          static_cast<double>(config.model.length) *
-                          static_cast<double>(config.model.width);
+                          static_cast<double>(part) * static_cast<double>(config.model.width);
   if (layout.stages > 1 && elements > std::numeric_limits<int>::max()) {
-    throw UsageError(text("--micro-batch ", config.train.micro_batch, " x --length ",
-                          config.model.length, " x --model.width ", config.model.width,
+    throw UsageError(text("--micro-batch ", config.train.micro_batch, " x ", part,
+                          " tokens x --model.width ", config.model.width,
                           " is more than one message between stages can hold (2^31 - 1 numbers); "
                           "take a smaller --micro-batch"));
+  }
+  // Keys and values of the tokens that a neighbour sees.
+  const index_t window = fewest_tokens(config.model, layout.contexts);
+  const double swapped = 2 * static_cast<double>(config.train.micro_batch) *
+                         static_cast<double>(window) * static_cast<double>(config.model.width);
+  if (layout.contexts > 1 && swapped > std::numeric_limits<int>::max()) {
+    throw UsageError(text("--micro-batch ", config.train.micro_batch, " x keys and values of ",
+                          window, " tokens x --model.width ", config.model.width,
+                          " is more than one message between contexts can hold (2^31 - 1 "
+                          "numbers); take a smaller --micro-batch"));
   }
 }
 

@@ -6,6 +6,7 @@
 #include "launch/cut.hpp"
 #include "worker/kernels/cpu.hpp"
 #include "worker/models/model.hpp"
+#include "worker/parallel/mpi_context_group.hpp"
 #include "worker/parallel/mpi_tensor_group.hpp"
 #include "worker/parallel/pipeline_link.hpp"
 #include "worker/train/stage.hpp"
@@ -21,36 +22,42 @@ WorkerResult run_worker(const Job& job, const WorkerPlace& place, const Comm& wo
   CpuKernels kernels;
   SingleShard single;
   SingleContext whole;
-  std::optional<MpiTensorGroup> group;
+  std::optional<MpiTensorGroup> shards;
+  std::optional<MpiContextGroup> contexts;
   std::optional<PipelineLink> link;
-  const index_t frame = train.micro_batch * job.dataset->sample_length() * job.config.model.width;
-  const auto index = [](index_t value) { return static_cast<int>(value); };
+  const StageCut cut = stage_cut(job.config, job.first_unit, place.stage);
+  // A group's color is the rank of its first member.
+  const auto group_of = [&](const WorkerPlace& first, index_t index) {
+    return workers.split(static_cast<int>(layout.rank_of(first)), static_cast<int>(index));
+  };
+  const auto [replica, stage_index, context, shard] = place;
   if (layout.shards > 1) {
-    group.emplace(
-        workers.split(index(place.replica * layout.stages + place.stage), index(place.shard)));
+    shards.emplace(group_of({replica, stage_index, context, 0}, shard));
+  }
+  if (layout.contexts > 1) {
+    contexts.emplace(group_of({replica, stage_index, 0, shard}, context));
   }
   if (layout.stages > 1) {
-    link.emplace(
-        workers.split(index(place.replica * layout.shards + place.shard), index(place.stage)),
-        frame, kLinkSlots, [&] { parameters.progress(); });
+    link.emplace(group_of({replica, 0, context, shard}, stage_index),
+                 rows_of(job.config.model, cut) * job.config.model.width, kLinkSlots,
+                 [&] { parameters.progress(); });
   }
 
   const Schedule schedule = schedule_of(train, layout, place.replica);
-  const ElementRange units = units_of_stage(job.config, job.first_unit, place.stage);
   StageParts parts;
   parts.stage = place.stage;
-  parts.first_unit = units.begin;
+  parts.first_unit = cut.first_unit;
   parts.activation_slots = schedule.activation_slots[static_cast<std::size_t>(place.stage)];
-  parts.units =
-      make_units(job.config.model, job.plan->holding({place.stage, place.shard}), units.begin,
-                 units.end - 1, layout.shards, parts.activation_slots, train.micro_batch);
+  parts.units = make_units(job.config.model, job.plan->holding(holder_of(place)), cut,
+                           parts.activation_slots);
   parts.width = job.config.model.width;
   parts.dataset = job.dataset.get();
   parts.micro_batch = train.micro_batch;
+  parts.fewest_tokens = fewest_tokens(job.config.model, layout.contexts);
   parts.parameters = &parameters;
   parts.kernels = &kernels;
-  parts.shards = group ? static_cast<TensorGroup*>(&*group) : &single;
-  parts.contexts = &whole;
+  parts.shards = shards ? static_cast<TensorGroup*>(&*shards) : &single;
+  parts.contexts = contexts ? static_cast<ContextGroup*>(&*contexts) : &whole;
   parts.link = link ? &*link : nullptr;
   parts.seed = static_cast<std::uint64_t>(train.seed);
   Stage stage(std::move(parts));

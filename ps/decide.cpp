@@ -44,7 +44,8 @@ Decider::Decider(const BucketPlan& plan, const DecideConfig& config)
   for (const Place& place : places) canonical_.push_back(place.at);
   squares_.resize(places.size());
   partials_here_.assign(static_cast<std::size_t>(plan.layout().servers), false);
-  reports_here_.assign(static_cast<std::size_t>(plan.layout().replicas), false);
+  const index_t reports = plan.layout().replicas * plan.layout().contexts;
+  reports_here_.assign(static_cast<std::size_t>(reports), false);
   reports_.resize(reports_here_.size());
   progress_.clip_state = clip_.state();
 }
@@ -56,13 +57,17 @@ void Decider::restore(const Progress& progress) {
 
 void Decider::on_report(const Report& report) {
   check_update("the report of replica", report.replica, report.update, progress_.step + 1);
-  const auto replica = static_cast<std::size_t>(report.replica);
-  if (replica >= reports_.size() || reports_here_[replica] || report.count < 0) {
-    throw Error(text("the report of replica ", report.replica, " for update ", report.update,
-                     " with ", report.count, " loss terms is a second one or impossible"));
+  const Layout& layout = plan_->layout();
+  const bool known = 0 <= report.replica && report.replica < layout.replicas &&
+                     0 <= report.context && report.context < layout.contexts;
+  const auto at = static_cast<std::size_t>(report.replica * layout.contexts + report.context);
+  if (!known || reports_here_[at] || report.count < 0) {
+    throw Error(text("the report of replica ", report.replica, ", context ", report.context,
+                     " for update ", report.update, " with ", report.count,
+                     " loss terms is a second one or impossible"));
   }
-  reports_[replica] = report;
-  reports_here_[replica] = true;
+  reports_[at] = report;
+  reports_here_[at] = true;
 }
 
 void Decider::on_partials(const Partials& partials) {
@@ -102,7 +107,7 @@ std::optional<Directive> Decider::decide() {
   directive.cursor = progress_.cursor += config_.batch;
   directive.rate = rate_at(config_.rate, directive.step, config_.steps);
   double loss_sum = 0;
-  for (const Report& report : reports_) {  // replica order: the same bits every run
+  for (const Report& report : reports_) {  // not the order of arrival: the same bits every run
     loss_sum += report.loss_sum;
     directive.count += report.count;
   }

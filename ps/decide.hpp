@@ -76,7 +76,7 @@ class Decider {
   std::vector<std::size_t> server_begin_;
   std::vector<std::size_t> canonical_;  ///< order of the sum: places in squares_
   std::vector<bool> partials_here_;     ///< by server
-  std::vector<bool> reports_here_;      ///< by replica
+  std::vector<bool> reports_here_;      ///< by replica and context
   std::vector<Report> reports_;
 };
 

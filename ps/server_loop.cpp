@@ -48,7 +48,7 @@ struct ServerLoop::State {
 
   void add_peer(const Comm& world, const BucketPlan& plan, index_t rank) {
     const WorkerPlace place = layout.worker(rank);
-    const Holder holder = {place.stage, place.shard};
+    const Holder holder = holder_of(place);
     Peer peer;
     peer.rank = static_cast<int>(rank);
     std::vector<std::span<float>> push_frames;

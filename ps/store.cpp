@@ -65,7 +65,7 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
     partials += static_cast<index_t>(blocks_of(bucket(index)).size());
   }
   if (one_holder(plan.layout())) {
-    const Holding& holding = plan.holding({0, 0});
+    const Holding& holding = plan.holding({});
     for (const HeldBucket& held : holding.buckets) entry(held.bucket).offset = held.offset;
     arena = holding.element_count;
   }

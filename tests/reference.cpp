@@ -80,7 +80,7 @@ void gelu_backward(ConstVector x, Vector gradient) {
 
 void dropout(const worker::DropoutKey& key, Matrix values) {
   for (index_t r = 0; r < values.extent(0); ++r) {
-    const index_t token = r % key.tokens_a_sample;
+    const index_t token = key.first_token + r % key.tokens_a_sample;
     const index_t sample = at(key.samples, r / key.tokens_a_sample);
     const std::uint64_t stream =
         random_word(key.seed, key.layer, static_cast<std::uint64_t>(sample));
@@ -319,20 +319,23 @@ void softmax_gradient(Matrix logits, ConstVector maximum, ConstVector exponentia
 
 // --- pooling -------------------------------------------------------------------------------------
 
-void mean_pool(ConstMatrix x, Lengths lengths, Matrix out) {
+void mean_pool(ConstMatrix x, Lengths lengths, index_t first, Matrix out) {
   const index_t tokens = x.extent(0) / std::ssize(lengths);
   std::ranges::fill(out.span(), 0);
   for (index_t b = 0; b < out.extent(0); ++b) {
-    for (index_t i = 0; i < at(lengths, b); ++i) add(x[b * tokens + i].span(), out[b].span());
+    for (index_t i = 0; i < tokens; ++i) {
+      if (first + i < at(lengths, b)) add(x[b * tokens + i].span(), out[b].span());
+    }
     for (double& v : out[b].span()) v /= static_cast<double>(std::max<index_t>(at(lengths, b), 1));
   }
 }
 
-void mean_pool_backward(ConstMatrix out_gradient, Lengths lengths, Matrix x_gradient) {
+void mean_pool_backward(ConstMatrix out_gradient, Lengths lengths, index_t first,
+                        Matrix x_gradient) {
   const index_t tokens = x_gradient.extent(0) / std::ssize(lengths);
   for (index_t r = 0; r < x_gradient.extent(0); ++r) {
     const index_t b = r / tokens;
-    const bool padding = r % tokens >= at(lengths, b);
+    const bool padding = first + r % tokens >= at(lengths, b);
     for (index_t c = 0; c < x_gradient.extent(1); ++c) {
       x_gradient(r, c) = padding ? 0 : out_gradient(b, c) / static_cast<double>(at(lengths, b));
     }

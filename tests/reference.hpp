@@ -65,7 +65,8 @@ void softmax_sums(ConstMatrix logits, ConstVector maximum, Tokens targets, index
 void softmax_gradient(Matrix logits, ConstVector maximum, ConstVector exponential_sum,
                       Tokens targets, index_t first_column, double scale);
 
-void mean_pool(ConstMatrix x, Lengths lengths, Matrix out);
-void mean_pool_backward(ConstMatrix out_gradient, Lengths lengths, Matrix x_gradient);
+void mean_pool(ConstMatrix x, Lengths lengths, index_t first, Matrix out);
+void mean_pool_backward(ConstMatrix out_gradient, Lengths lengths, index_t first,
+                        Matrix x_gradient);
 
 }  // namespace weir::reference

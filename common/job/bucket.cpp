@@ -24,7 +24,8 @@ struct SliceClass {
 };
 
 std::vector<SliceClass> classes_of(const std::vector<ParameterSpec>& specs,
-                                   const std::vector<index_t>& unit_stage, index_t shards) {
+                                   const std::vector<index_t>& unit_stage, index_t contexts,
+                                   index_t shards) {
   std::vector<SliceClass> classes;
   for (std::size_t index = 0; index < specs.size(); ++index) {
     const ParameterSpec& spec = specs[index];
@@ -36,9 +37,11 @@ std::vector<SliceClass> classes_of(const std::vector<ParameterSpec>& specs,
     for (index_t cut = 0; cut < (spec.split ? shards : 1); ++cut) {
       SliceClass found;
       for (index_t stage : stages) {
-        found.contributors.push_back({stage, cut});
-        for (index_t shard = 0; shard < shards; ++shard) {
-          if (!spec.split || shard == cut) found.readers.push_back({stage, shard});
+        for (index_t context = 0; context < contexts; ++context) {
+          found.contributors.push_back({stage, context, cut});
+          for (index_t shard = 0; shard < shards; ++shard) {
+            if (!spec.split || shard == cut) found.readers.push_back({stage, context, shard});
+          }
         }
       }
       const ElementRange range = slice_of(spec, cut, shards);
@@ -102,7 +105,8 @@ BucketPlan::BucketPlan(std::vector<ParameterSpec> specs, std::vector<index_t> un
 
 void BucketPlan::make_buckets(index_t bucket_bytes) {
   const index_t bucket_elements = std::max(kBlockElements, bucket_bytes / 4);
-  for (const SliceClass& slices : classes_of(specs_, unit_stage_, layout_.shards)) {
+  for (const SliceClass& slices :
+       classes_of(specs_, unit_stage_, layout_.contexts, layout_.shards)) {
     cut_into_buckets(slices, bucket_elements, buckets_);
   }
   std::ranges::stable_sort(buckets_, std::greater{}, &Bucket::lowest_unit);
@@ -135,7 +139,7 @@ void BucketPlan::make_holdings() {
 
   for (index_t stage = 0; stage < layout_.stages; ++stage) {
     for (index_t shard = 0; shard < layout_.shards; ++shard) {
-      const Holder self = {stage, shard};
+      const Holder self = {.stage = stage, .context = 0, .shard = shard};
       Holding& holding = holdings_[static_cast<std::size_t>(stage * layout_.shards + shard)];
       for (std::size_t index : order) {
         const Bucket& bucket = buckets_[index];
@@ -188,9 +192,13 @@ std::string BucketPlan::digest() const {
     for (const Segment& segment : bucket.segments) {
       all += text(" [", segment.parameter, " ", segment.range.begin, " ", segment.range.end, "]");
     }
-    for (const Holder& holder : bucket.contributors)
-      all += text(" c", holder.stage, ".", holder.shard);
-    for (const Holder& holder : bucket.readers) all += text(" r", holder.stage, ".", holder.shard);
+    const auto add = [&](const char* role, const std::vector<Holder>& holders) {
+      for (const Holder& holder : holders) {
+        all += text(role, holder.stage, ".", holder.context, ".", holder.shard);
+      }
+    };
+    add(" c", bucket.contributors);
+    add(" r", bucket.readers);
   }
   return text(stream_of(all));  // xxh64
 }

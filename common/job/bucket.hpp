@@ -19,12 +19,18 @@ struct Segment {
   index_t offset = 0;     ///< in the bucket, elements
 };
 
-/// A worker as the parameters see it: who holds what depends on nothing else.
+/// A worker as the parameters see it: who holds what depends on stage and shard, and each context
+/// contributes what its part of the sequences adds.
 struct Holder {
   index_t stage = 0;
+  index_t context = 0;
   index_t shard = 0;
   bool operator==(const Holder&) const = default;
 };
+
+inline Holder holder_of(const WorkerPlace& place) {
+  return {place.stage, place.context, place.shard};
+}
 
 /// What travels as one piece and lives on one server: the same contributors and readers throughout.
 struct Bucket {
@@ -55,9 +61,10 @@ struct HeldBucket {
   index_t highest_unit = 0;
 };
 
-/// What one (stage, shard) holds. Slices with the same contributors and readers lie in one run
-/// without gaps, in backward order of their units, in spec order within a unit: query, key and
-/// value weights of a layer are neighbours and a kernel may read them as one matrix.
+/// What one (stage, shard) holds, the same in every context. Slices with the same contributors and
+/// readers lie in one run without gaps, in backward order of their units, in spec order within a
+/// unit: query, key and value weights of a layer are neighbours and a kernel may read them as one
+/// matrix.
 struct Holding {
   index_t element_count = 0;
   std::vector<HeldSlice> slices;    ///< in arena order

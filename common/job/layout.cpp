@@ -14,6 +14,14 @@ std::string name_of(Placement placement) {
   WEIR_UNREACHABLE();
 }
 
+SequencePart part_of_sequence(index_t length, index_t context, index_t contexts) {
+  return {context * length / contexts, (context + 1) * length / contexts};
+}
+
+index_t longest_part(index_t length, index_t contexts) {
+  return (length + contexts - 1) / contexts;
+}
+
 bool Layout::is_server(index_t rank) const {
   return placement == Placement::dedicated && rank >= worker_count();
 }
@@ -35,22 +43,27 @@ index_t Layout::rank_of(const WorkerPlace& place) const {
 std::string Layout::role(index_t rank) const {
   if (is_server(rank)) return text("server ", server(rank));
   const WorkerPlace place = worker(rank);
-  return text("replica ", place.replica, ", stage ", place.stage, ", shard ", place.shard);
+  return text("replica ", place.replica, ", stage ", place.stage,
+              contexts > 1 ? text(", context ", place.context) : "", ", shard ", place.shard);
 }
 
 static std::string counted(index_t count, const char* noun) {
   return text(count, " ", noun, count == 1 ? "" : "s");
 }
 
+std::string Layout::arithmetic() const {
+  return text(counted(replicas, "replica"), " x ", counted(stages, "stage"), " x ",
+              contexts > 1 ? text(contexts, " contexts x ") : "", counted(shards, "shard"), " = ",
+              counted(worker_count(), "worker"));
+}
+
 void Layout::check(index_t ranks) const {
-  const std::string arithmetic =
-      text(counted(replicas, "replica"), " x ", counted(stages, "stage"), " x ",
-           counted(shards, "shard"), " = ", counted(worker_count(), "worker"));
   if (placement == Placement::local) {
     if (worker_count() > 1) {
       throw UsageError(text("--placement local is one worker with the server in its process, but ",
-                            arithmetic, "; take --placement dedicated and start ",
-                            worker_count() + servers, " ranks, or set all three to 1"));
+                            arithmetic(), "; take --placement dedicated and start ",
+                            worker_count() + servers,
+                            " ranks, or set all of replicas, stages, contexts and shards to 1"));
     }
     if (ranks > 1) {
       throw UsageError(text("--placement local is one process, but mpirun started ", ranks,
@@ -59,7 +72,7 @@ void Layout::check(index_t ranks) const {
     return;
   }
   if (ranks == rank_count()) return;
-  std::string message = text(counted(rank_count(), "rank"), " needed: ", arithmetic, " + ",
+  std::string message = text(counted(rank_count(), "rank"), " needed: ", arithmetic(), " + ",
                              counted(servers, "server"), "; ");
   message += ranks == 1 ? std::string("1 was started") : text("mpirun started ", ranks);
   message += text(". Start mpirun with -n ", rank_count());
@@ -78,6 +91,7 @@ std::vector<Option> options(Layout& layout) {
   return {
       {"replicas", "", "data replicas, each sees its share of a batch", &layout.replicas, count},
       {"stages", "", "pipeline stages a replica is cut into", &layout.stages, count},
+      {"contexts", "", "parts a sequence is cut into", &layout.contexts, count},
       {"shards", "", "tensor shards a stage is cut into", &layout.shards, count},
       {"servers", "", "parameter servers, on ranks of their own", &layout.servers, count},
       {"placement", "", "dedicated: server ranks; local: one process without mpirun",

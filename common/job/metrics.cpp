@@ -74,6 +74,7 @@ void MetricsFile::start(index_t step, const Layout& layout, const std::string& v
                       {{"placement", name_of(layout.placement)},
                        {"replicas", layout.replicas},
                        {"stages", layout.stages},
+                       {"contexts", layout.contexts},
                        {"shards", layout.shards},
                        {"servers", layout.servers}}}};
   append(line.dump());

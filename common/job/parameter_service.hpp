@@ -33,7 +33,8 @@ class ParameterService {
   virtual void ready(index_t unit) = 0;
   /// Moves what travels; called between actions and in every wait. Never blocks.
   virtual void progress() = 0;
-  /// The update's loss, from the first shard of a replica's last stage; others do not call it.
+  /// The update's loss of this context's tokens, from the first shard of a replica's last stage;
+  /// others do not call it.
   virtual void report(const Report& report) = 0;
   /// Waits for what the servers decided for this update.
   virtual Directive directive() = 0;

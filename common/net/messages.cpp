@@ -110,7 +110,9 @@ struct Wire;
 template <>
 struct Wire<Report> {
   static constexpr const char* kName = "report";
-  static void visit(auto& each, auto& m) { each(m.update, m.replica, m.loss_sum, m.count); }
+  static void visit(auto& each, auto& m) {
+    each(m.update, m.replica, m.context, m.loss_sum, m.count);
+  }
 };
 
 template <>

@@ -11,13 +11,15 @@
 /// What crosses the tiers beside the raw floats of the buckets, in the order of a step.
 namespace weir {
 
-/// 1. Worker -> server 0, after the last backward of an update: one a replica, from the first
-/// shard of its last stage.
+/// 1. Worker -> server 0, after the last backward of an update: one from each context of a
+/// replica's last stage, from its first shard.
 struct Report {
   index_t update = 0;
   index_t replica = 0;
+  index_t context = 0;
   double loss_sum = 0;  ///< natural logarithm, summed over the loss terms
-  index_t count = 0;    ///< loss terms (predicted tokens, or samples of a classifier)
+  /// Loss terms (predicted tokens, or samples of a classifier); a context may have none.
+  index_t count = 0;
 };
 
 /// 2a. Server -> server 0, when its last bucket of an update is summed: sums of squares of the

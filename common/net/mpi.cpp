@@ -44,6 +44,11 @@ void wait_for(MPI_Request request, const char* doing) {
   });
 }
 
+int message_size(std::size_t elements) {
+  WEIR_ASSERT(elements <= std::size_t(std::numeric_limits<int>::max()));
+  return static_cast<int>(elements);
+}
+
 template <class T>
 void reduce(std::span<T> values, MPI_Op operation, MPI_Comm comm, const char* doing) {
   for (std::size_t begin = 0; begin < values.size(); begin += kLongestReduction) {
@@ -169,6 +174,37 @@ void Comm::sum(std::span<index_t> values) const { reduce(values, MPI_SUM, raw(),
 void Comm::max(std::span<float> values) const { reduce(values, MPI_MAX, raw(), "maximizing"); }
 void Comm::max(std::span<double> values) const { reduce(values, MPI_MAX, raw(), "maximizing"); }
 void Comm::max(std::span<index_t> values) const { reduce(values, MPI_MAX, raw(), "maximizing"); }
+
+void Comm::gather(std::span<const float> values, std::span<float> all) const {
+  WEIR_ASSERT(all.size() == values.size() * static_cast<std::size_t>(size_));
+  const int count = message_size(values.size());
+  check_mpi(MPI_Allgather(values.data(), count, MPI_FLOAT, all.data(), count, MPI_FLOAT, raw()),
+            "gathering");
+}
+
+void Comm::exchange(std::span<const float> to_previous, std::span<const float> to_next,
+                    std::span<float> from_previous, std::span<float> from_next) const {
+  constexpr const char* kDoing = "exchanging with neighbours";
+  constexpr int kTag = 0;
+  std::vector<MPI_Request> requests;
+  const auto receive = [&](std::span<float> values, int peer) {
+    check_mpi(MPI_Irecv(values.data(), message_size(values.size()), MPI_FLOAT, peer, kTag, raw(),
+                        &requests.emplace_back()),
+              kDoing);
+  };
+  const auto send = [&](std::span<const float> values, int peer) {
+    check_mpi(MPI_Isend(values.data(), message_size(values.size()), MPI_FLOAT, peer, kTag, raw(),
+                        &requests.emplace_back()),
+              kDoing);
+  };
+  const bool has_previous = rank_ > 0, has_next = rank_ + 1 < size_;
+  if (has_previous) receive(from_previous, rank_ - 1);
+  if (has_next) receive(from_next, rank_ + 1);
+  if (has_previous) send(to_previous, rank_ - 1);
+  if (has_next) send(to_next, rank_ + 1);
+  check_mpi(MPI_Waitall(static_cast<int>(requests.size()), requests.data(), MPI_STATUSES_IGNORE),
+            kDoing);
+}
 
 double Comm::sum(double value) const {
   sum(std::span(&value, 1));

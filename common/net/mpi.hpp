@@ -104,8 +104,8 @@ class Comm {
 
   /// In place, each element over all ranks. The same bits on all ranks and in every run with as
   /// many ranks. (Open MPI reduces in an order that depends on rank count and length alone.)
-  /// Floats are the shards', who come in lockstep: they wait awake, since asleep a step of two
-  /// shards took 15 % longer. All others wait asleep: one rank may read files for long.
+  /// Floats are those of shards and contexts, who come in lockstep: they wait awake, since asleep a
+  /// step of two shards took 15 % longer. All others wait asleep: one rank may read files for long.
   void sum(std::span<float> values) const;
   void sum(std::span<double> values) const;
   void sum(std::span<index_t> values) const;
@@ -114,6 +114,15 @@ class Comm {
   void max(std::span<index_t> values) const;
   double sum(double value) const;
   index_t sum(index_t value) const;
+
+  /// all = the values of rank 0, then those of rank 1, and so on; as many from each. Waits awake,
+  /// as the next one does.
+  void gather(std::span<const float> values, std::span<float> all) const;
+  /// Neighbours swap, both ways at once: `to_next` arrives as the next rank's `from_previous`,
+  /// `to_previous` as the previous one's `from_next`. Spans towards a rank that is not there are
+  /// left alone. A span holds at most 2^31 - 1 numbers, here and in gather.
+  void exchange(std::span<const float> to_previous, std::span<const float> to_next,
+                std::span<float> from_previous, std::span<float> from_next) const;
   double max(double value) const;
   index_t max(index_t value) const;
 

@@ -21,7 +21,7 @@ std::vector<Directive> train(ParameterService& service, const BucketPlan& plan) 
     service.begin_update();
     CHECK(std::ranges::all_of(service.gradients(), [](float value) { return value == 0; }));
     for (index_t unit = 3; unit >= 0; --unit) {
-      for (const HeldSlice& slice : plan.holding({0, 0}).slices) {
+      for (const HeldSlice& slice : plan.holding({}).slices) {
         const ParameterSpec& spec = plan.specs()[static_cast<std::size_t>(slice.parameter)];
         if (spec.units.front() != unit) continue;
         for (index_t i = 0; i < slice.range.count(); ++i) {
@@ -53,7 +53,7 @@ TEST_CASE("in one process, without a copy, training has the bits of one with sev
   config.checkpoint.folder = folder.path();
   ps::Server server(plan, 0, config);
   LocalService service(server, plan, [] { return false; });
-  CHECK(service.weights().data() == server.weights(plan.holding({0, 0}).buckets[0].bucket).data());
+  CHECK(service.weights().data() == server.weights(plan.holding({}).buckets[0].bucket).data());
   const std::vector<Directive> directives = train(service, plan);
 
   const BucketPlan spread = plan_of({.servers = 3});
@@ -62,7 +62,7 @@ TEST_CASE("in one process, without a copy, training has the bits of one with sev
   REQUIRE(directives.size() == job.directives.size());
   CHECK(directives.back().norm == job.directives.back().norm);
   const Parameters weights = job.weights();
-  for (const HeldSlice& slice : plan.holding({0, 0}).slices) {
+  for (const HeldSlice& slice : plan.holding({}).slices) {
     CHECK(std::ranges::equal(
         weights[static_cast<std::size_t>(slice.parameter)],
         service.weights().subspan(static_cast<std::size_t>(slice.offset),

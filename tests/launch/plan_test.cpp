@@ -95,6 +95,28 @@ TEST_CASE("stages and shards: slices once each, what is whole by shard 0, a tied
   CHECK(has(shown, "stage 1  "));
 }
 
+TEST_CASE("contexts hold all parameters, push and pull them all, and fewer rows each") {
+  const std::vector<std::string> whole = {"--attention.left=8"};
+  const std::vector<std::string> cut = {"--attention.left=8", "--contexts=3"};
+  const RunConfig config = config_of(cut);
+  const std::vector<RankPlan> ranks = rank_plans(config);
+  REQUIRE(ranks.size() == 4);
+  for (std::size_t rank : {0, 1, 2}) {
+    CHECK(ranks[rank].elements == kAll);
+    CHECK(ranks[rank].pushed_bytes == kAll * 4);
+    CHECK(ranks[rank].pulled_bytes == kAll * 4);
+  }
+  CHECK(ranks[3].pushed_bytes == 3 * kAll * 4);
+  CHECK(ranks[3].parameter_memory_bytes == (3 + 2 * 3) * kAll * 4);
+  // 11 of 32 tokens, the longest part.
+  const index_t of_all = rank_plans(config_of(whole))[0].activation_memory_bytes;
+  CHECK(ranks[0].activation_memory_bytes < of_all * 11 / 32 * 5 / 4);
+  const std::string shown = plan_text(config, 1e9);
+  CAPTURE(shown);
+  CHECK(has(shown, "1 replica x 1 stage x 3 contexts x 1 shard = 3 workers; + 1 server = 4 ranks"));
+  CHECK(has(shown, "  rank  2  replica 0, stage 0, context 2, shard 0  embedding"));
+}
+
 TEST_CASE("in one process nothing travels, and it holds the moments too") {
   const RunConfig config = config_of({"--placement=local"});
   const std::vector<RankPlan> ranks = rank_plans(config);

@@ -45,11 +45,10 @@ TEST_CASE("the help holds every option of every room") {
   RunConfig config;
   const std::string help = options_help(options(config));
   for (const char* name :
-       {"steps",     "batch",      "micro-batch", "length",       "seed",
-        "threads",   "eval-every", "run",         "resume",       "bucket-bytes",
-        "progress",  "log-level",  "replicas",    "stages",       "shards",
-        "servers",   "placement",  "schedule",    "model.layers", "attention.left",
-        "data.files"}) {
+       {"steps",      "batch",        "micro-batch", "length",        "seed",     "threads",
+        "eval-every", "run",          "resume",      "bucket-bytes",  "progress", "log-level",
+        "replicas",   "stages",       "contexts",    "shards",        "servers",  "placement",
+        "schedule",   "model.layers", "data.files",  "attention.left"}) {
     CHECK(help.find(std::string("--") + name + " ") != std::string::npos);
   }
 }
@@ -117,11 +116,28 @@ TEST_CASE("settings that do not go together are refused with the way out") {
   refuses({"--stages", "5"}, "--model.layers 4 cannot fill --stages 5");
   refuses({"--model.task", "classifier"}, "take --model.task language");
   refuses({"--data.kind", "listops"}, "take --model.task classifier");
+  refuses({"--contexts", "5"},
+          "--contexts 5 cuts --length 256 into parts of 51 tokens, but each must hold at least 64");
+  refuses({"--contexts", "5"}, "take --contexts 4 at most, or --length 320 or more");
+  refuses({"--contexts", "2", "--attention.left", "300"},
+          "take --contexts 1 at most, or --length 600 or more");
+  refuses({"--contexts", "300", "--attention.left", "0", "--attention.global-tokens", "none"},
+          "into parts of 0 tokens, but each must hold at least 1");
+  refuses({"--contexts", "2", "--length", "16777216", "--attention.left", "8000000"},
+          "more than one message between contexts can hold");
   refuses({"--placement", "local", "--servers", "2"}, "take --placement dedicated");
   refuses({"--stages", "2", "--micro-batch", "4", "--length", "16777216"},
           "more than one message between stages can hold");
   refuses({"--progress", "fancy"}, "one of auto, live, line, none");
   refuses({"--stpes", "5"}, "did you mean --steps?");
+}
+
+TEST_CASE("a sequence may be cut into as many contexts as it has windows, whatever the positions") {
+  CHECK_NOTHROW(parse({"--contexts", "4"}));
+  CHECK_NOTHROW(parse({"--contexts", "4", "--model.positions", "learned"}));
+  CHECK_NOTHROW(parse({"--contexts", "1", "--attention.left", "1000"}));
+  CHECK_NOTHROW(parse({"--stages", "2", "--contexts", "64", "--micro-batch", "4", "--length",
+                       "16777216"}));  // what is too much for one message whole
 }
 
 TEST_CASE("the data decide vocabulary and classes, --length the model's length") {

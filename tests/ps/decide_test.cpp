@@ -39,6 +39,29 @@ TEST_CASE("blocks are added in the order of the parameters, whatever the servers
   }
 }
 
+TEST_CASE("every context of every replica reports, and the loss is the mean over all terms") {
+  const BucketPlan plan = plan_of({.replicas = 2, .contexts = 3});
+  std::size_t blocks = 0;
+  for (const Bucket& bucket : plan.buckets()) blocks += blocks_of(bucket).size();
+  Decider decider(plan, {.clip = {}, .rate = {}, .steps = 10, .batch = 1});
+  decider.on_partials({.update = 1, .server = 0, .squares = std::vector<double>(blocks, 1.0)});
+  for (index_t context : {2, 0, 1}) {
+    for (index_t replica : {1, 0}) {
+      CHECK(!decider.decide());
+      // Context 2 holds nothing but padding.
+      const index_t count = context == 2 ? 0 : 1 + replica + context;
+      decider.on_report({.update = 1,
+                         .replica = replica,
+                         .context = context,
+                         .loss_sum = 2.0 * static_cast<double>(count),
+                         .count = count});
+    }
+  }
+  const Directive directive = decider.decide().value();
+  CHECK(directive.count == 8);
+  CHECK(directive.loss == 2);
+}
+
 TEST_CASE("a checkpoint is due every so many steps, at the end and with a stop") {
   const BucketPlan plan = plan_of({});
   const std::size_t blocks = [&] {

@@ -272,6 +272,8 @@ TEST_CASE("what comes out of order is refused by name") {
   CHECK_THROWS_AS(first.on_report(Report{.update = 1, .replica = 2, .count = 1}), Error);
   CHECK_THROWS_AS(first.on_report(Report{.update = 1, .replica = -1, .count = 1}), Error);
   CHECK_THROWS_AS(first.on_report(Report{.update = 1, .replica = 1, .count = -1}), Error);
+  CHECK_THROWS_AS(first.on_report(Report{.update = 1, .replica = 0, .context = 1, .count = 1}),
+                  Error);
   CHECK_THROWS_AS(first.on_partials({.update = 1, .server = 1, .squares = {1.0}}), Error);
   CHECK_THROWS_AS(first.on_partials({.update = 1, .server = 5, .squares = {}}), Error);
 }

@@ -107,10 +107,13 @@ class SimulatedJob {
   void offer_reports(index_t update) {
     if (update > last_update_) return;
     for (index_t replica = 0; replica < plan.layout().replicas; ++replica) {
-      to_server_[0].push_back(Report{.update = update,
-                                     .replica = replica,
-                                     .loss_sum = loss_sum(update),
-                                     .count = 700 + replica});
+      for (index_t context = 0; context < plan.layout().contexts; ++context) {
+        to_server_[0].push_back(Report{.update = update,
+                                       .replica = replica,
+                                       .context = context,
+                                       .loss_sum = loss_sum(update),
+                                       .count = 700 + replica});
+      }
     }
   }
 

@@ -130,7 +130,7 @@ TEST_CASE("initial weights are those of the spec, whatever the layout") {
 TEST_CASE("with one server and one holder the arenas lie as the holder's") {
   const BucketPlan plan = plan_of({});
   Store store(plan, 0, OptimizerConfig(), 1);
-  const Holding& holding = plan.holding({0, 0});
+  const Holding& holding = plan.holding({});
   CHECK(store.weight_arena().size() == static_cast<std::size_t>(holding.element_count));
   for (const HeldBucket& held : holding.buckets) {
     CHECK(store.weights(held.bucket).data() == store.weight_arena().data() + held.offset);

@@ -10,7 +10,7 @@ using namespace weir::test;
 namespace {
 
 struct Cut {
-  int replicas, stages, shards, servers;
+  int replicas, stages, contexts, shards, servers;
   const char* schedule = "1f1b";
 };
 
@@ -61,12 +61,14 @@ std::vector<StepLine> run_cut(const TemporaryFolder& folder, const Cut& cut,
   std::vector<std::string> all = arguments(folder, run, optimizer);
   for (const auto& [name, count] : {std::pair{"replicas", cut.replicas},
                                     {"stages", cut.stages},
+                                    {"contexts", cut.contexts},
                                     {"shards", cut.shards},
                                     {"servers", cut.servers}}) {
     all.push_back("--" + std::string(name) + "=" + std::to_string(count));
   }
   all.push_back(std::string("--schedule=") + cut.schedule);
-  const Ended ended = run_weir(cut.replicas * cut.stages * cut.shards + cut.servers, all, 120);
+  const int workers = cut.replicas * cut.stages * cut.contexts * cut.shards;
+  const Ended ended = run_weir(workers + cut.servers, all, 120);
   INFO(ended.output);
   REQUIRE(ended.exit_code == 0);
   const auto steps = read_steps(folder / run);
@@ -75,14 +77,18 @@ std::vector<StepLine> run_cut(const TemporaryFolder& folder, const Cut& cut,
 }
 
 const std::vector<Cut> kCuts = {
-    {1, 1, 1, 1}, {2, 1, 1, 1}, {3, 1, 1, 2}, {1, 2, 1, 1},          {1, 2, 1, 1, "gpipe"},
-    {1, 3, 1, 2}, {1, 1, 2, 2}, {2, 2, 1, 2}, {2, 2, 1, 2, "gpipe"}, {1, 2, 2, 3},
-    {2, 1, 2, 3}, {1, 1, 3, 1}, {2, 2, 2, 2},
+    {1, 1, 1, 1, 1}, {2, 1, 1, 1, 1}, {3, 1, 1, 1, 2}, {1, 2, 1, 1, 1}, {1, 2, 1, 1, 1, "gpipe"},
+    {1, 3, 1, 1, 2}, {1, 1, 1, 2, 2}, {2, 2, 1, 1, 2}, {1, 2, 1, 2, 3}, {2, 2, 1, 1, 2, "gpipe"},
+    {2, 1, 1, 2, 3}, {1, 1, 1, 3, 1}, {2, 2, 1, 2, 2},
+};
+/// Sequences of 48 tokens cut, too, in parts of at least the window of 9.
+const std::vector<Cut> kContextCuts = {
+    {1, 1, 2, 1, 1}, {1, 1, 3, 1, 2}, {2, 1, 2, 1, 2}, {1, 2, 2, 2, 2}, {1, 2, 3, 1, 1, "gpipe"},
 };
 
 std::string name_of(const Cut& cut) {
-  return std::to_string(cut.replicas) + std::to_string(cut.stages) + std::to_string(cut.shards) +
-         std::to_string(cut.servers) + cut.schedule;
+  return std::to_string(cut.replicas) + std::to_string(cut.stages) + std::to_string(cut.contexts) +
+         std::to_string(cut.shards) + std::to_string(cut.servers) + cut.schedule;
 }
 
 }  // namespace
@@ -105,20 +111,21 @@ TEST_CASE("every layout and schedule has the losses and norms of one rank") {
   const std::vector<StepLine> sgd = run_local(folder, "sgd");
   CHECK(sgd.back().loss < sgd.front().loss);
   for (const Cut& cut : kCuts) agrees(cut, "sgd", sgd);
+  for (const Cut& cut : kContextCuts) agrees(cut, "sgd", sgd);
   // AdamW divides by the gradient's own size, so that where gradients are all rounding (key biases)
   // so are its steps; at 20 steps this shows in the norm at 1e-6.
-  agrees({2, 2, 2, 2}, "adamw", run_local(folder, "adamw"));
+  agrees({2, 2, 1, 2, 2}, "adamw", run_local(folder, "adamw"));
 }
 
 TEST_CASE("the same layout twice, and any number of servers, give the same bits") {
   const TemporaryFolder folder;
   write_corpus(folder / "corpus.txt", 60000, 2);
-  const std::vector<StepLine> first = run_cut(folder, {2, 1, 2, 1}, "adamw", "first");
-  CHECK(run_cut(folder, {2, 1, 2, 1}, "adamw", "again") == first);
-  CHECK(run_cut(folder, {2, 1, 2, 2}, "adamw", "two") == first);
-  CHECK(run_cut(folder, {2, 1, 2, 3}, "adamw", "three") == first);
+  const std::vector<StepLine> first = run_cut(folder, {2, 1, 1, 2, 1}, "adamw", "first");
+  CHECK(run_cut(folder, {2, 1, 1, 2, 1}, "adamw", "again") == first);
+  CHECK(run_cut(folder, {2, 1, 1, 2, 2}, "adamw", "two") == first);
+  CHECK(run_cut(folder, {2, 1, 1, 2, 3}, "adamw", "three") == first);
   const std::vector<StepLine> local = run_local(folder, "adamw");
-  CHECK(run_cut(folder, {1, 1, 1, 1}, "adamw", "dedicated") == local);
+  CHECK(run_cut(folder, {1, 1, 1, 1, 1}, "adamw", "dedicated") == local);
 }
 
 TEST_CASE("a classifier of ListOps has the losses and norms of one rank on any layout") {
@@ -151,13 +158,19 @@ TEST_CASE("a classifier of ListOps has the losses and norms of one rank on any l
     return read_steps(folder / name);
   };
   const auto one = run("one", 0, {"--placement=local"});
-  const auto cut = run("cut", 9, {"--replicas=2", "--stages=2", "--shards=2", "--schedule=gpipe"});
   REQUIRE(one.size() == 6);
-  REQUIRE(cut.size() == 6);
-  for (std::size_t at = 0; at < one.size(); ++at) {
-    CAPTURE(at);
-    CHECK(std::abs(cut[at].loss - one[at].loss) <= 1e-5 * one[at].loss);
-    CHECK(std::abs(cut[at].norm - one[at].norm) <= 1e-5 * one[at].norm);
-    CHECK(cut[at].cursor == one[at].cursor);
-  }
+  const auto agrees = [&](const std::string& name, int ranks, std::vector<std::string> more) {
+    CAPTURE(name);
+    const auto cut = run(name, ranks, std::move(more));
+    REQUIRE(cut.size() == 6);
+    for (std::size_t at = 0; at < one.size(); ++at) {
+      CAPTURE(at);
+      CHECK(std::abs(cut[at].loss - one[at].loss) <= 1e-5 * one[at].loss);
+      CHECK(std::abs(cut[at].norm - one[at].norm) <= 1e-5 * one[at].norm);
+      CHECK(cut[at].cursor == one[at].cursor);
+    }
+  };
+  agrees("cut", 9, {"--replicas=2", "--stages=2", "--shards=2", "--schedule=gpipe"});
+  agrees("contexts", 3, {"--contexts=2"});
+  agrees("all", 9, {"--stages=2", "--contexts=2", "--shards=2"});
 }

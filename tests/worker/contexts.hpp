@@ -3,37 +3,41 @@
 #include <algorithm>
 #include <barrier>
 #include <functional>
+#include <memory>
 #include <span>
 #include <thread>
 #include <vector>
 
+#include "common/base/error.hpp"
 #include "worker/parallel/context_group.hpp"
 
 namespace weir::test {
 
-/// The contexts of one sequence as threads of this process: a ContextGroup without MPI.
+/// The contexts of sequences as threads of this process: a ContextGroup without MPI, for each
+/// thread its own.
 class ThreadContexts {
  public:
   explicit ThreadContexts(index_t count)
-      : count_(count), parts_(static_cast<std::size_t>(count)), barrier_(count) {}
+      : count_(count), offers_(static_cast<std::size_t>(count)), barrier_(count) {}
 
   /// Calls body(group) on `count` threads at once, each with its own index, and waits for all.
   void run(const std::function<void(worker::ContextGroup&)>& body) {
     std::vector<std::thread> threads;
     for (index_t index = 0; index < count_; ++index) {
-      threads.emplace_back([this, index, &body] {
-        Group group(*this, index);
-        body(group);
-      });
+      threads.emplace_back([this, index, &body] { body(*group(index)); });
     }
     for (std::thread& thread : threads) thread.join();
   }
 
+  /// For the thread that is context `index`; looks at this.
+  std::unique_ptr<worker::ContextGroup> group(index_t index) {
+    return std::make_unique<Group>(*this, index);
+  }
+
  private:
-  /// What one context offers to the others during a call.
+  /// What a context shows the others in one call.
   struct Offer {
-    std::span<const float> values;  ///< or what goes to the previous context
-    std::span<const float> to_next;
+    std::span<const float> values, to_previous, to_next;
   };
 
   class Group final : public worker::ContextGroup {
@@ -41,38 +45,46 @@ class ThreadContexts {
     Group(ThreadContexts& contexts, index_t index) : contexts_(contexts), index_(index) {}
     index_t size() const override { return contexts_.count_; }
     index_t index() const override { return index_; }
-
     void sum(std::span<float> values) override {
-      std::vector<float> result(values.size(), 0.0F);
-      offer({values, {}}, [&] {
-        for (const Offer& part : contexts_.parts_) {
-          for (std::size_t i = 0; i < result.size(); ++i) result[i] += part.values[i];
+      std::vector<float> result(values.size(), 0);
+      meet({values, {}, {}}, [&] {
+        for (const Offer& offer : contexts_.offers_) {
+          WEIR_ASSERT(offer.values.size() == result.size());
+          for (std::size_t i = 0; i < result.size(); ++i) result[i] += offer.values[i];
         }
       });
       std::ranges::copy(result, values.begin());
     }
     void gather(std::span<const float> values, std::span<float> all) override {
-      offer({values, {}}, [&] {
+      WEIR_ASSERT(all.size() == values.size() * contexts_.offers_.size());
+      meet({values, {}, {}}, [&] {
         auto to = all.begin();
-        for (const Offer& part : contexts_.parts_) to = std::ranges::copy(part.values, to).out;
+        for (const Offer& offer : contexts_.offers_) {
+          WEIR_ASSERT(offer.values.size() == values.size());
+          to = std::ranges::copy(offer.values, to).out;
+        }
       });
     }
     void exchange(std::span<const float> to_previous, std::span<const float> to_next,
                   std::span<float> from_previous, std::span<float> from_next) override {
-      offer({to_previous, to_next}, [&] {
-        if (index_ > 0) std::ranges::copy(part(index_ - 1).to_next, from_previous.begin());
-        if (index_ + 1 < size()) std::ranges::copy(part(index_ + 1).values, from_next.begin());
+      meet({{}, to_previous, to_next}, [&] {
+        const auto receive = [](std::span<const float> sent, std::span<float> to) {
+          WEIR_ASSERT(sent.size() == to.size());
+          std::ranges::copy(sent, to.begin());
+        };
+        const auto offer = [&](index_t of) -> const Offer& {
+          return contexts_.offers_[static_cast<std::size_t>(of)];
+        };
+        if (index_ > 0) receive(offer(index_ - 1).to_next, from_previous);
+        if (index_ + 1 < size()) receive(offer(index_ + 1).to_previous, from_next);
       });
     }
 
    private:
-    const Offer& part(index_t index) const {
-      return contexts_.parts_[static_cast<std::size_t>(index)];
-    }
-    /// read() runs while all offers stand.
+    /// Runs `read` while all offers stand.
     template <class Read>
-    void offer(const Offer& mine, const Read& read) {
-      contexts_.parts_[static_cast<std::size_t>(index_)] = mine;
+    void meet(const Offer& own, const Read& read) {
+      contexts_.offers_[static_cast<std::size_t>(index_)] = own;
       contexts_.barrier_.arrive_and_wait();
       read();
       contexts_.barrier_.arrive_and_wait();
@@ -83,7 +95,7 @@ class ThreadContexts {
   };
 
   index_t count_;
-  std::vector<Offer> parts_;
+  std::vector<Offer> offers_;
   std::barrier<> barrier_;
 };
 

@@ -12,7 +12,8 @@
 
 namespace weir::test {
 
-/// The shards of one stage as threads of this process: a TensorGroup without MPI.
+/// The shards of one stage as threads of this process: a TensorGroup without MPI, for each thread
+/// its own.
 class ThreadShards {
  public:
   explicit ThreadShards(index_t count)
@@ -22,12 +23,14 @@ class ThreadShards {
   void run(const std::function<void(worker::TensorGroup&)>& body) {
     std::vector<std::thread> threads;
     for (index_t index = 0; index < count_; ++index) {
-      threads.emplace_back([this, index, &body] {
-        Group group(*this, index);
-        body(group);
-      });
+      threads.emplace_back([this, index, &body] { body(*group(index)); });
     }
     for (std::thread& thread : threads) thread.join();
+  }
+
+  /// For the thread that is shard `index`; looks at this.
+  std::unique_ptr<worker::TensorGroup> group(index_t index) {
+    return std::make_unique<Group>(*this, index);
   }
 
  private:

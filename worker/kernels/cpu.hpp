@@ -78,8 +78,9 @@ class CpuKernels : public Kernels {
                         std::span<const std::int32_t> targets, index_t first_column,
                         float scale) override;
 
-  void mean_pool(ConstMatrix x, std::span<const index_t> lengths, Matrix out) override;
-  void mean_pool_backward(ConstMatrix out_gradient, std::span<const index_t> lengths,
+  void mean_pool(ConstMatrix x, std::span<const index_t> lengths, index_t first,
+                 Matrix out) override;
+  void mean_pool_backward(ConstMatrix out_gradient, std::span<const index_t> lengths, index_t first,
                           Matrix x_gradient) override;
 
  private:

@@ -128,7 +128,8 @@ void CpuKernels::dropout(const DropoutKey& key, Matrix values) {
   WEIR_ASSERT(0 <= key.first_feature && key.first_feature + values.extent(1) <= key.width);
   for (index_t r = 0; r < values.extent(0); ++r) {
     const index_t sample = key.samples[static_cast<std::size_t>(r / key.tokens_a_sample)];
-    const index_t first = r % key.tokens_a_sample * key.width + key.first_feature;
+    const index_t token = key.first_token + r % key.tokens_a_sample;
+    const index_t first = token * key.width + key.first_feature;
     HWY_DYNAMIC_DISPATCH(drop)
     (key, dropout_stream(key, sample), static_cast<std::uint64_t>(first), values.extent(1),
      values[r].data());

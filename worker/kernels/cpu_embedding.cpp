@@ -64,36 +64,36 @@ void CpuKernels::scatter_add(std::span<const std::int32_t> tokens, ConstMatrix g
   }
 }
 
-void CpuKernels::mean_pool(ConstMatrix x, std::span<const index_t> lengths, Matrix out) {
+void CpuKernels::mean_pool(ConstMatrix x, std::span<const index_t> lengths, index_t first,
+                           Matrix out) {
   WEIR_ASSERT(std::ssize(lengths) == out.extent(0) && x.extent(1) == out.extent(1));
   WEIR_ASSERT(x.extent(0) % std::max<index_t>(out.extent(0), 1) == 0);
   for (index_t b = 0; b < out.extent(0); ++b) {
     const index_t tokens = x.extent(0) / out.extent(0);
     const index_t length = lengths[static_cast<std::size_t>(b)];
-    WEIR_ASSERT(0 <= length && length <= tokens);
     const Vector mean = out[b].span();
     fill(mean, 0);
-    add_column_sums(x.rows(b * tokens, length), mean);
+    add_column_sums(x.rows(b * tokens, std::clamp<index_t>(length - first, 0, tokens)), mean);
     const auto count = static_cast<float>(std::max<index_t>(length, 1));
     for (float& value : mean) value /= count;
   }
 }
 
 void CpuKernels::mean_pool_backward(ConstMatrix out_gradient, std::span<const index_t> lengths,
-                                    Matrix x_gradient) {
+                                    index_t first, Matrix x_gradient) {
   const index_t samples = out_gradient.extent(0);
   WEIR_ASSERT(std::ssize(lengths) == samples && out_gradient.extent(1) == x_gradient.extent(1));
   WEIR_ASSERT(x_gradient.extent(0) % std::max<index_t>(samples, 1) == 0);
   for (index_t b = 0; b < samples; ++b) {
     const index_t tokens = x_gradient.extent(0) / samples;
     const index_t length = lengths[static_cast<std::size_t>(b)];
-    WEIR_ASSERT(0 <= length && length <= tokens);
+    const index_t here = std::clamp<index_t>(length - first, 0, tokens);
     const Matrix sample = x_gradient.rows(b * tokens, tokens);
-    for (index_t r = 0; r < length; ++r) {
+    for (index_t r = 0; r < here; ++r) {
       std::ranges::transform(out_gradient[b].span(), sample[r].data(),
                              [length](float g) { return g / static_cast<float>(length); });
     }
-    fill(sample.rows(length, tokens - length).span(), 0);
+    fill(sample.rows(here, tokens - here).span(), 0);
   }
 }
 

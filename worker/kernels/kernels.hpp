@@ -16,14 +16,16 @@ using ConstVector = std::span<const float>;
 
 /// Where the draws of one dropout come from, so that no layout changes them: element (token,
 /// feature) of a sample is kept iff uniform_float(seed, dropout_stream(key, sample), token * width
-/// + feature) >= rate. `first_feature`, `width`: the columns this shard holds of the unsharded
-/// width.
+/// + feature) >= rate, `token` being its position in the sequence. `first_token`: the position of
+/// the first token this context holds. `first_feature`, `width`: the columns this shard holds of
+/// the unsharded width.
 struct DropoutKey {
   float rate = 0;  ///< 0: nothing is dropped
   std::uint64_t seed = 0;
   std::uint64_t layer = 0;           ///< stream of the layer's name
   std::span<const index_t> samples;  ///< global sample index of each sequence of the micro-batch
   index_t tokens_a_sample = 0;
+  index_t first_token = 0;
   index_t first_feature = 0;
   index_t width = 0;
 };
@@ -176,12 +178,15 @@ class Kernels {
                                 float scale) = 0;
 
   // --- pooling
-  /// out[b] = mean of the first lengths[b] rows of x [B, N, E].
-  virtual void mean_pool(ConstMatrix x, std::span<const index_t> lengths, Matrix out) = 0;
+  /// out[b] = sum over the tokens before padding of x [B, N, E] / lengths[b]. x holds the positions
+  /// first, first + 1, … of sequences of lengths[b] tokens: of whole ones this is the mean, of a
+  /// part what it adds to the mean, perhaps nothing.
+  virtual void mean_pool(ConstMatrix x, std::span<const index_t> lengths, index_t first,
+                         Matrix out) = 0;
   /// x_gradient [B * N, E] is overwritten: out_gradient[b] / lengths[b] for tokens before padding,
   /// 0 after.
   virtual void mean_pool_backward(ConstMatrix out_gradient, std::span<const index_t> lengths,
-                                  Matrix x_gradient) = 0;
+                                  index_t first, Matrix x_gradient) = 0;
 
   /// Called between panels of long products, so that messages move while this rank computes. Set
   /// once by the trainer.

@@ -1,7 +1,6 @@
 #include "worker/kernels/simulated.hpp"
 
 #include <algorithm>
-#include <numeric>
 
 namespace weir::worker {
 namespace {
@@ -214,13 +213,16 @@ void SimulatedKernels::softmax_gradient(Matrix logits, ConstVector maximum,
          2 * bytes_of(logits) + bytes_of(maximum) + bytes_of(exponential_sum) + bytes_of(targets));
 }
 
-void SimulatedKernels::mean_pool(ConstMatrix x, std::span<const index_t> lengths, Matrix out) {
-  const auto rows = std::accumulate(lengths.begin(), lengths.end(), index_t{0});
+void SimulatedKernels::mean_pool(ConstMatrix x, std::span<const index_t> lengths, index_t first,
+                                 Matrix out) {
+  const index_t tokens = x.extent(0) / std::max<index_t>(out.extent(0), 1);
+  index_t rows = 0;
+  for (const index_t length : lengths) rows += std::clamp<index_t>(length - first, 0, tokens);
   charge(0, 4 * static_cast<double>(rows * x.extent(1)) + bytes_of(out));
 }
 
 void SimulatedKernels::mean_pool_backward(ConstMatrix out_gradient, std::span<const index_t>,
-                                          Matrix x_gradient) {
+                                          index_t, Matrix x_gradient) {
   charge(0, bytes_of(out_gradient) + bytes_of(x_gradient));
 }
 

@@ -82,8 +82,9 @@ class SimulatedKernels final : public Kernels {
   void softmax_gradient(Matrix logits, ConstVector maximum, ConstVector exponential_sum,
                         std::span<const std::int32_t> targets, index_t first_column,
                         float scale) override;
-  void mean_pool(ConstMatrix x, std::span<const index_t> lengths, Matrix out) override;
-  void mean_pool_backward(ConstMatrix out_gradient, std::span<const index_t> lengths,
+  void mean_pool(ConstMatrix x, std::span<const index_t> lengths, index_t first,
+                 Matrix out) override;
+  void mean_pool_backward(ConstMatrix out_gradient, std::span<const index_t> lengths, index_t first,
                           Matrix x_gradient) override;
 
  private:

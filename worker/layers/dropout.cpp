@@ -9,6 +9,7 @@ void Dropout::apply(const Pass& pass, const MicroBatch& batch, Matrix values) co
                         .layer = stream,
                         .samples = batch.samples,
                         .tokens_a_sample = batch.length,
+                        .first_token = batch.first,
                         .first_feature = 0,
                         .width = values.extent(1)},
                        values);

@@ -7,7 +7,7 @@ void Embedding::forward(const Pass& pass, const MicroBatch& batch, Matrix out) c
   if (table.rows > 0) pass.kernels.gather(batch.tokens, table.weights(pass), first_row, out);
   pass.shards.sum(out.span());
   if (!positions) return;
-  const ConstMatrix places = positions->weights(pass).rows(0, batch.length);
+  const ConstMatrix places = positions->weights(pass).rows(batch.first, batch.length);
   for (index_t sequence = 0; sequence < batch.sequences; ++sequence) {
     pass.kernels.add(places.span(), out.rows(sequence * batch.length, batch.length).span());
   }
@@ -19,7 +19,7 @@ void Embedding::weight_gradient(const Pass& pass, const MicroBatch& batch,
     pass.kernels.scatter_add(batch.tokens, out_gradient, first_row, table.gradients(pass));
   }
   if (!positions) return;
-  const Matrix places = positions->gradients(pass).rows(0, batch.length);
+  const Matrix places = positions->gradients(pass).rows(batch.first, batch.length);
   for (index_t sequence = 0; sequence < batch.sequences; ++sequence) {
     pass.kernels.add(out_gradient.rows(sequence * batch.length, batch.length).span(),
                      places.span());

@@ -13,7 +13,7 @@ namespace weir::worker {
 struct Embedding {
   HeldMatrix table;                     ///< [rows of this shard, E]
   index_t first_row = 0;                ///< the token of the slice's first row
-  std::optional<HeldMatrix> positions;  ///< [length, E], on every shard; N <= length
+  std::optional<HeldMatrix> positions;  ///< [length, E], on every shard; first + N <= length
 
   /// out [B * N, E], whole on every shard: one sum over them.
   void forward(const Pass& pass, const MicroBatch& batch, Matrix out) const;

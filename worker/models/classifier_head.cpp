@@ -35,7 +35,8 @@ Loss ClassifierHeadUnit::forward(const Pass& pass, const MicroBatch& batch, inde
   const Vector target_logit = kept.target_logit.first(size);
 
   norm_.forward(pass, x, kept.norm, normed);
-  pass.kernels.mean_pool(normed, batch.lengths, pooled);
+  pass.kernels.mean_pool(normed, batch.lengths, batch.first, pooled);
+  pass.contexts.sum(pooled.span());
   classes_.forward(pass, pooled, logits);
   pass.kernels.row_maximum(logits, maximum);
   pass.kernels.softmax_sums(logits, maximum, batch.targets, 0, exponential_sum, target_logit);
@@ -43,7 +44,8 @@ Loss ClassifierHeadUnit::forward(const Pass& pass, const MicroBatch& batch, inde
   if (pass.training) {
     pass.kernels.softmax_gradient(logits, maximum, exponential_sum, batch.targets, 0, 1.0F);
   }
-  return loss;
+  // From the pooling on every context has computed the same: it counts once.
+  return pass.contexts.index() == 0 ? loss : Loss{};
 }
 
 void ClassifierHeadUnit::backward(const Pass& pass, const MicroBatch& batch, index_t slot,
@@ -52,12 +54,13 @@ void ClassifierHeadUnit::backward(const Pass& pass, const MicroBatch& batch, ind
   const Matrix pooled_gradient = kept.pooled_gradient.rows(0, batch.sequences);
   const Matrix normed_gradient = scratch_->normed.rows(0, batch.rows());
   classes_.backward(pass, kept.logits_gradient.rows(0, batch.sequences), pooled_gradient);
-  pass.kernels.mean_pool_backward(pooled_gradient, batch.lengths, normed_gradient);
+  pass.kernels.mean_pool_backward(pooled_gradient, batch.lengths, batch.first, normed_gradient);
   pass.kernels.fill(gradient.span(), 0);
   norm_.backward(pass, kept.norm, normed_gradient, gradient);
 }
 
 void ClassifierHeadUnit::weight_gradient(const Pass& pass, const MicroBatch& batch, index_t slot) {
+  if (pass.contexts.index() > 0) return;
   const ClassifierHeadActivations& kept = kept_[static_cast<std::size_t>(slot)];
   classes_.weight_gradient(pass, kept.logits_gradient.rows(0, batch.sequences),
                            kept.pooled.rows(0, batch.sequences));

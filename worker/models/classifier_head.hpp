@@ -25,7 +25,9 @@ struct ClassifierHeadActivations {
 };
 
 /// loss = cross-entropy(mean over the tokens before padding(norm(x)) W^T + b, labels), one loss
-/// term a sequence. Small, so not cut: every shard computes all of it.
+/// term a sequence. Small, so not cut: every shard computes all of it, and every context what
+/// follows the mean, which is one sum over them. Its loss and the gradients of W and b are context
+/// 0's.
 class ClassifierHeadUnit final : public Unit {
  public:
   /// sequences: of a micro-batch, at most.

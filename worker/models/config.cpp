@@ -1,5 +1,6 @@
 #include "worker/models/config.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <sstream>
@@ -88,6 +89,10 @@ Sparsity ModelConfig::sparsity() const {
   return {left, right, parse_globals(global_tokens), task == Task::language, globals};
 }
 
+index_t fewest_tokens(const ModelConfig& config, index_t contexts) {
+  return contexts > 1 ? std::max<index_t>({config.left, config.right, 1}) : 1;
+}
+
 namespace {
 
 /// "take --name 8 or 12": the neighbours of value that divisor divides.
@@ -140,6 +145,16 @@ void check(const ModelConfig& config, const Layout& layout) {
     throw UsageError(text("--model.layers ", config.layers, " cannot fill --stages ", layout.stages,
                           ": each stage needs a layer of its own; take --stages ", config.layers,
                           " or --model.layers ", layout.stages));
+  }
+  const index_t fewest = fewest_tokens(config, layout.contexts);
+  if (config.length < layout.contexts * fewest) {
+    throw UsageError(text("--contexts ", layout.contexts, " cuts --length ", config.length,
+                          " into parts of ", config.length / layout.contexts,
+                          " tokens, but each must hold at least ", fewest,
+                          " (the larger of --attention.left and --attention.right, or 1); take "
+                          "--contexts ",
+                          std::max<index_t>(config.length / fewest, 1), " at most, or --length ",
+                          layout.contexts * fewest, " or more"));
   }
   if (config.task == Task::language && config.right > 0) {
     throw UsageError(text("--attention.right ", config.right,

@@ -55,6 +55,10 @@ Globals parse_globals(const std::string& text);
 
 std::vector<Option> options(ModelConfig& config);
 
+/// Tokens, padding included, that each of so many contexts must hold of every sequence: those that
+/// a token sees to one side, so that they are its own or a neighbour's; 1 if sequences are not cut.
+index_t fewest_tokens(const ModelConfig& config, index_t contexts);
+
 /// Throws UsageError, with the numbers and the way out, for a model that does not exist or that
 /// this layout cannot cut.
 void check(const ModelConfig& config, const Layout& layout);

@@ -9,25 +9,28 @@
 namespace weir::worker {
 namespace {
 
-StageShape shape_of(const ModelConfig& config, index_t last_unit, index_t shards,
-                    index_t micro_batch) {
+StageShape shape_of(const ModelConfig& config, const StageCut& cut) {
   return {.config = config,
-          .shards = shards,
-          .sequences = micro_batch,
-          .rows = micro_batch * config.length,
-          .has_head = last_unit > config.layers};
+          .shards = cut.shards,
+          .contexts = cut.contexts,
+          .sequences = cut.micro_batch,
+          .rows = rows_of(config, cut),
+          .has_head = cut.last_unit > config.layers};
 }
 
 }  // namespace
 
+index_t rows_of(const ModelConfig& config, const StageCut& cut) {
+  return cut.micro_batch * longest_part(config.length, cut.contexts);
+}
+
 std::vector<std::unique_ptr<Unit>> make_units(const ModelConfig& config, const Holding& holding,
-                                              index_t first_unit, index_t last_unit, index_t shards,
-                                              index_t slots, index_t micro_batch) {
-  const StageShape shape = shape_of(config, last_unit, shards, micro_batch);
+                                              const StageCut& cut, index_t slots) {
+  const StageShape shape = shape_of(config, cut);
   const HeldParameters parameters(config, holding);
   const auto scratch = std::make_shared<Carved<Scratch>>(shape);
   std::vector<std::unique_ptr<Unit>> units;
-  for (index_t unit = first_unit; unit <= last_unit; ++unit) {
+  for (index_t unit = cut.first_unit; unit <= cut.last_unit; ++unit) {
     if (unit == 0) {
       units.push_back(std::make_unique<EmbeddingUnit>(config, parameters, scratch));
     } else if (unit <= config.layers) {
@@ -36,23 +39,22 @@ std::vector<std::unique_ptr<Unit>> make_units(const ModelConfig& config, const H
       units.push_back(std::make_unique<LanguageHeadUnit>(shape, parameters, slots, scratch));
     } else {
       units.push_back(
-          std::make_unique<ClassifierHeadUnit>(shape, micro_batch, parameters, slots, scratch));
+          std::make_unique<ClassifierHeadUnit>(shape, cut.micro_batch, parameters, slots, scratch));
     }
   }
   return units;
 }
 
-UnitMemory unit_memory(const ModelConfig& config, index_t first_unit, index_t last_unit,
-                       index_t shards, index_t micro_batch) {
-  const StageShape shape = shape_of(config, last_unit, shards, micro_batch);
+UnitMemory unit_memory(const ModelConfig& config, const StageCut& cut) {
+  const StageShape shape = shape_of(config, cut);
   index_t slot_elements = 0;
-  for (index_t unit = std::max<index_t>(first_unit, 1); unit <= last_unit; ++unit) {
+  for (index_t unit = std::max<index_t>(cut.first_unit, 1); unit <= cut.last_unit; ++unit) {
     if (unit <= config.layers) {
       slot_elements += Carved<BlockActivations>::count(shape);
     } else if (config.task == Task::language) {
       slot_elements += Carved<LanguageHeadActivations>::count(shape);
     } else {
-      slot_elements += Carved<ClassifierHeadActivations>::count(shape, micro_batch);
+      slot_elements += Carved<ClassifierHeadActivations>::count(shape, cut.micro_batch);
     }
   }
   constexpr auto kBytes = static_cast<index_t>(sizeof(float));
@@ -61,7 +63,8 @@ UnitMemory unit_memory(const ModelConfig& config, index_t first_unit, index_t la
 
 void next_token_logits(std::span<const std::unique_ptr<Unit>> units, const Pass& pass,
                        const MicroBatch& batch, Matrix x, Vector logits) {
-  WEIR_ASSERT(batch.sequences == 1 && pass.shards.size() == 1 && !pass.training);
+  WEIR_ASSERT(batch.sequences == 1 && !pass.training);
+  WEIR_ASSERT(pass.shards.size() == 1 && pass.contexts.size() == 1);
   auto* head = dynamic_cast<LanguageHeadUnit*>(units.back().get());
   WEIR_ASSERT(head != nullptr);
   for (const auto& unit : units.first(units.size() - 1)) unit->forward(pass, batch, 0, x);

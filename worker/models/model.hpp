@@ -10,23 +10,33 @@
 
 namespace weir::worker {
 
-/// Units first_unit … last_unit (both included) of the model, in forward order, for the worker with
-/// this holding (of a plan made from parameter_specs(config)), on one of `shards` shards. They
-/// serve micro-batches of at most micro_batch * config.length rows, `slots` at a time.
+/// What one worker runs of a model.
+struct StageCut {
+  index_t first_unit = 0;
+  index_t last_unit = 0;    ///< included
+  index_t contexts = 1;     ///< it holds the tokens of one of them
+  index_t shards = 1;       ///< likewise
+  index_t micro_batch = 1;  ///< sequences, at most
+};
+
+/// Rows of a micro-batch on a worker, at most: its sequences times the longest part of one.
+index_t rows_of(const ModelConfig& config, const StageCut& cut);
+
+/// The units of `cut`, in forward order, for the worker with this holding (of a plan made from
+/// parameter_specs(config)). They serve micro-batches of rows_of(config, cut) rows at most, `slots`
+/// at a time.
 std::vector<std::unique_ptr<Unit>> make_units(const ModelConfig& config, const Holding& holding,
-                                              index_t first_unit, index_t last_unit, index_t shards,
-                                              index_t slots, index_t micro_batch);
+                                              const StageCut& cut, index_t slots);
 
 /// What those units allocate, for plans: counted by the code that allocates it.
 struct UnitMemory {
   index_t bytes_a_slot = 0;   ///< activations kept for backward, all units together
   index_t scratch_bytes = 0;  ///< once a stage
 };
-UnitMemory unit_memory(const ModelConfig& config, index_t first_unit, index_t last_unit,
-                       index_t shards, index_t micro_batch);
+UnitMemory unit_memory(const ModelConfig& config, const StageCut& cut);
 
 /// logits [vocabulary] of the token after the last one of batch's only sequence, from the units of
-/// a whole language model on one shard. x [N, d] is scratch. For `weir generate`.
+/// a whole language model on one shard and context. x [N, d] is scratch. For `weir generate`.
 void next_token_logits(std::span<const std::unique_ptr<Unit>> units, const Pass& pass,
                        const MicroBatch& batch, Matrix x, Vector logits);
 

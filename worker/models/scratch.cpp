@@ -5,7 +5,7 @@ namespace weir::worker {
 AttentionShape attention_shape(const StageShape& shape) {
   const ModelConfig& config = shape.config;
   const Sparsity sparsity = config.sparsity();
-  const bool is_cut = false;
+  const bool is_cut = shape.contexts > 1;
   index_t branch_heads = 0;
   if (sparsity.form == GlobalForm::separate) branch_heads = shape.heads();
   if (sparsity.form == GlobalForm::split) branch_heads = config.global_heads / shape.shards;
@@ -16,7 +16,7 @@ AttentionShape attention_shape(const StageShape& shape) {
           .head_size = config.head_size(),
           .globals = sparsity.globals.count(),
           .branch_heads = branch_heads,
-          .contexts = 1,
+          .contexts = shape.contexts,
           .left = is_cut ? sparsity.left : 0,
           .right = is_cut && !sparsity.causal ? sparsity.right : 0};
 }

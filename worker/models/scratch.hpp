@@ -11,8 +11,9 @@ namespace weir::worker {
 struct StageShape {
   const ModelConfig& config;
   index_t shards = 1;
+  index_t contexts = 1;
   index_t sequences = 0;  ///< of a micro-batch at most
-  index_t rows = 0;  ///< of a micro-batch at most: sequences * length
+  index_t rows = 0;       ///< of a micro-batch at most: rows_of (model.hpp)
   bool has_head = false;
 
   index_t heads() const { return config.heads / shards; }

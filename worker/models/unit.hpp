@@ -14,13 +14,15 @@ namespace weir::worker {
 /// scratch memory that the stage's units share.
 ///
 /// All gradients are those of the sum of the losses. Every shard ends with the complete gradients
-/// of what it holds: its own rows of what is split, equal numbers everywhere of what is not.
+/// of what it holds: its own rows of what is split, equal numbers everywhere of what is not. Every
+/// context ends with what its own tokens add to them, and context 0 with what belongs to a whole
+/// sequence; so with losses.
 class Unit {
  public:
   virtual ~Unit() = default;
   /// x [B * N, E] becomes the unit's output in place. The embedding ignores what x holds; the head
   /// leaves x unspecified and returns the loss (others return nothing: count 0), the same on every
-  /// shard. Gradients may be added to here, too: see the heads.
+  /// shard, of the tokens of this context. Gradients may be added to here, too: see the heads.
   virtual Loss forward(const Pass& pass, const MicroBatch& batch, index_t slot, Matrix x) = 0;
   /// gradient [B * N, E], of the output, becomes that of the input, in place. The head ignores what
   /// it holds and starts from its loss; the embedding leaves it unspecified.

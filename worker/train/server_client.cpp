@@ -26,7 +26,7 @@ struct Peer {
 
 struct ServerClient::State {
   State(const Comm& world, const WorkerPlace& place, const BucketPlan& plan)
-      : holding(plan.holding({place.stage, place.shard})),
+      : holding(plan.holding(holder_of(place))),
         first_server(static_cast<int>(plan.layout().rank_of_server(0))),
         weights(holding.element_count),
         gradients(holding.element_count),

@@ -8,10 +8,15 @@ namespace weir::worker {
 
 Stage::Stage(StageParts parts)
     : parts_(std::move(parts)),
-      output_(parts_.micro_batch * parts_.dataset->sample_length() * parts_.width),
+      output_(parts_.micro_batch *
+              longest_part(parts_.dataset->sample_length(), parts_.contexts->size()) *
+              parts_.width),
       gradient_(output_.size()) {
+  const ContextCut cut = {.context = parts_.contexts->index(),
+                          .contexts = parts_.contexts->size(),
+                          .fewest_tokens = parts_.fewest_tokens};
   for (index_t slot = 0; slot < parts_.activation_slots; ++slot) {
-    batches_.emplace_back(*parts_.dataset, parts_.micro_batch);
+    batches_.emplace_back(*parts_.dataset, parts_.micro_batch, cut);
   }
 }
 

@@ -21,6 +21,7 @@ struct StageParts {
   index_t width = 0;                         ///< E, elements of a row between units
   const Dataset* dataset = nullptr;
   index_t micro_batch = 0;       ///< sequences, at most
+  index_t fewest_tokens = 1;     ///< of each context in a sequence, padding included
   index_t activation_slots = 1;  ///< micro-batches underway, at most
   ParameterService* parameters = nullptr;
   Kernels* kernels = nullptr;
@@ -30,16 +31,16 @@ struct StageParts {
   std::uint64_t seed = 0;
 };
 
-/// One shard of one stage of one replica. Walks the stage's list of actions and knows nothing of
-/// why they stand in this order.
+/// One shard of one context of one stage of one replica. Walks the stage's list of actions and
+/// knows nothing of why they stand in this order.
 class Stage {
  public:
   explicit Stage(StageParts parts);
 
   /// Forward and backward of this replica's micro-batches of one update: micro-batch i holds the
   /// training samples from first_sample + i * micro_batch on. Awaits parameters before their first
-  /// use and calls ready() after their last gradient. The loss on the last stage, 0 terms
-  /// elsewhere.
+  /// use and calls ready() after their last gradient. The loss of this context's tokens on the last
+  /// stage, 0 terms elsewhere.
   Loss train(const Schedule& schedule, index_t first_sample);
 
   /// Forward without dropout of the validation samples `samples`: micro-batch i takes

@@ -26,7 +26,11 @@ Directive Trainer::run() {
     const Loss loss =
         parts_.stage->train(schedule_, directive.cursor + share_.begin * parts_.config.micro_batch);
     if (reports) {
-      parameters.report({directive.step + 1, parts_.place.replica, loss.sum, loss.count});
+      parameters.report({.update = directive.step + 1,
+                         .replica = parts_.place.replica,
+                         .context = parts_.place.context,
+                         .loss_sum = loss.sum,
+                         .count = loss.count});
     }
     directive = parameters.directive();
     if (parts_.on_step) parts_.on_step(directive);
@@ -67,7 +71,7 @@ Loss Trainer::validate(std::span<const index_t> samples) {
         make_forward_only(parts_.layout.stages, micro_batches),
         samples.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)));
   }
-  // Shards of the last stage all know the loss; it counts once.
+  // Shards of the last stage all know the loss, which counts once; contexts have one each.
   if (parts_.place.shard > 0) loss = Loss{};
   std::array<double, 3> sums = {loss.sum, static_cast<double>(loss.count),
                                 static_cast<double>(loss.correct)};

@@ -121,7 +121,7 @@ TEST_CASE(
     const Layout& layout = plan.layout();
     for (index_t stage = 0; stage < layout.stages; ++stage) {
       for (index_t shard = 0; shard < layout.shards; ++shard) {
-        const Holding& holding = plan.holding({stage, shard});
+        const Holding& holding = plan.holding({.stage = stage, .shard = shard});
         std::set<index_t> expected;
         for (std::size_t index = 0; index < plan.specs().size(); ++index) {
           const ParameterSpec& each = plan.specs()[index];
@@ -152,7 +152,7 @@ TEST_CASE("buckets are pushed in the order in which backward completes them") {
   for_plans([](const BucketPlan& plan) {
     CHECK(std::ranges::is_sorted(plan.buckets(), std::greater{}, &Bucket::lowest_unit));
     for (index_t stage = 0; stage < plan.layout().stages; ++stage) {
-      const Holding& holding = plan.holding({stage, 0});
+      const Holding& holding = plan.holding({.stage = stage});
       CHECK(std::ranges::is_sorted(holding.buckets, std::greater{}, &HeldBucket::lowest_unit));
     }
   });
@@ -166,7 +166,7 @@ TEST_CASE("a tied parameter has both stages as contributors, a replicated one on
         plan.specs()[static_cast<std::size_t>(bucket.segments.front().parameter)].name;
     const index_t shard = bucket.contributors.front().shard;
     if (name == "embedding") {
-      CHECK(bucket.contributors == std::vector<Holder>{{0, shard}, {1, shard}});
+      CHECK(bucket.contributors == std::vector<Holder>{{0, 0, shard}, {1, 0, shard}});
       CHECK(bucket.readers == bucket.contributors);
       CHECK(bucket.segments.size() == 1);
     } else if (name.ends_with("norm")) {
@@ -175,6 +175,40 @@ TEST_CASE("a tied parameter has both stages as contributors, a replicated one on
       CHECK(bucket.readers.size() == 2);
     }
   }
+}
+
+TEST_CASE("each context of a holder contributes and reads, in a fixed order, and holds the same") {
+  const Layout layout = {.stages = 2, .contexts = 3, .shards = 2};
+  const BucketPlan plan(small_model(), {0, 0, 1, 1}, layout, 65536);
+  const BucketPlan whole(small_model(), {0, 0, 1, 1}, Layout{.stages = 2, .shards = 2}, 65536);
+  REQUIRE(plan.buckets().size() == whole.buckets().size());
+  const auto in_each_context = [](const std::vector<Holder>& holders) {
+    std::vector<Holder> all;
+    for (index_t stage = 0; stage < 2; ++stage)
+      for (index_t context = 0; context < 3; ++context)
+        for (const Holder& holder : holders) {
+          if (holder.stage == stage) all.push_back({stage, context, holder.shard});
+        }
+    return all;
+  };
+  for (std::size_t index = 0; index < plan.buckets().size(); ++index) {
+    const Bucket& bucket = plan.buckets()[index];
+    CHECK(bucket.contributors == in_each_context(whole.buckets()[index].contributors));
+    CHECK(bucket.readers == in_each_context(whole.buckets()[index].readers));
+    CHECK(bucket.element_count == whole.buckets()[index].element_count);
+  }
+  for (index_t context = 0; context < 3; ++context) {
+    const Holding& holding = plan.holding({.stage = 1, .context = context, .shard = 1});
+    const Holding& truth = whole.holding({.stage = 1, .shard = 1});
+    CHECK(holding.element_count == truth.element_count);
+    REQUIRE(holding.buckets.size() == truth.buckets.size());
+    for (std::size_t at = 0; at < truth.buckets.size(); ++at) {
+      CHECK(holding.buckets[at].bucket == truth.buckets[at].bucket);
+      CHECK(holding.buckets[at].offset == truth.buckets[at].offset);
+      CHECK(holding.buckets[at].pushes == truth.buckets[at].pushes);
+    }
+  }
+  CHECK(plan.digest() != whole.digest());
 }
 
 TEST_CASE("rows that do not divide leave the last shards fewer, or none") {

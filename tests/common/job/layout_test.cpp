@@ -46,10 +46,45 @@ TEST_CASE("a wrong number of ranks is answered with the arithmetic and the way o
   CHECK(message_of(layout, 1).find("--placement local") != std::string::npos);
 }
 
+TEST_CASE("a context is named, and counted, where there is more than one") {
+  const Layout layout = {.replicas = 2, .stages = 2, .contexts = 3, .shards = 2};
+  CHECK(layout.role(layout.rank_of({1, 0, 2, 1})) == "replica 1, stage 0, context 2, shard 1");
+  CHECK(layout.arithmetic() == "2 replicas x 2 stages x 3 contexts x 2 shards = 24 workers");
+  CHECK(Layout{}.role(0) == "replica 0, stage 0, shard 0");
+  CHECK(message_of(layout, 13).find("or set --replicas 1") != std::string::npos);
+}
+
+TEST_CASE("the parts of a sequence are its tokens, each once, in order, as even as can be") {
+  for (const index_t length : {1, 2, 7, 8, 9, 1999}) {
+    for (index_t contexts = 1; contexts <= 9; ++contexts) {
+      CAPTURE(length);
+      CAPTURE(contexts);
+      index_t next = 0;
+      for (index_t context = 0; context < contexts; ++context) {
+        const SequencePart part = part_of_sequence(length, context, contexts);
+        CHECK(part.begin == next);
+        CHECK(part.count() >= length / contexts);
+        CHECK(part.count() <= longest_part(length, contexts));
+        next = part.end;
+      }
+      CHECK(next == length);
+    }
+  }
+  // Shorter sequences have no longer parts: memory for the longest is enough for all.
+  for (index_t length = 1; length <= 40; ++length) {
+    for (index_t context = 0; context < 3; ++context) {
+      CHECK(part_of_sequence(length, context, 3).count() <= longest_part(40, 3));
+    }
+  }
+}
+
 TEST_CASE("local is one worker in one process") {
   Layout layout = {.placement = Placement::local};
   CHECK(message_of(layout, 1).empty());
   CHECK(message_of(layout, 3).find("without mpirun") != std::string::npos);
   layout.replicas = 2;
-  CHECK(message_of(layout, 1).find("--placement dedicated and start 3 ranks") != std::string::npos);
+  CHECK(message_of(layout, 1) ==
+        "--placement local is one worker with the server in its process, but 2 replicas x 1 stage "
+        "x 1 shard = 2 workers; take --placement dedicated and start 3 ranks, or set all of "
+        "replicas, stages, contexts and shards to 1");
 }

@@ -103,6 +103,7 @@ TEST_CASE("a second life appends, and its start line says where it goes on") {
   REQUIRE(lines.size() == 6);
   CHECK(lines[0]["kind"] == "start");
   CHECK(lines[0]["layout"]["replicas"] == 2);
+  CHECK(lines[0]["layout"]["contexts"] == 1);
   CHECK(lines[1]["kind"] == "step");
   CHECK(lines[2]["kind"] == "start");
   CHECK(lines[2]["step"] == 2);

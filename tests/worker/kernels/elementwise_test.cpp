@@ -114,7 +114,14 @@ TEST_CASE("dropout keeps what the draws of (layer, sample, token, feature) say")
         CAPTURE(columns);
         CAPTURE(first_feature);
         const std::vector<index_t> samples{7, 1'000'000'007};
-        const DropoutKey key{0.3F, 5, 99, samples, 3, first_feature, first_feature + columns + 2};
+        const DropoutKey key{0.3F,
+                             5,
+                             99,
+                             samples,
+                             3,
+                             10 * first_feature,
+                             first_feature,
+                             first_feature + columns + 2};
         Block values = Block(6, columns, 1).randomize(random);
         Exact exact(values);
         kernels.dropout(key, values.view());
@@ -130,8 +137,8 @@ TEST_CASE("dropout draws by all 64 bits of its index") {
   for_each_target([&] {
     CpuKernels kernels;
     const std::vector<index_t> samples{1};
-    const DropoutKey key{0.5F, 0x123456789ABCDEF0,      0xFEDCBA9876543210, samples,
-                         3,    (index_t{1} << 34) - 20, index_t{1} << 35};
+    const DropoutKey key{0.5F, 0x123456789ABCDEF0,      0xFEDCBA9876543210, samples, 3,
+                         0,    (index_t{1} << 34) - 20, index_t{1} << 35};
     Block values = Block(3, 70).randomize(random);  // token 0's counters pass 2^32
     Exact exact(values);
     kernels.dropout(key, values.view());
@@ -140,12 +147,12 @@ TEST_CASE("dropout draws by all 64 bits of its index") {
   });
 }
 
-TEST_CASE("dropout of shards is the unsharded one cut, drops its rate, and differs by layer") {
+TEST_CASE("dropout of shards and contexts is the uncut one cut, drops its rate, differs by layer") {
   CpuKernels kernels;
   const std::vector<index_t> samples{3, 4};
   const index_t tokens = 50;
   const index_t width = 96;
-  DropoutKey key{0.25F, 1, 2, samples, tokens, 0, width};
+  DropoutKey key{0.25F, 1, 2, samples, tokens, 0, 0, width};
   Block whole = Block(2 * tokens, width).fill(3);
   kernels.dropout(key, whole.view());
   const auto dropped = std::ranges::count(whole.span(), 0.0F);
@@ -158,6 +165,17 @@ TEST_CASE("dropout of shards is the unsharded one cut, drops its rate, and diffe
   for (index_t r = 0; r < 2 * tokens; ++r) {
     for (index_t c = 0; c < 32; ++c) CHECK(part.view()(r, c) == whole.view()(r, 32 + c));
   }
+
+  key.tokens_a_sample = 20;
+  key.first_token = 30;
+  Block end = Block(2 * 20, 32).fill(3);
+  kernels.dropout(key, end.view());
+  for (index_t sample = 0; sample < 2; ++sample) {
+    CHECK(std::ranges::equal(end.view().rows(sample * 20, 20).span(),
+                             part.view().rows(sample * tokens + 30, 20).span()));
+  }
+  key.tokens_a_sample = tokens;
+  key.first_token = 0;
 
   key.layer = 3;
   Block other = Block(2 * tokens, 32).fill(3);

@@ -27,7 +27,7 @@ TEST_CASE("rows of a shard's table are gathered and their gradients scattered ba
   }
 }
 
-TEST_CASE("mean pooling leaves out the padding, forward and backward") {
+TEST_CASE("mean pooling leaves out the padding, forward and backward, of parts too") {
   std::mt19937_64 random(62);
   for_each_target([&] {
     CpuKernels kernels;
@@ -36,16 +36,19 @@ TEST_CASE("mean pooling leaves out the padding, forward and backward") {
       CAPTURE(columns);
       Block x = Block(4 * 70, columns, 1).randomize(random);
       std::ranges::fill(x.view().rows(70 + 1, 69).span(), kNan);  // sample 1's padding
-      Block out(4, columns, 1);
-      Exact exact(4, columns);
-      kernels.mean_pool(x.view(), lengths, out.view());
-      reference::mean_pool(Exact(x).view(), lengths, exact.view());
-      CHECK(distance(out, exact) < 2);
-      Block gradient(4 * 70, columns, 1);
-      Exact exact_gradient(4 * 70, columns);
-      kernels.mean_pool_backward(out.view(), lengths, gradient.view());
-      reference::mean_pool_backward(Exact(out).view(), lengths, exact_gradient.view());
-      CHECK(distance(gradient, exact_gradient) <= 1);
+      for (const index_t first : {0, 1, 60, 70}) {
+        CAPTURE(first);
+        Block out(4, columns, 1);
+        Exact exact(4, columns);
+        kernels.mean_pool(x.view(), lengths, first, out.view());
+        reference::mean_pool(Exact(x).view(), lengths, first, exact.view());
+        CHECK(distance(out, exact) < 2);
+        Block gradient(4 * 70, columns, 1);
+        Exact exact_gradient(4 * 70, columns);
+        kernels.mean_pool_backward(out.view(), lengths, first, gradient.view());
+        reference::mean_pool_backward(Exact(out).view(), lengths, first, exact_gradient.view());
+        CHECK(distance(gradient, exact_gradient) <= 1);
+      }
     }
   });
 }

@@ -170,12 +170,12 @@ TEST_CASE("twin: the gradients of gathering and pooling are their difference quo
     Exact x(6, 3);
     Exact out(2, 3);
     reference::gather(tokens, table.view(), 1, x.view());
-    reference::mean_pool(x.view(), lengths, out.view());
+    reference::mean_pool(x.view(), lengths, 1, out.view());
     return inner_product(out, upstream);
   };
   Exact x_gradient(6, 3);
   Exact gradient(5, 3);
-  reference::mean_pool_backward(upstream.view(), lengths, x_gradient.view());
+  reference::mean_pool_backward(upstream.view(), lengths, 1, x_gradient.view());
   reference::scatter_add(tokens, x_gradient.view(), 1, gradient.view());
   CHECK(error_of(gradient.span(), table.span(), value) < 1e-8);
 }

@@ -144,8 +144,12 @@ TEST_CASE("calls that depend on tokens, lengths and rates are charged for what t
         4 * (5 + 3 * 3 * 3));
   CHECK(bytes([&](Kernels& k) { k.scatter_add(tokens, arena.matrix(5, 3), 4, table); }) ==
         4 * (5 + 3 * 3 * 3));
-  CHECK(bytes([&](Kernels& k) { k.mean_pool(arena.matrix(8, 6), kLengths, arena.matrix(2, 6)); }) ==
-        4 * (7 * 6 + 2 * 6));
+  CHECK(bytes([&](Kernels& k) {
+          k.mean_pool(arena.matrix(8, 6), kLengths, 0, arena.matrix(2, 6));
+        }) == 4 * (7 * 6 + 2 * 6));
+  CHECK(bytes([&](Kernels& k) {
+          k.mean_pool(arena.matrix(8, 6), kLengths, 2, arena.matrix(2, 6));
+        }) == 4 * (3 * 6 + 2 * 6));
   DropoutKey key;
   CHECK(bytes([&](Kernels& k) { k.dropout(key, table); }) == 0);
   key.rate = 0.5;

@@ -31,6 +31,29 @@ TEST_CASE("an embedding is its tokens' rows plus its places' rows; gradients add
   });
 }
 
+TEST_CASE("a part of a sequence takes its own places") {
+  constexpr index_t kWidth = 3;
+  const std::vector<std::int32_t> tokens = {4, 0, 4, 2, 4, 3};
+  const std::vector<index_t> lengths = {7, 7};
+  const worker::MicroBatch batch = {2, 3, tokens, {}, lengths, lengths, 4};
+  Rig rig;
+  const worker::Embedding layer = {rig.matrix(5, kWidth), 0, rig.matrix(8, kWidth)};
+  Found found = {std::vector<float>(6 * kWidth, 7), {}};
+  std::vector<float> out_gradient = random_values(6 * kWidth, 1, "gradient");
+  layer.forward(rig.pass(), batch, matrix(found.out, 6));
+  layer.weight_gradient(rig.pass(), batch, matrix(out_gradient, 6));
+  check_layer(rig, {}, out_gradient, found, [&](const auto& weights, auto) {
+    std::vector<double> out;
+    for (std::size_t row = 0; row < 6; ++row) {
+      for (std::size_t c = 0; c < kWidth; ++c) {
+        out.push_back(weights[static_cast<std::size_t>(tokens[row]) * kWidth + c] +
+                      weights[(5 + 4 + row % 3) * kWidth + c]);
+      }
+    }
+    return out;
+  });
+}
+
 TEST_CASE("over shards, one of them without a row, every shard gets the whole embedding") {
   constexpr index_t kWidth = 2;
   const std::vector<std::int32_t> tokens = {0, 1, 2, 3};

@@ -241,7 +241,7 @@ TEST_CASE("query, key and value of any shard are one matrix in its arena, and on
     const Layout layout = {.stages = 2, .shards = shards};
     const BucketPlan plan(parameter_specs(config), {0, 0, 0, 1, 1, 1}, layout, 1 << 16);
     for (index_t shard = 0; shard < shards; ++shard) {
-      const HeldParameters parameters(config, plan.holding({1, shard}));
+      const HeldParameters parameters(config, plan.holding({.stage = 1, .shard = shard}));
       const std::string attention = "layers.3.attention.";
       const HeldMatrix all = parameters.matrices(
           {attention + "query.weight", attention + "key.weight", attention + "value.weight"});

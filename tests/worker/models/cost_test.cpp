@@ -34,8 +34,8 @@ TEST_CASE("the FLOPs of a sample are what a step charges, less the scores made a
     config.length = 100;
     config.layers = 3;
     const BucketPlan plan(parameter_specs(config), {0, 0, 0, 0, 0}, {}, 1 << 20);
-    const Holding& holding = plan.holding({0, 0});
-    const auto units = make_units(config, holding, 0, 4, 1, 1, 1);
+    const Holding& holding = plan.holding({});
+    const auto units = make_units(config, holding, {.last_unit = 4}, 1);
     SimulatedKernels kernels({});
     SingleShard alone;
     SingleContext whole;
@@ -94,19 +94,24 @@ TEST_CASE("FLOPs of global tokens with projections of their own, by hand") {
 
 TEST_CASE("memory: what a block keeps and shares, by hand") {
   ModelConfig config;  // d 128, 4 heads, feed-forward 512, length 256
-  for (const index_t shards : {1, 2}) {
-    const index_t rows = 3 * 256;
+  for (const auto [contexts, shards] :
+       {std::pair<index_t, index_t>{1, 1}, {1, 2}, {4, 1}, {4, 2}}) {
+    config.length = contexts == 1 ? 256 : 254;  // 64, 64, 64 and 62
+    const index_t rows = 3 * 256 / contexts;
     const index_t t = shards;
+    const auto memory = [&](index_t first_unit, index_t last_unit) {
+      return unit_memory(config, {first_unit, last_unit, contexts, shards, 3});
+    };
     // x twice, two norms' mean and deviation; q, k, v, out, log sums; before gelu.
     const index_t slot = rows * (2 * 128 + 4 + 3 * 128 / t + 128 / t + 4 / t + 512 / t) * 4;
-    CHECK(unit_memory(config, 1, 1, shards, 3).bytes_a_slot == slot);
-    CHECK(unit_memory(config, 1, 4, shards, 3).bytes_a_slot == 4 * slot);
-    CHECK(unit_memory(config, 0, 0, shards, 3).bytes_a_slot == 0);
+    CHECK(memory(1, 1).bytes_a_slot == slot);
+    CHECK(memory(1, 4).bytes_a_slot == 4 * slot);
+    CHECK(memory(0, 0).bytes_a_slot == 0);
     const index_t head = rows * (128 + 2 + 128) * 4;
-    CHECK(unit_memory(config, 4, 5, shards, 3).bytes_a_slot == slot + head);
+    CHECK(memory(4, 5).bytes_a_slot == slot + head);
     const index_t scratch = rows * (3 * 128 + 4 * 128 / t + 2 * 512 / t) * 4;
-    CHECK(unit_memory(config, 1, 4, shards, 3).scratch_bytes == scratch);
+    CHECK(memory(1, 4).scratch_bytes == scratch);
     const index_t strips = rows * (256 / t + 3) * 4;  // all rows fit in one
-    CHECK(unit_memory(config, 4, 5, shards, 3).scratch_bytes == scratch + strips);
+    CHECK(memory(4, 5).scratch_bytes == scratch + strips);
   }
 }

@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <thread>
+
+#include "tests/worker/contexts.hpp"
 #include "tests/worker/numbers.hpp"
 #include "tests/worker/shards.hpp"
 #include "worker/kernels/cpu.hpp"
@@ -31,6 +34,7 @@ BucketPlan plan_of(const ModelConfig& config, const Cut& cut) {
   }
   Layout layout;
   layout.stages = cut.stages;
+  layout.contexts = cut.contexts;
   layout.shards = cut.shards;
   return {worker::parameter_specs(config), unit_stage, layout, 1 << 20};
 }
@@ -59,20 +63,42 @@ Worker make_worker(const ModelConfig& config, const BucketPlan& plan, const Arra
     std::copy(whole.begin() + slice.range.begin, whole.begin() + slice.range.end,
               worker.weights.begin() + slice.offset);
   }
-  worker.units = worker::make_units(config, holding, first_unit(config, cut, holder.stage),
-                                    first_unit(config, cut, holder.stage + 1) - 1, cut.shards,
-                                    cut.slots, micro_batch);
+  worker.units = worker::make_units(config, holding,
+                                    {.first_unit = first_unit(config, cut, holder.stage),
+                                     .last_unit = first_unit(config, cut, holder.stage + 1) - 1,
+                                     .contexts = cut.contexts,
+                                     .shards = cut.shards,
+                                     .micro_batch = micro_batch},
+                                    cut.slots);
   return worker;
 }
 
-/// Walks all stages of one shard.
+/// What a context holds of a micro-batch: positions [c N / C, (c + 1) N / C) of each sequence.
+BatchData part_of_context(const BatchData& batch, const ModelConfig& config, index_t context,
+                          index_t contexts) {
+  BatchData part = {
+      .length = 0, .tokens = {}, .targets = {}, .lengths = batch.lengths, .samples = batch.samples};
+  part.first = context * batch.length / contexts;
+  part.length = (context + 1) * batch.length / contexts - part.first;
+  const auto cut = [&](const std::vector<std::int32_t>& rows) {
+    std::vector<std::int32_t> here;
+    for (auto row = rows.begin(); row != rows.end(); row += batch.length) {
+      here.insert(here.end(), row + part.first, row + part.first + part.length);
+    }
+    return here;
+  };
+  part.tokens = cut(batch.tokens);
+  part.targets = config.task == worker::Task::language ? cut(batch.targets) : batch.targets;
+  return part;
+}
+
+/// Walks all stages of one shard and context.
 Loss walk(std::vector<Worker*> stages, const ModelConfig& config,
           const std::vector<BatchData>& micro_batches, const Cut& cut, std::uint64_t seed,
-          worker::TensorGroup& group) {
+          worker::ContextGroup& contexts, worker::TensorGroup& shards) {
   worker::CpuKernels kernels;
-  worker::SingleContext whole;
   const auto pass = [&](Worker& worker) {
-    return Pass{kernels, group, whole, worker.weights, worker.gradients, seed, cut.training};
+    return Pass{kernels, shards, contexts, worker.weights, worker.gradients, seed, cut.training};
   };
   Loss loss;
   const auto count = static_cast<index_t>(micro_batches.size());
@@ -105,6 +131,32 @@ Loss walk(std::vector<Worker*> stages, const ModelConfig& config,
   return loss;
 }
 
+/// Calls body(contexts, shards) on a thread for each context and shard; what they return, at
+/// context * shards + shard.
+template <class Body>
+std::vector<Loss> run_as_threads(const Cut& cut, const Body& body) {
+  std::vector<std::unique_ptr<ThreadContexts>> contexts;  // by shard
+  for (index_t shard = 0; shard < cut.shards; ++shard) {
+    contexts.push_back(std::make_unique<ThreadContexts>(cut.contexts));
+  }
+  std::vector<std::unique_ptr<ThreadShards>> shards;  // by context
+  for (index_t context = 0; context < cut.contexts; ++context) {
+    shards.push_back(std::make_unique<ThreadShards>(cut.shards));
+  }
+  std::vector<Loss> losses(static_cast<std::size_t>(cut.contexts * cut.shards));
+  std::vector<std::thread> threads;
+  for (std::size_t at = 0; at < losses.size(); ++at) {
+    threads.emplace_back([&, at] {
+      const std::size_t context = at / contexts.size(), shard = at % contexts.size();
+      const auto of_shard = contexts[shard]->group(static_cast<index_t>(context));
+      const auto of_context = shards[context]->group(static_cast<index_t>(shard));
+      losses[at] = body(*of_shard, *of_context);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  return losses;
+}
+
 }  // namespace
 
 Arrays random_parameters(const ModelConfig& config, std::uint64_t seed) {
@@ -127,26 +179,37 @@ Outcome run(const ModelConfig& config, const Arrays& parameters,
             const std::vector<BatchData>& micro_batches, const Cut& cut, std::uint64_t seed) {
   const BucketPlan plan = plan_of(config, cut);
   const auto micro_batch = static_cast<index_t>(micro_batches.front().lengths.size());
-  std::vector<Worker> workers;  // at stage * shards + shard
+  std::vector<Worker> workers;  // at (stage * contexts + context) * shards + shard
   for (index_t stage = 0; stage < cut.stages; ++stage) {
-    for (index_t shard = 0; shard < cut.shards; ++shard) {
-      workers.push_back(make_worker(config, plan, parameters, cut, {stage, shard}, micro_batch));
+    for (index_t context = 0; context < cut.contexts; ++context) {
+      for (index_t shard = 0; shard < cut.shards; ++shard) {
+        workers.push_back(
+            make_worker(config, plan, parameters, cut, {stage, context, shard}, micro_batch));
+      }
     }
   }
   const auto worker_of = [&](Holder holder) -> Worker& {
-    return workers[static_cast<std::size_t>(holder.stage * cut.shards + holder.shard)];
+    const index_t at = (holder.stage * cut.contexts + holder.context) * cut.shards + holder.shard;
+    return workers[static_cast<std::size_t>(at)];
   };
 
+  const std::vector<Loss> losses =
+      run_as_threads(cut, [&](worker::ContextGroup& contexts, worker::TensorGroup& shards) {
+        std::vector<Worker*> stages;
+        for (index_t stage = 0; stage < cut.stages; ++stage) {
+          stages.push_back(&worker_of({stage, contexts.index(), shards.index()}));
+        }
+        std::vector<BatchData> parts;
+        for (const BatchData& batch : micro_batches) {
+          parts.push_back(part_of_context(batch, config, contexts.index(), contexts.size()));
+        }
+        return walk(stages, config, parts, cut, seed, contexts, shards);
+      });
   Outcome outcome;
   outcome.losses.resize(static_cast<std::size_t>(cut.shards));
-  ThreadShards(cut.shards).run([&](worker::TensorGroup& group) {
-    std::vector<Worker*> stages;
-    for (index_t stage = 0; stage < cut.stages; ++stage) {
-      stages.push_back(&worker_of({stage, group.index()}));
-    }
-    outcome.losses[static_cast<std::size_t>(group.index())] =
-        walk(stages, config, micro_batches, cut, seed, group);
-  });
+  for (std::size_t at = 0; at < losses.size(); ++at) {
+    outcome.losses[at % outcome.losses.size()] += losses[at];
+  }
 
   if (!cut.training) return outcome;
   for (const ParameterSpec& spec : plan.specs()) {
@@ -173,7 +236,7 @@ std::vector<float> next_logits(const ModelConfig& config, const Arrays& paramete
                                const BatchData& batch) {
   const Cut cut = {.training = false};
   const BucketPlan plan = plan_of(config, cut);
-  const Worker worker = make_worker(config, plan, parameters, cut, {0, 0}, 1);
+  const Worker worker = make_worker(config, plan, parameters, cut, {}, 1);
   worker::CpuKernels kernels;
   worker::SingleShard alone;
   worker::SingleContext whole;
@@ -195,6 +258,7 @@ void check_against_twin(const ModelConfig& config, const BatchData& batch,
   for (const std::int32_t target : batch.targets) count += target >= 0 ? 1 : 0;
   for (const Cut& cut : cuts) {
     CAPTURE(cut.stages);
+    CAPTURE(cut.contexts);
     CAPTURE(cut.shards);
     const Outcome outcome = run(config, parameters, {batch}, cut, kSeed);
     for (const Loss& found : outcome.losses) {

@@ -19,18 +19,19 @@ Arrays random_parameters(const worker::ModelConfig& config, std::uint64_t seed);
 /// How a model is cut and walked.
 struct Cut {
   index_t stages = 1;
+  index_t contexts = 1;
   index_t shards = 1;
   index_t slots = 1;  ///< forwards ahead: so many, then as many backwards
   bool training = true;
 };
 
 struct Outcome {
-  std::vector<worker::Loss> losses;  ///< by shard, which must agree
+  std::vector<worker::Loss> losses;  ///< by shard, which must agree; the sums over the contexts
   Arrays gradients;                  ///< the sums over the contributors, as servers make them
 };
 
 /// One step of the model over these micro-batches with CpuKernels: the stages one after the other,
-/// the shards as threads.
+/// contexts and shards as threads.
 Outcome run(const worker::ModelConfig& config, const Arrays& parameters,
             const std::vector<BatchData>& micro_batches, const Cut& cut, std::uint64_t seed);
 

@@ -59,6 +59,20 @@ ModelConfig all_on() {
 
 const std::vector<Cut> kShards = {{.shards = 1}, {.shards = 2}, {.shards = 4}};
 
+/// Sequences of 9 tokens in parts that are never shorter than the window of 2.
+const std::vector<Cut> kContexts = {{.contexts = 1},
+                                    {.contexts = 2},
+                                    {.contexts = 3},
+                                    {.contexts = 4},
+                                    {.contexts = 2, .shards = 2},
+                                    {.stages = 2, .contexts = 3, .shards = 2}};
+
+/// Padded sequences, one of which ends in the first part; dropout.
+void check_contexts(ModelConfig config) {
+  config.dropout = 0.3;
+  check_against_twin(config, random_batch(config, {9, 1, 5}, 13), kContexts);
+}
+
 }  // namespace
 
 TEST_CASE("a language model's loss and every gradient are the twin's, on 1, 2 and 4 shards") {
@@ -89,9 +103,9 @@ TEST_CASE("any form of attention agrees with the twin") {
     index_t left, right;
     const char* globals;
   };
-  for (const Form form : {Form{50, 50, "none"},    // wider than the sequence
+  for (const Form form : {Form{50, 50, "none"},   // wider than the sequence
                           Form{0, 0, "0-1"},      // globals and self alone
-                          Form{3, 1, "none"},      // no globals
+                          Form{3, 1, "none"},     // no globals
                           Form{1, 0, "0-49"}}) {  // only globals
     CAPTURE(form.left);
     CAPTURE(form.globals);
@@ -123,6 +137,27 @@ TEST_CASE("a tied embedding collects the gradients of the first and the last sta
   config.layers = 2;
   check_against_twin(config, random_batch(config, {9}, 7),
                      {{.stages = 1}, {.stages = 2}, {.stages = 4}, {.stages = 2, .shards = 2}});
+}
+
+TEST_CASE("tokens that see themselves alone have the gradients of one rank on any contexts") {
+  for (ModelConfig config : {small_language(), small_classifier()}) {
+    config.left = config.right = 0;
+    config.global_tokens = "none";
+    for (const Positions positions : {Positions::rotary, Positions::learned}) {
+      config.positions = positions;
+      check_contexts(config);
+    }
+  }
+}
+
+TEST_CASE(
+    "a sequence cut over 1, 2, 3 and 4 contexts has the one-rank gradients, every parameter") {
+  for (ModelConfig config : {small_language(), small_classifier()}) {
+    for (const Positions positions : {Positions::rotary, Positions::learned}) {
+      config.positions = positions;
+      check_contexts(config);
+    }
+  }
 }
 
 TEST_CASE("how a batch is cut into micro-batches does not show") {

@@ -10,16 +10,17 @@
 
 namespace weir::test {
 
-/// The tokens of one micro-batch, owned.
+/// The tokens of one micro-batch, or of a context's part of it, owned.
 struct BatchData {
   index_t length = 0;
   std::vector<std::int32_t> tokens;
   std::vector<std::int32_t> targets;
   std::vector<index_t> lengths;
   std::vector<index_t> samples;
+  index_t first = 0;
 
   worker::MicroBatch view() const {
-    return {static_cast<index_t>(lengths.size()), length, tokens, targets, lengths, samples};
+    return {static_cast<index_t>(lengths.size()), length, tokens, targets, lengths, samples, first};
   }
 };
 

@@ -12,7 +12,7 @@ class PlainService final : public ParameterService {
   PlainService(const BucketPlan& plan, std::uint64_t seed, double rate, index_t batch,
                index_t steps)
       : rate_(rate), batch_(batch), steps_(steps) {
-    const Holding& holding = plan.holding({0, 0});
+    const Holding& holding = plan.holding({});
     weights_ = Buffer(holding.element_count);
     gradients_ = Buffer(holding.element_count);
     for (const HeldSlice& slice : holding.slices) {
