@@ -1,5 +1,6 @@
 #include "launch/book_keeper.hpp"
 
+#include <cmath>
 #include <iostream>
 
 #include "common/base/machine.hpp"
@@ -7,11 +8,23 @@
 
 namespace weir {
 
+namespace {
+
+/// Without padding. Linear in the length but for its ends, so that of the mean is the mean.
+double flops_a_sample(const Job& job) {
+  worker::ModelConfig model = job.config.model;
+  model.length = std::llround(job.dataset->mean_length());
+  return worker::model_flops_a_sample(model);
+}
+
+}  // namespace
+
 BookKeeper::BookKeeper(const Job& job, const ParameterService& parameters, double gemm_peak,
                        const std::filesystem::path& metrics_file)
     : job_(job),
       parameters_(parameters),
       gemm_peak_(gemm_peak),
+      flops_a_sample_(flops_a_sample(job)),
       file_(metrics_file),
       progress_({.mode = job.config.progress, .steps = job.config.train.steps, .out = &std::cout}),
       began_at_(seconds_now()),
@@ -34,10 +47,8 @@ void BookKeeper::step(const Directive& directive) {
   metrics.pushed_bytes = parameters_.pushed_bytes();
   metrics.pulled_bytes = parameters_.pulled_bytes();
   const auto batch = static_cast<double>(job_.config.train.batch);
-  metrics.tokens_per_second =
-      batch * static_cast<double>(job_.dataset->sample_length()) / metrics.step_seconds;
-  metrics.flop_fraction =
-      batch * worker::model_flops_a_sample(job_.config.model) / metrics.step_seconds / gemm_peak_;
+  metrics.tokens_per_second = batch * job_.dataset->mean_length() / metrics.step_seconds;
+  metrics.flop_fraction = batch * flops_a_sample_ / metrics.step_seconds / gemm_peak_;
   metrics.elapsed_seconds = now - began_at_;
   training_seconds_ += metrics.step_seconds;
   training_waited_seconds_ += metrics.waited_seconds;
@@ -83,10 +94,8 @@ void BookKeeper::summary(SummaryMetrics metrics, const WorkerResult& result) {
     const double batches = steps * static_cast<double>(job_.config.train.batch);
     metrics.loss = newest_->directive.loss;
     metrics.bits_per_byte = newest_->bits_per_byte;
-    metrics.tokens_per_second =
-        batches * static_cast<double>(job_.dataset->sample_length()) / training_seconds_;
-    metrics.flop_fraction =
-        batches * worker::model_flops_a_sample(job_.config.model) / training_seconds_ / gemm_peak_;
+    metrics.tokens_per_second = batches * job_.dataset->mean_length() / training_seconds_;
+    metrics.flop_fraction = batches * flops_a_sample_ / training_seconds_ / gemm_peak_;
   }
   if (validation_) {
     metrics.validation_loss = validation_->loss;

@@ -32,6 +32,7 @@ class BookKeeper {
   const Job& job_;
   const ParameterService& parameters_;
   double gemm_peak_;
+  double flops_a_sample_;
   MetricsFile file_;
   Progress progress_;
   double began_at_;

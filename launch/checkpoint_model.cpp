@@ -157,7 +157,7 @@ worker::Pass CheckpointModel::pass() {
 }
 
 worker::Loss CheckpointModel::loss(const worker::MicroBatch& batch) {
-  WEIR_ASSERT(batch.sequences <= config_.train.micro_batch && batch.length == config_.model.length);
+  WEIR_ASSERT(batch.sequences <= config_.train.micro_batch && batch.length <= config_.model.length);
   const worker::Matrix x(rows_.data(), {batch.rows(), config_.model.width});
   worker::Loss loss;
   for (const auto& unit : units_) loss += unit->forward(pass(), batch, 0, x);

@@ -46,7 +46,8 @@ struct Evaluation {
   std::string checkpoint;
   index_t step = 0;
   std::string data;
-  index_t stride = 0;  ///< of a text
+  index_t stride = 0;      ///< of a text
+  double mean_length = 0;  ///< of a sample, padding left out
   index_t sample_count = 0;
   index_t samples_in_all = 0;
   worker::Loss loss;
@@ -127,8 +128,8 @@ std::string as_table(const Evaluation& found, const RunConfig& config) {
                                        share(kListopsRootOperator), " by the root's operator")});
   }
   table.add({"time", text(seconds_text(found.seconds), ", ",
-                          short_count(static_cast<double>(found.sample_count) *
-                                      static_cast<double>(config.model.length) / found.seconds),
+                          short_count(static_cast<double>(found.sample_count) * found.mean_length /
+                                      found.seconds),
                           " tokens/s")});
   return table.to_text();
 }
@@ -164,6 +165,7 @@ int eval(const Arguments& arguments) {
   found.checkpoint = folder.string();
   found.step = reader.manifest().step;
   found.data = dataset->describe();
+  found.mean_length = dataset->mean_length();
   found.stride = config.data.stride;
   found.samples_in_all = dataset->validation_size();
   const std::vector<index_t> samples =

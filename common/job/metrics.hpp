@@ -25,7 +25,7 @@ struct StepMetrics {
   double waited_seconds = 0;  ///< of them, for servers
   index_t pushed_bytes = 0;   ///< by this worker in this step
   index_t pulled_bytes = 0;
-  double tokens_per_second = 0;     ///< over all replicas
+  double tokens_per_second = 0;     ///< over all replicas, padding left out
   double flop_fraction = kUnknown;  ///< of the GEMM peak measured on as many cores
   double elapsed_seconds = 0;       ///< since the job began
 };

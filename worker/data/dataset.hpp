@@ -32,6 +32,9 @@ class Dataset {
   virtual index_t vocabulary() const = 0;
   virtual index_t classes() const = 0;  ///< 0: language model
   virtual index_t sample_length() const = 0;
+  /// Tokens of a training sample before the padding, on average: what rates of tokens count, as
+  /// micro-batches are cut to their longest sample.
+  virtual double mean_length() const { return static_cast<double>(sample_length()); }
 
   /// Training samples an epoch.
   virtual index_t epoch_size() const = 0;

@@ -42,6 +42,7 @@ class ListopsDataset : public Dataset {
   index_t vocabulary() const override { return static_cast<index_t>(kListopsSymbols.size()); }
   index_t classes() const override { return 10; }
   index_t sample_length() const override { return length_; }
+  double mean_length() const override { return 1035; }  // measured; listops_test.cpp holds it
   index_t epoch_size() const override { return 96'000; }
   void training_sample(index_t cursor, Sample& sample) const override;
   index_t validation_size() const override { return 2'000; }

@@ -9,7 +9,8 @@
 
 namespace weir::worker {
 
-/// Owns the tokens of one micro-batch and fills them from a data set.
+/// Owns the tokens of one micro-batch and fills them from a data set. Padding is cut away: the
+/// micro-batch is as long as its longest sample, so how long depends on its samples alone.
 class Batch {
  public:
   Batch(const Dataset& dataset, index_t sequences);
@@ -25,10 +26,13 @@ class Batch {
   /// The place of sequence `index` in this batch's memory, for `sample` of the data set.
   Sample place(index_t index, index_t sample);
   void placed(index_t index, const Sample& sample);
+  /// Moves the rows of the loaded sequences together, each as long as the longest.
+  void cut_padding();
 
   const Dataset& dataset_;
   index_t sequences_;
   index_t loaded_ = 0;
+  index_t length_ = 1;  ///< of the longest loaded sample
   std::vector<std::int32_t> tokens_;
   std::vector<std::int32_t> targets_;
   std::vector<index_t> lengths_;
