@@ -6,6 +6,7 @@
 
 #include <array>
 #include <chrono>
+#include <cmath>
 #include <fstream>
 #include <future>
 #include <iostream>
@@ -47,8 +48,9 @@ const std::vector<Setting> kSettings = {
     {"weir", {}},
     {"published",
      {"--model.positions=learned", "--model.pooling=mean", "--model.dropout=0.1",
-      "--rate.schedule=one-cycle", "--rate.peak=1e-4", "--rate.warm-up=1000",
-      "--optimizer.beta2=0.999", "--optimizer.weight-decay=0", "--clip.policy=none"}}};
+      "--model.deviation=0.02", "--rate.schedule=one-cycle", "--rate.peak=1e-4",
+      "--rate.warm-up=1000", "--optimizer.beta2=0.999", "--optimizer.weight-decay=0",
+      "--clip.policy=none"}}};
 
 /// How much of everything; --quick takes next to nothing.
 struct Plan {
@@ -177,8 +179,13 @@ class Jobs {
     const auto [step, validation] = best_validation(record);
     const Outcome outcome = scored(
         job, plan_, record, checkpoint_folder(RunFolder::checkpoints_of(run_folder(index)), step));
-    say(text(job.name(), ": ", fixed(outcome.accuracy, 2), " % of the test with step ", step, " (",
-             fixed(validation, 2), " % of the validation), ", fixed(outcome.minutes, 1), " min"));
+    say(text(job.name(), ": ", fixed(outcome.accuracy, 2), " % of the test (",
+             fixed(outcome.where_own_digits_suffice, 2), " where the root's own digits suffice, ",
+             fixed(outcome.elsewhere, 2), " elsewhere; the rules ",
+             fixed(outcome.rules.majority, 2), ", ", fixed(outcome.rules.root_operator, 2), ", ",
+             fixed(outcome.rules.own_digits, 2), ") with step ", step,
+             ", best of the validation: ", fixed(validation, 2), " %; ", fixed(outcome.minutes, 1),
+             " min, ", grouped(std::llround(outcome.tokens_per_second)), " tokens/s"));
     return outcome;
   }
 

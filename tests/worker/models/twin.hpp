@@ -58,7 +58,8 @@ class Twin {
   Rows norm(const Rows& x, const std::string& name) const;
   void drop(Rows& x, const std::string& layer, const Sequence& sequence) const;
   Rows attention(const Rows& x, const std::string& layer, index_t length) const;
-  Rows project(const Rows& x) const;  ///< to the vocabulary
+  Row pooled(const Rows& x, index_t length) const;  ///< of a classifier
+  Rows project(const Rows& x) const;                ///< to the vocabulary
   /// Normed outputs of the last block.
   Rows features(const worker::MicroBatch& batch, const Sequence& sequence) const;
 
