@@ -7,6 +7,7 @@
 #include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
@@ -40,6 +41,13 @@ Spread spread_of(std::vector<double> values) {
     return std::lerp(values[below], values[above], place - std::floor(place));
   };
   return {at(0.25), at(0.5), at(0.75), static_cast<index_t>(values.size())};
+}
+
+Spread mean_of(const std::vector<double>& values) {
+  WEIR_ASSERT(!values.empty());
+  const auto [low, high] = std::ranges::minmax_element(values);
+  const double sum = std::accumulate(values.begin(), values.end(), 0.0);
+  return {*low, sum / static_cast<double>(values.size()), *high, std::ssize(values)};
 }
 
 Options options_of(int argument_count, char** arguments) {

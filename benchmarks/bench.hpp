@@ -19,6 +19,10 @@ struct Spread {
 /// Of at least one value. Quartiles by linear interpolation between the sorted values.
 Spread spread_of(std::vector<double> values);
 
+/// Of repeats that differ on purpose, as seeds do: `median` is their mean, the quartiles are the
+/// lowest and the highest. The metric's name has to say so.
+Spread mean_of(const std::vector<double>& values);
+
 /// What the caller of a benchmark asks for: --quick (seconds, figures that mean little: only to see
 /// that it still runs) and --json FILE (appends). Ends the program with exit code 2 on anything
 /// else. Also gives OpenBLAS the kernels that fit the processor, so call it first of all in main.

@@ -65,8 +65,12 @@ const std::vector<double>& JobRecord::column(const std::string& kind,
 
 JobRecord train(index_t ranks, const std::vector<std::string>& options) {
   const ScratchFolder scratch;
-  const auto run = scratch.path() / "run";
-  const auto said = scratch.path() / "said";
+  return train(ranks, options, scratch.path() / "run");
+}
+
+JobRecord train(index_t ranks, const std::vector<std::string>& options,
+                const std::filesystem::path& run) {
+  const std::filesystem::path said = run.string() + ".said";
   std::string command = ranks == 1 ? text(quoted(WEIR_BINARY), " train --placement local")
                                    : text(quoted(WEIR_LAUNCHER), " --binary ", quoted(WEIR_BINARY),
                                           " -n ", ranks, " train");

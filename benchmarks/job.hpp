@@ -39,5 +39,8 @@ class JobRecord {
 /// Trains with `weir train <options>` on `ranks` MPI ranks (1: `--placement local`, without mpirun)
 /// in a scratch folder, quietly. Throws Error with what the job said if it fails.
 JobRecord train(index_t ranks, const std::vector<std::string>& options);
+/// The same in the run folder `run`, which stays.
+JobRecord train(index_t ranks, const std::vector<std::string>& options,
+                const std::filesystem::path& run);
 
 }  // namespace weir::benchmark

@@ -27,6 +27,12 @@ class Globals {
   index_t before(index_t end) const {
     return std::ranges::lower_bound(positions_, end) - positions_.begin();
   }
+  /// The first position that is not global.
+  index_t first_other() const {
+    index_t position = 0;
+    while (holds(position)) ++position;
+    return position;
+  }
   bool holds(index_t position) const { return before(position) < before(position + 1); }
 
  private:

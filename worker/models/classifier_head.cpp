@@ -6,9 +6,9 @@ namespace weir::worker {
 
 void ClassifierHeadActivations::take(Pieces& pieces, const StageShape& shape, index_t sequences) {
   norm.take(pieces, shape.rows, shape.config.width);
-  pooled = pieces.matrix(sequences, shape.config.width);
+  pooled = pieces.matrix(sequences, shape.config.pooled_width());
   logits_gradient = pieces.matrix(sequences, shape.config.classes);
-  pooled_gradient = pieces.matrix(sequences, shape.config.width);
+  pooled_gradient = pieces.matrix(sequences, shape.config.pooled_width());
   maximum = pieces.vector(sequences);
   exponential_sum = pieces.vector(sequences);
   target_logit = pieces.vector(sequences);
@@ -17,10 +17,66 @@ void ClassifierHeadActivations::take(Pieces& pieces, const StageShape& shape, in
 ClassifierHeadUnit::ClassifierHeadUnit(const StageShape& shape, index_t sequences,
                                        const HeldParameters& parameters, index_t slots,
                                        std::shared_ptr<Scratch> scratch)
-    : norm_{parameters.vector("final_norm.weight"), parameters.vector("final_norm.bias")},
+    : pooling_(shape.config.pooling),
+      first_local_(shape.config.sparsity().globals.first_other()),
+      norm_{parameters.vector("final_norm.weight"), parameters.vector("final_norm.bias")},
       classes_{parameters.matrix("classifier.weight"), parameters.vector("classifier.bias")},
       scratch_(std::move(scratch)) {
   for (index_t slot = 0; slot < slots; ++slot) kept_.emplace_back(shape, sequences);
+}
+
+namespace {
+
+/// The rows that Pooling::ends puts side by side; -1 if another context has them.
+struct Ends {
+  index_t first;
+  index_t last;
+
+  Ends(const MicroBatch& batch, index_t sequence, index_t first_local) {
+    const index_t length = batch.lengths[static_cast<std::size_t>(sequence)];
+    const index_t end = std::max<index_t>(length - 1, 0);
+    const auto row = [&](index_t position) {
+      const index_t token = position - batch.first;
+      return 0 <= token && token < batch.length ? sequence * batch.length + token : -1;
+    };
+    first = row(std::min(first_local, end));
+    last = row(end);
+  }
+};
+
+}  // namespace
+
+void ClassifierHeadUnit::pool(const Pass& pass, const MicroBatch& batch, ConstMatrix x,
+                              Matrix pooled) const {
+  if (pooling_ == Pooling::mean) {
+    pass.kernels.mean_pool(x, batch.lengths, batch.first, pooled);
+  } else {
+    const auto width = static_cast<std::size_t>(x.extent(1));
+    pass.kernels.fill(pooled.span(), 0);
+    for (index_t sequence = 0; sequence < batch.sequences; ++sequence) {
+      const Ends ends(batch, sequence, first_local_);
+      const Vector row = pooled[sequence].span();
+      if (ends.first >= 0) pass.kernels.copy(x[ends.first].span(), row.first(width));
+      if (ends.last >= 0) pass.kernels.copy(x[ends.last].span(), row.last(width));
+    }
+  }
+  pass.contexts.sum(pooled.span());
+}
+
+void ClassifierHeadUnit::pool_backward(const Pass& pass, const MicroBatch& batch,
+                                       ConstMatrix pooled_gradient, Matrix x_gradient) const {
+  if (pooling_ == Pooling::mean) {
+    return pass.kernels.mean_pool_backward(pooled_gradient, batch.lengths, batch.first,
+                                           x_gradient);
+  }
+  const auto width = static_cast<std::size_t>(x_gradient.extent(1));
+  pass.kernels.fill(x_gradient.span(), 0);
+  for (index_t sequence = 0; sequence < batch.sequences; ++sequence) {
+    const Ends ends(batch, sequence, first_local_);  // one row twice if the sequence is that short
+    const ConstVector row = pooled_gradient[sequence].span();
+    if (ends.first >= 0) pass.kernels.add(row.first(width), x_gradient[ends.first].span());
+    if (ends.last >= 0) pass.kernels.add(row.last(width), x_gradient[ends.last].span());
+  }
 }
 
 Loss ClassifierHeadUnit::forward(const Pass& pass, const MicroBatch& batch, index_t slot,
@@ -35,8 +91,7 @@ Loss ClassifierHeadUnit::forward(const Pass& pass, const MicroBatch& batch, inde
   const Vector target_logit = kept.target_logit.first(size);
 
   norm_.forward(pass, x, kept.norm, normed);
-  pass.kernels.mean_pool(normed, batch.lengths, batch.first, pooled);
-  pass.contexts.sum(pooled.span());
+  pool(pass, batch, normed, pooled);
   classes_.forward(pass, pooled, logits);
   pass.kernels.row_maximum(logits, maximum);
   pass.kernels.softmax_sums(logits, maximum, batch.targets, 0, exponential_sum, target_logit);
@@ -54,7 +109,7 @@ void ClassifierHeadUnit::backward(const Pass& pass, const MicroBatch& batch, ind
   const Matrix pooled_gradient = kept.pooled_gradient.rows(0, batch.sequences);
   const Matrix normed_gradient = scratch_->normed.rows(0, batch.rows());
   classes_.backward(pass, kept.logits_gradient.rows(0, batch.sequences), pooled_gradient);
-  pass.kernels.mean_pool_backward(pooled_gradient, batch.lengths, batch.first, normed_gradient);
+  pool_backward(pass, batch, pooled_gradient, normed_gradient);
   pass.kernels.fill(gradient.span(), 0);
   norm_.backward(pass, kept.norm, normed_gradient, gradient);
 }

@@ -14,9 +14,9 @@ namespace weir::worker {
 /// What the head keeps of one micro-batch.
 struct ClassifierHeadActivations {
   NormActivations norm;
-  Matrix pooled;           ///< [sequences, d]
+  Matrix pooled;           ///< [sequences, pooled width]
   Matrix logits_gradient;  ///< [sequences, classes]; the logits at first
-  Matrix pooled_gradient;  ///< [sequences, d]
+  Matrix pooled_gradient;  ///< [sequences, pooled width]
   Vector maximum;          ///< [sequences], as the next two
   Vector exponential_sum;
   Vector target_logit;
@@ -24,10 +24,9 @@ struct ClassifierHeadActivations {
   void take(Pieces& pieces, const StageShape& shape, index_t sequences);
 };
 
-/// loss = cross-entropy(mean over the tokens before padding(norm(x)) W^T + b, labels), one loss
-/// term a sequence. Small, so not cut: every shard computes all of it, and every context what
-/// follows the mean, which is one sum over them. Its loss and the gradients of W and b are context
-/// 0's.
+/// loss = cross-entropy(pooled(norm(x)) W^T + b, labels), one loss term a sequence; Pooling says
+/// which. Small, so not cut: every shard computes all of it, and every context what follows the
+/// pooling, which is one sum over them. Its loss and the gradients of W and b are context 0's.
 class ClassifierHeadUnit final : public Unit {
  public:
   /// sequences: of a micro-batch, at most.
@@ -39,6 +38,13 @@ class ClassifierHeadUnit final : public Unit {
   void weight_gradient(const Pass& pass, const MicroBatch& batch, index_t slot) override;
 
  private:
+  void pool(const Pass& pass, const MicroBatch& batch, ConstMatrix x, Matrix pooled) const;
+  /// x_gradient is overwritten.
+  void pool_backward(const Pass& pass, const MicroBatch& batch, ConstMatrix pooled_gradient,
+                     Matrix x_gradient) const;
+
+  Pooling pooling_;
+  index_t first_local_;  ///< the first position that is not global
   Norm norm_;
   ColumnLinear classes_;                                 ///< all of them
   std::vector<Carved<ClassifierHeadActivations>> kept_;  ///< by slot

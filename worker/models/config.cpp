@@ -27,11 +27,21 @@ std::vector<Option> options(ModelConfig& config) {
        choice(config.positions, {{"rotary", Positions::rotary}, {"learned", Positions::learned}})},
       {"model.tied", "", "a language model's output embedding is its input embedding",
        &config.tied},
+      {"model.pooling", "",
+       "what a classifier reads: the mean of all tokens, or the first that is not global beside "
+       "the "
+       "last",
+       choice(config.pooling, {{"mean", Pooling::mean}, {"ends", Pooling::ends}})},
       {"model.dropout",
        "",
        "share of features dropped after the embedding, attention and feed-forward",
        &config.dropout,
        {0, 0.99}},
+      {"model.deviation",
+       "",
+       "standard deviation of initial weights; a narrow model learns sooner with more",
+       &config.deviation,
+       {1e-6, 1}},
       {"attention.left",
        "tokens",
        "a token sees so many before itself",
@@ -194,8 +204,6 @@ struct Lister {
   }
 };
 
-constexpr double kDeviation = 0.02;
-
 /// Of separate, the projections begin like those of all tokens: Beltagy et al., section 3.1. A key
 /// has no bias; layers/global_branch.hpp says why.
 void list_global_branch(const ModelConfig& config, const std::string& attention,
@@ -205,7 +213,7 @@ void list_global_branch(const ModelConfig& config, const std::string& attention,
   const index_t width = config.width;
   for (const std::string projection : {"query", "key", "value"}) {
     const std::string name = attention + "global_" + projection;
-    ParameterSpec& weight = list.matrix(name + ".weight", width, width, true, kDeviation);
+    ParameterSpec& weight = list.matrix(name + ".weight", width, width, true, config.deviation);
     if (!split) weight.like = attention + projection + ".weight";
     if (projection != "key") list.bias(name + ".bias", width, true);
   }
@@ -218,12 +226,13 @@ void list_block(const ModelConfig& config, index_t layer, Lister& list) {
   const std::string block = text("layers.", layer, ".");
   const index_t width = config.width;
   // Each block adds to the residual twice: so its variance does not grow with the depth.
-  const double residual_deviation = kDeviation / std::sqrt(2.0 * double(config.layers));
+  const double residual_deviation = config.deviation / std::sqrt(2.0 * double(config.layers));
   list.norm(block + "attention_norm", width);
   // Weights, then biases: neighbours in a holder's arena, read there as one [3 d / T, d] matrix.
   const char* const projections[] = {"query", "key", "value"};
   for (const char* projection : projections) {
-    list.matrix(block + "attention." + projection + ".weight", width, width, true, kDeviation);
+    list.matrix(block + "attention." + projection + ".weight", width, width, true,
+                config.deviation);
   }
   for (const char* projection : projections) {
     list.bias(block + "attention." + projection + ".bias", width, true);
@@ -232,7 +241,7 @@ void list_block(const ModelConfig& config, index_t layer, Lister& list) {
   list.bias(block + "attention.output.bias", width, false);
   list_global_branch(config, block + "attention.", residual_deviation, list);
   list.norm(block + "feed_forward_norm", width);
-  list.matrix(block + "feed_forward.up.weight", config.feed_forward, width, true, kDeviation);
+  list.matrix(block + "feed_forward.up.weight", config.feed_forward, width, true, config.deviation);
   list.bias(block + "feed_forward.up.bias", config.feed_forward, true);
   list.matrix(block + "feed_forward.down.weight", config.feed_forward, width, true,
               residual_deviation);
@@ -248,10 +257,12 @@ std::vector<ParameterSpec> parameter_specs(const ModelConfig& config) {
   Lister list;
 
   list.units = tied ? std::vector<index_t>{0, head} : std::vector<index_t>{0};
-  list.matrix("embedding.weight", config.vocabulary, config.width, true, kDeviation).decay = tied;
+  list.matrix("embedding.weight", config.vocabulary, config.width, true, config.deviation).decay =
+      tied;
   list.units = {0};
   if (config.positions == Positions::learned) {
-    list.matrix("positions.weight", config.length, config.width, false, kDeviation).decay = false;
+    list.matrix("positions.weight", config.length, config.width, false, config.deviation).decay =
+        false;
   }
   for (index_t layer = 0; layer < config.layers; ++layer) {
     list.units = {layer + 1};
@@ -260,10 +271,11 @@ std::vector<ParameterSpec> parameter_specs(const ModelConfig& config) {
   list.units = {head};
   list.norm("final_norm", config.width);
   if (!language) {
-    list.matrix("classifier.weight", config.classes, config.width, false, kDeviation);
+    list.matrix("classifier.weight", config.classes, config.pooled_width(), false,
+                config.deviation);
     list.bias("classifier.bias", config.classes, false);
   } else if (!tied) {
-    list.matrix("output.weight", config.vocabulary, config.width, true, kDeviation);
+    list.matrix("output.weight", config.vocabulary, config.width, true, config.deviation);
   }
   return std::move(list.specs);
 }

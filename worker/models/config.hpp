@@ -12,12 +12,18 @@ namespace weir::worker {
 
 enum class Task {
   language,    ///< the next token after each; causal
-  classifier,  ///< a class for each sequence; bidirectional, mean over its tokens
+  classifier,  ///< a class for each sequence; bidirectional
 };
 
 enum class Positions {
   rotary,   ///< rotate queries and keys; any length
   learned,  ///< a vector for each place, added to the embedding
+};
+
+/// What a classifier reads of the last block's tokens.
+enum class Pooling {
+  mean,  ///< the mean of all before padding
+  ends,  ///< the first that is not global and the last before padding, side by side
 };
 
 /// A pre-norm Transformer with window and global-token attention in every layer.
@@ -28,8 +34,10 @@ struct ModelConfig {
   index_t heads = 4;           ///< H
   index_t feed_forward = 512;  ///< features inside the feed-forward layer
   Positions positions = Positions::rotary;
-  bool tied = true;  ///< a language model's output embedding is its input embedding
+  bool tied = true;                 ///< a language model's output embedding is its input embedding
+  Pooling pooling = Pooling::mean;  ///< of a classifier
   double dropout = 0;
+  double deviation = 0.02;  ///< standard deviation of initial weights
   index_t left = 64;
   index_t right = 0;
   std::string global_tokens = "0-3";  ///< positions, as parse_globals reads them
@@ -46,6 +54,8 @@ struct ModelConfig {
   index_t head_size() const { return width / heads; }
   /// Heads of the global branch, if the global tokens have projections of their own.
   index_t branch_heads() const { return globals == GlobalForm::split ? global_heads : heads; }
+  /// Features that a classifier's answer is a linear function of.
+  index_t pooled_width() const { return pooling == Pooling::ends ? 2 * width : width; }
   /// Throws UsageError if global_tokens is no list of positions.
   Sparsity sparsity() const;
 };

@@ -150,6 +150,7 @@ TEST_CASE("parameters: what is split, starts how, and decays") {
   ModelConfig config;
   config.tied = false;
   config.positions = Positions::learned;
+  config.deviation = 0.05;
   const std::vector<ParameterSpec> specs = parameter_specs(config);
   CHECK(find(specs, "embedding.weight").units == std::vector<index_t>{0});
   CHECK(find(specs, "output.weight").units == std::vector<index_t>{5});
@@ -163,7 +164,7 @@ TEST_CASE("parameters: what is split, starts how, and decays") {
     const bool residual = name == "attention.output.weight" || name == "feed_forward.down.weight";
     if (spec.shape.size() == 2) {
       CHECK(spec.initial == Initial::normal);
-      CHECK(spec.deviation == doctest::Approx(residual ? 0.02 / std::sqrt(8.0) : 0.02));
+      CHECK(spec.deviation == doctest::Approx(residual ? 0.05 / std::sqrt(8.0) : 0.05));
     } else {
       CHECK((spec.initial == Initial::ones) == name.ends_with("norm.weight"));
     }

@@ -11,6 +11,7 @@
 using namespace weir;
 using namespace weir::test;
 using worker::ModelConfig;
+using worker::Pooling;
 using worker::Positions;
 using worker::Task;
 
@@ -83,6 +84,17 @@ TEST_CASE("a language model's loss and every gradient are the twin's, on 1, 2 an
 TEST_CASE("a classifier's loss and every gradient are the twin's, padded, on 1, 2 and 4 shards") {
   const ModelConfig config = small_classifier();
   check_against_twin(config, random_batch(config, {9, 1, 5}, 2), kShards);
+}
+
+TEST_CASE("a classifier that reads both ends has the twin's gradients, short sequences too") {
+  for (const index_t globals : {0, 1, 3}) {
+    CAPTURE(globals);
+    ModelConfig config = small_classifier();
+    config.pooling = Pooling::ends;
+    config.globals = globals;
+    check_against_twin(config, random_batch(config, {9, 1, 2, 5}, 13),
+                       {{.shards = 1}, {.shards = 2}});
+  }
 }
 
 TEST_CASE("two layers, dropout, learned positions and an untied output agree with the twin") {

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "common/base/error.hpp"
 #include "common/base/text.hpp"
 #include "common/number/random.hpp"
 #include "tests/worker/numbers.hpp"
@@ -13,6 +14,7 @@ namespace weir::test {
 using worker::GlobalForm;
 using worker::MicroBatch;
 using worker::ModelConfig;
+using worker::Pooling;
 using worker::Positions;
 using worker::Task;
 
@@ -222,6 +224,24 @@ Twin::Rows Twin::features(const MicroBatch& batch, const Sequence& sequence) con
   return norm(x, "final_norm");
 }
 
+Twin::Row Twin::pooled(const Rows& x, index_t length) const {
+  switch (config_.pooling) {
+    case Pooling::mean: {
+      Row mean(x[0].size());
+      for (std::size_t n = 0; n < at(length); ++n) {
+        for (std::size_t c = 0; c < mean.size(); ++c) mean[c] += x[n][c] / double(length);
+      }
+      return mean;
+    }
+    case Pooling::ends: {
+      Row row = x[at(std::min(config_.globals, length - 1))];
+      row.insert(row.end(), x[at(length - 1)].begin(), x[at(length - 1)].end());
+      return row;
+    }
+  }
+  WEIR_UNREACHABLE();
+}
+
 Twin::Rows Twin::project(const Rows& x) const {
   const Row& weight = parameter(config_.tied ? "embedding.weight" : "output.weight");
   Rows logits(x.size(), Row(at(config_.vocabulary)));
@@ -251,11 +271,7 @@ double Twin::loss(const MicroBatch& batch, std::uint64_t seed, bool training) co
         if (target >= 0) loss += log_sum_exp(logits[n]) - logits[n][at(target)];
       }
     } else {
-      Row mean(at(config_.width));
-      for (std::size_t n = 0; n < at(length); ++n) {
-        for (std::size_t c = 0; c < mean.size(); ++c) mean[c] += x[n][c] / double(length);
-      }
-      const Row logits = linear(mean, "classifier");
+      const Row logits = linear(pooled(x, length), "classifier");
       loss += log_sum_exp(logits) - logits[at(batch.targets[at(b)])];
     }
   }

@@ -67,7 +67,8 @@ class Twin {
   /// Attention of all tokens with these projections, before that of the output.
   Rows heads(const Rows& x, const Projections& from, index_t length) const;
   Rows attention(const Rows& x, const std::string& layer, index_t length) const;
-  Rows project(const Rows& x) const;  ///< to the vocabulary
+  Row pooled(const Rows& x, index_t length) const;  ///< of a classifier
+  Rows project(const Rows& x) const;                ///< to the vocabulary
   /// Normed outputs of the last block.
   Rows features(const worker::MicroBatch& batch, const Sequence& sequence) const;
 
