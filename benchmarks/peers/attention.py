@@ -26,6 +26,7 @@ import resource
 import statistics
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 try:
     import torch
@@ -181,8 +182,8 @@ def measure(a, length, window, heads):
 
 def in_a_process(function, *arguments):
     # Forked from this one, which never computes: memory begins at what `import torch` takes.
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        return pool.apply(function, arguments)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def gemm_gflops(threads):
