@@ -37,7 +37,7 @@ Words attention_options(Form form, Task task, index_t length) {
   const index_t reach = form == Form::dense ? length : 16;
   return {text("--attention.left=", reach),
           text("--attention.right=", task == Task::classifier ? reach : 0),
-          "--attention.globals=4"};
+          "--attention.global-tokens=0-3"};
 }
 
 Words operator+(Words words, const Words& more) {

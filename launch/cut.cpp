@@ -27,7 +27,8 @@ worker::StageCut stage_cut(const RunConfig& config, const std::vector<index_t>& 
           .last_unit = units.end - 1,
           .contexts = config.layout.contexts,
           .shards = config.layout.shards,
-          .micro_batch = config.train.micro_batch};
+          .micro_batch = config.train.micro_batch,
+          .recompute = config.train.recompute};
 }
 
 BucketPlan make_bucket_plan(const RunConfig& config, const std::vector<index_t>& first_units) {

@@ -19,7 +19,7 @@ WorkerResult run_worker(const Job& job, const WorkerPlace& place, const Comm& wo
                         ParameterService& parameters, const WorkerEvents& events) {
   const Layout& layout = job.config.layout;
   const TrainConfig& train = job.config.train;
-  CpuKernels kernels;
+  CpuKernels kernels(job.config.threads);
   SingleShard single;
   SingleContext whole;
   std::optional<MpiTensorGroup> shards;

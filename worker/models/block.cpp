@@ -12,8 +12,9 @@ void BlockActivations::take(Pieces& pieces, const StageShape& shape) {
 }
 
 BlockUnit::BlockUnit(const StageShape& shape, index_t layer, const HeldParameters& parameters,
-                     index_t slots, std::shared_ptr<Scratch> scratch)
-    : scratch_(std::move(scratch)) {
+                     index_t slots, std::shared_ptr<Scratch> scratch,
+                     std::shared_ptr<BlockActivations> shared)
+    : shared_(std::move(shared)), scratch_(std::move(scratch)) {
   const std::string block = text("layers.", layer, ".");
   const std::string heads = block + "attention.";
   const std::string wide = block + "feed_forward.";
@@ -48,11 +49,25 @@ BlockUnit::BlockUnit(const StageShape& shape, index_t layer, const HeldParameter
       .up = {parameters.matrix(wide + "up.weight"), parameters.vector(wide + "up.bias")},
       .down = {parameters.matrix(wide + "down.weight"), parameters.vector(wide + "down.bias")}};
   feed_forward_dropout_ = {shape.config.dropout, stream_of(wide + "dropout")};
-  for (index_t slot = 0; slot < slots; ++slot) kept_.emplace_back(shape);
+  for (index_t slot = 0; slot < slots; ++slot) {
+    if (shared_) {
+      inputs_.emplace_back(shape.rows * shape.config.width);
+    } else {
+      kept_.emplace_back(shape);
+    }
+  }
 }
 
 Loss BlockUnit::forward(const Pass& pass, const MicroBatch& batch, index_t slot, Matrix x) {
-  BlockActivations& kept = kept_[static_cast<std::size_t>(slot)];
+  if (shared_ && pass.training) {
+    Buffer& input = inputs_[static_cast<std::size_t>(slot)];
+    pass.kernels.copy(x.span(), input.span().first(static_cast<std::size_t>(x.size())));
+  }
+  run(pass, batch, kept(slot), x);
+  return {};
+}
+
+void BlockUnit::run(const Pass& pass, const MicroBatch& batch, BlockActivations& kept, Matrix x) {
   const index_t rows = batch.rows();
   const Matrix normed = scratch_->normed.rows(0, rows);
   const Matrix branch = scratch_->attention_branch.rows(0, rows);
@@ -66,12 +81,17 @@ Loss BlockUnit::forward(const Pass& pass, const MicroBatch& batch, index_t slot,
   feed_forward_.forward(pass, normed, kept.feed_forward, scratch_->hidden.rows(0, rows), branch);
   feed_forward_dropout_.apply(pass, batch, branch);
   pass.kernels.add(branch.span(), x.span());
-  return {};
 }
 
 void BlockUnit::backward(const Pass& pass, const MicroBatch& batch, index_t slot, Matrix gradient) {
-  BlockActivations& kept = kept_[static_cast<std::size_t>(slot)];
+  BlockActivations& kept = this->kept(slot);
   const index_t rows = batch.rows();
+  if (shared_) {
+    const Matrix x = scratch_->rerun.rows(0, rows);
+    const Buffer& input = inputs_[static_cast<std::size_t>(slot)];
+    pass.kernels.copy(input.span().first(static_cast<std::size_t>(x.size())), x.span());
+    run(pass, batch, kept, x);
+  }
   const Matrix normed_gradient = scratch_->normed_gradient.rows(0, rows);
 
   // The residual passes its gradient on; each half adds what comes back through its branch.
@@ -95,7 +115,7 @@ void BlockUnit::backward(const Pass& pass, const MicroBatch& batch, index_t slot
 }
 
 void BlockUnit::weight_gradient(const Pass& pass, const MicroBatch& batch, index_t slot) {
-  BlockActivations& kept = kept_[static_cast<std::size_t>(slot)];
+  BlockActivations& kept = this->kept(slot);
   const index_t rows = batch.rows();
   const Matrix normed = scratch_->normed.rows(0, rows);
   feed_forward_norm_.again(pass, kept.feed_forward_norm, normed);

@@ -29,22 +29,30 @@ struct BlockActivations {
 /// to the norm's output; x, norms and dropout are whole and the same on every shard.
 class BlockUnit final : public Unit {
  public:
-  /// layer: 0 … L - 1.
+  /// layer: 0 … L - 1. shared: of Recompute::block, what all blocks of a stage keep in turn, since
+  /// backward makes it again.
   BlockUnit(const StageShape& shape, index_t layer, const HeldParameters& parameters, index_t slots,
-            std::shared_ptr<Scratch> scratch);
+            std::shared_ptr<Scratch> scratch, std::shared_ptr<BlockActivations> shared);
 
   Loss forward(const Pass& pass, const MicroBatch& batch, index_t slot, Matrix x) override;
   void backward(const Pass& pass, const MicroBatch& batch, index_t slot, Matrix gradient) override;
   void weight_gradient(const Pass& pass, const MicroBatch& batch, index_t slot) override;
 
  private:
+  BlockActivations& kept(index_t slot) {
+    return shared_ ? *shared_ : kept_[static_cast<std::size_t>(slot)];
+  }
+  void run(const Pass& pass, const MicroBatch& batch, BlockActivations& kept, Matrix x);
+
   Norm attention_norm_;
   AttentionLayer attention_;
   Dropout attention_dropout_;
   Norm feed_forward_norm_;
   FeedForwardLayer feed_forward_;
   Dropout feed_forward_dropout_;
-  std::vector<Carved<BlockActivations>> kept_;  ///< by slot
+  std::vector<Carved<BlockActivations>> kept_;  ///< by slot; or none, and
+  std::shared_ptr<BlockActivations> shared_;
+  std::vector<Buffer> inputs_;  ///< by slot
   std::shared_ptr<Scratch> scratch_;
 };
 

@@ -26,6 +26,12 @@ enum class Pooling {
   ends,  ///< the first that is not global and the last before padding, side by side
 };
 
+/// What backward does for want of memory; the numbers are the same to the last bit.
+enum class Recompute {
+  none,   ///< blocks keep what their backward needs
+  block,  ///< a block keeps its input alone, and its forward runs again before its backward
+};
+
 /// A pre-norm Transformer with window and global-token attention in every layer.
 struct ModelConfig {
   Task task = Task::language;

@@ -15,7 +15,8 @@ StageShape shape_of(const ModelConfig& config, const StageCut& cut) {
           .contexts = cut.contexts,
           .sequences = cut.micro_batch,
           .rows = rows_of(config, cut),
-          .has_head = cut.last_unit > config.layers};
+          .has_head = cut.last_unit > config.layers,
+          .recompute = cut.recompute};
 }
 
 }  // namespace
@@ -29,12 +30,15 @@ std::vector<std::unique_ptr<Unit>> make_units(const ModelConfig& config, const H
   const StageShape shape = shape_of(config, cut);
   const HeldParameters parameters(config, holding);
   const auto scratch = std::make_shared<Carved<Scratch>>(shape);
+  const auto shared = shape.recompute == Recompute::block
+                          ? std::make_shared<Carved<BlockActivations>>(shape)
+                          : nullptr;
   std::vector<std::unique_ptr<Unit>> units;
   for (index_t unit = cut.first_unit; unit <= cut.last_unit; ++unit) {
     if (unit == 0) {
       units.push_back(std::make_unique<EmbeddingUnit>(config, parameters, scratch));
     } else if (unit <= config.layers) {
-      units.push_back(std::make_unique<BlockUnit>(shape, unit - 1, parameters, slots, scratch));
+      units.push_back(std::make_unique<BlockUnit>(shape, unit - 1, parameters, slots, scratch, shared));
     } else if (config.task == Task::language) {
       units.push_back(std::make_unique<LanguageHeadUnit>(shape, parameters, slots, scratch));
     } else {
@@ -47,10 +51,12 @@ std::vector<std::unique_ptr<Unit>> make_units(const ModelConfig& config, const H
 
 UnitMemory unit_memory(const ModelConfig& config, const StageCut& cut) {
   const StageShape shape = shape_of(config, cut);
+  const bool recompute = cut.recompute == Recompute::block;
+  const index_t block = Carved<BlockActivations>::count(shape);
   index_t slot_elements = 0;
   for (index_t unit = std::max<index_t>(cut.first_unit, 1); unit <= cut.last_unit; ++unit) {
     if (unit <= config.layers) {
-      slot_elements += Carved<BlockActivations>::count(shape);
+      slot_elements += recompute ? shape.rows * config.width : block;
     } else if (config.task == Task::language) {
       slot_elements += Carved<LanguageHeadActivations>::count(shape);
     } else {
@@ -58,7 +64,8 @@ UnitMemory unit_memory(const ModelConfig& config, const StageCut& cut) {
     }
   }
   constexpr auto kBytes = static_cast<index_t>(sizeof(float));
-  return {slot_elements * kBytes, Carved<Scratch>::count(shape) * kBytes};
+  return {slot_elements * kBytes,
+          (Carved<Scratch>::count(shape) + (recompute ? block : 0)) * kBytes};
 }
 
 void next_token_logits(std::span<const std::unique_ptr<Unit>> units, const Pass& pass,

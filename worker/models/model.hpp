@@ -17,6 +17,7 @@ struct StageCut {
   index_t contexts = 1;     ///< it holds the tokens of one of them
   index_t shards = 1;       ///< likewise
   index_t micro_batch = 1;  ///< sequences, at most
+  Recompute recompute = Recompute::none;
 };
 
 /// Rows of a micro-batch on a worker, at most: its sequences times the longest part of one.

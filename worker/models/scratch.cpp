@@ -29,6 +29,7 @@ void Scratch::take(Pieces& pieces, const StageShape& shape) {
   attention_branch = pieces.matrix(rows, width);
   feed_forward_branch = pieces.matrix(rows, width);
   attention.take(pieces, attention_shape(shape));
+  if (shape.recompute == Recompute::block) rerun = pieces.matrix(rows, width);
   hidden = pieces.matrix(rows, shape.feed_forward());
   hidden_gradient = pieces.matrix(rows, shape.feed_forward());
   if (shape.has_head && shape.config.task == Task::language) {

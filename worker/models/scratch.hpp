@@ -15,6 +15,7 @@ struct StageShape {
   index_t sequences = 0;  ///< of a micro-batch at most
   index_t rows = 0;       ///< of a micro-batch at most: rows_of (model.hpp)
   bool has_head = false;
+  Recompute recompute = Recompute::none;
 
   index_t heads() const { return config.heads / shards; }
   index_t feed_forward() const { return config.feed_forward / shards; }
@@ -32,6 +33,7 @@ struct Scratch {
   Matrix attention_branch;     ///< [rows, d], what attention adds; then its gradient
   Matrix feed_forward_branch;  ///< [rows, d], likewise
   AttentionScratch attention;
+  Matrix rerun;                ///< [rows, d], a block's input, if its forward runs again
   Matrix hidden;               ///< [rows, feed-forward / T]
   Matrix hidden_gradient;      ///< [rows, feed-forward / T]
   LossScratch loss;            ///< if there is a head of a language model

@@ -32,6 +32,9 @@ std::vector<Option> options(TrainConfig& config) {
       {"schedule", "", "order of forwards and backwards in the pipeline",
        choice(config.schedule,
               {{"1f1b", ScheduleKind::one_forward_one_backward}, {"gpipe", ScheduleKind::gpipe}})},
+      {"recompute", "",
+       "none: blocks keep what backward needs; block: their input alone, and run forward again",
+       choice(config.recompute, {{"none", Recompute::none}, {"block", Recompute::block}})},
   };
 }
 

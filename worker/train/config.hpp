@@ -4,6 +4,7 @@
 
 #include "common/base/options.hpp"
 #include "common/job/layout.hpp"
+#include "worker/models/config.hpp"
 #include "worker/parallel/schedule.hpp"
 
 namespace weir::worker {
@@ -18,6 +19,7 @@ struct TrainConfig {
   index_t eval_every = 0;
   index_t eval_samples = 64;
   ScheduleKind schedule = ScheduleKind::one_forward_one_backward;
+  Recompute recompute = Recompute::none;
 };
 
 std::vector<Option> options(TrainConfig& config);

@@ -26,7 +26,7 @@ TEST_CASE("visible pairs are those that visible() lets through") {
   }
 }
 
-TEST_CASE("the FLOPs of a sample are what a step charges, less the scores made again") {
+TEST_CASE("the FLOPs of a sample are what a step charges, less what is made twice") {
   for (const Task task : {Task::language, Task::classifier}) {
     ModelConfig config;
     config.task = task;
@@ -55,8 +55,9 @@ TEST_CASE("the FLOPs of a sample are what a step charges, less the scores made a
       (*unit)->backward(pass, batch, 0, rows);
       (*unit)->weight_gradient(pass, batch, 0);
     }
-    const double again = 3 * 2 * 128.0 * double(visible_pairs(config.sparsity(), 100));
-    CHECK(model_flops_a_sample(config) == kernels.charged().flops - again);
+    const double scores = 3 * 2 * 128.0 * double(visible_pairs(config.sparsity(), 100));
+    const double globals = 3 * 2 * (2 * 4 * 4 * 128.0 * 128);  // four rows, four projections
+    CHECK(model_flops_a_sample(config) == kernels.charged().flops - scores - globals);
     double units_sum = 0;
     for (index_t unit = 0; unit < 5; ++unit) units_sum += unit_flops(config, unit);
     CHECK(units_sum == model_flops_a_sample(config));
@@ -94,7 +95,7 @@ TEST_CASE("FLOPs of global tokens with projections of their own, by hand") {
 
 TEST_CASE("memory: what a block keeps and shares, by hand") {
   ModelConfig config;  // d 128, 4 heads, feed-forward 512, length 256
-  for (const auto [contexts, shards] :
+  for (const auto& [contexts, shards] :
        {std::pair<index_t, index_t>{1, 1}, {1, 2}, {4, 1}, {4, 2}}) {
     config.length = contexts == 1 ? 256 : 254;  // 64, 64, 64 and 62
     const index_t rows = 3 * 256 / contexts;
@@ -102,16 +103,33 @@ TEST_CASE("memory: what a block keeps and shares, by hand") {
     const auto memory = [&](index_t first_unit, index_t last_unit) {
       return unit_memory(config, {first_unit, last_unit, contexts, shards, 3});
     };
-    // x twice, two norms' mean and deviation; q, k, v, out, log sums; before gelu.
-    const index_t slot = rows * (2 * 128 + 4 + 3 * 128 / t + 128 / t + 4 / t + 512 / t) * 4;
+    const auto lines = [](index_t elements) { return (elements + 15) / 16 * 16; };
+    const index_t globals = 3 * 4;  // four of each sequence
+    const index_t border = contexts == 1 ? 0 : 3 * 64 * 2 * 128 / t;
+    // x twice, two norms' mean and deviation; q, k, v, out, log sums; before gelu; keys and values
+    // of the border; of global tokens q, k, v, out and log sums.
+    const index_t slot = (rows * (2 * 128 + 4 + 3 * 128 / t + 128 / t + 4 / t + 512 / t) + border +
+                          globals * 4 * 128 / t + lines(globals * 4 / t)) *
+                         4;
     CHECK(memory(1, 1).bytes_a_slot == slot);
     CHECK(memory(1, 4).bytes_a_slot == 4 * slot);
     CHECK(memory(0, 0).bytes_a_slot == 0);
     const index_t head = rows * (128 + 2 + 128) * 4;
     CHECK(memory(4, 5).bytes_a_slot == slot + head);
-    const index_t scratch = rows * (3 * 128 + 4 * 128 / t + 2 * 512 / t) * 4;
+    // Four of d; q, k, v; both of feed-forward; a strip; global tokens' softmax (once, and of all
+    // contexts), rows, heads and q, k, v; the border's gradient here and from there.
+    const index_t strip = std::min<index_t>(rows, t == 1 ? 336 : 512);  // half a megabyte
+    const index_t softmax = lines(globals * 4 / t * (32 + 2));
+    const index_t scratch =
+        (rows * (4 * 128 + 3 * 128 / t + 2 * 512 / t) + strip * 128 / t + softmax +
+         lines(contexts * globals * 4 / t * (32 + 2)) + globals * (128 + 4 * 128 / t) + 2 * border) *
+        4;
     CHECK(memory(1, 4).scratch_bytes == scratch);
     const index_t strips = rows * (256 / t + 3) * 4;  // all rows fit in one
     CHECK(memory(4, 5).scratch_bytes == scratch + strips);
+
+    StageCut cut{1, 4, contexts, shards, 3, Recompute::block};
+    CHECK(unit_memory(config, cut).bytes_a_slot == 4 * rows * 128 * 4);
+    CHECK(unit_memory(config, cut).scratch_bytes == scratch + rows * 128 * 4 + slot);
   }
 }

@@ -68,7 +68,8 @@ Worker make_worker(const ModelConfig& config, const BucketPlan& plan, const Arra
                                      .last_unit = first_unit(config, cut, holder.stage + 1) - 1,
                                      .contexts = cut.contexts,
                                      .shards = cut.shards,
-                                     .micro_batch = micro_batch},
+                                     .micro_batch = micro_batch,
+                                     .recompute = cut.recompute},
                                     cut.slots);
   return worker;
 }

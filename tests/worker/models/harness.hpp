@@ -23,6 +23,7 @@ struct Cut {
   index_t shards = 1;
   index_t slots = 1;  ///< forwards ahead: so many, then as many backwards
   bool training = true;
+  worker::Recompute recompute = worker::Recompute::none;
 };
 
 struct Outcome {

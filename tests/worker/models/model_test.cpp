@@ -10,6 +10,7 @@
 
 using namespace weir;
 using namespace weir::test;
+using worker::GlobalForm;
 using worker::ModelConfig;
 using worker::Pooling;
 using worker::Positions;
@@ -87,11 +88,11 @@ TEST_CASE("a classifier's loss and every gradient are the twin's, padded, on 1, 
 }
 
 TEST_CASE("a classifier that reads both ends has the twin's gradients, short sequences too") {
-  for (const index_t globals : {0, 1, 3}) {
+  for (const std::string globals : {"none", "0", "0-2", "1"}) {
     CAPTURE(globals);
     ModelConfig config = small_classifier();
     config.pooling = Pooling::ends;
-    config.globals = globals;
+    config.global_tokens = globals;
     check_against_twin(config, random_batch(config, {9, 1, 2, 5}, 13),
                        {{.shards = 1}, {.shards = 2}});
   }
@@ -127,6 +128,45 @@ TEST_CASE("any form of attention agrees with the twin") {
       config.global_tokens = form.globals;
       config.length = 6;
       check_against_twin(config, random_batch(config, {6, 4}, 5), {{.shards = 1}, {.shards = 2}});
+    }
+  }
+}
+
+TEST_CASE("global tokens with projections of their own agree with the twin, however it is cut") {
+  for (const GlobalForm form : {GlobalForm::separate, GlobalForm::split}) {
+    for (ModelConfig config : {small_language(), small_classifier()}) {
+      CAPTURE(static_cast<int>(form));
+      CAPTURE(static_cast<int>(config.task));
+      config.globals = form;
+      config.global_tokens = "0,5";
+      config.global_heads = 2;
+      check_against_twin(config, random_batch(config, {9, 4}, 14),
+                         {{.shards = 1},
+                          {.shards = 2},
+                          {.contexts = 2},
+                          {.contexts = 3},
+                          {.stages = 2, .contexts = 2, .shards = 2}});
+    }
+  }
+}
+
+TEST_CASE("a forward that runs again before backward gives the same bits") {
+  for (ModelConfig config : {all_on(), small_classifier()}) {
+    for (const GlobalForm form : {GlobalForm::shared, GlobalForm::separate, GlobalForm::split}) {
+      config.globals = form;
+      const Arrays parameters = random_parameters(config, 1);
+      const BatchData whole = random_batch(config, {9, 5, 7, 2}, 15);
+      std::vector<BatchData> parts;
+      for (index_t index = 0; index < 4; ++index) {
+        parts.push_back(part_of(whole, config, index, index + 1));
+      }
+      for (Cut cut : {Cut{.slots = 2}, Cut{.contexts = 2, .shards = 2}}) {
+        const Outcome truth = run(config, parameters, parts, cut, 3);
+        cut.recompute = worker::Recompute::block;
+        const Outcome found = run(config, parameters, parts, cut, 3);
+        CHECK(found.losses[0].sum == truth.losses[0].sum);
+        CHECK(found.gradients == truth.gradients);
+      }
     }
   }
 }

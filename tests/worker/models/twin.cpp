@@ -234,7 +234,7 @@ Twin::Row Twin::pooled(const Rows& x, index_t length) const {
       return mean;
     }
     case Pooling::ends: {
-      Row row = x[at(std::min(config_.globals, length - 1))];
+      Row row = x[at(std::min(config_.sparsity().globals.first_other(), length - 1))];
       row.insert(row.end(), x[at(length - 1)].begin(), x[at(length - 1)].end());
       return row;
     }
