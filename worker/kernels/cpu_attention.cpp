@@ -60,7 +60,7 @@ void exponentials(float* scores, index_t rows, bool blind, Running& running, flo
 void attend(const Tile& tile, const Pieces& pieces, const Panel& keys, const Panel& values,
             const Globals& globals, index_t channels, const float* queries, Running& running,
             float* scores) {
-  multiply_pieces(keys, pieces, channels, queries, scores);
+  multiply_pieces(keys, pieces, tile, channels, queries, scores);
   mask_scores(tile, pieces, globals, scores);
   if (running.fresh) {
     std::fill_n(running.maximum, kTile, -kInfinity);
@@ -74,7 +74,7 @@ void attend(const Tile& tile, const Pieces& pieces, const Panel& keys, const Pan
     map(
         values.columns, row, [factor](V v) HWY_ATTR { return hn::Mul(v, factor); }, row);
   }
-  combine_pieces(values, pieces, scores, tile.count, !running.fresh, running.out);
+  combine_pieces(values, pieces, tile, scores, !running.fresh, running.out);
   running.fresh = false;
 }
 
@@ -99,6 +99,7 @@ void finish(index_t count, const Running& running, index_t channels, float* out,
   }
   std::copy_n(logarithm, count, log_sum);
   for (index_t i = 0; i < count; ++i) {
+    fetch_ahead(out + i * out_row, out_row, channels);
     const V scale = set(inverse[i]);
     map(
         channels, out + i * out_row, [scale](V v) HWY_ATTR { return hn::Mul(v, scale); },
@@ -225,13 +226,14 @@ void CpuKernels::each_head(const AttentionInput& input, const AttentionStrip& st
   const index_t items = strip.sequences * input.heads;
   const auto threads = static_cast<int>(std::min(threads_, items));
   const std::span<float> scratch = scratch_of(threads * floats);
-  // A head of a sequence is one thread's from its first block to its last: no sum depends on how
-  // many threads there are.
+  // Block by block, so that all heads find the block's rows in the cache. A head of a sequence is
+  // done from its first block to its last: no sum depends on how many threads there are.
+  for (std::size_t at = 0; at < blocks.front().size(); ++at) {
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
-  for (index_t item = 0; item < items; ++item) {
-    const auto own = static_cast<std::size_t>(omp_get_thread_num() * floats);
-    for (const Block& block : blocks[static_cast<std::size_t>(item / input.heads)]) {
-      task(block, item % input.heads, scratch.subspan(own, static_cast<std::size_t>(floats)));
+    for (index_t item = 0; item < items; ++item) {
+      const auto own = static_cast<std::size_t>(omp_get_thread_num() * floats);
+      task(blocks[static_cast<std::size_t>(item / input.heads)][at], item % input.heads,
+           scratch.subspan(own, static_cast<std::size_t>(floats)));
     }
   }
 }

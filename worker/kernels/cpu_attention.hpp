@@ -14,14 +14,14 @@ namespace weir::worker {
 
 // How attention is cut on the CPU. A tile is 16 successive queries, the lanes of a vector: with a
 // window of 16 two thirds of its products are of use, with wider tiles less. Its keys are global
-// tokens and one band. Tiles are done in blocks of 128 queries; of each head, a block's keys and
+// tokens and one band. Tiles are done in blocks of 256 queries; of each head, a block's keys and
 // values are first packed into panels, as in qkv its rows are 3 H C apart, which few rows fill a
 // cache with. A band that is too wide for the cache goes through the panels in chunks.
 // Global queries see keys everywhere: their tiles take from each block the keys that are the
 // block's own, and carry their softmax from block to block.
 
 constexpr index_t kTile = 16;
-constexpr index_t kBlock = 128;
+constexpr index_t kBlock = 256;
 constexpr index_t kTilesABlock = kBlock / kTile;
 /// Keys of a chunk, at most: four panels of 512 keys and 64 channels fill half a megabyte.
 constexpr index_t kChunk = 512;
@@ -32,6 +32,7 @@ struct Tile {
   index_t count = 0;
   Run band;                 ///< keys that some query sees inside its own band
   Run every;                ///< part of it: keys that every query sees, whose scores need no mask
+  Run both;                 ///< part of it: keys before are the first half's alone, after the last's
   index_t globals = 0;      ///< of the global keys, so many first ones are seen outside the band
   bool plain = true;        ///< every query sees all of these, and none of them is in the band
   bool holes = false;       ///< global keys inside the band, which the form `split` leaves out
@@ -40,6 +41,17 @@ struct Tile {
   std::array<std::int32_t, kTile> band_end{};
   std::array<std::int32_t, kTile> last{};  ///< global keys before this one are seen
 
+  /// Keys inside the bands of some lanes.
+  Run band_of(index_t lane, index_t lanes) const {
+    Run run{band.end, band.begin};
+    for (index_t at = lane; at < lane + lanes; ++at) {
+      const auto i = static_cast<std::size_t>(at);
+      if (band_begin[i] >= band_end[i]) continue;  // a global query among the others
+      run.begin = std::min<index_t>(run.begin, band_begin[i]);
+      run.end = std::max<index_t>(run.end, band_end[i]);
+    }
+    return run.size() > 0 ? run : Run{};
+  }
   /// Local queries from `position` on. Global ones among them see nothing here.
   static Tile local(index_t position, index_t count, index_t length, const Sparsity& sparsity);
   /// Global queries number, number + 1, ….

@@ -57,6 +57,7 @@ struct Upstream {
       // A query that sees nothing: exp(-infinity - 0) = 0, not NaN.
       const float log = rows.log_sum[(first + i) * rows.log_sum_step];
       log_sum[i] = log == -kInfinity ? 0 : log;
+      fetch_ahead(rows.out + (first + i) * rows.out_row, rows.out_row, channels);
       drift[i] = map_sum(
           channels, [](V a, V b) HWY_ATTR { return hn::Mul(a, b); }, out_gradient + i * columns,
           rows.out + (first + i) * rows.out_row);
@@ -91,13 +92,13 @@ void score_gradients(index_t rows, const Upstream& upstream, float* weights, flo
 void attend_backward(const Tile& tile, const Pieces& pieces, const Panels& panels,
                      const Globals& globals, index_t channels, const Upstream& upstream,
                      bool accumulate, float* query_gradient, float* weights, float* slopes) {
-  multiply_pieces(panels.key, pieces, channels, upstream.query_transposed, weights);
+  multiply_pieces(panels.key, pieces, tile, channels, upstream.query_transposed, weights);
   mask_scores(tile, pieces, globals, weights);
-  multiply_pieces(panels.value, pieces, channels, upstream.out_gradient_transposed, slopes);
+  multiply_pieces(panels.value, pieces, tile, channels, upstream.out_gradient_transposed, slopes);
   score_gradients(pieces.count(), upstream, weights, slopes);
-  combine_pieces(panels.key, pieces, slopes, tile.count, accumulate, query_gradient);
-  spread_pieces(panels.key_gradient, pieces, slopes, tile.count, upstream.query);
-  spread_pieces(panels.value_gradient, pieces, weights, tile.count, upstream.out_gradient);
+  combine_pieces(panels.key, pieces, tile, slopes, accumulate, query_gradient);
+  spread_pieces(panels.key_gradient, pieces, tile, slopes, upstream.query);
+  spread_pieces(panels.value_gradient, pieces, tile, weights, upstream.out_gradient);
 }
 
 /// to[count, channels] = (or +=) gradient of the queries themselves.
@@ -107,6 +108,7 @@ void write_queries(index_t count, index_t channels, const float* query_gradient,
   for (index_t i = 0; i < count; ++i) {
     float* row = to + i * to_row;
     const float* from = query_gradient + i * padded(channels);
+    fetch_ahead(row, to_row, channels);
     if (accumulate) {
       map(
           channels, row, [scale](V sum, V v) HWY_ATTR { return hn::MulAdd(v, scale, sum); }, row,
@@ -131,12 +133,15 @@ void write_panel(const Panel& panel, const Places<float>& places, index_t fresh,
   if (panel.globals > 0) {
     add_rows(panel.data, panel.globals, channels, global + global_column, global_row);
   }
-  places.each(panel.run, [&](Run part, float* to, index_t to_row) {
+  places.each(panel.run, [&](Run part, float* to, index_t to_row) HWY_ATTR {
     const bool here = places.all[1].run.holds(part.begin);
     const index_t middle = here ? std::clamp(fresh, part.begin, part.end) : part.end;
     add_rows(panel.row(part.begin), middle - part.begin, channels, to, to_row);
     for (index_t key = middle; key < part.end; ++key) {
-      std::copy_n(panel.row(key), channels, to + (key - part.begin) * to_row);
+      fetch_ahead(to + (key - part.begin) * to_row, to_row, channels);
+      map(
+          channels, to + (key - part.begin) * to_row, [](V v) HWY_ATTR { return v; },
+          panel.row(key));
     }
   });
 }

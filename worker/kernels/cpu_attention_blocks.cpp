@@ -50,6 +50,8 @@ Tile Tile::local(index_t position, index_t count, index_t length, const Sparsity
     greatest_last = std::max(greatest_last, last_of_lane);
     tile.blind = tile.blind || (band_of_lane.size() == 0 && globals.before(last_of_lane) == 0);
   }
+  tile.both = overlap(tile.band, {tile.band_of(kTile / 2, kTile / 2).begin,
+                                  tile.band_of(0, kTile / 2).end});
   const bool in_band = globals.before(tile.band.begin) < globals.before(tile.band.end);
   tile.globals = globals.before(greatest_last);
   tile.plain = tile.globals == globals.before(least_last) && !in_band;
@@ -68,6 +70,7 @@ Tile Tile::global(index_t number, index_t count, index_t length, const Sparsity&
     tile.set_lane(
         lane, {0, visible_keys(sparsity.globals.positions()[query], length, sparsity).last}, 0);
   }
+  tile.both = tile.band;
   return tile;
 }
 
@@ -110,7 +113,7 @@ index_t attention_floats(const AttentionInput& input) {
                        std::min(sparsity.right, positions);
   const index_t keys = input.global_count() + std::min({band, positions, kChunk + 1});
   const index_t columns = (input.channels() + 15) / 16 * 16;
-  return 4 * keys * columns + 2 * keys * kTile + (4 + kTilesABlock) * kTile * columns +
+  return 4 * keys * columns + 2 * keys * kTile + (5 + kTilesABlock) * kTile * columns +
          (2 * kTilesABlock + 4) * kTile;
 }
 

@@ -78,7 +78,11 @@ inline void small_product(LeftFactor a, index_t rows, index_t shared, index_t co
   constexpr int kVectors = kManyRegisters ? 4 : 2;
   index_t c = 0;
   for (; c + kVectors * kLanes <= columns; c += kVectors * kLanes) {
-    product_columns<6, kVectors>(a, rows, shared, b + c, b_row, accumulate, out + c, out_row);
+    if (rows <= 4) {
+      product_columns<4, kVectors>(a, rows, shared, b + c, b_row, accumulate, out + c, out_row);
+    } else {
+      product_columns<6, kVectors>(a, rows, shared, b + c, b_row, accumulate, out + c, out_row);
+    }
   }
   for (; c + 2 * kLanes <= columns; c += 2 * kLanes) {
     product_columns<kManyRegisters ? 12 : 6, 2>(a, rows, shared, b + c, b_row, accumulate, out + c,

@@ -58,7 +58,7 @@ TEST_CASE("attention agrees with the twin where a band is too wide for one chunk
   for (const Sparsity& form :
        {Sparsity{700, 300, Globals({3, 900, 600}), false}, Sparsity{1500, 0, 4, true},
         Sparsity{600, 600, Globals({0, 700}), false, kSplit}, Sparsity{1200, 1200, 0, false}}) {
-    check_attention_case({1, 8, 1201, {1201, 700}, form}, random);
+    check_attention_case({1, 16, 1201, {1201, 700}, form}, random);
   }
 }
 
