@@ -118,7 +118,7 @@ void parse_overrides(const std::vector<Option>& table, const std::vector<std::st
 }
 
 CheckpointModel::CheckpointModel(const CheckpointReader& reader, RunConfig config)
-    : config_(std::move(config)) {
+    : config_(std::move(config)), kernels_(config_.threads) {
   const index_t trained_length = config_of(reader).train.length;
   if (config_.model.positions == worker::Positions::learned &&
       config_.train.length != trained_length) {

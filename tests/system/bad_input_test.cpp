@@ -146,6 +146,11 @@ TEST_CASE("a checkpoint that does not fit, or is damaged, ends all ranks and say
   };
 
   check_refused(resume({"--model.layers=3"}), kError, "model.layers");
+  for (const char* form : {"--attention.left=9", "--attention.global-tokens=0-4",
+                           "--attention.globals=separate", "--model.heads=1"}) {
+    const std::string name = std::string(form).substr(2, std::string(form).find('=') - 2);
+    check_refused(resume({form}), kError, name + ": ");
+  }
   check_refused(run_weir(2, arguments(folder, {"--resume=" + (folder / "none").string()})), kUsage,
                 (folder / "none").string());
 

@@ -28,9 +28,9 @@ inline Run overlap(Run a, Run b) {
 /// The keys of a query may lie elsewhere: with another context (before, after), or anywhere
 /// (globals). So global tokens that lie here stand in qkv and in globals.
 struct AttentionInput {
-  index_t heads = 0;                  ///< H
-  index_t first = 0;                  ///< position of the first of the N tokens
-  std::span<const index_t> lengths;   ///< [B], tokens of the whole sequences before padding
+  index_t heads = 0;                 ///< H
+  index_t first = 0;                 ///< position of the first of the N tokens
+  std::span<const index_t> lengths;  ///< [B], tokens of the whole sequences before padding
   const Sparsity* sparsity = nullptr;
   View<const float, 2> qkv;      ///< [B * N, 3 H C]: queries of all heads, then keys, then values
   View<const float, 2> before;   ///< [B * L, 2 H C]: keys and values of the L tokens before `first`
@@ -59,10 +59,10 @@ struct AttentionStrip {
 /// What backward needs of forward, and the gradient that comes in. Of global queries, and of them
 /// alone, everything stands in the rows of the second half.
 struct AttentionOutput {
-  View<const float, 2> out;           ///< [B * N, H C]
-  std::span<const float> log_sum;     ///< [B * H * N]
-  View<const float, 2> out_gradient;  ///< [tokens of the strip, H C], sequence by sequence
-  View<const float, 2> global_out;    ///< [B * G, H C]
+  View<const float, 2> out;               ///< [B * N, H C]
+  std::span<const float> log_sum;         ///< [B * H * N]
+  View<const float, 2> out_gradient;      ///< [tokens of the strip, H C], sequence by sequence
+  View<const float, 2> global_out;        ///< [B * G, H C]
   std::span<const float> global_log_sum;  ///< [B * G * H]
   View<const float, 2> global_out_gradient;
 };

@@ -21,9 +21,9 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 inline index_t padded(index_t channels) { return (channels + kLanes - 1) / kLanes * kLanes; }
 
-/// Asks for the row kTile further on. A head's rows are short and, in qkv, thousands of bytes apart,
-/// which the processor does not foresee; of the next head's they would be too many for the few
-/// places that a cache has for addresses so far apart.
+/// Asks for the row kTile further on. A head's rows are short and, in qkv, thousands of bytes
+/// apart, which the processor does not foresee; of the next head's they would be too many for the
+/// few places that a cache has for addresses so far apart.
 HWY_INLINE void fetch_ahead(const float* from, index_t row, index_t channels) {
   constexpr index_t kLine = 16;
   for (index_t c = 0; c < channels; c += kLine) hwy::Prefetch(from + kTile * row + c);
@@ -133,11 +133,11 @@ HWY_INLINE void multiply_lanes(Lanes lanes, const float* row, index_t columns, i
 }
 #endif
 
-/// scores[key, lane] = rows of the panel times a transposed tile [C, kTile], piece by piece. Of keys
-/// that only one half of the lanes can see, the other half's are 0.
+/// scores[key, lane] = rows of the panel times a transposed tile [C, kTile], piece by piece. Of
+/// keys that only one half of the lanes can see, the other half's are 0.
 inline void multiply_pieces(const Panel& panel, const Pieces& pieces,
-                            [[maybe_unused]] const Tile& of,
-                            index_t channels, const float* tile, float* scores) {
+                            [[maybe_unused]] const Tile& of, index_t channels, const float* tile,
+                            float* scores) {
   const auto multiply = [&](const float* rows, index_t count, float* to) HWY_ATTR {
     small_product({rows, panel.columns, 1}, count, channels, kTile, tile, kTile, false, to, kTile);
   };
@@ -228,7 +228,8 @@ inline void mask_scores(const Tile& tile, const Pieces& pieces, const Globals& g
   float* const band = scores + (pieces.globals - pieces.keys.begin) * kTile;
   const Run plain = overlap(tile.every, pieces.keys);
   const Run before{pieces.keys.begin, plain.size() > 0 ? plain.begin : pieces.keys.end};
-  for (index_t key = before.begin; key < before.end; ++key) mask_row(key, false, band + key * kTile);
+  for (index_t key = before.begin; key < before.end; ++key)
+    mask_row(key, false, band + key * kTile);
   for (index_t key = std::max(before.end, plain.end); key < pieces.keys.end; ++key) {
     mask_row(key, false, band + key * kTile);
   }

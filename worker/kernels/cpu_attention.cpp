@@ -142,8 +142,7 @@ void attention_block(const AttentionInput& input, const Block& block, index_t he
   const index_t width = input.width();
   const index_t row = 3 * width;
   const float scale = 1 / std::sqrt(static_cast<float>(channels));
-  const float* queries =
-      input.qkv.data() + block.sequence * input.tokens() * row + head * channels;
+  const float* queries = input.qkv.data() + block.sequence * input.tokens() * row + head * channels;
   const float* globals =
       start_of(input.globals, block.sequence * input.global_count() * row + head * channels);
   const Globals& positions = input.sparsity->globals;

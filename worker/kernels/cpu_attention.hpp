@@ -28,15 +28,15 @@ constexpr index_t kChunk = 512;
 
 /// Up to kTile queries and whom each of them sees. Lanes behind `count` repeat the last query.
 struct Tile {
-  index_t first = 0;        ///< position of the first query; of a tile of global ones their number
+  index_t first = 0;  ///< position of the first query; of a tile of global ones their number
   index_t count = 0;
-  Run band;                 ///< keys that some query sees inside its own band
-  Run every;                ///< part of it: keys that every query sees, whose scores need no mask
-  Run both;                 ///< part of it: keys before are the first half's alone, after the last's
-  index_t globals = 0;      ///< of the global keys, so many first ones are seen outside the band
-  bool plain = true;        ///< every query sees all of these, and none of them is in the band
-  bool holes = false;       ///< global keys inside the band, which the form `split` leaves out
-  bool blind = false;       ///< some query sees nothing
+  Run band;             ///< keys that some query sees inside its own band
+  Run every;            ///< part of it: keys that every query sees, whose scores need no mask
+  Run both;             ///< part of it: keys before are the first half's alone, after the last's
+  index_t globals = 0;  ///< of the global keys, so many first ones are seen outside the band
+  bool plain = true;    ///< every query sees all of these, and none of them is in the band
+  bool holes = false;   ///< global keys inside the band, which the form `split` leaves out
+  bool blind = false;   ///< some query sees nothing
   std::array<std::int32_t, kTile> band_begin{};
   std::array<std::int32_t, kTile> band_end{};
   std::array<std::int32_t, kTile> last{};  ///< global keys before this one are seen
@@ -64,8 +64,8 @@ struct Tile {
 /// The tiles of up to kBlock queries of one sequence, the same for all heads.
 struct Block {
   index_t sequence = 0;
-  Run queries;               ///< positions
-  Run keys;                  ///< of all bands
+  Run queries;  ///< positions
+  Run keys;     ///< of all bands
   std::vector<Tile> tiles;
   std::vector<Tile> global;  ///< tiles of global queries that see some of the block's own tokens
 
@@ -73,7 +73,8 @@ struct Block {
   index_t chunk_count() const { return std::max<index_t>(1, (keys.size() + kChunk - 1) / kChunk); }
   Run chunk(index_t index) const {
     const index_t count = chunk_count();
-    return {keys.begin + keys.size() * index / count, keys.begin + keys.size() * (index + 1) / count};
+    return {keys.begin + keys.size() * index / count,
+            keys.begin + keys.size() * (index + 1) / count};
   }
 };
 
@@ -83,11 +84,11 @@ std::vector<Block> blocks_of(const AttentionInput& input, const AttentionStrip& 
 
 /// Where one head of a sequence writes to in forward; global queries carry their softmax.
 struct HeadOutput {
-  float* out;      ///< [N, H C], at the head's first column
-  float* log_sum;  ///< [N]
-  float* maximum;  ///< of global queries, `heads` apart
-  float* sum;      ///< likewise
-  float* weighted; ///< [G, H C], at the head's first column
+  float* out;       ///< [N, H C], at the head's first column
+  float* log_sum;   ///< [N]
+  float* maximum;   ///< of global queries, `heads` apart
+  float* sum;       ///< likewise
+  float* weighted;  ///< [G, H C], at the head's first column
 };
 
 /// The element at `offset`; of a view without rows nothing.

@@ -48,8 +48,8 @@ struct Upstream {
     const float scale = 1 / std::sqrt(static_cast<float>(channels));
     pack_rows(rows.query + first * rows.query_row, rows.query_row, count, channels, scale, query);
     transpose_tile(query, count, columns, query_transposed);
-    pack_rows(rows.out_gradient + (first - rows.skipped) * rows.out_row, rows.out_row, count, channels, 1,
-              out_gradient);
+    pack_rows(rows.out_gradient + (first - rows.skipped) * rows.out_row, rows.out_row, count,
+              channels, 1, out_gradient);
     transpose_tile(out_gradient, count, columns, out_gradient_transposed);
     std::fill_n(log_sum, kTile, 0.0F);
     std::fill_n(drift, kTile, 0.0F);
@@ -156,8 +156,8 @@ void attention_backward_block(const AttentionInput& input, const AttentionStrip&
   const index_t row = 3 * width;
   const index_t item = block.sequence * input.heads + head;
   const index_t column = head * channels;
-  const index_t here = block.sequence * input.tokens();          // rows of this sequence begin
-  const index_t there = block.sequence * input.global_count();   // of its global rows
+  const index_t here = block.sequence * input.tokens();         // rows of this sequence begin
+  const index_t there = block.sequence * input.global_count();  // of its global rows
   const index_t queries = input.global_queries();
   const Globals& positions = input.sparsity->globals;
   const float* globals = start_of(input.globals, there * row + column);
@@ -174,15 +174,15 @@ void attention_backward_block(const AttentionInput& input, const AttentionStrip&
                              output.log_sum.data() + item * input.tokens(),
                              1,
                              skipped};
-  const QueryRows global_rows{globals,
-                              row,
-                              start_of(output.global_out, there * width + column),
-                              start_of(output.global_out_gradient, there * width + column),
-                              width,
-                              queries == 0 ? nullptr
-                                           : output.global_log_sum.data() + there * input.heads + head,
-                              input.heads,
-                              0};
+  const QueryRows global_rows{
+      globals,
+      row,
+      start_of(output.global_out, there * width + column),
+      start_of(output.global_out_gradient, there * width + column),
+      width,
+      queries == 0 ? nullptr : output.global_log_sum.data() + there * input.heads + head,
+      input.heads,
+      0};
   const auto places = [&](index_t part) {
     return places_of<const float>(input, input.qkv, input.before, input.after, block.sequence, head,
                                   part);
@@ -195,8 +195,7 @@ void attention_backward_block(const AttentionInput& input, const AttentionStrip&
   const Upstream upstream(columns, scratch);
   const bool several = block.chunk_count() > 1;
   // Gradients of the queries, of a tile or, if the keys come in several chunks, of all.
-  float* carried =
-      scratch.take((several ? std::ssize(block.tiles) : index_t{1}) * kTile * columns);
+  float* carried = scratch.take((several ? std::ssize(block.tiles) : index_t{1}) * kTile * columns);
   float* global_query = scratch.take(kTile * columns);
   const index_t rows = input.global_count() + std::min(kChunk + 1, block.keys.size());
   float* memory[4];
@@ -212,10 +211,11 @@ void attention_backward_block(const AttentionInput& input, const AttentionStrip&
   const index_t reached = std::min(own.end, block.queries.end + reach);
   for (index_t part = 0; part < 2; ++part) {  // what no key of this block overwrites
     const auto clear = [&](Run run) {
-      gradient_places(part).each(overlap(run, {fresh, reached}), [&](Run some, float* to,
-                                                                     index_t to_row) {
-        for (index_t r = 0; r < some.size(); ++r) std::fill_n(to + r * to_row, channels, 0.0F);
-      });
+      gradient_places(part).each(overlap(run, {fresh, reached}),
+                                 [&](Run some, float* to, index_t to_row) {
+                                   for (index_t r = 0; r < some.size(); ++r)
+                                     std::fill_n(to + r * to_row, channels, 0.0F);
+                                 });
     };
     clear({own.begin, block.keys.size() > 0 ? block.keys.begin : own.end});
     if (block.keys.size() > 0) clear({block.keys.end, own.end});

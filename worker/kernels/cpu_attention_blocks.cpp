@@ -50,8 +50,8 @@ Tile Tile::local(index_t position, index_t count, index_t length, const Sparsity
     greatest_last = std::max(greatest_last, last_of_lane);
     tile.blind = tile.blind || (band_of_lane.size() == 0 && globals.before(last_of_lane) == 0);
   }
-  tile.both = overlap(tile.band, {tile.band_of(kTile / 2, kTile / 2).begin,
-                                  tile.band_of(0, kTile / 2).end});
+  tile.both = overlap(tile.band,
+                      {tile.band_of(kTile / 2, kTile / 2).begin, tile.band_of(0, kTile / 2).end});
   const bool in_band = globals.before(tile.band.begin) < globals.before(tile.band.end);
   tile.globals = globals.before(greatest_last);
   tile.plain = tile.globals == globals.before(least_last) && !in_band;
@@ -67,8 +67,8 @@ Tile Tile::global(index_t number, index_t count, index_t length, const Sparsity&
   tile.blind = true;  // of one block's keys
   for (index_t lane = 0; lane < kTile; ++lane) {
     const auto query = static_cast<std::size_t>(number + std::min(lane, count - 1));
-    tile.set_lane(
-        lane, {0, visible_keys(sparsity.globals.positions()[query], length, sparsity).last}, 0);
+    tile.set_lane(lane,
+                  {0, visible_keys(sparsity.globals.positions()[query], length, sparsity).last}, 0);
   }
   tile.both = tile.band;
   return tile;
@@ -87,11 +87,10 @@ std::vector<Block> blocks_of(const AttentionInput& input, const AttentionStrip& 
   for (index_t begin = strip.tokens.begin; begin < strip.tokens.end; begin += kBlock) {
     Block block;
     block.sequence = sequence;
-    block.queries = {input.first + begin,
-                     input.first + std::min(begin + kBlock, strip.tokens.end)};
+    block.queries = {input.first + begin, input.first + std::min(begin + kBlock, strip.tokens.end)};
     for (index_t query = block.queries.begin; query < block.queries.end; query += kTile) {
-      block.tiles.push_back(Tile::local(query, std::min(kTile, block.queries.end - query), length,
-                                        sparsity));
+      block.tiles.push_back(
+          Tile::local(query, std::min(kTile, block.queries.end - query), length, sparsity));
       block.keys = hull(block.keys, block.tiles.back().band);
     }
     const Run own = overlap(block.queries, {0, length});
@@ -107,10 +106,10 @@ std::vector<Block> blocks_of(const AttentionInput& input, const AttentionStrip& 
 
 index_t attention_floats(const AttentionInput& input) {
   const Sparsity& sparsity = *input.sparsity;
-  const index_t positions = rows_a_sequence(input, input.before) + input.tokens() +
-                            rows_a_sequence(input, input.after);
-  const index_t band = kBlock + std::min(sparsity.left, positions) +
-                       std::min(sparsity.right, positions);
+  const index_t positions =
+      rows_a_sequence(input, input.before) + input.tokens() + rows_a_sequence(input, input.after);
+  const index_t band =
+      kBlock + std::min(sparsity.left, positions) + std::min(sparsity.right, positions);
   const index_t keys = input.global_count() + std::min({band, positions, kChunk + 1});
   const index_t columns = (input.channels() + 15) / 16 * 16;
   return 4 * keys * columns + 2 * keys * kTile + (5 + kTilesABlock) * kTile * columns +

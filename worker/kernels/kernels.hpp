@@ -84,19 +84,19 @@ class Kernels {
                                    Vector bias_gradient) = 0;
 
   // --- attention
-  /// Rotates pairs (c, c + C/2) of each head of the queries and keys in qkv (a row holds the queries
-  /// of all heads, then keys, then values) by position * 10000^(-2c/C), in place; direction -1
-  /// rotates back (backward). Position: first + row mod tokens_a_sample. Source: Su et al., arXiv
-  /// 2104.09864, section 3.4.2.
+  /// Rotates pairs (c, c + C/2) of each head of the queries and keys in qkv (a row holds the
+  /// queries of all heads, then keys, then values) by position * 10000^(-2c/C), in place; direction
+  /// -1 rotates back (backward). Position: first + row mod tokens_a_sample. Source: Su et al.,
+  /// arXiv 2104.09864, section 3.4.2.
   virtual void rotate(Matrix qkv, index_t heads, index_t first, index_t tokens_a_sample,
                       int direction) = 0;
   /// out[b, i, h] = sum over visible j of softmax_j(q[b, i, h] . k[b, j, h] / sqrt(C)) v[b, j, h]
   /// for the local queries i of the strip; 0 for the global ones among them.
   ///
-  /// out: [B * N, H C]. log_sum: [B * H * N], kept for backward. Which j are visible: visible.hpp. A
-  /// query that sees nothing gives 0. Time and memory linear in N for a fixed window. Any N >= 1.
-  /// global_part, of global queries, row (b * G + g) * H + h each: the softmax over the keys seen so
-  /// far as maximum [B G H], sum [B G H] and weighted values [B G H, C], one after the other, as
+  /// out: [B * N, H C]. log_sum: [B * H * N], kept for backward. Which j are visible: visible.hpp.
+  /// A query that sees nothing gives 0. Time and memory linear in N for a fixed window. Any N >= 1.
+  /// global_part, of global queries, row (b * G + g) * H + h each: the softmax over the keys seen
+  /// so far as maximum [B G H], sum [B G H] and weighted values [B G H, C], one after the other, as
   /// join_softmax takes it. Begun by the call that has token 0, and carried by the caller to the
   /// next. Empty unless the form is `shared`.
   /// Source: Beltagy et al., arXiv 2004.05150; log_sum: Dao et al., arXiv 2205.14135.

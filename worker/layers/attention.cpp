@@ -122,9 +122,7 @@ struct AttentionLayer::Call {
   const Globals& globals() const { return layer.sparsity.globals; }
   index_t strip_tokens() const { return strip_tokens_of(input.width()); }
   index_t global_rows() const { return batch.sequences * globals().count(); }
-  std::size_t global_sums() const {
-    return static_cast<std::size_t>(global_rows() * layer.heads);
-  }
+  std::size_t global_sums() const { return static_cast<std::size_t>(global_rows() * layer.heads); }
   /// The first rows of each sequence that the previous context sees, the last that the next sees.
   std::vector<index_t> first_rows() const { return rows_of(batch, {0, has_previous ? right : 0}); }
   std::vector<index_t> last_rows() const {
@@ -280,7 +278,8 @@ void AttentionLayer::backward(const Pass& pass, const MicroBatch& batch,
     pass.contexts.sum(global_heads_gradient.span());
   }
   if (branch_output) {  // nothing of these rows went through the local projection
-    branch_output->weight_gradient(pass, global_rows_gradient, kept.global_out.rows(0, global_rows));
+    branch_output->weight_gradient(pass, global_rows_gradient,
+                                   kept.global_out.rows(0, global_rows));
     for (const index_t row : call.rows_of_globals) {
       if (row >= 0) pass.kernels.fill(out_gradient[row].span(), 0);
     }

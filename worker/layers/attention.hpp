@@ -11,12 +11,12 @@ namespace weir::worker {
 
 /// What the sizes of attention's memory follow from.
 struct AttentionShape {
-  index_t sequences = 0;  ///< B of a micro-batch, at most
-  index_t rows = 0;       ///< B * N, at most
-  index_t width = 0;      ///< E
-  index_t heads = 0;      ///< of this shard
-  index_t head_size = 0;  ///< C
-  index_t globals = 0;    ///< G
+  index_t sequences = 0;     ///< B of a micro-batch, at most
+  index_t rows = 0;          ///< B * N, at most
+  index_t width = 0;         ///< E
+  index_t heads = 0;         ///< of this shard
+  index_t head_size = 0;     ///< C
+  index_t globals = 0;       ///< G
   index_t branch_heads = 0;  ///< of this shard, of a branch for global tokens; 0: none
   index_t contexts = 1;
   index_t left = 0;   ///< rows of a sequence from the previous context: none if there is one
@@ -79,16 +79,17 @@ struct AttentionLayer {
   index_t heads = 0;  ///< of this shard
   bool rotary = true;
   Sparsity sparsity;
-  std::optional<GlobalBranch> branch;      ///< of the forms `separate` and `split`
-  std::optional<RowLinear> branch_output;  ///< of `split`; else the branch's output goes through `output`
+  std::optional<GlobalBranch> branch;  ///< of the forms `separate` and `split`
+  std::optional<RowLinear>
+      branch_output;  ///< of `split`; else the branch's output goes through `output`
 
   /// x, out [B * N, E], whole on every shard.
   void forward(const Pass& pass, const MicroBatch& batch, ConstMatrix x, AttentionActivations& kept,
                const AttentionScratch& scratch, Matrix out) const;
   /// out_gradient is kept by the caller for weight_gradient; of `split` the rows of global tokens
   /// become 0. x, the input of forward, is read for a branch alone, and the branch's weights get
-  /// their gradients here. x_gradient [B * N, E] is overwritten with this shard's part, to be summed
-  /// over the shards.
+  /// their gradients here. x_gradient [B * N, E] is overwritten with this shard's part, to be
+  /// summed over the shards.
   void backward(const Pass& pass, const MicroBatch& batch, const AttentionActivations& kept,
                 ConstMatrix x, Matrix out_gradient, const AttentionScratch& scratch,
                 Matrix x_gradient) const;

@@ -27,8 +27,8 @@ struct RowLinear {
   /// x [M, inputs of this shard]; out [M, outputs], complete and the same on every shard: one sum
   /// over them.
   void forward(const Pass& pass, ConstMatrix x, Matrix out) const;
-  /// The same step by step, for those who make `out` piece by piece: this shard's part of some rows;
-  /// then the sum over the shards; then the bias.
+  /// The same step by step, for those who make `out` piece by piece: this shard's part of some
+  /// rows; then the sum over the shards; then the bias.
   void multiply(const Pass& pass, ConstMatrix x, Matrix out) const;
   void sum(const Pass& pass, Matrix out) const;
   void add_bias(const Pass& pass, Matrix out) const;

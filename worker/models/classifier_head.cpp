@@ -66,8 +66,7 @@ void ClassifierHeadUnit::pool(const Pass& pass, const MicroBatch& batch, ConstMa
 void ClassifierHeadUnit::pool_backward(const Pass& pass, const MicroBatch& batch,
                                        ConstMatrix pooled_gradient, Matrix x_gradient) const {
   if (pooling_ == Pooling::mean) {
-    return pass.kernels.mean_pool_backward(pooled_gradient, batch.lengths, batch.first,
-                                           x_gradient);
+    return pass.kernels.mean_pool_backward(pooled_gradient, batch.lengths, batch.first, x_gradient);
   }
   const auto width = static_cast<std::size_t>(x_gradient.extent(1));
   pass.kernels.fill(x_gradient.span(), 0);

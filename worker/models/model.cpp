@@ -38,7 +38,8 @@ std::vector<std::unique_ptr<Unit>> make_units(const ModelConfig& config, const H
     if (unit == 0) {
       units.push_back(std::make_unique<EmbeddingUnit>(config, parameters, scratch));
     } else if (unit <= config.layers) {
-      units.push_back(std::make_unique<BlockUnit>(shape, unit - 1, parameters, slots, scratch, shared));
+      units.push_back(
+          std::make_unique<BlockUnit>(shape, unit - 1, parameters, slots, scratch, shared));
     } else if (config.task == Task::language) {
       units.push_back(std::make_unique<LanguageHeadUnit>(shape, parameters, slots, scratch));
     } else {

@@ -33,10 +33,10 @@ struct Scratch {
   Matrix attention_branch;     ///< [rows, d], what attention adds; then its gradient
   Matrix feed_forward_branch;  ///< [rows, d], likewise
   AttentionScratch attention;
-  Matrix rerun;                ///< [rows, d], a block's input, if its forward runs again
-  Matrix hidden;               ///< [rows, feed-forward / T]
-  Matrix hidden_gradient;      ///< [rows, feed-forward / T]
-  LossScratch loss;            ///< if there is a head of a language model
+  Matrix rerun;            ///< [rows, d], a block's input, if its forward runs again
+  Matrix hidden;           ///< [rows, feed-forward / T]
+  Matrix hidden_gradient;  ///< [rows, feed-forward / T]
+  LossScratch loss;        ///< if there is a head of a language model
 
   void take(Pieces& pieces, const StageShape& shape);
 };

@@ -27,8 +27,7 @@ Part make_part(const AttentionCase& c, const Block& qkv, Run run) {
   const index_t right_reach = c.sparsity.causal ? 0 : c.sparsity.right;
   const index_t left = std::min(c.sparsity.left, run.begin);
   const index_t right = std::min(right_reach, c.tokens - run.end);
-  const index_t globals =
-      c.sparsity.form == GlobalForm::split ? 0 : c.sparsity.globals.count();
+  const index_t globals = c.sparsity.form == GlobalForm::split ? 0 : c.sparsity.globals.count();
   const index_t sums = c.does_globals() ? batch * c.heads * globals : 0;
   const index_t n = run.size();
   Part part{run,
@@ -101,7 +100,8 @@ double largest_error(const std::vector<double>& got, const std::vector<double>& 
   for (std::size_t i = 0; i < got.size(); ++i) {
     if (got[i] == want[i]) continue;  // infinities, too
     const double error = std::abs(got[i] - want[i]);
-    largest = std::isnan(error) ? std::numeric_limits<double>::infinity() : std::max(largest, error);
+    largest =
+        std::isnan(error) ? std::numeric_limits<double>::infinity() : std::max(largest, error);
   }
   return largest;
 }
@@ -127,10 +127,10 @@ void clear_global_rows(const AttentionCase& c, index_t columns, std::span<double
 }  // namespace
 
 std::string describe(const AttentionCase& c) {
-  std::string words = text("heads ", c.heads, " channels ", c.channels, " tokens ", c.tokens,
-                           " left ", c.sparsity.left, " right ", c.sparsity.right,
-                           c.sparsity.causal ? " causal" : "", " form ",
-                           static_cast<int>(c.sparsity.form), " strip ", c.strip, " globals");
+  std::string words =
+      text("heads ", c.heads, " channels ", c.channels, " tokens ", c.tokens, " left ",
+           c.sparsity.left, " right ", c.sparsity.right, c.sparsity.causal ? " causal" : "",
+           " form ", static_cast<int>(c.sparsity.form), " strip ", c.strip, " globals");
   for (const index_t position : c.sparsity.globals.positions()) words += text(" ", position);
   words += " lengths";
   for (const index_t length : c.lengths) words += text(" ", length);
@@ -160,8 +160,8 @@ AttentionResult run_kernels(CpuKernels& kernels, const AttentionCase& c, const B
   const index_t width = c.width();
   std::vector<Part> parts;
   for (std::size_t i = 0; i <= c.cuts.size(); ++i) {
-    parts.push_back(make_part(c, qkv, {i == 0 ? 0 : c.cuts[i - 1],
-                                       i == c.cuts.size() ? c.tokens : c.cuts[i]}));
+    parts.push_back(
+        make_part(c, qkv, {i == 0 ? 0 : c.cuts[i - 1], i == c.cuts.size() ? c.tokens : c.cuts[i]}));
   }
   std::vector<float> sums;
   for (Part& part : parts) {
@@ -176,9 +176,8 @@ AttentionResult run_kernels(CpuKernels& kernels, const AttentionCase& c, const B
   Block global_log_sum(1, batch * c.heads * queries);
   Block global_upstream = Block(batch * queries, width, 3).fill(0);
   if (queries > 0) {
-    kernels.join_softmax(
-        sums, std::ssize(parts), global_log_sum.span(),
-        Matrix(global_out.view().data(), {batch * queries * c.heads, c.channels}));
+    kernels.join_softmax(sums, std::ssize(parts), global_log_sum.span(),
+                         Matrix(global_out.view().data(), {batch * queries * c.heads, c.channels}));
   }
   AttentionResult result;
   result.out.resize(at(batch * c.tokens * width));
@@ -230,21 +229,20 @@ AttentionResult run_kernels(CpuKernels& kernels, const AttentionCase& c, const B
       Block strip_upstream(strip.sequences * rows, width, 2);
       for (index_t b = 0; b < strip.sequences; ++b) {
         for (index_t i = 0; i < rows; ++i) {
-          copy_columns(upstream.view(),
-                       (strip.first_sequence + b) * c.tokens + part.run.begin +
-                           strip.tokens.begin + i,
-                       0, width, strip_upstream.view(), b * rows + i);
+          copy_columns(
+              upstream.view(),
+              (strip.first_sequence + b) * c.tokens + part.run.begin + strip.tokens.begin + i, 0,
+              width, strip_upstream.view(), b * rows + i);
         }
       }
-      kernels.attention_backward(
-          input_of(c, part), strip,
-          {part.out.view(), part.log_sum.span(), strip_upstream.view(), global_out.view(),
-           global_log_sum.span(), global_upstream.view()},
-          {part.gradient.view(), part.before_gradient.view(), part.after_gradient.view(),
-           part.global_gradient.view()});
+      kernels.attention_backward(input_of(c, part), strip,
+                                 {part.out.view(), part.log_sum.span(), strip_upstream.view(),
+                                  global_out.view(), global_log_sum.span(), global_upstream.view()},
+                                 {part.gradient.view(), part.before_gradient.view(),
+                                  part.after_gradient.view(), part.global_gradient.view()});
     });
-    for (const Block* each : {&part.gradient, &part.before_gradient, &part.after_gradient,
-                              &part.global_gradient}) {
+    for (const Block* each :
+         {&part.gradient, &part.before_gradient, &part.after_gradient, &part.global_gradient}) {
       REQUIRE(each->intact());
     }
     for (index_t b = 0; b < batch; ++b) {
@@ -256,8 +254,8 @@ AttentionResult run_kernels(CpuKernels& kernels, const AttentionCase& c, const B
         add(part.after_gradient, b * part.right + i, b, part.run.end + i, width);
       }
       for (index_t g = 0; g < part.globals; ++g) {
-        add(part.global_gradient, b * part.globals + g, b,
-            c.sparsity.globals.positions()[at(g)], 0);
+        add(part.global_gradient, b * part.globals + g, b, c.sparsity.globals.positions()[at(g)],
+            0);
       }
     }
   }

@@ -189,9 +189,8 @@ TEST_CASE("the runs of visible_keys hold exactly the keys that visible says") {
                 for (index_t key = 0; key < 14; ++key) {
                   const bool in_band = keys.band_begin <= key && key < keys.band_end;
                   const bool global = globals.holds(key) && !globals.holds(query);
-                  const bool seen = form == kSplit && global
-                                        ? false
-                                        : in_band || (global && key < keys.last);
+                  const bool seen =
+                      form == kSplit && global ? false : in_band || (global && key < keys.last);
                   REQUIRE(seen == visible(query, key, length, sparsity));
                   count += seen ? 1 : 0;
                 }

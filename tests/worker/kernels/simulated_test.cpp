@@ -67,10 +67,14 @@ void backward(Kernels& kernels, Arena& arena) {
   kernels.gelu_backward(inner.span(), inner.span());
   kernels.add_transposed_product(x, inner, arena.matrix(kWidth, kInner));
   kernels.add_column_sums(inner, arena.vector(kInner));
-  kernels.attention_backward(
-      input_of(arena), kAll,
-      {.out = x, .log_sum = arena.vector(kRows * kHeads), .out_gradient = x, .global_out = {}, .global_log_sum = {}, .global_out_gradient = {}},
-      {.qkv = qkv, .before = {}, .after = {}, .globals = {}});
+  kernels.attention_backward(input_of(arena), kAll,
+                             {.out = x,
+                              .log_sum = arena.vector(kRows * kHeads),
+                              .out_gradient = x,
+                              .global_out = {},
+                              .global_log_sum = {},
+                              .global_out_gradient = {}},
+                             {.qkv = qkv, .before = {}, .after = {}, .globals = {}});
 }
 
 // Powers of two keep all sums exact. At these rates a FLOP takes as long as 4 bytes.

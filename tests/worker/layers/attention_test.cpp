@@ -16,7 +16,7 @@ namespace {
 // E = 6: two heads of 2 are held of three, so the layer is a shard's.
 constexpr index_t kWidth = 6;
 constexpr index_t kHeads = 2;
-constexpr index_t kHeld = 4;  // heads * C
+constexpr index_t kHeld = 4;                                 // heads * C
 constexpr index_t kOutput = 3 * kHeld * kWidth + 3 * kHeld;  // where the output's weights begin
 
 struct Case {
@@ -114,8 +114,7 @@ void check_attention(const Case& c, index_t contexts = 1) {
     const index_t begin = group.index() * c.tokens / contexts;
     const index_t end = (group.index() + 1) * c.tokens / contexts;
     const index_t rows = sequences * (end - begin);
-    const worker::MicroBatch batch = {
-        sequences, end - begin, {}, {}, c.lengths, {}, begin};
+    const worker::MicroBatch batch = {sequences, end - begin, {}, {}, c.lengths, {}, begin};
     const worker::AttentionShape shape = {.sequences = sequences,
                                           .rows = rows + sequences,
                                           .width = kWidth,
@@ -154,6 +153,66 @@ void check_attention(const Case& c, index_t contexts = 1) {
   check_close(gradients, truth.gradients, 5e-6, 1);
 }
 
+/// Counts what a context sends.
+class CountingContexts final : public worker::ContextGroup {
+ public:
+  explicit CountingContexts(worker::ContextGroup& group) : group_(group) {}
+  index_t size() const override { return group_.size(); }
+  index_t index() const override { return group_.index(); }
+  void sum(std::span<float> values) override {
+    floats += std::ssize(values);
+    group_.sum(values);
+  }
+  void gather(std::span<const float> values, std::span<float> all) override {
+    floats += std::ssize(values);
+    group_.gather(values, all);
+  }
+  void exchange(std::span<const float> to_previous, std::span<const float> to_next,
+                std::span<float> from_previous, std::span<float> from_next) override {
+    floats += std::ssize(to_previous) + std::ssize(to_next);
+    group_.exchange(to_previous, to_next, from_previous, from_next);
+  }
+  index_t floats = 0;
+
+ private:
+  worker::ContextGroup& group_;
+};
+
+/// Floats that a context of three sends in one forward and backward, at most.
+index_t floats_sent(const Case& c) {
+  Rig rig;
+  const worker::AttentionLayer layer = make_layer(c, rig);
+  std::mutex mutex;
+  index_t most = 0;
+  ThreadContexts(3).run([&](worker::ContextGroup& group) {
+    CountingContexts counting(group);
+    const index_t tokens = c.tokens / 3;
+    std::vector<float> x(static_cast<std::size_t>(tokens * kWidth), 1);
+    std::vector<float> out(x.size()), gradients(rig.weights.size());
+    const worker::AttentionShape shape = {.sequences = 1,
+                                          .rows = tokens,
+                                          .width = kWidth,
+                                          .heads = kHeads,
+                                          .head_size = kHeld / kHeads,
+                                          .globals = c.sparsity.globals.count(),
+                                          .contexts = 3,
+                                          .left = c.sparsity.left,
+                                          .right = c.sparsity.right};
+    worker::Carved<worker::AttentionActivations> kept(shape);
+    worker::Carved<worker::AttentionScratch> scratch(shape);
+    worker::CpuKernels kernels;
+    worker::SingleShard alone;
+    const worker::Pass pass = {kernels, alone, counting, rig.weights, gradients, 5, true};
+    const worker::MicroBatch batch = {1, tokens, {}, {}, c.lengths, {}, group.index() * tokens};
+    layer.forward(pass, batch, matrix(x, tokens), kept, scratch, matrix(out, tokens));
+    layer.backward(pass, batch, kept, matrix(x, tokens), matrix(out, tokens), scratch,
+                   matrix(x, tokens));
+    const std::lock_guard lock(mutex);
+    most = std::max(most, counting.floats);
+  });
+  return most;
+}
+
 const worker::Sparsity kCausal{2, 0, 1, true};
 const worker::Sparsity kBoth{1, 2, 2, false};
 const worker::Sparsity kScattered{2, 1, worker::Globals({0, 5, 6, 17}), false};
@@ -182,5 +241,19 @@ TEST_CASE("a sequence cut over 1, 2, 3 and 4 contexts has the attention of one r
       check_attention({sparsity, true, 21, {21, 8, 0}}, contexts);
       check_attention({sparsity, false, 16, {3, 16}}, contexts);
     }
+  }
+}
+
+TEST_CASE("what contexts send each other does not grow with the sequence") {
+  for (const worker::Sparsity& sparsity : {kCausal, kBoth, kScattered}) {
+    const index_t sent = floats_sent({sparsity, true, 30, {30}});
+    CHECK(sent > 0);
+    CHECK(floats_sent({sparsity, true, 3000, {3000}}) == sent);
+    // A border's keys and values there and their gradients back, each way; of each global token
+    // queries, keys and values, a softmax a head, and the gradients of all these.
+    const index_t borders = 2 * 2 * kHeld * (sparsity.left + sparsity.right);
+    const index_t globals =
+        sparsity.globals.count() * (2 * 3 * kHeld + kHeld + kHeads * (kHeld / kHeads + 2));
+    CHECK(sent == borders + globals);
   }
 }

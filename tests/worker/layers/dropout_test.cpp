@@ -25,8 +25,8 @@ std::vector<float> dropped(double rate, const std::string& layer, std::uint64_t 
   std::vector<float> values(static_cast<std::size_t>(rows * kWidth), 1);
   const worker::MicroBatch batch = {
       static_cast<index_t>(samples.size()), kLength, {}, {}, lengths, samples};
-  worker::Dropout{rate, stream_of(layer)}.apply({kernels, alone, whole, {}, {}, seed, training}, batch,
-                                                matrix(values, rows));
+  worker::Dropout{rate, stream_of(layer)}.apply({kernels, alone, whole, {}, {}, seed, training},
+                                                batch, matrix(values, rows));
   return values;
 }
 

@@ -120,10 +120,10 @@ TEST_CASE("memory: what a block keeps and shares, by hand") {
     // contexts), rows, heads and q, k, v; the border's gradient here and from there.
     const index_t strip = std::min<index_t>(rows, t == 1 ? 336 : 512);  // half a megabyte
     const index_t softmax = lines(globals * 4 / t * (32 + 2));
-    const index_t scratch =
-        (rows * (4 * 128 + 3 * 128 / t + 2 * 512 / t) + strip * 128 / t + softmax +
-         lines(contexts * globals * 4 / t * (32 + 2)) + globals * (128 + 4 * 128 / t) + 2 * border) *
-        4;
+    const index_t scratch = (rows * (4 * 128 + 3 * 128 / t + 2 * 512 / t) + strip * 128 / t +
+                             softmax + lines(contexts * globals * 4 / t * (32 + 2)) +
+                             globals * (128 + 4 * 128 / t) + 2 * border) *
+                            4;
     CHECK(memory(1, 4).scratch_bytes == scratch);
     const index_t strips = rows * (256 / t + 3) * 4;  // all rows fit in one
     CHECK(memory(4, 5).scratch_bytes == scratch + strips);
