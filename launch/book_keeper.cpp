@@ -10,7 +10,8 @@ namespace weir {
 
 namespace {
 
-/// Without padding. Linear in the length but for its ends, so that of the mean is the mean.
+/// Without padding. Linear in the length but for its ends, so that of the mean is the mean; of a
+/// window longer than a sample it is less.
 double flops_a_sample(const Job& job) {
   worker::ModelConfig model = job.config.model;
   model.length = std::llround(job.dataset->mean_length());

@@ -142,9 +142,12 @@ CheckpointModel::CheckpointModel(const CheckpointReader& reader, RunConfig confi
                                         static_cast<std::size_t>(slice.range.count())));
   }
   const worker::ModelConfig& model = config_.model;
-  units_ = worker::make_units(
-      model, holding,
-      {.last_unit = model.unit_count() - 1, .micro_batch = config_.train.micro_batch}, 1);
+  units_ =
+      worker::make_units(model, holding,
+                         {.last_unit = model.unit_count() - 1,
+                          .micro_batch = config_.train.micro_batch,
+                          .recompute = worker::Recompute::block},  // nothing is kept for a backward
+                         1);
   rows_ = Buffer(config_.train.micro_batch * model.length * model.width);
 }
 

@@ -204,7 +204,8 @@ std::string schedule_text(const RunConfig& config, double peak_flops) {
     const double forward_s = flops / 3 * static_cast<double>(config.train.micro_batch) /
                              static_cast<double>(config.layout.contexts) /
                              static_cast<double>(config.layout.shards) / peak_flops;
-    costs.stages.push_back({forward_s, 2 * forward_s});
+    const bool again = config.train.recompute == worker::Recompute::block;
+    costs.stages.push_back({forward_s, (again ? 3 : 2) * forward_s});
   }
   return text("schedule of a replica: ", counted(schedule.micro_batches, "micro-batch", "es"),
               ", were each rank to compute at ", with_prefix(peak_flops, "FLOP/s"),
@@ -247,10 +248,10 @@ int plan(const Arguments& arguments) {
         "Prints what each rank of a training job will hold, send and receive, and its schedule,\n"
         "without MPI and without reading the data. Takes the options of `weir train`; those that\n"
         "matter here:",
-        chosen_options(
-            standard, {"batch", "micro-batch", "length", "schedule", "threads", "bucket-bytes",
-                       "replicas", "stages", "contexts", "shards", "servers", "placement", "model.",
-                       "attention.", "data.kind", "optimizer.kind"}));
+        chosen_options(standard,
+                       {"batch", "micro-batch", "length", "schedule", "recompute", "threads",
+                        "bucket-bytes", "replicas", "stages", "contexts", "shards", "servers",
+                        "placement", "model.", "attention.", "data.kind", "optimizer.kind"}));
     return 0;
   }
   Arguments words = arguments;

@@ -161,6 +161,19 @@ void check(const RunConfig& config) {
                           " is more than one message between contexts can hold (2^31 - 1 "
                           "numbers); take a smaller --micro-batch"));
   }
+  // The softmax of the global tokens' queries, at its widest: over the model's features.
+  const double gathered = static_cast<double>(config.train.micro_batch) *
+                          static_cast<double>(config.model.sparsity().globals.count()) *
+                          static_cast<double>(config.model.branch_heads()) *
+                          static_cast<double>(config.model.width + 2);
+  if (layout.contexts > 1 && gathered > std::numeric_limits<int>::max()) {
+    throw UsageError(text("--micro-batch ", config.train.micro_batch, " x ",
+                          config.model.sparsity().globals.count(), " global tokens x ",
+                          config.model.branch_heads(), " heads x --model.width ",
+                          config.model.width,
+                          " is more than one message between contexts can hold (2^31 - 1 "
+                          "numbers); take fewer --attention.global-tokens"));
+  }
 }
 
 }  // namespace weir

@@ -122,6 +122,13 @@ void log_changes(const fs::path& checkpoint, const std::vector<Setting>& setting
   if (!changes.empty()) log_info(text("changed since the checkpoint: ", changes));
 }
 
+/// Whether another value of a setting would make another function of the same weights.
+bool decides_the_function(const std::string& name, const worker::ModelConfig& model) {
+  if (name == "model.dropout" || name == "model.deviation") return false;
+  if (name == "attention.global-heads") return model.globals == worker::GlobalForm::split;
+  return name.starts_with("model.") || name.starts_with("attention.");
+}
+
 /// What the servers need beside their own options.
 ps::ServerConfig server_config(const Job& job, const std::vector<Setting>& settings) {
   ps::ServerConfig config = job.config.server;
@@ -130,12 +137,12 @@ ps::ServerConfig server_config(const Job& job, const std::vector<Setting>& setti
   config.seed = static_cast<std::uint64_t>(job.config.train.seed);
   config.checkpoint.folder = RunFolder::checkpoints_of(job.config.run);
   for (const Setting& setting : settings) {
-    const bool of_the_model =
-        setting.name.starts_with("model.") || setting.name.starts_with("attention.");
-    const bool must_agree = of_the_model && setting.name != "model.dropout";
-    auto& place = must_agree ? config.checkpoint.settings : config.checkpoint.notes;
+    auto& place = decides_the_function(setting.name, job.config.model) ? config.checkpoint.settings
+                                                                       : config.checkpoint.notes;
     place[setting.name] = setting.value;
   }
+  config.checkpoint.settings["attention.global-tokens"] =
+      worker::text_of(job.config.model.sparsity().globals);  // 0,1 and 0-1 are the same
   return config;
 }
 

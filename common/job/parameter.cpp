@@ -36,8 +36,7 @@ void initial_weights(const ParameterSpec& spec, std::uint64_t seed, ElementRange
       return;
     case Initial::normal:
       fill_normal(values, seed, stream_of(spec.like.empty() ? spec.name : spec.like),
-                  static_cast<std::uint64_t>(range.begin),
-                  static_cast<float>(spec.deviation));
+                  static_cast<std::uint64_t>(range.begin), static_cast<float>(spec.deviation));
       return;
   }
   WEIR_UNREACHABLE();
@@ -47,8 +46,8 @@ std::string digest(const std::vector<ParameterSpec>& specs) {
   std::string all;
   for (const ParameterSpec& spec : specs) {
     all += text(spec.name, " split ", spec.split, " initial ", static_cast<int>(spec.initial), " ",
-                spec.deviation, " like ", spec.like, " decay ", spec.decay, " role ", static_cast<int>(spec.role),
-                " shape");
+                spec.deviation, " like ", spec.like, " decay ", spec.decay, " role ",
+                static_cast<int>(spec.role), " shape");
     for (index_t extent : spec.shape) all += text(" ", extent);
     all += " units";
     for (index_t unit : spec.units) all += text(" ", unit);

@@ -22,8 +22,8 @@ struct ParameterSpec {
   bool split = false;
   Initial initial = Initial::zeros;
   double deviation = 0;  ///< of Initial::normal
-  std::string like;      ///< begins as the parameter of this name does; empty: from draws of its own
-  bool decay = false;    ///< weight decay applies (not to norms and biases)
+  std::string like;    ///< begins as the parameter of this name does; empty: from draws of its own
+  bool decay = false;  ///< weight decay applies (not to norms and biases)
   Role role = Role::trained;
   /// The units that use it, ascending. A unit is what the model runs as one piece, numbered in
   /// forward order: 0 the embedding, 1 … L the blocks, L + 1 the head. Two for a tied embedding.

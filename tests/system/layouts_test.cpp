@@ -117,13 +117,19 @@ TEST_CASE("every layout and schedule has the losses and norms of one rank") {
   agrees({2, 2, 1, 2, 2}, "adamw", run_local(folder, "adamw"));
 }
 
-TEST_CASE("the same layout twice, and any number of servers, give the same bits") {
+TEST_CASE("the same layout twice, any number of servers, and recomputation give the same bits") {
   const TemporaryFolder folder;
   write_corpus(folder / "corpus.txt", 60000, 2);
   const std::vector<StepLine> first = run_cut(folder, {2, 1, 1, 2, 1}, "adamw", "first");
   CHECK(run_cut(folder, {2, 1, 1, 2, 1}, "adamw", "again") == first);
   CHECK(run_cut(folder, {2, 1, 1, 2, 2}, "adamw", "two") == first);
   CHECK(run_cut(folder, {2, 1, 1, 2, 3}, "adamw", "three") == first);
+  std::vector<std::string> again = arguments(folder, "again-block", "adamw");
+  again.insert(again.end(), {"--replicas=2", "--shards=2", "--recompute=block"});
+  const Ended ended = run_weir(5, again, 120);
+  INFO(ended.output);
+  REQUIRE(ended.exit_code == 0);
+  CHECK(read_steps(folder / "again-block") == first);
   const std::vector<StepLine> local = run_local(folder, "adamw");
   CHECK(run_cut(folder, {1, 1, 1, 1, 1}, "adamw", "dedicated") == local);
 }

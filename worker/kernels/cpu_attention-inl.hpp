@@ -8,8 +8,6 @@
 #define WEIR_WORKER_KERNELS_CPU_ATTENTION_INL_HPP
 #endif
 
-#include <hwy/cache_control.h>
-
 #include "worker/kernels/cpu_attention.hpp"
 #include "worker/kernels/cpu_product-inl.hpp"
 
@@ -21,12 +19,16 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 inline index_t padded(index_t channels) { return (channels + kLanes - 1) / kLanes * kLanes; }
 
-/// Asks for the row kTile further on. A head's rows are short and, in qkv, thousands of bytes
-/// apart, which the processor does not foresee; of the next head's they would be too many for the
-/// few places that a cache has for addresses so far apart.
+/// Asks the second cache for the row two tiles further on. A head's rows are short and, in qkv,
+/// thousands of bytes apart, which the processor does not foresee; the first cache has too few
+/// places for addresses so far apart.
 HWY_INLINE void fetch_ahead(const float* from, index_t row, index_t channels) {
   constexpr index_t kLine = 16;
-  for (index_t c = 0; c < channels; c += kLine) hwy::Prefetch(from + kTile * row + c);
+  constexpr int kRead = 0;
+  constexpr int kSecondCache = 2;
+  for (index_t c = 0; c < channels; c += kLine) {
+    __builtin_prefetch(from + 2 * kTile * row + c, kRead, kSecondCache);
+  }
 }
 
 /// to[count, padded(channels)] = scale * from[count, channels], zeros in the columns behind.

@@ -25,6 +25,9 @@ constexpr index_t kBlock = 256;
 constexpr index_t kTilesABlock = kBlock / kTile;
 /// Keys of a chunk, at most: four panels of 512 keys and 64 channels fill half a megabyte.
 constexpr index_t kChunk = 512;
+/// So a query that sees anything in its band sees some of it in the first chunk: nobody need think
+/// of queries that are blind there alone.
+static_assert(kChunk >= 2 * kBlock);
 
 /// Up to kTile queries and whom each of them sees. Lanes behind `count` repeat the last query.
 struct Tile {

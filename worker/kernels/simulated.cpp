@@ -131,9 +131,9 @@ void SimulatedKernels::attention_backward(const AttentionInput& input, const Att
                                           const AttentionOutput& output,
                                           const AttentionGradients& gradients) {
   charge(10 * pair_channels(input, strip),
-         share_of(input, strip) *
-             (bytes_of(input.qkv) + bytes_of(output.out) + bytes_of(output.log_sum) +
-              bytes_of(output.out_gradient) + bytes_of(gradients.qkv)));
+         share_of(input, strip) * (bytes_of(input.qkv) + bytes_of(output.out) +
+                                   bytes_of(output.log_sum) + bytes_of(gradients.qkv)) +
+             bytes_of(output.out_gradient));
 }
 
 void SimulatedKernels::gather_rows(ConstMatrix, std::span<const index_t>, index_t, Matrix to) {

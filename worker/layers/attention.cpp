@@ -111,9 +111,7 @@ struct AttentionLayer::Call {
              .globals = kept.globals.rows(0, global_rows)};
     for (index_t b = 0; b < batch.sequences; ++b) {
       for (const index_t position : globals().positions()) {
-        const index_t token = position - batch.first;
-        const bool is_here = 0 <= token && token < batch.length;
-        rows_of_globals.push_back(is_here ? b * batch.length + token : -1);
+        rows_of_globals.push_back(batch.row_of(b, position));
       }
     }
     WEIR_ASSERT(!is_cut || batch.length >= std::max(left, right));
@@ -141,6 +139,7 @@ struct AttentionLayer::Call {
   void rotate_globals(Matrix rows, int direction) const {
     if (!layer.rotary) return;
     for (index_t row = 0; row < rows.extent(0); ++row) {
+      if (rows_of_globals[static_cast<std::size_t>(row)] < 0) continue;  // another context's
       const auto number = static_cast<std::size_t>(row % globals().count());
       pass.kernels.rotate(rows.rows(row, 1), layer.heads, globals().positions()[number], 1,
                           direction);

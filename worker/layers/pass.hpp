@@ -21,6 +21,11 @@ struct MicroBatch {
   std::span<const index_t> samples;  ///< [B], global sample index: the key of dropout
   index_t first = 0;                 ///< position of the first token here in its sequence
   index_t rows() const { return sequences * length; }
+  /// The row of a position of a sequence, -1 if it is not among the tokens here.
+  index_t row_of(index_t sequence, index_t position) const {
+    const index_t token = position - first;
+    return 0 <= token && token < length ? sequence * length + token : -1;
+  }
 };
 
 /// Loss of one micro-batch, natural logarithm, summed over its loss terms.

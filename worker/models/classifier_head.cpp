@@ -35,12 +35,8 @@ struct Ends {
   Ends(const MicroBatch& batch, index_t sequence, index_t first_local) {
     const index_t length = batch.lengths[static_cast<std::size_t>(sequence)];
     const index_t end = std::max<index_t>(length - 1, 0);
-    const auto row = [&](index_t position) {
-      const index_t token = position - batch.first;
-      return 0 <= token && token < batch.length ? sequence * batch.length + token : -1;
-    };
-    first = row(std::min(first_local, end));
-    last = row(end);
+    first = batch.row_of(sequence, std::min(first_local, end));
+    last = batch.row_of(sequence, end);
   }
 };
 

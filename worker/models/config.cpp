@@ -72,6 +72,7 @@ Globals parse_globals(const std::string& words) {
     return UsageError(text("--attention.global-tokens ", words, ": ", what,
                            "; write positions and runs of them like 0-3,512, or none"));
   };
+  if (words.ends_with(',')) throw fail("a position is missing after the last comma");
   std::vector<index_t> positions;
   std::istringstream parts(words);
   for (std::string part; std::getline(parts, part, ',');) {
@@ -93,6 +94,20 @@ Globals parse_globals(const std::string& words) {
   }
   if (positions.empty()) throw fail("no position");
   return Globals(std::move(positions));
+}
+
+std::string text_of(const Globals& globals) {
+  if (globals.count() == 0) return "none";
+  const std::span<const index_t> positions = globals.positions();
+  std::string words;
+  for (std::size_t first = 0; first < positions.size();) {
+    std::size_t last = first;
+    while (last + 1 < positions.size() && positions[last + 1] == positions[last] + 1) ++last;
+    words += text(words.empty() ? "" : ",", positions[first]);
+    if (last > first) words += text("-", positions[last]);
+    first = last + 1;
+  }
+  return words;
 }
 
 Sparsity ModelConfig::sparsity() const {

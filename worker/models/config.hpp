@@ -68,6 +68,8 @@ struct ModelConfig {
 
 /// `0-3,512` is 0, 1, 2, 3 and 512; `none` is none. Throws UsageError for anything else.
 Globals parse_globals(const std::string& text);
+/// The shortest text that parse_globals reads as these.
+std::string text_of(const Globals& globals);
 
 std::vector<Option> options(ModelConfig& config);
 

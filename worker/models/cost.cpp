@@ -49,8 +49,9 @@ double unit_flops(const ModelConfig& config, index_t unit) {
     const auto pairs = static_cast<double>(window_pairs(config.sparsity(), config.length));
     return 6 * length * weights + 12 * pairs * width + branch_flops(config);
   }
-  return config.task == Task::language ? 6 * length * width * static_cast<double>(config.vocabulary)
-                                       : 6 * width * static_cast<double>(config.classes);
+  return config.task == Task::language
+             ? 6 * length * width * static_cast<double>(config.vocabulary)
+             : 6 * static_cast<double>(config.pooled_width()) * static_cast<double>(config.classes);
 }
 
 double model_flops_a_sample(const ModelConfig& config) {

@@ -214,6 +214,7 @@ index_t floats_sent(const Case& c) {
 }
 
 const worker::Sparsity kCausal{2, 0, 1, true};
+const worker::Sparsity kNoGlobals{2, 1, 0, false};
 const worker::Sparsity kBoth{1, 2, 2, false};
 const worker::Sparsity kScattered{2, 1, worker::Globals({0, 5, 6, 17}), false};
 const worker::Sparsity kCausalScattered{3, 0, worker::Globals({1, 5, 20}), true};
@@ -225,13 +226,21 @@ TEST_CASE("attention's output and gradients are those of the formulas") {
   check_attention({kBoth, false, 7, {7, 3, 1}});
   check_attention({kScattered, true, 19, {19, 6}});
   check_attention({kCausalScattered, true, 23, {23, 10}});
-  check_attention({{2, 1, 0, false}, true, 9, {9, 2}});
+  check_attention({kNoGlobals, true, 9, {9, 2}});
 }
 
 TEST_CASE("attention in several strips is that of the formulas") {
   const index_t tokens = 3 * worker::strip_tokens_of(kHeld) / 2;
   for (const worker::Sparsity& sparsity : {kCausal, kBoth, kScattered}) {
     check_attention({sparsity, true, tokens, {tokens, tokens / 3}});
+  }
+}
+
+TEST_CASE("short sequences, several to a strip, have the attention of the formulas") {
+  std::vector<index_t> lengths;
+  for (index_t b = 0; b < 20; ++b) lengths.push_back(100 - 3 * b);
+  for (const worker::Sparsity& sparsity : {kCausal, kScattered}) {
+    check_attention({sparsity, true, 100, lengths});
   }
 }
 

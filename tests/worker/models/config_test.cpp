@@ -236,6 +236,25 @@ TEST_CASE("parameters: a classifier has classes in place of a vocabulary to pred
   CHECK(find(specs, "classifier.bias").shape == std::vector<index_t>{10});
 }
 
+TEST_CASE("positions of global tokens are read as written, and nothing else is") {
+  const auto read = [](const char* words) {
+    const auto positions = parse_globals(words);
+    return std::vector<index_t>(positions.positions().begin(), positions.positions().end());
+  };
+  CHECK(read("none").empty());
+  CHECK(read("7") == std::vector<index_t>{7});
+  CHECK(read("0-3,512") == std::vector<index_t>{0, 1, 2, 3, 512});
+  CHECK(read("9,2-3,3") == std::vector<index_t>{2, 3, 9});
+  for (const char* words : {"", ",", "0-3,", "3-1", "-1", "1-", "a", "1,,2", "0 - 3", "99999999"}) {
+    CAPTURE(words);
+    CHECK_THROWS_WITH_AS(parse_globals(words), doctest::Contains("0-3,512"), UsageError);
+  }
+  for (const char* words : {"none", "0", "0-3", "0-3,512", "1,3,5-6"}) {
+    CHECK(text_of(parse_globals(words)) == words);
+  }
+  CHECK(text_of(parse_globals("3,0,2,1")) == "0-3");
+}
+
 TEST_CASE("query, key and value of any shard are one matrix in its arena, and one vector") {
   ModelConfig config;
   for (const index_t shards : {1, 2, 4}) {

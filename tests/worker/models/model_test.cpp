@@ -94,7 +94,7 @@ TEST_CASE("a classifier that reads both ends has the twin's gradients, short seq
     config.pooling = Pooling::ends;
     config.global_tokens = globals;
     check_against_twin(config, random_batch(config, {9, 1, 2, 5}, 13),
-                       {{.shards = 1}, {.shards = 2}});
+                       {{.shards = 1}, {.shards = 2}, {.contexts = 3}});
   }
 }
 
