@@ -24,6 +24,7 @@ struct Case {
   bool rotary;
   index_t tokens;
   std::vector<index_t> lengths;
+  index_t strip_tokens = 0;  ///< 0: as the layer chooses
   index_t rows() const { return std::ssize(lengths) * tokens; }
 };
 
@@ -124,7 +125,8 @@ void check_attention(const Case& c, index_t contexts = 1) {
                                           .globals = c.sparsity.globals.count(),
                                           .contexts = contexts,
                                           .left = contexts > 1 ? c.sparsity.left : 0,
-                                          .right = contexts > 1 ? c.sparsity.right : 0};
+                                          .right = contexts > 1 ? c.sparsity.right : 0,
+                                          .strip_tokens = c.strip_tokens};
     worker::Carved<worker::AttentionActivations> kept(shape);
     worker::Carved<worker::AttentionScratch> scratch(shape);
     std::ranges::fill(kept.memory.span(), 7.0F);
@@ -157,6 +159,7 @@ void check_attention(const Case& c, index_t contexts = 1) {
 const worker::Sparsity kCausal{2, 0, 1, true};
 const worker::Sparsity kBoth{1, 2, 2, false};
 const worker::Sparsity kScattered{2, 1, worker::Globals({0, 5, 6, 17}), false};
+const worker::Sparsity kWindowAlone{2, 1, 0, false};
 const worker::Sparsity kCausalScattered{3, 0, worker::Globals({1, 5, 20}), true};
 
 }  // namespace
@@ -166,13 +169,17 @@ TEST_CASE("attention's output and gradients are those of the formulas") {
   check_attention({kBoth, false, 7, {7, 3, 1}});
   check_attention({kScattered, true, 19, {19, 6}});
   check_attention({kCausalScattered, true, 23, {23, 10}});
-  check_attention({{2, 1, 0, false}, true, 9, {9, 2}});
+  check_attention({kWindowAlone, true, 9, {9, 2}});
 }
 
 TEST_CASE("attention in several strips is that of the formulas") {
   const index_t tokens = 3 * worker::strip_tokens_of(kHeld) / 2;
   for (const worker::Sparsity& sparsity : {kCausal, kBoth, kScattered}) {
     check_attention({sparsity, true, tokens, {tokens, tokens / 3}});
+    for (const index_t strip_tokens : {1, 2, 5, 16, 21, 50}) {
+      CAPTURE(strip_tokens);
+      check_attention({sparsity, true, 21, {21, 8}, strip_tokens});
+    }
   }
 }
 
