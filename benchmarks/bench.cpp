@@ -15,9 +15,6 @@
 #include "launch/table.hpp"
 
 namespace weir::benchmark {
-namespace {
-
-/// Four digits that matter: 1234, 12.34, 0.001234.
 std::string short_number(double value) {
   if (std::isnan(value)) return "n/a";
   char buffer[32];
@@ -28,8 +25,6 @@ std::string short_number(double value) {
   }
   return buffer;
 }
-
-}  // namespace
 
 Spread spread_of(std::vector<double> values) {
   WEIR_ASSERT(!values.empty());

@@ -8,6 +8,9 @@
 
 namespace weir::benchmark {
 
+/// Four digits that matter: 1234, 12.34, 0.001234.
+std::string short_number(double value);
+
 /// Repeated measurements of one thing: their median, and the quartiles as its spread.
 struct Spread {
   double low = 0;  ///< a quarter of the values lies below

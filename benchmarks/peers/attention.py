@@ -17,7 +17,8 @@ what PyTorch's libraries load and allocate once, at any size, is left out.
 Dense attention that would take more than 20 s is measured on one head, time and memory times the heads;
 the column `heads` tells. --json prints a line a case, with `window` null where dense:
 
-    {"peer", "length", "window", "forward_ms", "both_ms", "extra_bytes", "torch", "heads_measured"}
+    {"peer", "length", "window", "forward_ms", "both_ms", "extra_bytes", "torch", "heads_measured",
+     "sgemm_gflops"}
 """
 import argparse
 import json
@@ -208,9 +209,10 @@ def main():
     if not (1 <= a.globals <= min(a.lengths) and min(a.windows) >= 1):
         parser.error("at least one global token, no more than tokens, and windows of at least 1")
     windows = (a.windows if "chunked" in a.peers else []) + ([None] if "sdpa" in a.peers else [])
+    sgemm = in_a_process(gemm_gflops, a.threads)
     if not a.json:
         print(f"PyTorch {torch.__version__}, {a.threads} thread(s), {a.heads} heads of 64, "
-              f"{a.globals} globals; its sgemm: {in_a_process(gemm_gflops, a.threads):.0f} GFLOP/s\n"
+              f"{a.globals} globals; its sgemm: {sgemm:.0f} GFLOP/s\n"
               "   length  peer     window   forward ms      both ms   memory MiB  heads")
     for length in a.lengths:
         for window in windows:
@@ -220,7 +222,7 @@ def main():
             if line is None or line["both_ms"] < 1e3 * LONG_S:
                 line = in_a_process(measure, a, length, window, a.heads)
             if a.json:
-                print(json.dumps(line), flush=True)
+                print(json.dumps(line | {"sgemm_gflops": round(sgemm, 1)}), flush=True)
             else:
                 print(f"{length:9}  {line['peer']:7}  {window or '':6}  {line['forward_ms']:11.1f}  "
                       f"{line['both_ms']:11.1f}  {line['extra_bytes'] / 2**20:11.1f}  "

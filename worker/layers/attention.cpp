@@ -37,8 +37,9 @@ void AttentionActivations::take(Pieces& pieces, const AttentionShape& shape) {
 void AttentionScratch::take(Pieces& pieces, const AttentionShape& shape) {
   const index_t width = shape.part();
   const index_t softmax = shape.global_rows() * shape.heads * (shape.head_size + 2);
+  strip_tokens = shape.strip_tokens > 0 ? shape.strip_tokens : strip_tokens_of(width);
   // A strip may be several short sequences.
-  heads_gradient = pieces.matrix(std::min(shape.rows, strip_tokens_of(width)), width);
+  heads_gradient = pieces.matrix(std::min(shape.rows, strip_tokens), width);
   qkv_gradient = pieces.matrix(shape.rows, 3 * width);
   part = pieces.vector(softmax);
   parts = pieces.vector(shape.contexts * softmax);
@@ -118,7 +119,6 @@ struct AttentionLayer::Call {
   }
 
   const Globals& globals() const { return layer.sparsity.globals; }
-  index_t strip_tokens() const { return strip_tokens_of(input.width()); }
   index_t global_rows() const { return batch.sequences * globals().count(); }
   std::size_t global_sums() const { return static_cast<std::size_t>(global_rows() * layer.heads); }
   /// The first rows of each sequence that the previous context sees, the last that the next sees.
@@ -223,7 +223,7 @@ void AttentionLayer::forward(const Pass& pass, const MicroBatch& batch, ConstMat
   const index_t softmaxes = batch.sequences * call.input.global_queries() * heads;
   const auto floats = static_cast<std::size_t>(softmaxes * (call.input.channels() + 2));
   const Vector part = scratch.part.first(floats);
-  each_strip(batch, call.strip_tokens(), [&](const AttentionStrip& strip, Run rows) {
+  each_strip(batch, scratch.strip_tokens, [&](const AttentionStrip& strip, Run rows) {
     const index_t end_of_sequence = (rows.end + batch.length - 1) / batch.length * batch.length;
     const index_t reached = std::min(end_of_sequence, rows.end + call.right);
     call.project(x, qkv, {projected, std::max(projected, reached)});
@@ -301,7 +301,7 @@ void AttentionLayer::backward(const Pass& pass, const MicroBatch& batch,
                              x_gradient.rows(rows.begin, rows.size()));
     finished = rows.end;
   };
-  each_strip(batch, call.strip_tokens(), [&](const AttentionStrip& strip, Run rows) {
+  each_strip(batch, scratch.strip_tokens, [&](const AttentionStrip& strip, Run rows) {
     const Matrix heads_gradient = scratch.heads_gradient.rows(0, rows.size());
     output.backward(pass, out_gradient.rows(rows.begin, rows.size()), heads_gradient);
     pass.kernels.attention_backward(

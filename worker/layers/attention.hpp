@@ -21,6 +21,7 @@ struct AttentionShape {
   index_t contexts = 1;
   index_t left = 0;   ///< rows of a sequence from the previous context: none if there is one
   index_t right = 0;  ///< and from the next
+  index_t strip_tokens = 0;  ///< worked on at a time; 0: strip_tokens_of(part())
 
   index_t part() const { return heads * head_size; }
   index_t global_rows() const { return sequences * globals; }
@@ -44,7 +45,8 @@ struct AttentionActivations {
 /// Memory that attention needs during a call; what weight_gradient finds in it is from the backward
 /// before.
 struct AttentionScratch {
-  Matrix heads_gradient;         ///< [rows of a strip, heads * C]
+  index_t strip_tokens = 0;      ///< S, tokens of a strip
+  Matrix heads_gradient;         ///< [S, heads * C]
   Matrix qkv_gradient;           ///< [B * N, 3 * heads * C]
   Vector part;                   ///< [B * G * heads * (C + 2)], softmax of the global queries
   Vector parts;                  ///< of all contexts

@@ -24,6 +24,7 @@ struct Case {
   bool rotary;
   index_t tokens;
   std::vector<index_t> lengths;
+  index_t strip_tokens = 0;  ///< 0: as the layer chooses
   index_t rows() const { return std::ssize(lengths) * tokens; }
 };
 
@@ -123,7 +124,8 @@ void check_attention(const Case& c, index_t contexts = 1) {
                                           .globals = c.sparsity.globals.count(),
                                           .contexts = contexts,
                                           .left = contexts > 1 ? c.sparsity.left : 0,
-                                          .right = contexts > 1 ? c.sparsity.right : 0};
+                                          .right = contexts > 1 ? c.sparsity.right : 0,
+                                          .strip_tokens = c.strip_tokens};
     worker::Carved<worker::AttentionActivations> kept(shape);
     worker::Carved<worker::AttentionScratch> scratch(shape);
     std::ranges::fill(kept.memory.span(), 7.0F);
@@ -233,6 +235,10 @@ TEST_CASE("attention in several strips is that of the formulas") {
   const index_t tokens = 3 * worker::strip_tokens_of(kHeld) / 2;
   for (const worker::Sparsity& sparsity : {kCausal, kBoth, kScattered}) {
     check_attention({sparsity, true, tokens, {tokens, tokens / 3}});
+    for (const index_t strip_tokens : {1, 2, 5, 16, 21, 50}) {
+      CAPTURE(strip_tokens);
+      check_attention({sparsity, true, 21, {21, 8}, strip_tokens});
+    }
   }
 }
 

@@ -1,0 +1,200 @@
+#include "benchmarks/attention_runs.hpp"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/base/error.hpp"
+#include "common/base/machine.hpp"
+#include "worker/layers/attention.hpp"
+
+namespace weir::benchmark {
+namespace {
+
+using worker::ConstMatrix;
+using worker::Matrix;
+using worker::Sparsity;
+
+constexpr index_t kMostGlobals = 4;
+
+/// Values in [-scale, scale), the same every run.
+void fill_random(Buffer& buffer, std::uint64_t stream, float scale) {
+  for (index_t i = 0; i < buffer.size(); ++i) {
+    buffer[i] = scale * (2 * uniform_float(1, stream, static_cast<std::uint64_t>(i)) - 1);
+  }
+}
+
+ConstMatrix rows_of(const Buffer& buffer, index_t rows, index_t columns) {
+  return {buffer.data(), {rows, columns}};
+}
+Matrix rows_of(Buffer& buffer, index_t rows, index_t columns) {
+  return {buffer.data(), {rows, columns}};
+}
+
+/// Pairs of a query and a key that it sees; global tokens are at the front.
+index_t visible_pairs(index_t tokens, const Sparsity& sparsity) {
+  const index_t globals = sparsity.globals.count();
+  index_t pairs = globals * tokens;
+  for (index_t i = globals; i < tokens; ++i) {
+    const worker::Run window = {std::max(globals, i - sparsity.left),
+                                std::min(tokens, i + sparsity.right + 1)};
+    pairs += globals + window.size();
+  }
+  return pairs;
+}
+
+}  // namespace
+
+AttentionWork work_of(index_t tokens, index_t heads, index_t channels, const Sparsity& sparsity) {
+  const auto flops = static_cast<double>(visible_pairs(tokens, sparsity) * heads * channels);
+  const auto sums = static_cast<double>(tokens * heads) * sizeof(float);
+  const double matrix = sums * static_cast<double>(channels);
+  // Forward reads q, k, v and writes out; backward reads q, k, v, out and its gradient and writes
+  // three gradients.
+  const double forward = (3 + 2 * 1) * matrix + 2 * sums;
+  const double backward = (5 + 2 * 3) * matrix + sums;
+  return {4 * flops, 14 * flops, forward, forward + backward};
+}
+
+AttentionRun::AttentionRun(index_t tokens, index_t heads, index_t channels)
+    : tokens_(tokens),
+      heads_(heads),
+      channels_(channels),
+      lengths_{tokens},
+      qkv_(tokens * 3 * heads * channels),
+      out_(tokens * heads * channels),
+      log_sum_(tokens * heads),
+      out_gradient_(tokens * heads * channels),
+      qkv_gradient_(tokens * 3 * heads * channels),
+      globals_(kMostGlobals * 3 * heads * channels),
+      part_(kMostGlobals * heads * (channels + 2)),
+      global_out_(kMostGlobals * heads * channels),
+      global_log_sum_(kMostGlobals * heads),
+      globals_gradient_(kMostGlobals * 3 * heads * channels) {
+  fill_random(qkv_, 1, 2);
+  fill_random(out_gradient_, 2, 1);
+  std::copy_n(qkv_.data(), std::min(globals_.size(), qkv_.size()), globals_.data());
+}
+
+worker::AttentionInput AttentionRun::input(const Sparsity& sparsity) const {
+  const index_t width = heads_ * channels_;
+  WEIR_ASSERT(sparsity.globals.count() <= kMostGlobals);
+  return {.heads = heads_,
+          .first = 0,
+          .lengths = lengths_,
+          .sparsity = &sparsity,
+          .qkv = rows_of(qkv_, tokens_, 3 * width),
+          .before = {},
+          .after = {},
+          .globals = rows_of(globals_, sparsity.globals.count(), 3 * width)};
+}
+
+void AttentionRun::forward(const Sparsity& sparsity) {
+  const auto rows = static_cast<std::size_t>(sparsity.globals.count() * heads_);
+  const auto part = part_.span().first(rows * static_cast<std::size_t>(channels_ + 2));
+  kernels_.attention(input(sparsity), strip(), rows_of(out_, tokens_, heads_ * channels_),
+                     log_sum_.span(), part);
+  kernels_.join_softmax(part, 1, global_log_sum_.span().first(rows),
+                        rows_of(global_out_, static_cast<index_t>(rows), channels_));
+}
+
+void AttentionRun::backward(const Sparsity& sparsity) {
+  const index_t width = heads_ * channels_;
+  const index_t globals = sparsity.globals.count();
+  kernels_.fill(globals_gradient_.span(), 0);
+  kernels_.attention_backward(
+      input(sparsity), strip(),
+      {.out = rows_of(out_, tokens_, width),
+       .log_sum = log_sum_.span(),
+       .out_gradient = rows_of(out_gradient_, tokens_, width),
+       .global_out = rows_of(global_out_, globals, width),
+       .global_log_sum = global_log_sum_.span().first(static_cast<std::size_t>(globals * heads_)),
+       .global_out_gradient = rows_of(out_gradient_, globals, width)},
+      {.qkv = rows_of(qkv_gradient_, tokens_, 3 * width),
+       .before = {},
+       .after = {},
+       .globals = rows_of(globals_gradient_, globals, 3 * width)});
+}
+
+LayerRun::LayerRun(index_t tokens, index_t heads, index_t head_size, Sparsity sparsity)
+    : tokens_(tokens),
+      heads_(heads),
+      head_size_(head_size),
+      sparsity_(std::move(sparsity)),
+      weights_(4 * heads * head_size * (heads * head_size + 1)),
+      gradients_(weights_.size()),
+      x_(tokens * heads * head_size),
+      out_(x_.size()),
+      out_gradient_(x_.size()),
+      x_gradient_(x_.size()) {
+  fill_random(weights_, 1, 0.05F);
+  fill_random(x_, 2, 1);
+  fill_random(out_gradient_, 3, 1);
+}
+
+double LayerRun::seconds(index_t strip_tokens) {
+  const index_t width = heads_ * head_size_;
+  const index_t bias = 3 * width * width;
+  worker::AttentionLayer layer;
+  layer.query_key_value = {{0, 3 * width, width}, {bias, 3 * width}};
+  layer.output = {{bias + 3 * width, width, width}, {bias + 3 * width + width * width, width}};
+  layer.heads = heads_;
+  layer.sparsity = sparsity_;
+  const worker::AttentionShape shape = {.sequences = 1,
+                                        .rows = tokens_,
+                                        .width = width,
+                                        .heads = heads_,
+                                        .head_size = head_size_,
+                                        .globals = sparsity_.globals.count(),
+                                        .strip_tokens = strip_tokens};
+  worker::Carved<worker::AttentionActivations> kept(shape);
+  const worker::Carved<worker::AttentionScratch> scratch(shape);
+  worker::SingleShard shards;
+  worker::SingleContext contexts;
+  const worker::Pass pass = {kernels_,          shards, contexts, weights_.span(),
+                             gradients_.span(), 1,      true};
+  const std::array<index_t, 1> lengths = {tokens_};
+  const worker::MicroBatch batch = {1, tokens_, {}, {}, lengths, {}, 0};
+  const ConstMatrix x = rows_of(std::as_const(x_), tokens_, width);
+  const double begin = seconds_now();
+  layer.forward(pass, batch, x, kept, scratch, rows_of(out_, tokens_, width));
+  layer.backward(pass, batch, kept, x, rows_of(out_gradient_, tokens_, width), scratch,
+                 rows_of(x_gradient_, tokens_, width));
+  return seconds_now() - begin;
+}
+
+double in_fresh_process(const std::function<double()>& function) {
+  int ends[2];
+  if (pipe(ends) != 0) throw Error("cannot make a pipe to another process");
+  const pid_t child = fork();
+  if (child < 0) throw Error("cannot start another process");
+  double value = 0;
+  if (child == 0) {
+    try {
+      value = function();
+      _exit(write(ends[1], &value, sizeof value) == sizeof value ? 0 : 1);
+    } catch (const std::exception&) {
+      _exit(1);
+    }
+  }
+  close(ends[1]);
+  const bool is_whole = read(ends[0], &value, sizeof value) == sizeof value;
+  close(ends[0]);
+  waitpid(child, nullptr, 0);
+  if (!is_whole) throw Error("a process that measures memory has ended early: out of memory?");
+  return value;
+}
+
+double extra_bytes(index_t tokens, index_t heads, index_t channels, const Sparsity& sparsity) {
+  return in_fresh_process([&] {
+    AttentionRun first(64, heads, channels);  // its pages of code are no part of it
+    first.forward(sparsity);
+    first.backward(sparsity);
+    AttentionRun run(tokens, heads, channels);
+    const index_t before = peak_resident_bytes();
+    run.forward(sparsity);
+    run.backward(sparsity);
+    return static_cast<double>(peak_resident_bytes() - before + run.kept_bytes());
+  });
+}
+
+}  // namespace weir::benchmark

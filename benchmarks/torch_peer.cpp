@@ -1,0 +1,68 @@
+#include "benchmarks/torch_peer.hpp"
+
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "common/base/error.hpp"
+#include "common/base/text.hpp"
+
+namespace weir::benchmark {
+namespace {
+
+/// As one word of a shell's command.
+std::string quoted(const std::string& word) {
+  std::string quotes = "'";
+  for (const char c : word) quotes += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quotes + "'";
+}
+
+PeerResult parse(const std::string& line) {
+  const auto json = nlohmann::json::parse(line);
+  PeerResult result{.peer = json.at("peer"),
+                    .length = json.at("length"),
+                    .window = {},
+                    .both_seconds = json.at("both_ms").get<double>() / 1e3,
+                    .extra_bytes = json.at("extra_bytes"),
+                    .torch = json.at("torch"),
+                    .sgemm_flops = json.at("sgemm_gflops").get<double>() * 1e9,
+                    .heads_measured = json.at("heads_measured")};
+  if (!json.at("window").is_null()) result.window = json.at("window").get<index_t>();
+  return result;
+}
+
+}  // namespace
+
+std::string python_of_peers() {
+  const char* python = std::getenv("WEIR_PYTHON");
+  return python == nullptr || *python == '\0' ? "python3" : python;
+}
+
+bool has_torch() {
+  return std::system((quoted(python_of_peers()) + " -c 'import torch' 2>/dev/null").c_str()) == 0;
+}
+
+std::vector<PeerResult> run_torch_peers(index_t length, const std::vector<index_t>& windows) {
+  std::string command = text(quoted(python_of_peers()), " ", quoted(WEIR_PEERS "/attention.py"),
+                             " --json --lengths ", length, " --windows ");
+  for (const index_t window : windows) {
+    command += text(window == windows.front() ? "" : ",", window);
+  }
+  FILE* const output = popen(command.c_str(), "r");
+  if (output == nullptr) throw Error(text("cannot start ", command));
+  std::string lines;
+  for (int c = std::fgetc(output); c != EOF; c = std::fgetc(output)) {
+    lines += static_cast<char>(c);
+  }
+  if (pclose(output) != 0) throw Error(text("failed: ", command));
+  std::vector<PeerResult> results;
+  for (std::size_t begin = 0; begin < lines.size();) {
+    const std::size_t end = std::min(lines.find('\n', begin), lines.size());
+    results.push_back(parse(lines.substr(begin, end - begin)));
+    begin = end + 1;
+  }
+  return results;
+}
+
+}  // namespace weir::benchmark
