@@ -2,7 +2,7 @@
 //
 // Trains each setting with several seeds, two jobs side by side; takes of each job the checkpoint
 // that is best on the validation samples and scores it on the test samples, apart for those whose
-// root's own digits say the value. Seeds draw the samples, too: no two jobs share a test sample.
+// root's own digits say the value. Seeds draw the samples, too: two seeds share no test sample.
 
 #include <array>
 #include <chrono>
@@ -29,9 +29,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Published with this size of model, batch and number of steps (the latter with 50,000 steps).
-constexpr double kDense = 37.1;     // Xiong et al., arXiv 2102.03902, table 3: softmax attention
-constexpr double kBigBird = 39.25;  // Chen et al., arXiv 2111.00035, table 1: mean of 3 seeds
+// Published for a model of this size.
+constexpr double kDense = 37.1;  // softmax attention, 5,000 steps: Xiong et al., arXiv 2102.03902
+constexpr double kBigBird = 39.25;  // 50,000 steps, 3 seeds: Chen et al., arXiv 2111.00035, table 1
 // Of the three rules, measured once on 20,000 samples of the original generator.
 constexpr double kMajority = 17.1;
 constexpr double kRootOperator = 36.4;
