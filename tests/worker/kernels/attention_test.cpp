@@ -58,7 +58,7 @@ TEST_CASE("attention agrees with the twin where a band is too wide for one chunk
   for (const Sparsity& form :
        {Sparsity{700, 300, Globals({3, 900, 600}), false}, Sparsity{1500, 0, 4, true},
         Sparsity{600, 600, Globals({0, 700}), false, kSplit}, Sparsity{1200, 1200, 0, false}}) {
-    check_attention_case({1, 16, 1201, {1201, 700}, form}, random);
+    check_attention_case({1, 16, 1101, {1101}, form}, random);
   }
 }
 
@@ -114,7 +114,7 @@ TEST_CASE("a sequence cut over contexts, and work cut into strips, give the same
 
 TEST_CASE("errors are at most 2 times, of gradients 3 times, those of a plain f32 computation") {
   std::mt19937_64 random(52);
-  for_each_target([&] {
+  const auto check_all = [&] {
     for (const index_t channels : {16, 64, 128}) {
       for (const Sparsity& form :
            {Sparsity{16, 16, 4, false}, Sparsity{64, 0, 4, true}, Sparsity{300, 300, 0, false},
@@ -123,7 +123,12 @@ TEST_CASE("errors are at most 2 times, of gradients 3 times, those of a plain f3
         check_attention_case({1, channels, 161, {161, 120}, form}, random, 1, Judge::strict);
       }
     }
-  });
+  };
+#ifdef WEIR_SANITIZE  // every target is a matter of numbers, not of memory, and takes minutes there
+  check_all();
+#else
+  for_each_target(check_all);
+#endif
 }
 
 TEST_CASE("attention stands scores of hundreds") {
