@@ -43,13 +43,18 @@ struct Rows {
         sparsity(branch.sparsity),
         globals(sparsity.globals.count()),
         heads(branch.heads),
-        width(branch.query.columns),
-        positions(sparsity.globals.positions().begin(), sparsity.globals.positions().end()) {}
+        width(branch.query.columns) {
+    for (index_t b = 0; b < batch.sequences; ++b) {
+      for (const index_t position : sparsity.globals.positions()) {
+        here.push_back(batch.row_of(b, position));
+      }
+    }
+  }
 
   const MicroBatch& batch;
   const Sparsity& sparsity;
   index_t globals, heads, width;
-  std::vector<std::int32_t> positions;  ///< as the kernels' gather takes rows of a table
+  std::vector<index_t> here;  ///< [B * G], rows of x; -1: not on this context
 
   index_t count() const { return batch.sequences * globals; }
   index_t folded() const { return count() * heads; }
@@ -91,16 +96,12 @@ Vector from(Vector values, index_t begin, index_t count) {
 void collect_inputs(const Pass& pass, const Rows& rows, ConstMatrix x,
                     const GlobalBranchActivations& kept) {
   const Vector all = first(kept.x, rows.count() * (rows.width + 1));
-  pass.kernels.fill(all, 0);
-  for (index_t b = 0; b < rows.batch.sequences; ++b) {
-    pass.kernels.gather(rows.positions, rows.of_sequence(x, b), rows.batch.first,
-                        rows.inputs(kept).rows(b * rows.globals, rows.globals));
-    for (index_t g = 0; g < rows.globals; ++g) {
-      const index_t place = rows.positions[static_cast<std::size_t>(g)] - rows.batch.first;
-      const bool here = 0 <= place && place < rows.batch.length;
-      if (here && rows.batch.lengths[static_cast<std::size_t>(b)] > 0) {
-        pass.kernels.fill(from(rows.seeing(kept), b * rows.globals + g, 1), 1);
-      }
+  pass.kernels.gather_rows(x, rows.here, 0, rows.inputs(kept));
+  pass.kernels.fill(rows.seeing(kept), 0);
+  for (index_t row = 0; row < rows.count(); ++row) {
+    const index_t length = rows.batch.lengths[static_cast<std::size_t>(row / rows.globals)];
+    if (rows.here[static_cast<std::size_t>(row)] >= 0 && length > 0) {
+      pass.kernels.fill(from(rows.seeing(kept), row, 1), 1);
     }
   }
   pass.contexts.sum(all);
@@ -202,10 +203,7 @@ void GlobalBranch::backward(const Pass& pass, const MicroBatch& batch,
   const Matrix inputs_gradient = scratch.x_gradient.rows(0, rows.count());
   kernels.unfold(folded_gradient, key.weights(pass), heads, rows.scale(*this), query_gradient);
   kernels.multiply(query_gradient, query.weights(pass), false, inputs_gradient);
-  for (index_t b = 0; b < batch.sequences; ++b) {  // to the rows that are here
-    kernels.scatter_add(rows.positions, inputs_gradient.rows(b * rows.globals, rows.globals),
-                        batch.first, rows.of_sequence(x_gradient, b));
-  }
+  kernels.scatter_rows(inputs_gradient, rows.here, 0, true, x_gradient);
   if (pass.contexts.index() > 0) return;  // every context has the same
   kernels.add_fold_gradient(heads_gradient, mean, heads, 1, value.gradients(pass));
   kernels.add_column_sums(heads_gradient, value_bias.gradients(pass));
