@@ -13,7 +13,8 @@ struct Block;
 /// Kernels on the cores of this host: products by OpenBLAS, the rest vectorised for the best
 /// instructions that the processor has (Highway). The same bits every run on the same kind of
 /// processor: no atomics, sums in an order that the shapes alone decide; of attention for any
-/// number of threads, too. A NaN in gives a NaN out. Not safe to share between threads: it keeps scratch memory.
+/// number of threads, too. A NaN in gives a NaN out. Not safe to share between threads: it keeps
+/// scratch memory.
 class CpuKernels : public Kernels {
  public:
   /// Attention computes with so many threads; products with as many as OpenBLAS was told.

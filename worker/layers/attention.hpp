@@ -19,8 +19,8 @@ struct AttentionShape {
   index_t globals = 0;       ///< G
   index_t branch_heads = 0;  ///< of this shard, of a branch for global tokens; 0: none
   index_t contexts = 1;
-  index_t left = 0;   ///< rows of a sequence from the previous context: none if there is one
-  index_t right = 0;  ///< and from the next
+  index_t left = 0;          ///< rows of a sequence from the previous context: none if there is one
+  index_t right = 0;         ///< and from the next
   index_t strip_tokens = 0;  ///< worked on at a time; 0: strip_tokens_of(part())
 
   index_t part() const { return heads * head_size; }
