@@ -18,6 +18,10 @@ std::vector<Option> own_options(RunConfig& config) {
        "auto: the newest complete checkpoint of the run folder, if any; never; or a checkpoint's "
        "path",
        &config.resume},
+      {"replay", "",
+       "repeat the decisions of this log (decisions.jsonl of a run folder), and so its run, to the "
+       "bit",
+       &config.replay},
       {"threads", "", "threads a rank computes with", &config.threads, {1, 1024}},
       {"bucket-bytes",
        "bytes",
@@ -141,6 +145,18 @@ void check(const RunConfig& config) {
                           layout.servers, " cannot be; take --placement dedicated"));
   }
   check(config.train, layout.replicas);
+  check(config.server.consistency, layout.replicas);
+  const bool decides = !waits_for_all(config.server.consistency);
+  if (decides && layout.placement == Placement::local) {
+    throw UsageError(
+        "--placement local has one worker, for whom nobody waits; take --consistency "
+        "bsp, or --placement dedicated");
+  }
+  if (!decides && !config.replay.empty()) {
+    throw UsageError(text("--replay ", config.replay,
+                          ": where every update waits for all replicas (--consistency bsp without "
+                          "--backup) nothing is decided, and every run is the same"));
+  }
   check(config.model, layout);
   const index_t part = longest_part(config.model.length, layout.contexts);
   const double elements = static_cast<double>(config.train.micro_batch) *

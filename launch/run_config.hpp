@@ -24,6 +24,7 @@ struct RunConfig {
   ps::ServerConfig server;
   std::string run = "runs/default";
   std::string resume = "auto";  ///< auto, never, or the path of a checkpoint
+  std::string replay;           ///< a decision log whose decisions are repeated
   index_t threads = 1;
   index_t bucket_bytes = 524288;
   ProgressMode progress = ProgressMode::automatic;

@@ -16,6 +16,7 @@ namespace weir {
 ///   environment.txt   version, machine, data
 ///   metrics.jsonl     see common/job/metrics.hpp
 ///   checkpoints/      step-N/
+///   decisions.jsonl   see ps/decision_log.hpp; only if something was decided
 ///   STOP              touch it, and the job ends after a checkpoint
 ///   LOCK              who has the folder now
 class RunFolder {
@@ -34,6 +35,7 @@ class RunFolder {
 
   /// For ranks that do not have the folder.
   static fs::path checkpoints_of(const fs::path& run) { return run / "checkpoints"; }
+  static fs::path decisions_of(const fs::path& run) { return run / "decisions.jsonl"; }
 
  private:
   void write(const char* name, const std::string& contents) const;

@@ -134,6 +134,10 @@ ps::ServerConfig server_config(const Job& job, const std::vector<Setting>& setti
   ps::ServerConfig config = job.config.server;
   config.steps = job.config.train.steps;
   config.batch = job.config.train.batch;
+  config.micro_batch = job.config.train.micro_batch;
+  config.meet_every = job.config.train.eval_every;
+  config.decisions = RunFolder::decisions_of(job.config.run);
+  config.replay = job.config.replay;
   config.seed = static_cast<std::uint64_t>(job.config.train.seed);
   config.checkpoint.folder = RunFolder::checkpoints_of(job.config.run);
   for (const Setting& setting : settings) {

@@ -3,19 +3,28 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <numeric>
 #include <tuple>
 
 #include "common/base/error.hpp"
 #include "common/base/log.hpp"
+#include "common/job/share.hpp"
 #include "ps/store.hpp"
 
 namespace weir::ps {
 namespace {
 
-void check_update(std::string_view what, index_t of, index_t update, index_t present) {
-  if (update == present) return;
-  throw Error(text(what, " ", of, " for update ", update, " came in update ", present,
+void check_present(std::string_view what, index_t of, std::string_view unit, index_t number,
+                   index_t present) {
+  if (number == present) return;
+  throw Error(text(what, " ", of, " for ", unit, " ", number, " came in ", unit, " ", present,
                    "; are all ranks the same build?"));
+}
+
+std::vector<index_t> all_of(index_t count) {
+  std::vector<index_t> all(static_cast<std::size_t>(count));
+  std::iota(all.begin(), all.end(), index_t{0});
+  return all;
 }
 
 bool all(const std::vector<bool>& flags) { return std::ranges::find(flags, false) == flags.end(); }
@@ -23,7 +32,7 @@ bool all(const std::vector<bool>& flags) { return std::ranges::find(flags, false
 }  // namespace
 
 Decider::Decider(const BucketPlan& plan, const DecideConfig& config)
-    : plan_(&plan), config_(config), clip_(config.clip) {
+    : plan_(&plan), config_(config), clip_(config.clip), last_step_(config.steps) {
   struct Place {
     index_t parameter, begin;
     std::size_t at;
@@ -47,31 +56,94 @@ Decider::Decider(const BucketPlan& plan, const DecideConfig& config)
   const index_t reports = plan.layout().replicas * plan.layout().contexts;
   reports_here_.assign(static_cast<std::size_t>(reports), false);
   reports_.resize(reports_here_.size());
+  counted_.resize(reports_here_.size());
   progress_.clip_state = clip_.state();
+  if (waits_for_all(config.consistency)) return;
+  arrived_.assign(static_cast<std::size_t>(replicas()), partials_here_);
+  clocks_.emplace(config.consistency, replicas(), [this](index_t step) {
+    const auto due = [&](index_t every) { return every > 0 && step % every == 0; };
+    return step >= last_step_ || due(config_.checkpoint_every) || due(config_.meet_every);
+  });
+  restore(progress_);
 }
 
 void Decider::restore(const Progress& progress) {
   clip_.restore(progress.clip_state);
-  progress_ = progress;
+  progress_ = origin_ = progress;
+  if (!clocks_) return;
+  clocks_->begin(progress.step, progress.update);
+  log_ = DecisionLog(config_.decisions, config_.consistency, replicas(), progress.update);
+  if (!config_.replay.empty()) {
+    clocks_->follow(
+        read_decisions(config_.replay, config_.consistency, replicas(), progress.update));
+  }
 }
 
-void Decider::on_report(const Report& report) {
-  check_update("the report of replica", report.replica, report.update, progress_.step + 1);
+index_t Decider::cursor_after(index_t step) const {
+  if (config_.consistency.mode == Consistency::bsp) return progress_.cursor;
+  if (step == origin_.step) return origin_.cursor;
+  const auto taken_up = static_cast<index_t>(origin_.again.size()) * config_.micro_batch;
+  return origin_.cursor + (step - origin_.step) * config_.batch - taken_up;
+}
+
+void Decider::on_report(const Report& report, double now) {
   const Layout& layout = plan_->layout();
   const bool known = 0 <= report.replica && report.replica < layout.replicas &&
                      0 <= report.context && report.context < layout.contexts;
+  if (known) {
+    check_present("the report of replica", report.replica, "step", report.step,
+                  step_of(report.replica) + 1);
+  }
   const auto at = static_cast<std::size_t>(report.replica * layout.contexts + report.context);
   if (!known || reports_here_[at] || report.count < 0) {
     throw Error(text("the report of replica ", report.replica, ", context ", report.context,
-                     " for update ", report.update, " with ", report.count,
+                     " for step ", report.step, " with ", report.count,
                      " loss terms is a second one or impossible"));
   }
   reports_[at] = report;
   reports_here_[at] = true;
+  if (clocks_) arrive_if_whole(report.replica, now);
+}
+
+void Decider::on_arrival(const Arrival& arrival, double now) {
+  const auto replica = static_cast<std::size_t>(arrival.replica);
+  const auto server = static_cast<std::size_t>(arrival.server);
+  const bool known = clocks_ && replica < arrived_.size() && server < partials_here_.size();
+  if (!known || arrived_[replica][server]) {
+    throw Error(text("server ", arrival.server, " says that replica ", arrival.replica,
+                     " has arrived, which cannot be; are all ranks the same build?"));
+  }
+  arrived_[replica][server] = true;
+  arrive_if_whole(arrival.replica, now);
+}
+
+bool Decider::has_reported(index_t replica) const {
+  const index_t contexts = plan_->layout().contexts;
+  const auto begin = reports_here_.begin() + replica * contexts;
+  return std::find(begin, begin + contexts, false) == begin + contexts;
+}
+
+void Decider::arrive_if_whole(index_t replica, double now) {
+  if (!has_reported(replica)) return;
+  const std::vector<bool>& servers = arrived_[static_cast<std::size_t>(replica)];
+  for (std::size_t server = 0; server < servers.size(); ++server) {
+    const bool owns = server_begin_[server] < server_begin_[server + 1];
+    if (owns && !servers[server]) return;
+  }
+  clocks_->arrived(replica, now);
+}
+
+void Decider::forget_reports(std::span<const index_t> replicas) {
+  const index_t contexts = plan_->layout().contexts;
+  for (index_t replica : replicas) {
+    std::fill_n(reports_here_.begin() + replica * contexts, contexts, false);
+    if (clocks_) arrived_[static_cast<std::size_t>(replica)].assign(partials_here_.size(), false);
+  }
 }
 
 void Decider::on_partials(const Partials& partials) {
-  check_update("partial sums of server", partials.server, partials.update, progress_.step + 1);
+  check_present("partial sums of server", partials.server, "update", partials.update,
+                progress_.update + 1);
   const auto server = static_cast<std::size_t>(partials.server);
   const bool known = server < partials_here_.size() && !partials_here_[server];
   if (!known || server_begin_[server] + partials.squares.size() != server_begin_[server + 1]) {
@@ -83,6 +155,10 @@ void Decider::on_partials(const Partials& partials) {
   partials_here_[server] = true;
 }
 
+void Decider::request_stop() {
+  last_step_ = std::min(last_step_, clocks_ ? clocks_->farthest() : progress_.step + 1);
+}
+
 double Decider::total_squares() const {
   double total = 0;
   for (std::size_t at : canonical_) total += squares_[at];
@@ -91,67 +167,158 @@ double Decider::total_squares() const {
 
 Directive Decider::start() const {
   Directive directive;
-  directive.update = directive.step = progress_.step;
+  directive.update = progress_.update;
+  directive.step = progress_.step;
   directive.cursor = progress_.cursor;
+  directive.again = progress_.again;
   directive.skipped_count = progress_.skipped_count;
+  directive.dropped_count = progress_.dropped_count;
   directive.threshold = clip_.threshold();
-  directive.stop = progress_.step >= config_.steps;
+  directive.stop = progress_.step >= last_step_;
+  for (index_t replica = 0; replica < replicas(); ++replica) {
+    directive.released.push_back({replica, progress_.step, progress_.cursor});
+  }
   return directive;
 }
 
-std::optional<Directive> Decider::decide() {
-  if (!all(reports_here_) || !all(partials_here_)) return std::nullopt;
-
+std::optional<std::variant<Close, Directive>> Decider::decide(double now) {
+  if (!clocks_) {
+    if (!all(reports_here_) || !all(partials_here_)) return std::nullopt;
+    return close(all_of(replicas()));
+  }
+  if (!contributors_.empty()) {
+    if (!all(partials_here_)) return std::nullopt;
+    return close(std::exchange(contributors_, {}));
+  }
+  const std::optional<Decision> decision = clocks_->next(now);
+  if (!decision) return std::nullopt;
+  log_.append(*decision, progress_.update + (decision->kind == Decision::Kind::close ? 1 : 0));
+  if (decision->kind == Decision::Kind::close) {
+    contributors_ = decision->replicas;
+    return Close{progress_.update + 1, contributors_};
+  }
+  progress_.dropped_count += static_cast<index_t>(decision->replicas.size());
   Directive directive = start();
-  directive.update = directive.step = ++progress_.step;
-  directive.cursor = progress_.cursor += config_.batch;
-  directive.rate = rate_at(config_.rate, directive.step, config_.steps);
-  double loss_sum = 0;
-  for (const Report& report : reports_) {  // not the order of arrival: the same bits every run
-    loss_sum += report.loss_sum;
-    directive.count += report.count;
+  directive.dropped = decision->replicas;
+  forget_reports(decision->replicas);
+  let_go(directive);
+  return directive;
+}
+
+/// What the next step reads: the samples of those who made no contribution to this one, then new
+/// ones.
+void Decider::advance_cursor(std::span<const index_t> contributors) {
+  const index_t micro_batches = config_.batch / config_.micro_batch;
+  const auto first = [&](index_t index) {
+    return first_sample(progress_.again, progress_.cursor, config_.micro_batch, index);
+  };
+  std::vector<index_t> again;
+  for (index_t replica = 0; replica < replicas(); ++replica) {
+    if (std::ranges::binary_search(contributors, replica)) continue;
+    const MicroBatchShare share = share_of(micro_batches, replica, replicas());
+    for (index_t index = share.begin; index < share.end; ++index) again.push_back(first(index));
+  }
+  progress_.cursor = first(std::max(micro_batches, std::ssize(progress_.again)));
+  progress_.again = std::move(again);
+}
+
+Directive Decider::close(const std::vector<index_t>& contributors) {
+  ++progress_.update;
+  index_t step = progress_.step + 1;
+  const bool together = config_.consistency.mode == Consistency::bsp;
+  if (together) {
+    progress_.step = step;
+    advance_cursor(contributors);
+  } else {
+    step = clocks_->step(contributors.front());
+    progress_.step = clocks_->slowest();
+    progress_.cursor = cursor_after(progress_.step);
+    if (progress_.step > origin_.step) progress_.again.clear();
+  }
+  Directive directive = start();
+  directive.contributors = contributors;
+  if (!together) directive.again.clear();  // those were of the first step
+  directive.step = step;
+  directive.rate =
+      rate_at(config_.rate, step, config_.steps) / static_cast<double>(together ? 1 : replicas());
+  // Not the order of arrival: the same bits every run.
+  double own_loss_sum = 0, loss_sum = 0;
+  index_t loss_count = 0;
+  for (std::size_t at = 0; at < reports_.size(); ++at) {
+    if (std::ranges::binary_search(contributors, reports_[at].replica)) {
+      counted_[at] = reports_[at];
+      own_loss_sum += counted_[at].loss_sum;
+      directive.count += counted_[at].count;
+    } else if (together) {
+      continue;
+    }
+    loss_sum += counted_[at].loss_sum;
+    loss_count += counted_[at].count;
   }
   if (directive.count == 0) {
     throw Error(text("step ", directive.step, " has no loss terms: nothing to predict in ",
                      config_.batch, " samples"));
   }
-  const auto count = static_cast<double>(directive.count);
-  directive.loss = loss_sum / count;
-  directive.norm = static_cast<float>(std::sqrt(total_squares()) / count);
+  directive.loss = loss_sum / static_cast<double>(loss_count);
+  if (clocks_) {
+    for (index_t replica : contributors) {
+      directive.staleness = std::max(directive.staleness, clocks_->staleness(replica));
+    }
+  }
+  clip_or_skip(directive, own_loss_sum);
+  forget_reports(contributors);
+  partials_here_.assign(partials_here_.size(), false);
+  let_go(directive);
+  return directive;
+}
 
-  if (std::isfinite(directive.norm) && std::isfinite(directive.loss)) {
+void Decider::clip_or_skip(Directive& directive, double loss_sum) {
+  const auto count = static_cast<double>(directive.count);
+  directive.norm = static_cast<float>(std::sqrt(total_squares()) / count);
+  if (std::isfinite(directive.norm) && std::isfinite(loss_sum)) {
     const ClipDecision clip = clip_.decide(directive.norm);
     directive.factor = clip.coefficient / count;
     directive.threshold = clip.threshold;
     directive.clipped = clip.clipped;
     progress_.clip_state = clip_.state();
     progress_.skips_in_a_row = 0;
-  } else {
-    directive.skip = SkipReason::not_finite;
-    directive.skipped_count = ++progress_.skipped_count;
-    const auto in_a_row = static_cast<std::uint64_t>(++progress_.skips_in_a_row);
-    if (std::has_single_bit(in_a_row)) {  // 1, 2, 4, 8 …: a line each would drown the others
-      log_warning(text("step ", directive.step, " is skipped: the ",
-                       std::isfinite(directive.loss) ? "gradient" : "loss", " is not finite",
-                       in_a_row > 1 ? text(" (", in_a_row, " in a row)") : ""));
-    }
-    if (progress_.skips_in_a_row >= kSkipsInARowMax) {
-      throw Error(text("the last ", kSkipsInARowMax, " steps up to step ", directive.step,
-                       " had no finite gradient and were skipped; take a lower rate.peak or look "
-                       "at the data"));
-    }
+    return;
   }
-  directive.stop = stop_requested_ || directive.step >= config_.steps;
+  directive.skip = SkipReason::not_finite;
+  directive.skipped_count = ++progress_.skipped_count;
+  const auto in_a_row = static_cast<std::uint64_t>(++progress_.skips_in_a_row);
+  if (std::has_single_bit(in_a_row)) {  // 1, 2, 4, 8 …: a line each would drown the others
+    log_warning(text("step ", directive.step, " is skipped: the ",
+                     std::isfinite(loss_sum) ? "gradient" : "loss", " is not finite",
+                     in_a_row > 1 ? text(" (", in_a_row, " in a row)") : ""));
+  }
+  if (progress_.skips_in_a_row >= kSkipsInARowMax) {
+    throw Error(text("the last ", kSkipsInARowMax, " steps up to step ", directive.step,
+                     " had no finite gradient and were skipped; take a lower rate.peak or look "
+                     "at the data"));
+  }
+}
+
+/// Who goes on with the weights that this directive makes; if all do so together, the job may save
+/// and end here.
+void Decider::let_go(Directive& directive) {
+  directive.released.clear();
+  directive.stop = false;
+  for (index_t replica : clocks_ ? clocks_->release() : all_of(replicas())) {
+    directive.released.push_back({replica, step_of(replica), cursor_after(step_of(replica))});
+  }
+  const bool all_meet = std::ssize(directive.released) == replicas() &&
+                        std::ranges::all_of(directive.released, [&](const Release& each) {
+                          return each.step == progress_.step;
+                        });
+  if (!all_meet) return;
+  directive.stop = progress_.step >= last_step_;
   const index_t every = config_.checkpoint_every;
-  checkpoint_due_ |= every > 0 && directive.step % every == 0;
+  checkpoint_due_ |= every > 0 && progress_.step % every == 0;
   if (directive.stop || (checkpoint_due_ && directive.skip == SkipReason::none)) {
     directive.checkpoint = config_.checkpoints;
     checkpoint_due_ = false;
   }
-
-  reports_here_.assign(reports_here_.size(), false);
-  partials_here_.assign(partials_here_.size(), false);
-  return directive;
 }
 
 }  // namespace weir::ps

@@ -131,12 +131,20 @@ Progress load_checkpoint(const std::filesystem::path& checkpoint, const ResumeCo
     }
   }
   const index_t skipped_count = integer(manifest, "skipped", checkpoint);
-  if (skipped_count > manifest.step) {
-    throw Error(text("resuming ", checkpoint.string(), ": ", skipped_count, " steps skipped of ",
-                     manifest.step));
+  const index_t update = integer(manifest, "update", checkpoint);
+  if (skipped_count > update) {
+    throw Error(text("resuming ", checkpoint.string(), ": ", skipped_count, " updates skipped of ",
+                     update));
+  }
+  std::vector<index_t> again;
+  while (manifest.integers.contains(text(kAgainPrefix, again.size()))) {
+    again.push_back(integer(manifest, text(kAgainPrefix, again.size()), checkpoint));
   }
   return {.step = manifest.step,
+          .update = update,
           .cursor = manifest.cursor,
+          .again = std::move(again),
+          .dropped_count = integer(manifest, "dropped", checkpoint),
           .skipped_count = skipped_count,
           .skips_in_a_row = integer(manifest, "skips_in_a_row", checkpoint),
           .clip_state = clip_state(manifest, config.clip)};

@@ -1,8 +1,10 @@
 #include "ps/server.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/base/error.hpp"
+#include "common/base/machine.hpp"
 #include "ps/resume.hpp"
 
 namespace weir::ps {
@@ -11,8 +13,13 @@ namespace {
 DecideConfig decide_config(const ServerConfig& config) {
   return {.clip = config.clip,
           .rate = config.rate,
+          .consistency = config.consistency,
           .steps = config.steps,
           .batch = config.batch,
+          .micro_batch = config.micro_batch,
+          .meet_every = config.meet_every,
+          .decisions = config.decisions,
+          .replay = config.replay,
           .checkpoints = !config.checkpoint.folder.empty(),
           .checkpoint_every = config.checkpoint.every};
 }
@@ -21,8 +28,8 @@ DecideConfig decide_config(const ServerConfig& config) {
 
 std::vector<Option> options(ServerConfig& config) {
   std::vector<Option> rows = options(config.optimizer);
-  for (const auto& table :
-       {options(config.rate), options(config.clip), options(config.checkpoint)}) {
+  for (const auto& table : {options(config.rate), options(config.clip), options(config.checkpoint),
+                            options(config.consistency)}) {
     rows.insert(rows.end(), table.begin(), table.end());
   }
   return rows;
@@ -35,8 +42,27 @@ Server::Server(const BucketPlan& plan, index_t server, const ServerConfig& confi
       store_(plan, server, config.optimizer, config.seed),
       snapshot_(plan, server, config.checkpoint, config.optimizer.kind, config.clip.policy) {
   if (server == 0) decider_.emplace(plan, decide_config(config));
-  last_ = Directive{};
+  for (index_t replica = 0; replica < plan.layout().replicas; ++replica) {
+    contributors_.push_back(replica);
+    last_.released.push_back({.replica = replica});
+  }
   last_.stop = config.steps == 0;
+  if (waits_for_all(config.consistency)) return;
+  missing_.assign(contributors_.size(), contributions_of_a_replica());
+  unsent_.resize(plan.buckets().size());
+  for (index_t bucket : store_.buckets()) {  // the weights that training begins with
+    const auto readers = plan.buckets()[static_cast<std::size_t>(bucket)].readers.size();
+    unsent_[static_cast<std::size_t>(bucket)] =
+        plan.layout().replicas * static_cast<index_t>(readers);
+  }
+}
+
+index_t Server::contributions_of_a_replica() const {
+  index_t count = 0;
+  for (index_t bucket : store_.buckets()) {
+    count += std::ssize(plan_->buckets()[static_cast<std::size_t>(bucket)].contributors);
+  }
+  return count;
 }
 
 void Server::load(const std::filesystem::path& checkpoint) {
@@ -44,10 +70,14 @@ void Server::load(const std::filesystem::path& checkpoint) {
   const Progress progress = load_checkpoint(
       checkpoint, {config_.checkpoint.settings, config_.optimizer.kind, config_.clip}, *plan_,
       store_);
-  store_.begin_with(progress.step + 1);
-  partials_update_ = progress.step;
-  last_.update = last_.step = progress.step;
+  store_.begin_with(progress.update + 1);
+  partials_update_ = last_.update = progress.update;
+  last_.step = progress.step;
   last_.cursor = progress.cursor;
+  for (Release& each : last_.released) {
+    each.step = progress.step;
+    each.cursor = progress.cursor;
+  }
   last_.skipped_count = progress.skipped_count;
   last_.stop = progress.step >= config_.steps;
   if (decider_) decider_->restore(progress);
@@ -56,11 +86,42 @@ void Server::load(const std::filesystem::path& checkpoint) {
 Directive Server::start() const { return decider_ ? decider_->start() : last_; }
 
 void Server::on_contribution(index_t bucket, index_t contributor) {
-  if (!store_.accepts(bucket)) {
-    throw Error(text("a contribution to bucket ", bucket, " from contributor ", contributor,
-                     " came before update ", store_.update(bucket), " was applied to it"));
+  const bool whole = store_.arrived(bucket, contributor);
+  if (!missing_.empty()) {
+    count_arrival(bucket, contributor);
+  } else if (whole) {
+    complete_.push_back(bucket);
   }
-  if (store_.arrived(bucket, contributor)) complete_.push_back(bucket);
+}
+
+void Server::count_arrival(index_t bucket, index_t contributor) {
+  const index_t a_replica =
+      std::ssize(plan_->buckets()[static_cast<std::size_t>(bucket)].contributors);
+  const index_t replica = contributor / a_replica;
+  if (--missing_[static_cast<std::size_t>(replica)] > 0) return;
+  const Arrival arrival = {.server = server_, .replica = replica};
+  if (decider_) {
+    decider_->on_arrival(arrival, seconds_now());
+  } else {
+    outputs_.push_back(arrival);
+  }
+}
+
+void Server::on_sent(index_t bucket) {
+  if (unsent_.empty()) return;
+  --unsent_[static_cast<std::size_t>(bucket)];
+  WEIR_ASSERT(unsent_[static_cast<std::size_t>(bucket)] >= 0);
+}
+
+void Server::on_arrival(const Arrival& arrival) {
+  require_server_0(true, "an arrival");
+  decider_->on_arrival(arrival, seconds_now());
+}
+
+void Server::on_close(const Close& close) {
+  require_server_0(false, "the contributors of an update");
+  WEIR_ASSERT(!closed_);
+  closed_ = close;
 }
 
 void Server::require_server_0(bool is_0, const char* what) const {
@@ -71,7 +132,7 @@ void Server::require_server_0(bool is_0, const char* what) const {
 
 void Server::on_report(const Report& report) {
   require_server_0(true, "the report of a replica");
-  decider_->on_report(report);
+  decider_->on_report(report, seconds_now());
 }
 
 void Server::on_partials(const Partials& partials) {
@@ -81,16 +142,23 @@ void Server::on_partials(const Partials& partials) {
 
 void Server::on_directive(const Directive& directive) {
   require_server_0(false, "a directive");
-  if (applying_ || directive.update != last_.update + 1 || partials_update_ != directive.update) {
+  const Directive& before = directives_.empty() ? last_ : directives_.back();
+  const index_t update = before.update + (directive.contributors.empty() ? 0 : 1);
+  if (directive.update != update || (update != before.update && partials_update_ != update)) {
     throw Error(text("server ", server_, " received the directive of update ", directive.update,
-                     " while in update ", last_.update + (applying_ ? 0 : 1),
+                     " while in update ", before.update + (applying_ ? 0 : 1),
                      "; are all ranks the same build?"));
   }
-  begin_apply(directive);
+  directives_.push_back(directive);
+  poll_directive();  // at once if nothing is being applied: the next messages may be about it
 }
 
 void Server::on_save_begin(const SaveBegin& begin) {
   require_server_0(false, "the begin of a checkpoint");
+  if (!directives_.empty()) {  // its directive is among them
+    early_begin_ = begin;
+    return;
+  }
   snapshot_.on_begin(begin);
 }
 
@@ -112,10 +180,19 @@ void Server::request_stop() {
 
 void Server::begin_apply(const Directive& directive) {
   last_ = directive;
+  if (!missing_.empty()) {
+    const auto expect_again = [&](index_t replica) {
+      missing_[static_cast<std::size_t>(replica)] = contributions_of_a_replica();
+    };
+    std::ranges::for_each(last_.contributors, expect_again);
+    std::ranges::for_each(last_.dropped, expect_again);
+  }
   applying_ = true;
   applied_count_ = 0;
   save_due_ = directive.checkpoint;
   start_save();
+  if (save_due_ || !directive.checkpoint || !early_begin_) return;
+  snapshot_.on_begin(*std::exchange(early_begin_, std::nullopt));
 }
 
 void Server::start_save() {
@@ -129,7 +206,15 @@ bool Server::poll() {
     std::visit([&](auto&& each) { outputs_.push_back(std::move(each)); }, std::move(*message));
     return true;
   }
-  return poll_apply() || poll_sum() || poll_partials() || poll_decide();
+  return poll_directive() || poll_apply() || poll_close() || poll_sum() || poll_partials() ||
+         poll_decide();
+}
+
+bool Server::poll_directive() {
+  if (applying_ || directives_.empty()) return false;
+  begin_apply(directives_.front());
+  directives_.pop_front();
+  return true;
 }
 
 bool Server::poll_apply() {
@@ -140,7 +225,14 @@ bool Server::poll_apply() {
   const std::vector<index_t>& buckets = store_.buckets();
   if (applied_count_ < buckets.size()) {
     const index_t bucket = buckets[buckets.size() - 1 - applied_count_];  // pull order
-    store_.apply(bucket, last_);
+    if (!unsent_.empty()) {
+      index_t& unsent = unsent_[static_cast<std::size_t>(bucket)];
+      if (unsent > 0 && !last_.contributors.empty()) return false;
+      const auto readers = plan_->buckets()[static_cast<std::size_t>(bucket)].readers.size();
+      unsent += std::ssize(last_.released) * static_cast<index_t>(readers);
+      for (index_t replica : last_.dropped) store_.discard(bucket, replica);
+    }
+    if (!last_.contributors.empty()) store_.apply(bucket, last_);
     if (last_.checkpoint) snapshot_.copy(bucket, store_);
     outputs_.push_back(BucketStepped{bucket});
     ++applied_count_;
@@ -152,9 +244,17 @@ bool Server::poll_apply() {
   return true;
 }
 
+bool Server::poll_close() {
+  if (!closed_ || applying_) return false;
+  contributors_ = closed_->replicas;
+  closed_.reset();
+  for (index_t bucket : store_.buckets()) complete_.push_back(bucket);
+  return true;
+}
+
 bool Server::poll_sum() {
   if (complete_.empty()) return false;
-  store_.sum(complete_.front());
+  store_.sum(complete_.front(), contributors_);
   complete_.pop_front();
   return true;
 }
@@ -173,11 +273,15 @@ bool Server::poll_partials() {
 }
 
 bool Server::poll_decide() {
-  if (!decider_ || applying_ || last_.stop) return false;
-  const std::optional<Directive> directive = decider_->decide();
-  if (!directive) return false;
-  outputs_.push_back(*directive);
-  begin_apply(*directive);
+  if (!decider_ || applying_ || last_.stop || closed_ || !complete_.empty()) return false;
+  const auto decided = decider_->decide(seconds_now());
+  if (!decided) return false;
+  std::visit([&](const auto& each) { outputs_.push_back(each); }, *decided);
+  if (const auto* close = std::get_if<Close>(&*decided)) {
+    closed_ = *close;
+  } else {
+    begin_apply(std::get<Directive>(*decided));
+  }
   return true;
 }
 

@@ -20,33 +20,47 @@ struct ServerConfig {
   ClipConfig clip;
   RateConfig rate;
   SnapshotConfig checkpoint;
-  index_t steps = 0;  ///< of the whole training
-  index_t batch = 0;  ///< samples a step
+  ConsistencyConfig consistency;
+  // No options: what follows from the rest of the job, as in DecideConfig.
+  index_t steps = 0;
+  index_t batch = 0;
+  index_t micro_batch = 1;
+  index_t meet_every = 0;
+  std::filesystem::path decisions;
+  std::filesystem::path replay;
   std::uint64_t seed = 0;
 };
 
-/// The rows of the four tables in it.
+/// The rows of the tables in it.
 std::vector<Option> options(ServerConfig& config);
 
-/// The weights of this bucket stand as after the last directive: they may go to its readers.
+/// The weights of this bucket stand as after directive(): they may go to its readers in the
+/// replicas that it releases.
 struct BucketStepped {
   index_t bucket = 0;
 };
 
 /// What a server wants sent, and to whom:
 ///
+///   Arrival        server 0 (never from server 0)
+///   Close          all other servers (from server 0)
 ///   Partials       server 0 (never from server 0)
-///   Directive      all workers and all other servers (from server 0 alone)
-///   BucketStepped  the bucket's floats to its readers (all of them after each directive)
+///   Directive      the workers of released replicas and all other servers (from server 0 alone)
+///   BucketStepped  the bucket's floats to its released readers (all buckets after each directive)
 ///   SaveBegin      all other servers (from server 0)
 ///   SavePrepared   server 0 (never from server 0)
 ///   SaveEnd        all other servers (from server 0)
-using Output = std::variant<Partials, Directive, BucketStepped, SaveBegin, SavePrepared, SaveEnd>;
+using Output = std::variant<Arrival, Close, Partials, Directive, BucketStepped, SaveBegin,
+                            SavePrepared, SaveEnd>;
 
 /// A server as a state machine: it knows no MPI and never waits. The loop around it tells it what
 /// arrived, calls poll() and sends what next_output() gives. Server 0 also decides.
 ///
 ///   on_contribution … -> sum -> Partials -> Directive -> apply, BucketStepped … -> next update
+///
+/// That is where every update waits for every replica: a bucket is summed as soon as it is whole.
+/// Else all buckets wait until server 0 has closed the update: … -> Arrival -> Close -> sum -> …
+/// and a bucket is stepped only when the weights that were sent of it have left: on_sent().
 ///
 /// Training begins with start(), which all workers get as their first directive, and with the
 /// weights of every bucket, which are there from the beginning: the loop sends both.
@@ -70,10 +84,16 @@ class Server {
   std::span<float> contribution(index_t bucket, index_t contributor) {
     return store_.contribution(bucket, contributor);
   }
-  /// Whether they may be written now: the update before is applied to this bucket. With workers
-  /// that await a bucket before they push it again this is always so.
-  bool accepts(index_t bucket) const { return store_.accepts(bucket); }
+  /// Whether they may be written now: the one before is applied or dropped. With workers that await
+  /// a bucket before they push it again this is always so.
+  bool accepts(index_t bucket, index_t contributor) const {
+    return store_.accepts(bucket, contributor);
+  }
   void on_contribution(index_t bucket, index_t contributor);
+  /// One of the released readers of a bucket has its floats.
+  void on_sent(index_t bucket);
+  void on_arrival(const Arrival& arrival);              ///< server 0
+  void on_close(const Close& close);                    ///< other servers
   void on_report(const Report& report);                 ///< server 0
   void on_partials(const Partials& partials);           ///< server 0
   void on_directive(const Directive& directive);        ///< other servers
@@ -95,17 +115,23 @@ class Server {
   const std::vector<index_t>& buckets() const { return store_.buckets(); }
   std::span<const float> weights(index_t bucket) const { return store_.weights(bucket); }
   index_t step() const { return last_.step; }  ///< of the last directive
+  /// The directive that is applied or being applied.
+  const Directive& directive() const { return last_; }
   const SaveTotals& save_totals() const { return snapshot_.totals(); }
   /// For a worker in the same process; see Store.
   std::span<const float> weight_arena() const { return store_.weight_arena(); }
   std::span<float> gradient_arena() { return store_.gradient_arena(); }
 
  private:
+  bool poll_directive();
   bool poll_apply();
+  bool poll_close();
   bool poll_sum();
   bool poll_partials();
   bool poll_decide();
   void begin_apply(const Directive& directive);
+  void count_arrival(index_t bucket, index_t contributor);
+  index_t contributions_of_a_replica() const;
   void start_save();
   void require_server_0(bool is_0, const char* what) const;
 
@@ -117,10 +143,17 @@ class Server {
   Snapshot snapshot_;
   Directive last_;  ///< applied, or being applied
   bool applying_ = false;
-  bool save_due_ = false;          ///< of last_, and not started: the save before is not over
-  std::size_t applied_count_ = 0;  ///< buckets, in pull order
-  index_t partials_update_ = 0;    ///< the newest update whose partials were given away
-  std::deque<index_t> complete_;   ///< buckets to be summed
+  bool save_due_ = false;              ///< of last_, and not started: the save before is not over
+  std::size_t applied_count_ = 0;      ///< buckets, in pull order
+  index_t partials_update_ = 0;        ///< the newest update whose partials were given away
+  std::deque<index_t> complete_;       ///< buckets to be summed
+  std::vector<index_t> contributors_;  ///< whose contributions are summed
+  std::deque<Directive> directives_;   ///< of server 0, not yet begun
+  std::optional<SaveBegin> early_begin_;  ///< of a checkpoint whose directive is one of these
+  // Unless every update waits for all:
+  std::optional<Close> closed_;   ///< not yet begun
+  std::vector<index_t> missing_;  ///< contributions of each replica
+  std::vector<index_t> unsent_;   ///< by bucket of the plan: released readers
   std::deque<Output> outputs_;
 };
 

@@ -1,6 +1,7 @@
 #include "ps/server_loop.hpp"
 
 #include <algorithm>
+#include <deque>
 #include <optional>
 #include <variant>
 
@@ -16,11 +17,13 @@ namespace {
 /// The traffic with one worker.
 struct Peer {
   int rank = 0;
+  index_t replica = 0;
   std::vector<index_t> pushed;        ///< buckets, by frame
   std::vector<index_t> contributors;  ///< this worker's number among each bucket's contributors
   std::vector<index_t> pulled;        ///< buckets, by frame
   std::vector<bool> ready;            ///< pulls that may leave, but for those before them
-  std::size_t offered = 0;            ///< pulls of this update
+  std::size_t offered = 0;            ///< pulls of this release
+  std::deque<index_t> leaving;        ///< frames of pulls that were offered and not yet sent
   std::optional<ReceiveChannel> push;
   std::optional<SendChannel> pull;
 };
@@ -31,6 +34,11 @@ struct Reader {
   std::size_t pulled = 0;
   std::optional<std::size_t> pushed;  ///< if it contributes, too
 };
+
+bool releases(const Directive& directive, index_t replica) {
+  return std::ranges::find(directive.released, replica, &Release::replica) !=
+         directive.released.end();
+}
 
 }  // namespace
 
@@ -51,6 +59,7 @@ struct ServerLoop::State {
     const Holder holder = holder_of(place);
     Peer peer;
     peer.rank = static_cast<int>(rank);
+    peer.replica = place.replica;
     std::vector<std::span<float>> push_frames;
     std::vector<std::span<const float>> pull_frames;
     for (const HeldBucket& held : plan.holding(holder).buckets) {
@@ -83,19 +92,31 @@ struct ServerLoop::State {
     peers.push_back(std::move(peer));
   }
 
-  /// The weights of a bucket may go to its readers, and its next contributions may come.
+  /// The weights of a bucket may go to its readers in the replicas that the directive releases,
+  /// and their next contributions may come.
   void stepped(index_t bucket) {
+    const Directive& directive = server.directive();
     for (const Reader& reader : readers[static_cast<std::size_t>(bucket)]) {
       Peer& peer = peers[reader.peer];
+      if (!releases(directive, peer.replica)) continue;
       peer.ready[reader.pulled] = true;
       while (peer.offered < peer.ready.size() && peer.ready[peer.offered]) {
+        peer.leaving.push_back(static_cast<index_t>(peer.offered));
         peer.pull->offer(static_cast<index_t>(peer.offered++));
       }
       if (peer.offered == peer.ready.size()) {
         peer.ready.assign(peer.ready.size(), false);
         peer.offered = 0;
       }
-      if (reader.pushed && !last.stop) peer.push->open(static_cast<index_t>(*reader.pushed));
+      if (reader.pushed && !directive.stop) peer.push->open(static_cast<index_t>(*reader.pushed));
+    }
+  }
+
+  /// Tells the server of pulls that have left.
+  void take_leave(Peer& peer) {
+    while (!peer.leaving.empty() && peer.pull->sent(peer.leaving.front())) {
+      server.on_sent(peer.pulled[static_cast<std::size_t>(peer.leaving.front())]);
+      peer.leaving.pop_front();
     }
   }
 
@@ -103,6 +124,14 @@ struct ServerLoop::State {
 
   void send_to_workers(MessageKind kind, std::span<const std::byte> bytes) {
     for (const Peer& peer : peers) control.send(peer.rank, kind, bytes);
+  }
+  void send_to_released(const Directive& directive) {
+    const std::vector<std::byte> bytes = to_bytes(directive);
+    for (const Peer& peer : peers) {
+      if (releases(directive, peer.replica)) {
+        control.send(peer.rank, MessageKind::directive, bytes);
+      }
+    }
   }
   void send_to_other_servers(MessageKind kind, std::span<const std::byte> bytes) {
     for (index_t other = 0; other < layout.servers; ++other) {
@@ -113,11 +142,13 @@ struct ServerLoop::State {
   void send(const Partials& partials) {
     control.send(rank_of_server(0), MessageKind::partials, to_bytes(partials));
   }
+  void send(const Arrival& arrival) {
+    control.send(rank_of_server(0), MessageKind::arrival, to_bytes(arrival));
+  }
+  void send(const Close& close) { send_to_other_servers(MessageKind::close, to_bytes(close)); }
   void send(const Directive& directive) {
-    last = directive;
-    const std::vector<std::byte> bytes = to_bytes(directive);
-    send_to_other_servers(MessageKind::directive, bytes);
-    send_to_workers(MessageKind::directive, bytes);
+    send_to_other_servers(MessageKind::directive, to_bytes(directive));
+    send_to_released(directive);
   }
   void send(const BucketStepped& bucket) { stepped(bucket.bucket); }
   void send(const SaveBegin& begin) {
@@ -135,8 +166,11 @@ struct ServerLoop::State {
       case MessageKind::partials:
         return server.on_partials(from_bytes<Partials>(bytes));
       case MessageKind::directive:
-        last = from_bytes<Directive>(bytes);
-        return server.on_directive(last);
+        return server.on_directive(from_bytes<Directive>(bytes));
+      case MessageKind::arrival:
+        return server.on_arrival(from_bytes<Arrival>(bytes));
+      case MessageKind::close:
+        return server.on_close(from_bytes<Close>(bytes));
       case MessageKind::save_begin:
         return server.on_save_begin(from_bytes<SaveBegin>(bytes));
       case MessageKind::save_prepared:
@@ -162,6 +196,7 @@ struct ServerLoop::State {
         }
       }
       if (peer.pull && !peer.pull->idle()) moved |= peer.pull->progress();
+      if (peer.pull) take_leave(peer);
     }
     if (server.poll()) moved = true;
     while (const std::optional<Output> output = server.next_output()) {
@@ -186,7 +221,6 @@ struct ServerLoop::State {
   Server& server;
   std::function<bool()> stop_requested;
   bool stop_seen = false;
-  Directive last;  ///< the newest
   ControlPort control;
   std::vector<Peer> peers;
   std::vector<std::vector<Reader>> readers;  ///< by bucket of the plan
@@ -201,8 +235,7 @@ ServerLoop::~ServerLoop() = default;
 void ServerLoop::run() {
   State& state = *state_;
   // Where training begins, and the weights it begins from.
-  state.last = state.server.start();
-  if (state.index == 0) state.send_to_workers(MessageKind::directive, to_bytes(state.last));
+  if (state.index == 0) state.send_to_released(state.server.start());
   for (index_t at = static_cast<index_t>(state.server.buckets().size()); at-- > 0;) {
     state.stepped(state.server.buckets()[static_cast<std::size_t>(at)]);
   }

@@ -157,6 +157,11 @@ Manifest Snapshot::manifest() const {
   manifest.settings.insert(config_.notes.begin(), config_.notes.end());
   manifest.settings[kOptimizerSetting] = name_of(optimizer_);
   manifest.settings[kClipSetting] = name_of(clip_);
+  manifest.integers["update"] = progress_.update;
+  manifest.integers["dropped"] = progress_.dropped_count;
+  for (std::size_t i = 0; i < progress_.again.size(); ++i) {
+    manifest.integers[text(kAgainPrefix, i)] = progress_.again[i];
+  }
   manifest.integers["skipped"] = progress_.skipped_count;
   manifest.integers["skips_in_a_row"] = progress_.skips_in_a_row;
   for (std::size_t i = 0; i < progress_.clip_state.size(); ++i) {

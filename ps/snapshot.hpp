@@ -46,6 +46,9 @@ std::vector<CheckpointRecord> checkpoint_records(const std::vector<ParameterSpec
 inline constexpr const char* kOptimizerSetting = "optimizer.kind";
 inline constexpr const char* kClipSetting = "clip.policy";
 
+/// Integers of a manifest whose names begin so and end in 0, 1, …: Progress::again.
+inline constexpr const char* kAgainPrefix = "again.";
+
 struct SaveTotals {
   index_t count = 0;   ///< committed
   double seconds = 0;  ///< from the directive to the commit, most of it beside the training

@@ -112,7 +112,9 @@ std::span<float> Store::contribution(index_t index, index_t contributor) {
   return sub(others_.span(), of.other_offset + (contributor - 1) * page_aligned(count), count);
 }
 
-bool Store::accepts(index_t index) const { return entry(index).missing > 0; }
+bool Store::accepts(index_t index, index_t contributor) const {
+  return !entry(index).arrived[static_cast<std::size_t>(contributor)];
+}
 
 bool Store::arrived(index_t index, index_t contributor) {
   Entry& of = entry(index);
@@ -121,20 +123,26 @@ bool Store::arrived(index_t index, index_t contributor) {
   if (of.arrived[at]) {
     throw Error(text("update ", of.update, ": bucket ", index, " has already arrived from ",
                      "contributor ", contributor, " of ", contributor_count(index),
+                     of.summed ? " and this update was not yet applied to it" : "",
                      "; do all ranks read the same configuration?"));
   }
   of.arrived[at] = true;
   return --of.missing == 0;
 }
 
-void Store::sum(index_t index) {
+void Store::sum(index_t index, std::span<const index_t> replicas) {
   Entry& of = entry(index);
-  WEIR_ASSERT(of.missing == 0 && !of.summed);
-  const std::span<float> total = part(gradients_, of);
-  const index_t contributors = contributor_count(index);
+  WEIR_ASSERT(!of.summed && !replicas.empty());
+  const index_t a_replica = static_cast<index_t>(bucket(index).contributors.size());
+  of.sum = replicas.front() * a_replica;
+  const std::span<float> total = contribution(index, of.sum);
   std::vector<std::span<float>> parts;
-  for (index_t each = 1; each < contributors; ++each) parts.push_back(contribution(index, each));
-
+  for (index_t replica : replicas) {
+    for (index_t each = replica * a_replica; each < (replica + 1) * a_replica; ++each) {
+      WEIR_ASSERT(of.arrived[static_cast<std::size_t>(each)]);
+      if (each != of.sum) parts.push_back(contribution(index, each));
+    }
+  }
   index_t partial = of.first_partial;
   for (const Block& block : blocks_of(bucket(index))) {
     for (index_t done = 0; done < block.count; done += kRunElements) {
@@ -162,6 +170,7 @@ void Store::apply(index_t index, const Directive& directive) {
         of.summed ? "" : " and waits for contributions", "; a directive came out of order"));
   }
   if (directive.skip == SkipReason::none) {
+    const std::span<float> gradient = contribution(index, of.sum);
     for (const Segment& segment : bucket(index).segments) {
       const auto here = [&](Buffer& arena) {
         return sub(part(arena, of), segment.offset, segment.range.count());
@@ -172,16 +181,25 @@ void Store::apply(index_t index, const Directive& directive) {
       optimizer_step(optimizer_,
                      {.factor = directive.factor,
                       .rate = directive.rate,
-                      .applied = directive.step - directive.skipped_count,
+                      .applied = directive.update - directive.skipped_count,
                       .weight_decay = spec.decay ? optimizer_.weight_decay : 0},
-                     here(weights_), here(gradients_), slots);
+                     here(weights_), sub(gradient, segment.offset, segment.range.count()), slots);
     }
   }
   of.update = directive.update + 1;
-  of.arrived.assign(of.arrived.size(), false);
-  of.missing = of.arrived.size();
   of.summed = false;
   --summed_count_;
+  for (index_t replica : directive.contributors) discard(index, replica);
+}
+
+void Store::discard(index_t index, index_t replica) {
+  Entry& of = entry(index);
+  const index_t a_replica = static_cast<index_t>(bucket(index).contributors.size());
+  for (index_t each = replica * a_replica; each < (replica + 1) * a_replica; ++each) {
+    WEIR_ASSERT(of.arrived[static_cast<std::size_t>(each)]);
+    of.arrived[static_cast<std::size_t>(each)] = false;
+    ++of.missing;
+  }
 }
 
 void Store::begin_with(index_t update) {

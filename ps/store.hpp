@@ -15,10 +15,11 @@ namespace weir::ps {
 /// The parameters of one server: weights, moments, and a place for each contribution. It computes
 /// and neither sends nor decides.
 ///
-/// A bucket goes round: contributions arrive -> complete -> sum() -> summed -> apply() -> the next
-/// update's contributions arrive. Buckets are named by their index in the plan. Contributors of a
-/// bucket are numbered replica * (contributors of the bucket) + position among them; the sum goes
-/// in this order, whatever the order of arrival, so that it has the same bits every run.
+/// A bucket goes round: contributions arrive -> sum() of those that make the update -> summed ->
+/// apply() -> their places are free again. Buckets are named by their index in the plan.
+/// Contributors of a bucket are numbered replica * (contributors of the bucket) + position among
+/// them; the sum goes in this order, whatever the order of arrival, so that it has the same bits
+/// every run.
 class Store {
  public:
   /// Fills in the initial weights; moments are zero; waits for update 1. `plan` must outlive it.
@@ -29,23 +30,26 @@ class Store {
   index_t contributor_count(index_t bucket) const;
 
   /// Where the raw floats of a contribution are to be written: [elements of the bucket]. May be
-  /// written while accepts(bucket) and not yet arrived. Stays where it is.
+  /// written while accepts(). Stays where it is.
   std::span<float> contribution(index_t bucket, index_t contributor);
-  /// Whether contributions of the bucket's next update may be written: its last one is applied.
-  bool accepts(index_t bucket) const;
-  /// The floats of this contribution are all there. True if it was the last one. Throws Error if it
-  /// had arrived before, or the bucket does not accept.
+  /// Whether this contribution may be written: the one before is applied or discarded.
+  bool accepts(index_t bucket, index_t contributor) const;
+  /// The floats of this contribution are all there. True if no other is missing in the bucket.
+  /// Throws Error if it had arrived before.
   bool arrived(index_t bucket, index_t contributor);
-  /// Adds up the contributions into the first and takes its sums of squares. Once, after the last.
-  void sum(index_t bucket);
+  /// Adds up the contributions of these replicas (ascending), which have arrived, into the first of
+  /// them and takes its sums of squares. Once an update.
+  void sum(index_t bucket, std::span<const index_t> replicas);
   /// Once all buckets are summed: the sum of squares of each block (kBlockElements elements counted
   /// from a slice's begin), bucket by bucket in push order, segment by segment.
   bool all_summed() const { return summed_count_ == buckets_.size(); }
   std::vector<double> partials() const;
-  /// Steps the bucket by the summed gradient, unless the directive skips, and opens it for the next
-  /// update. Once, after the partials were taken. Throws Error if the directive is of another
-  /// update.
+  /// Steps the bucket by the summed gradient, unless the directive skips, and frees the places of
+  /// its contributors. Once, after the partials were taken. Throws Error if the directive is of
+  /// another update.
   void apply(index_t bucket, const Directive& directive);
+  /// Frees the places of a replica whose contributions make no update.
+  void discard(index_t bucket, index_t replica);
 
   /// No contribution has arrived yet; the first are those of this update.
   void begin_with(index_t update);
@@ -72,6 +76,7 @@ class Store {
     std::vector<bool> arrived;
     std::size_t missing = 0;
     bool summed = false;
+    index_t sum = 0;  ///< the contribution that holds the sum
   };
 
   const Bucket& bucket(index_t bucket) const {

@@ -93,6 +93,9 @@ void MetricsFile::step(const StepMetrics& metrics) {
   line["clipped"] = directive.clipped;
   line["skip"] = name_of(directive.skip);
   line["skipped_count"] = directive.skipped_count;
+  line["contributors"] = directive.contributors.size();
+  line["dropped_count"] = directive.dropped_count;
+  line["staleness"] = directive.staleness;
   put(line, "rate", directive.rate);
   put(line, "tokens_per_s", metrics.tokens_per_second);
   put_if_known(line, "flop_fraction", metrics.flop_fraction);

@@ -36,7 +36,8 @@ class ParameterService {
   /// The update's loss of this context's tokens, from the first shard of a replica's last stage;
   /// others do not call it.
   virtual void report(const Report& report) = 0;
-  /// Waits for what the servers decided for this update.
+  /// Waits until the servers let this replica go on; what they decided. Its step and cursor are
+  /// this replica's: steps it has done, and where its next one begins.
   virtual Directive directive() = 0;
   /// Waits until the weights of this unit's parameters stand as after the last directive.
   virtual void await(index_t unit) = 0;

@@ -43,6 +43,7 @@ class Writer {
     archive_(cereal::binary_data(value.data(), value.size()));
   }
   void one(const SavedRange& range) { (*this)(range.record, range.begin, range.end, range.crc); }
+  void one(const Release& release) { (*this)(release.replica, release.step, release.cursor); }
   template <class Value>
   void one(const std::vector<Value>& values) {
     archive_(std::uint64_t{values.size()});
@@ -72,6 +73,7 @@ class Reader {
     value = static_cast<SkipReason>(byte_below(kLast + 1, "a reason to skip"));
   }
   void one(SavedRange& range) { (*this)(range.record, range.begin, range.end, range.crc); }
+  void one(Release& release) { (*this)(release.replica, release.step, release.cursor); }
   void one(std::string& value) {
     value.resize(count_of(1));
     archive_(cereal::binary_data(value.data(), value.size()));
@@ -111,8 +113,20 @@ template <>
 struct Wire<Report> {
   static constexpr const char* kName = "report";
   static void visit(auto& each, auto& m) {
-    each(m.update, m.replica, m.context, m.loss_sum, m.count);
+    each(m.step, m.replica, m.context, m.loss_sum, m.count);
   }
+};
+
+template <>
+struct Wire<Arrival> {
+  static constexpr const char* kName = "arrival";
+  static void visit(auto& each, auto& m) { each(m.server, m.replica); }
+};
+
+template <>
+struct Wire<Close> {
+  static constexpr const char* kName = "list of contributors";
+  static void visit(auto& each, auto& m) { each(m.update, m.replicas); }
 };
 
 template <>
@@ -125,8 +139,9 @@ template <>
 struct Wire<Directive> {
   static constexpr const char* kName = "directive";
   static void visit(auto& each, auto& m) {
-    each(m.update, m.step, m.cursor, m.factor, m.rate, m.loss, m.count, m.norm, m.threshold,
-         m.clipped, m.skip, m.skipped_count, m.checkpoint, m.stop);
+    each(m.update, m.contributors, m.dropped, m.released, m.again, m.step, m.cursor, m.factor,
+         m.rate, m.loss, m.count, m.norm, m.threshold, m.clipped, m.skip, m.skipped_count,
+         m.dropped_count, m.staleness, m.checkpoint, m.stop);
   }
 };
 
@@ -158,6 +173,8 @@ std::vector<std::byte> write(const Message& message) {
 }  // namespace
 
 std::vector<std::byte> to_bytes(const Report& message) { return write(message); }
+std::vector<std::byte> to_bytes(const Arrival& message) { return write(message); }
+std::vector<std::byte> to_bytes(const Close& message) { return write(message); }
 std::vector<std::byte> to_bytes(const Partials& message) { return write(message); }
 std::vector<std::byte> to_bytes(const Directive& message) { return write(message); }
 std::vector<std::byte> to_bytes(const SaveBegin& message) { return write(message); }
@@ -186,6 +203,8 @@ Message from_bytes(std::span<const std::byte> bytes) {
 }
 
 template Report from_bytes<Report>(std::span<const std::byte>);
+template Arrival from_bytes<Arrival>(std::span<const std::byte>);
+template Close from_bytes<Close>(std::span<const std::byte>);
 template Partials from_bytes<Partials>(std::span<const std::byte>);
 template Directive from_bytes<Directive>(std::span<const std::byte>);
 template SaveBegin from_bytes<SaveBegin>(std::span<const std::byte>);

@@ -11,10 +11,10 @@
 /// What crosses the tiers beside the raw floats of the buckets, in the order of a step.
 namespace weir {
 
-/// 1. Worker -> server 0, after the last backward of an update: one from each context of a
-/// replica's last stage, from its first shard.
+/// 1. Worker -> server 0, after the last backward of a step: one from each context of a replica's
+/// last stage, from its first shard.
 struct Report {
-  index_t update = 0;
+  index_t step = 0;  ///< of this replica
   index_t replica = 0;
   index_t context = 0;
   double loss_sum = 0;  ///< natural logarithm, summed over the loss terms
@@ -22,7 +22,20 @@ struct Report {
   index_t count = 0;
 };
 
-/// 2a. Server -> server 0, when its last bucket of an update is summed: sums of squares of the
+/// 2a. Only where not every replica takes part in every update. Server -> server 0: all that this
+/// replica pushes to this server in its step has come.
+struct Arrival {
+  index_t server = 0;
+  index_t replica = 0;
+};
+
+/// Server 0 -> other servers: the update has these contributors; add them up.
+struct Close {
+  index_t update = 0;
+  std::vector<index_t> replicas;  ///< ascending
+};
+
+/// 2b. Server -> server 0, when its last bucket of an update is summed: sums of squares of the
 /// summed gradient, one double per fixed block, in the order of ps::Store::partials.
 struct Partials {
   index_t update = 0;
@@ -32,11 +45,26 @@ struct Partials {
 
 enum class SkipReason : std::uint8_t { none, not_finite };
 
-/// 2b. Server 0 -> all servers and all workers, once an update: what was decided.
+/// A replica gets the weights as they stand after a directive, and begins its next step.
+struct Release {
+  index_t replica = 0;
+  index_t step = 0;    ///< steps this replica has done, skipped and dropped ones included
+  index_t cursor = 0;  ///< global index of the first new sample of the next step
+};
+
+/// 2c. Server 0 -> all servers and the workers of the replicas that it releases: what was decided.
+/// Mostly it closes an update; it may also only let go a replica whose contribution came too late.
 struct Directive {
-  index_t update = 0;    ///< the update this closes
-  index_t step = 0;      ///< steps done, this one included (a skipped one counts)
-  index_t cursor = 0;    ///< global index of the first sample of the next step
+  index_t update = 0;  ///< the newest that is closed
+  /// Whose contributions make this update; empty: no update, the weights stay as they are.
+  std::vector<index_t> contributors = {};
+  std::vector<index_t> dropped = {};  ///< replicas whose contributions came too late for theirs
+  std::vector<Release> released = {};
+  /// First samples of the micro-batches that the next step takes up again, before those from its
+  /// cursor on.
+  std::vector<index_t> again = {};
+  index_t step = 0;      ///< that the update belongs to (a skipped one counts)
+  index_t cursor = 0;    ///< global index of the first new sample of the step after it
   double factor = 0;     ///< summed gradients times this are what the optimizer sees
   double rate = 0;       ///< learning rate of this step
   double loss = 0;       ///< mean over the loss terms of this update
@@ -45,7 +73,9 @@ struct Directive {
   double threshold = 0;  ///< of the clip after this update; 0 for the policy `none`
   bool clipped = false;
   SkipReason skip = SkipReason::none;
-  index_t skipped_count = 0;  ///< steps skipped since step 0
+  index_t skipped_count = 0;  ///< updates skipped since step 0
+  index_t dropped_count = 0;  ///< contributions dropped since step 0
+  index_t staleness = 0;      ///< updates between a contributor's pull and this one, at most
   bool checkpoint = false;    ///< the servers save after applying this update
   bool stop = false;          ///< the job ends after this update (and its checkpoint)
 };
@@ -88,11 +118,15 @@ enum class MessageKind : std::uint16_t {
   save_begin = 5,
   save_prepared = 6,
   save_end = 7,
+  arrival = 8,
+  close = 9,
 };
 
 /// The bytes of a control message. Scalars as such, vectors after their count; the same on every
 /// machine.
 std::vector<std::byte> to_bytes(const Report& message);
+std::vector<std::byte> to_bytes(const Arrival& message);
+std::vector<std::byte> to_bytes(const Close& message);
 std::vector<std::byte> to_bytes(const Partials& message);
 std::vector<std::byte> to_bytes(const Directive& message);
 std::vector<std::byte> to_bytes(const SaveBegin& message);

@@ -32,7 +32,7 @@ std::vector<Directive> train(ParameterService& service, const BucketPlan& plan) 
       service.ready(unit);
       service.progress();
     }
-    service.report({.update = update,
+    service.report({.step = update,
                     .replica = 0,
                     .loss_sum = 100.0 / static_cast<double>(update),
                     .count = 700});

@@ -9,6 +9,12 @@ using namespace weir;
 using namespace weir::ps;
 using namespace weir::test;
 
+namespace {
+
+Directive directive_of(Decider& decider) { return std::get<Directive>(decider.decide(0).value()); }
+
+}  // namespace
+
 TEST_CASE("blocks are added in the order of the parameters, whatever the servers and buckets") {
   // 2^24 + 1 lies between two floats and rounds down to the even one. Its square, added first,
   // swallows eleven parts of less than half its last place; added last, it would not.
@@ -33,8 +39,8 @@ TEST_CASE("blocks are added in the order of the parameters, whatever the servers
         decider.on_partials(partials);
       }
       REQUIRE(small_count == 11);
-      decider.on_report({.update = 1, .replica = 0, .loss_sum = 1, .count = 1});
-      CHECK(decider.decide().value().norm == 16777216);
+      decider.on_report({.step = 1, .replica = 0, .loss_sum = 1, .count = 1}, 0);
+      CHECK(directive_of(decider).norm == 16777216);
     }
   }
 }
@@ -47,17 +53,18 @@ TEST_CASE("every context of every replica reports, and the loss is the mean over
   decider.on_partials({.update = 1, .server = 0, .squares = std::vector<double>(blocks, 1.0)});
   for (index_t context : {2, 0, 1}) {
     for (index_t replica : {1, 0}) {
-      CHECK(!decider.decide());
+      CHECK(!decider.decide(0));
       // Context 2 holds nothing but padding.
       const index_t count = context == 2 ? 0 : 1 + replica + context;
-      decider.on_report({.update = 1,
+      decider.on_report({.step = 1,
                          .replica = replica,
                          .context = context,
                          .loss_sum = 2.0 * static_cast<double>(count),
-                         .count = count});
+                         .count = count},
+                        0);
     }
   }
-  const Directive directive = decider.decide().value();
+  const Directive directive = directive_of(decider);
   CHECK(directive.count == 8);
   CHECK(directive.loss == 2);
 }
@@ -79,11 +86,11 @@ TEST_CASE("a checkpoint is due every so many steps, at the end and with a stop")
     std::string drawn;
     for (index_t step = 1; drawn.find('|') == std::string::npos; ++step) {
       if (step == stop_at) decider.request_stop();
-      CHECK(!decider.decide());
+      CHECK(!decider.decide(0));
       decider.on_partials(
           {.update = step, .server = 0, .squares = std::vector<double>(blocks, 1.0)});
-      decider.on_report({.update = step, .replica = 0, .loss_sum = 1, .count = 1});
-      const Directive directive = decider.decide().value();
+      decider.on_report({.step = step, .replica = 0, .loss_sum = 1, .count = 1}, 0);
+      const Directive directive = directive_of(decider);
       drawn += directive.checkpoint ? 'c' : '-';
       if (directive.stop) drawn += '|';
     }

@@ -256,23 +256,23 @@ TEST_CASE("what comes out of order is refused by name") {
   CHECK_THROWS_WITH_AS(first.on_contribution(bucket, 1), doctest::Contains("already arrived"),
                        Error);
   first.on_contribution(bucket, 0);
-  CHECK(!first.accepts(bucket));
-  CHECK_THROWS_WITH_AS(first.on_contribution(bucket, 0),
-                       doctest::Contains("before update 1 was applied"), Error);
+  CHECK(!first.accepts(bucket, 0));
+  CHECK_THROWS_WITH_AS(first.on_contribution(bucket, 0), doctest::Contains("already arrived"),
+                       Error);
   CHECK_THROWS_WITH_AS(second.on_directive(Directive{.update = 1, .step = 1}),
                        doctest::Contains("received the directive of update 1"), Error);
   CHECK_THROWS_WITH_AS(first.on_directive(Directive{.update = 1, .step = 1}),
                        doctest::Contains("server 0 received a directive"), Error);
-  CHECK_THROWS_WITH_AS(second.on_report(Report{.update = 1}),
+  CHECK_THROWS_WITH_AS(second.on_report(Report{.step = 1}),
                        doctest::Contains("which is for server 0"), Error);
-  CHECK_THROWS_WITH_AS(first.on_report(Report{.update = 2, .replica = 0, .count = 1}),
-                       doctest::Contains("came in update 1"), Error);
-  first.on_report(Report{.update = 1, .replica = 0, .count = 1});
-  CHECK_THROWS_AS(first.on_report(Report{.update = 1, .replica = 0, .count = 1}), Error);
-  CHECK_THROWS_AS(first.on_report(Report{.update = 1, .replica = 2, .count = 1}), Error);
-  CHECK_THROWS_AS(first.on_report(Report{.update = 1, .replica = -1, .count = 1}), Error);
-  CHECK_THROWS_AS(first.on_report(Report{.update = 1, .replica = 1, .count = -1}), Error);
-  CHECK_THROWS_AS(first.on_report(Report{.update = 1, .replica = 0, .context = 1, .count = 1}),
+  CHECK_THROWS_WITH_AS(first.on_report(Report{.step = 2, .replica = 0, .count = 1}),
+                       doctest::Contains("came in step 1"), Error);
+  first.on_report(Report{.step = 1, .replica = 0, .count = 1});
+  CHECK_THROWS_AS(first.on_report(Report{.step = 1, .replica = 0, .count = 1}), Error);
+  CHECK_THROWS_AS(first.on_report(Report{.step = 1, .replica = 2, .count = 1}), Error);
+  CHECK_THROWS_AS(first.on_report(Report{.step = 1, .replica = -1, .count = 1}), Error);
+  CHECK_THROWS_AS(first.on_report(Report{.step = 1, .replica = 1, .count = -1}), Error);
+  CHECK_THROWS_AS(first.on_report(Report{.step = 1, .replica = 0, .context = 1, .count = 1}),
                   Error);
   CHECK_THROWS_AS(first.on_partials({.update = 1, .server = 1, .squares = {1.0}}), Error);
   CHECK_THROWS_AS(first.on_partials({.update = 1, .server = 5, .squares = {}}), Error);
@@ -282,6 +282,6 @@ TEST_CASE("an update without loss terms is an error, not a division by zero") {
   const BucketPlan plan = plan_of({});
   Server server(plan, 0, server_config(3));
   for (index_t bucket : server.buckets()) server.on_contribution(bucket, 0);
-  server.on_report(Report{.update = 1, .replica = 0, .count = 0});
+  server.on_report(Report{.step = 1, .replica = 0, .count = 0});
   CHECK_THROWS_WITH_AS(while (server.poll()){}, doctest::Contains("no loss terms"), Error);
 }

@@ -44,15 +44,14 @@ class SimulatedJob {
       REQUIRE(server->start().cursor == now.cursor);
       REQUIRE(server->start().stop == now.stop);
     }
-    first_update_ = now.update + 1;
-    last_update_ = now.stop ? now.update : std::min(now.update + updates_max, index_t{1} << 40);
+    last_step_ = now.stop ? now.step : std::min(now.step + updates_max, index_t{1} << 40);
     directives.clear();
     directives.push_back(now);
     pushes_.clear();
-    for (std::size_t bucket = 0; bucket < plan.buckets().size(); ++bucket) {
-      offer(static_cast<index_t>(bucket), now.update + 1);
+    for (std::size_t server = 0; server < servers.size(); ++server) {
+      for (index_t bucket : servers[server]->buckets()) offer(server, bucket, now);
     }
-    offer_reports(now.update + 1);
+    offer_reports(now);
     while (!through()) advance();
   }
 
@@ -62,7 +61,9 @@ class SimulatedJob {
 
   const BucketPlan& plan;
   std::vector<std::unique_ptr<ps::Server>> servers;
-  std::vector<Directive> directives;  ///< the start, then one an update
+  std::vector<Directive> directives;  ///< the start, then one an update (or for who came too late)
+  /// One in so many chances passes by before a push of this replica arrives, which makes it slow.
+  std::function<bool(index_t replica)> held_up = [](index_t) { return false; };
   Gradient gradient = [](index_t update, index_t salt, index_t parameter, index_t element) {
     return made_up(1000 * update + salt, parameter, element);
   };
@@ -72,7 +73,11 @@ class SimulatedJob {
 
  private:
   struct Push {
-    index_t bucket, contributor, update;
+    index_t bucket, contributor, replica, step;
+  };
+  struct Pull {
+    std::size_t server;
+    index_t bucket;
   };
 
   template <class Get>
@@ -94,32 +99,38 @@ class SimulatedJob {
     return all;
   }
 
-  /// All contributors may push the bucket for this update.
-  void offer(index_t bucket, index_t update) {
-    if (update > last_update_) return;
+  /// Those whom the directive releases pull the bucket and may push it again.
+  void offer(std::size_t server, index_t bucket, const Directive& directive) {
     const auto& of = plan.buckets()[static_cast<std::size_t>(bucket)];
-    const index_t count = plan.layout().replicas * static_cast<index_t>(of.contributors.size());
-    for (index_t contributor = 0; contributor < count; ++contributor) {
-      pushes_.push_back({bucket, contributor, update});
+    const auto a_replica = static_cast<index_t>(of.contributors.size());
+    for (const Release& release : directive.released) {
+      for (std::size_t reader = 0; reader < of.readers.size(); ++reader) {
+        pulls_.push_back({server, bucket});
+      }
+      if (directive.stop || release.step >= last_step_) continue;
+      for (index_t each = 0; each < a_replica; ++each) {
+        pushes_.push_back(
+            {bucket, release.replica * a_replica + each, release.replica, release.step + 1});
+      }
     }
   }
 
-  void offer_reports(index_t update) {
-    if (update > last_update_) return;
-    for (index_t replica = 0; replica < plan.layout().replicas; ++replica) {
+  void offer_reports(const Directive& directive) {
+    for (const Release& release : directive.released) {
+      if (directive.stop || release.step >= last_step_) continue;
       for (index_t context = 0; context < plan.layout().contexts; ++context) {
-        to_server_[0].push_back(Report{.update = update,
-                                       .replica = replica,
+        to_server_[0].push_back(Report{.step = release.step + 1,
+                                       .replica = release.replica,
                                        .context = context,
-                                       .loss_sum = loss_sum(update),
-                                       .count = 700 + replica});
+                                       .loss_sum = loss_sum(release.step + 1),
+                                       .count = 700 + release.replica});
       }
     }
   }
 
   bool through() const {
-    const bool stopped = directives.back().stop || directives.back().update >= last_update_;
-    if (!stopped || !pushes_.empty()) return false;
+    const bool stopped = directives.back().stop || directives.back().step >= last_step_;
+    if (!stopped || !pushes_.empty() || !pulls_.empty()) return false;
     for (const auto& messages : to_server_) {
       if (!messages.empty()) return false;
     }
@@ -129,10 +140,16 @@ class SimulatedJob {
   }
 
   void advance() {
-    const auto choice = random_() % 4;
-    if (choice == 0 && !pushes_.empty()) {
+    const auto choice = random_() % 5;
+    if (choice == 4 && !pulls_.empty()) {
+      const std::size_t at = random_() % pulls_.size();
+      servers[pulls_[at].server]->on_sent(pulls_[at].bucket);
+      pulls_.erase(pulls_.begin() + static_cast<std::ptrdiff_t>(at));
+      idle_ = 0;
+    } else if (choice == 0 && !pushes_.empty()) {
       const std::size_t at = random_() % pushes_.size();
       const Push push = pushes_[at];
+      if (held_up(push.replica)) return;
       pushes_.erase(pushes_.begin() + static_cast<std::ptrdiff_t>(at));
       deliver(push);
       idle_ = 0;
@@ -162,24 +179,27 @@ class SimulatedJob {
   void deliver(const Push& push) {
     const Bucket& bucket = plan.buckets()[static_cast<std::size_t>(push.bucket)];
     ps::Server& server = *servers[static_cast<std::size_t>(bucket.server)];
-    REQUIRE(server.accepts(push.bucket));
+    REQUIRE(server.accepts(push.bucket, push.contributor));
     const std::span<float> floats = server.contribution(push.bucket, push.contributor);
     for (const Segment& segment : bucket.segments) {
       for (index_t i = 0; i < segment.range.count(); ++i) {
         floats[static_cast<std::size_t>(segment.offset + i)] =
-            gradient(push.update, push.contributor, segment.parameter, segment.range.begin + i);
+            gradient(push.step, push.contributor, segment.parameter, segment.range.begin + i);
       }
     }
     server.on_contribution(push.bucket, push.contributor);
   }
 
-  using Message = std::variant<Report, Partials, Directive, SaveBegin, SavePrepared, SaveEnd>;
+  using Message =
+      std::variant<Report, Arrival, Close, Partials, Directive, SaveBegin, SavePrepared, SaveEnd>;
 
   void deliver(ps::Server& server, const Message& message) {
     std::visit(
         [&](const auto& each) {
           using Kind = std::decay_t<decltype(each)>;
           if constexpr (std::is_same_v<Kind, Report>) server.on_report(each);
+          if constexpr (std::is_same_v<Kind, Arrival>) server.on_arrival(each);
+          if constexpr (std::is_same_v<Kind, Close>) server.on_close(each);
           if constexpr (std::is_same_v<Kind, Partials>) server.on_partials(each);
           if constexpr (std::is_same_v<Kind, Directive>) server.on_directive(each);
           if constexpr (std::is_same_v<Kind, SaveBegin>) server.on_save_begin(each);
@@ -194,8 +214,8 @@ class SimulatedJob {
         [&](const auto& each) {
           using Kind = std::decay_t<decltype(each)>;
           if constexpr (std::is_same_v<Kind, ps::BucketStepped>) {
-            if (!directives.back().stop) offer(each.bucket, directives.back().update + 1);
-          } else if constexpr (std::is_same_v<Kind, Partials> ||
+            offer(from, each.bucket, servers[from]->directive());
+          } else if constexpr (std::is_same_v<Kind, Partials> || std::is_same_v<Kind, Arrival> ||
                                std::is_same_v<Kind, SavePrepared>) {
             REQUIRE(from != 0);
             to_server_[0].push_back(each);
@@ -204,7 +224,7 @@ class SimulatedJob {
             for (std::size_t to = 1; to < servers.size(); ++to) to_server_[to].push_back(each);
             if constexpr (std::is_same_v<Kind, Directive>) {
               directives.push_back(each);
-              if (!each.stop) offer_reports(each.update + 1);
+              offer_reports(each);
             }
           }
         },
@@ -212,10 +232,10 @@ class SimulatedJob {
   }
 
   std::mt19937 random_;
-  index_t first_update_ = 1;
-  index_t last_update_ = 0;
+  index_t last_step_ = 0;
   std::size_t idle_ = 0;
   std::vector<Push> pushes_;
+  std::vector<Pull> pulls_;  ///< weights on their way to a reader
   std::vector<std::deque<Message>> to_server_;
 };
 

@@ -309,7 +309,7 @@ TEST_CASE("server 0 may begin a save before another server has applied that upda
       server->on_contribution(bucket, 0);
     }
   }
-  zero.on_report({.update = 1, .replica = 0, .loss_sum = 3, .count = 2});
+  zero.on_report({.step = 1, .replica = 0, .loss_sum = 3, .count = 2});
   // The next output of this kind; others are dropped.
   const auto next = [](Server& server, auto kind) {
     using Kind = decltype(kind);

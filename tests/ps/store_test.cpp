@@ -16,6 +16,12 @@ using namespace weir::test;
 
 namespace {
 
+std::vector<index_t> replicas_of(const BucketPlan& plan) {
+  std::vector<index_t> all(static_cast<std::size_t>(plan.layout().replicas));
+  std::iota(all.begin(), all.end(), index_t{0});
+  return all;
+}
+
 void contribute(const BucketPlan& plan, Store& store, index_t bucket, index_t contributor) {
   const std::span<float> floats = store.contribution(bucket, contributor);
   for (const Segment& segment : plan.buckets()[static_cast<std::size_t>(bucket)].segments) {
@@ -37,7 +43,7 @@ std::vector<double> summed(const BucketPlan& plan, Store& store, std::mt19937& r
   std::ranges::shuffle(order, random);
   for (const auto& [bucket, contributor] : order) {
     contribute(plan, store, bucket, contributor);
-    if (store.arrived(bucket, contributor)) store.sum(bucket);
+    if (store.arrived(bucket, contributor)) store.sum(bucket, replicas_of(plan));
   }
   return store.partials();
 }
@@ -97,9 +103,9 @@ TEST_CASE("the norm has the same bits for any servers and buckets, and is the ex
             }
           }
         }
-        decider.on_report({.update = 1, .replica = 0, .loss_sum = 1, .count = 30});
-        decider.on_report({.update = 1, .replica = 1, .loss_sum = 1, .count = 31});
-        norms.push_back(decider.decide().value().norm);
+        decider.on_report({.step = 1, .replica = 0, .loss_sum = 1, .count = 30}, 0);
+        decider.on_report({.step = 1, .replica = 1, .loss_sum = 1, .count = 31}, 0);
+        norms.push_back(std::get<Directive>(decider.decide(0).value()).norm);
         exact = static_cast<double>(std::sqrt(total) / 61);
       }
     }
@@ -159,10 +165,10 @@ TEST_CASE("a directive of another update, or before the sum, is refused") {
   CHECK_THROWS_WITH_AS(store.apply(bucket, Directive{.update = 1, .step = 1}),
                        doctest::Contains("waits for contributions"), Error);
   store.arrived(bucket, 0);
-  store.sum(bucket);
+  store.sum(bucket, replicas_of(plan));
   CHECK_THROWS_WITH_AS(store.apply(bucket, Directive{.update = 2, .step = 1}),
                        doctest::Contains("out of order"), Error);
-  store.apply(bucket, Directive{.update = 1, .step = 1});
+  store.apply(bucket, Directive{.update = 1, .contributors = replicas_of(plan), .step = 1});
   CHECK(store.update(bucket) == 2);
-  CHECK(store.accepts(bucket));
+  CHECK(store.accepts(bucket, 0));
 }

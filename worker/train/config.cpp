@@ -1,6 +1,8 @@
 #include "worker/train/config.hpp"
 
 #include "common/base/error.hpp"
+#include "common/job/share.hpp"
+#include "worker/train/inject.hpp"
 
 namespace weir::worker {
 
@@ -35,6 +37,10 @@ std::vector<Option> options(TrainConfig& config) {
       {"recompute", "",
        "none: blocks keep what backward needs; block: their input alone, and run forward again",
        choice(config.recompute, {{"none", Recompute::none}, {"block", Recompute::block}})},
+      {"inject", "",
+       "a fault on purpose: slow=1:3x, replica 1 takes three times as long; slow=1:5x:20%, in a "
+       "fifth of its steps",
+       &config.inject},
   };
 }
 
@@ -51,16 +57,17 @@ void check(const TrainConfig& config, index_t replicas) {
                           " replicas; take --batch ", replicas * config.micro_batch,
                           " or more, or a smaller --micro-batch"));
   }
-}
-
-MicroBatchShare share_of(const TrainConfig& config, index_t replica, index_t replicas) {
-  const index_t micro_batches = config.batch / config.micro_batch;
-  return {replica * micro_batches / replicas, (replica + 1) * micro_batches / replicas};
+  const auto slow = parse_injection(config.inject);
+  if (slow && slow->replica >= replicas) {
+    throw UsageError(text("--inject ", config.inject, " names replica ", slow->replica,
+                          ", the last one is ", replicas - 1));
+  }
 }
 
 Schedule schedule_of(const TrainConfig& config, const Layout& layout, index_t replica) {
-  return make_schedule(config.schedule, layout.stages,
-                       share_of(config, replica, layout.replicas).count());
+  return make_schedule(
+      config.schedule, layout.stages,
+      share_of(config.batch / config.micro_batch, replica, layout.replicas).count());
 }
 
 }  // namespace weir::worker

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "common/base/options.hpp"
@@ -20,21 +21,13 @@ struct TrainConfig {
   index_t eval_samples = 64;
   ScheduleKind schedule = ScheduleKind::one_forward_one_backward;
   Recompute recompute = Recompute::none;
+  std::string inject;  ///< see parse_injection
 };
 
 std::vector<Option> options(TrainConfig& config);
 
 /// Throws UsageError unless the batch is whole micro-batches and every replica gets one.
 void check(const TrainConfig& config, index_t replicas);
-
-/// The micro-batches of a step that a replica takes: [begin, end) of batch / micro_batch, as even
-/// as can be. Which samples they hold does not depend on the number of replicas.
-struct MicroBatchShare {
-  index_t begin = 0;
-  index_t end = 0;
-  index_t count() const { return end - begin; }
-};
-MicroBatchShare share_of(const TrainConfig& config, index_t replica, index_t replicas);
 
 /// What the stages of a replica do in each step.
 Schedule schedule_of(const TrainConfig& config, const Layout& layout, index_t replica);

@@ -27,6 +27,7 @@ struct Peer {
 struct ServerClient::State {
   State(const Comm& world, const WorkerPlace& place, const BucketPlan& plan)
       : holding(plan.holding(holder_of(place))),
+        replica(place.replica),
         first_server(static_cast<int>(plan.layout().rank_of_server(0))),
         weights(holding.element_count),
         gradients(holding.element_count),
@@ -88,6 +89,8 @@ struct ServerClient::State {
         case MessageKind::save_begin:
         case MessageKind::save_prepared:
         case MessageKind::save_end:
+        case MessageKind::arrival:
+        case MessageKind::close:
           break;
       }
       throw Error(text("a worker received a message for servers, kind ", static_cast<int>(kind)));
@@ -115,10 +118,18 @@ struct ServerClient::State {
     }
     ++round;
     wait([&] { return decided.has_value(); });
-    return *std::exchange(decided, std::nullopt);
+    Directive directive = *std::exchange(decided, std::nullopt);
+    const auto own = std::ranges::find(directive.released, replica, &Release::replica);
+    if (own == directive.released.end()) {
+      throw Error(text("replica ", replica, " received a directive that releases others"));
+    }
+    directive.step = own->step;
+    directive.cursor = own->cursor;
+    return directive;
   }
 
   const Holding& holding;
+  index_t replica;
   int first_server;
   Buffer weights;
   Buffer gradients;

@@ -103,10 +103,10 @@ Loss Stage::run(const Schedule& schedule, bool training, const Load& load) {
   return loss;
 }
 
-Loss Stage::train(const Schedule& schedule, index_t first_sample) {
+Loss Stage::train(const Schedule& schedule, std::span<const index_t> first_samples) {
   parts_.parameters->begin_update();
   return run(schedule, true, [&](index_t micro_batch, Batch& batch) {
-    batch.load_training(first_sample + micro_batch * parts_.micro_batch);
+    batch.load_training(first_samples[static_cast<std::size_t>(micro_batch)]);
   });
 }
 

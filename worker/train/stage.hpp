@@ -38,10 +38,10 @@ class Stage {
   explicit Stage(StageParts parts);
 
   /// Forward and backward of this replica's micro-batches of one update: micro-batch i holds the
-  /// training samples from first_sample + i * micro_batch on. Awaits parameters before their first
+  /// training samples from first_samples[i] on. Awaits parameters before their first
   /// use and calls ready() after their last gradient. The loss of this context's tokens on the last
   /// stage, 0 terms elsewhere.
-  Loss train(const Schedule& schedule, index_t first_sample);
+  Loss train(const Schedule& schedule, std::span<const index_t> first_samples);
 
   /// Forward without dropout of the validation samples `samples`: micro-batch i takes
   /// samples[i * micro_batch …]. Weights must have been awaited.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "common/base/machine.hpp"
+
 namespace weir::worker {
 
 std::vector<index_t> spread(index_t size, index_t count) {
@@ -14,8 +16,10 @@ std::vector<index_t> spread(index_t size, index_t count) {
 
 Trainer::Trainer(TrainerParts parts)
     : parts_(std::move(parts)),
-      share_(share_of(parts_.config, parts_.place.replica, parts_.layout.replicas)),
-      schedule_(schedule_of(parts_.config, parts_.layout, parts_.place.replica)) {}
+      share_(share_of(parts_.config.batch / parts_.config.micro_batch, parts_.place.replica,
+                      parts_.layout.replicas)),
+      schedule_(schedule_of(parts_.config, parts_.layout, parts_.place.replica)),
+      slow_(parse_injection(parts_.config.inject)) {}
 
 Directive Trainer::run() {
   ParameterService& parameters = *parts_.parameters;
@@ -23,10 +27,12 @@ Directive Trainer::run() {
   Directive directive = parameters.start();
   if (parts_.on_start) parts_.on_start(directive);
   while (!directive.stop) {
-    const Loss loss =
-        parts_.stage->train(schedule_, directive.cursor + share_.begin * parts_.config.micro_batch);
+    be_slow(directive.step + 1);
+    const double begin = seconds_now() - parameters.waited_seconds();
+    const Loss loss = parts_.stage->train(schedule_, first_samples(directive));
+    step_seconds_ = seconds_now() - parameters.waited_seconds() - begin;
     if (reports) {
-      parameters.report({.update = directive.step + 1,
+      parameters.report({.step = directive.step + 1,
                          .replica = parts_.place.replica,
                          .context = parts_.place.context,
                          .loss_sum = loss.sum,
@@ -45,6 +51,26 @@ Directive Trainer::run() {
   parameters.await_all();
   parameters.finish();
   return directive;
+}
+
+std::vector<index_t> Trainer::first_samples(const Directive& directive) const {
+  std::vector<index_t> firsts;
+  for (index_t index = share_.begin; index < share_.end; ++index) {
+    firsts.push_back(
+        first_sample(directive.again, directive.cursor, parts_.config.micro_batch, index));
+  }
+  return firsts;
+}
+
+void Trainer::be_slow(index_t step) {
+  const double end =
+      seconds_now() + injected_seconds(slow_, parts_.place.replica, step,
+                                       static_cast<std::uint64_t>(parts_.config.seed),
+                                       step_seconds_);
+  while (seconds_now() < end) {
+    parts_.parameters->progress();
+    sleep_microseconds(500);
+  }
 }
 
 void Trainer::validate_at(const Directive& directive, index_t sample_count) {

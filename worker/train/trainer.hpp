@@ -6,7 +6,9 @@
 
 #include "common/job/layout.hpp"
 #include "common/job/parameter_service.hpp"
+#include "common/job/share.hpp"
 #include "worker/train/config.hpp"
+#include "worker/train/inject.hpp"
 #include "worker/train/stage.hpp"
 
 namespace weir::worker {
@@ -42,11 +44,17 @@ class Trainer {
   Loss validate(std::span<const index_t> samples);
 
  private:
+  /// Of this replica's micro-batches in the step after the directive.
+  std::vector<index_t> first_samples(const Directive& directive) const;
+  /// Waits as --inject wants this replica to before its step.
+  void be_slow(index_t step);
   void validate_at(const Directive& directive, index_t sample_count);
 
   TrainerParts parts_;
   MicroBatchShare share_;
   Schedule schedule_;
+  std::optional<SlowReplica> slow_;
+  double step_seconds_ = 0;  ///< that this worker computed in its last step
 };
 
 /// `count` of 0 … size - 1, evenly spread, or all of them.

@@ -49,7 +49,7 @@ constexpr std::size_t kCountOffset = 1 + 8 + 8;
 
 TEST_CASE("messages come back as they were") {
   const auto report = from_bytes<Report>(to_bytes(
-      Report{.update = 3, .replica = 1, .context = 2, .loss_sum = 0.1 + 0.2, .count = 4096}));
+      Report{.step = 3, .replica = 1, .context = 2, .loss_sum = 0.1 + 0.2, .count = 4096}));
   CHECK(report.update == 3);
   CHECK(report.replica == 1);
   CHECK(report.context == 2);

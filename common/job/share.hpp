@@ -1,0 +1,31 @@
+#pragma once
+
+#include <span>
+
+#include "common/number/index.hpp"
+
+namespace weir {
+
+/// The micro-batches of a step that a replica takes: [begin, end).
+struct MicroBatchShare {
+  index_t begin = 0;
+  index_t end = 0;
+  index_t count() const { return end - begin; }
+};
+
+/// As even as can be: [d M / D, (d + 1) M / D) for replica d of D and M micro-batches. Which
+/// samples a micro-batch holds does not depend on the number of replicas.
+inline MicroBatchShare share_of(index_t micro_batches, index_t replica, index_t replicas) {
+  return {replica * micro_batches / replicas, (replica + 1) * micro_batches / replicas};
+}
+
+/// The first sample of a step's micro-batch: the step takes up those in `again` first (each the
+/// first sample of a micro-batch that an earlier step left out), then new ones from `cursor` on.
+inline index_t first_sample(std::span<const index_t> again, index_t cursor, index_t micro_batch,
+                            index_t index) {
+  const auto taken_up = static_cast<index_t>(again.size());
+  if (index < taken_up) return again[static_cast<std::size_t>(index)];
+  return cursor + (index - taken_up) * micro_batch;
+}
+
+}  // namespace weir
