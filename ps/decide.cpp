@@ -198,7 +198,10 @@ std::optional<std::variant<Close, Directive>> Decider::decide(double now) {
     return Close{progress_.update + 1, contributors_};
   }
   progress_.dropped_count += static_cast<index_t>(decision->replicas.size());
-  Directive directive = start();
+  Directive directive = newest_;  // of the update that they missed
+  directive.contributors.clear();
+  directive.checkpoint = false;
+  directive.dropped_count = progress_.dropped_count;
   directive.dropped = decision->replicas;
   forget_reports(decision->replicas);
   let_go(directive);
@@ -269,6 +272,7 @@ Directive Decider::close(const std::vector<index_t>& contributors) {
   forget_reports(contributors);
   partials_here_.assign(partials_here_.size(), false);
   let_go(directive);
+  newest_ = directive;
   return directive;
 }
 

@@ -123,6 +123,7 @@ class Decider {
   DecisionLog log_;
   std::vector<std::vector<bool>> arrived_;  ///< by replica and server
   std::vector<index_t> contributors_;       ///< of the update that is being added up
+  Directive newest_;                        ///< that closed an update
 };
 
 }  // namespace weir::ps

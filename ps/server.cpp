@@ -49,6 +49,7 @@ Server::Server(const BucketPlan& plan, index_t server, const ServerConfig& confi
   last_.stop = config.steps == 0;
   if (waits_for_all(config.consistency)) return;
   missing_.assign(contributors_.size(), contributions_of_a_replica());
+  contributors_.clear();  // until an update is closed
   unsent_.resize(plan.buckets().size());
   for (index_t bucket : store_.buckets()) {  // the weights that training begins with
     const auto readers = plan.buckets()[static_cast<std::size_t>(bucket)].readers.size();
@@ -261,8 +262,12 @@ bool Server::poll_sum() {
 
 bool Server::poll_partials() {
   const index_t update = last_.update + 1;
-  if (applying_ || last_.stop || partials_update_ == update || !store_.all_summed()) return false;
+  if (applying_ || last_.stop || partials_update_ == update || contributors_.empty() ||
+      !store_.all_summed()) {
+    return false;
+  }
   partials_update_ = update;
+  if (!missing_.empty()) contributors_.clear();
   Partials partials = {.update = update, .server = server_, .squares = store_.partials()};
   if (decider_) {
     decider_->on_partials(partials);

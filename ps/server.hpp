@@ -147,7 +147,7 @@ class Server {
   std::size_t applied_count_ = 0;      ///< buckets, in pull order
   index_t partials_update_ = 0;        ///< the newest update whose partials were given away
   std::deque<index_t> complete_;       ///< buckets to be summed
-  std::vector<index_t> contributors_;  ///< whose contributions are summed
+  std::vector<index_t> contributors_;  ///< whose contributions are summed; none before a Close
   std::deque<Directive> directives_;   ///< of server 0, not yet begun
   std::optional<SaveBegin> early_begin_;  ///< of a checkpoint whose directive is one of these
   // Unless every update waits for all:

@@ -172,3 +172,13 @@ TEST_CASE("a log that ends in the middle of a line, or is of another job, is han
   CHECK_THROWS_WITH_AS(read_decisions(folder.path() / "none", config, 3, 0),
                        doctest::Contains("cannot read decisions"), Error);
 }
+
+TEST_CASE("a server that owns nothing keeps pace") {
+  const BucketPlan plan = plan_of({.replicas = 3, .servers = 4}, 1 << 30);
+  REQUIRE(plan.buckets().size() < 4);
+  for (const ConsistencyConfig& mode : kModes) {
+    SimulatedJob job(plan, config_with(mode, 20), 5);
+    job.run();
+    CHECK(job.directives.back().step == 20);
+  }
+}

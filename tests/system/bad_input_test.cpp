@@ -89,10 +89,29 @@ TEST_CASE("settings that do not go together end all ranks with exit code 2 and o
            {2, {"--rate.peak=nan"}, "--rate.peak"},
            {2, {"stray"}, "a stray word among the arguments: stray"},
            {3, {"--replicas=2", "--batch=2"}, "too few for 2 replicas"},
+           {3, {"--replicas=2", "--staleness=-1"}, "--staleness"},
+           {3, {"--replicas=2", "--backup=2"}, "--backup 2 with 2 replicas would leave none"},
+           {3, {"--replicas=2", "--backup=1", "--consistency=asp"}, "only --consistency bsp"},
+           {1, {"--placement=local", "--consistency=asp"}, "take --consistency bsp"},
+           {3, {"--replicas=2", "--replay=x"}, "nothing is decided"},
+           {3, {"--replicas=2", "--inject=slow=2:3x"}, "names replica 2, the last one is 1"},
+           {3, {"--replicas=2", "--inject=slow:3x"}, "expected slow=REPLICA:FACTORx"},
        }) {
     check_refused(run_weir(ranks, arguments(folder, words)), kUsage, message);
     CHECK_FALSE(fs::exists(folder / "run" / "metrics.jsonl"));
   }
+}
+
+TEST_CASE("decisions to replay that are missing or of another job end all ranks") {
+  const TemporaryFolder folder;
+  write_corpus(folder / "corpus.txt", 20'000, 1);
+  const std::string log = (folder / "log.jsonl").string();
+  const Words asp = {"--replicas=2", "--consistency=asp", "--replay=" + log};
+  check_refused(run_weir(3, arguments(folder, asp)), kError, "cannot read decisions from " + log);
+  std::ofstream(log) << "{\"kind\":\"decisions\",\"consistency\":\"asp\",\"replicas\":3}\n";
+  check_refused(run_weir(3, arguments(folder, asp)), kError,
+                "replay it with the settings it was made with");
+  CHECK_FALSE(fs::exists(folder / "run" / "metrics.jsonl"));
 }
 
 TEST_CASE("text that is missing, empty or shorter than a window ends all ranks") {

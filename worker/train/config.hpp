@@ -21,7 +21,7 @@ struct TrainConfig {
   index_t eval_samples = 64;
   ScheduleKind schedule = ScheduleKind::one_forward_one_backward;
   Recompute recompute = Recompute::none;
-  std::string inject;  ///< see parse_injection
+  std::string inject = {};  ///< see parse_injection
 };
 
 std::vector<Option> options(TrainConfig& config);

@@ -14,6 +14,12 @@ namespace {
 
 Directive some_directive() {
   Directive directive{.update = 1, .step = 2, .cursor = index_t{1} << 50};
+  directive.contributors = {0, 3};
+  directive.dropped = {2};
+  directive.released = {{.replica = 2, .step = 9, .cursor = 90}, {.replica = 3}};
+  directive.again = {40, 44};
+  directive.dropped_count = 12;
+  directive.staleness = 4;
   directive.factor = 0.1;
   directive.rate = 1e-300;
   directive.loss = -0.0;
@@ -50,11 +56,18 @@ constexpr std::size_t kCountOffset = 1 + 8 + 8;
 TEST_CASE("messages come back as they were") {
   const auto report = from_bytes<Report>(to_bytes(
       Report{.step = 3, .replica = 1, .context = 2, .loss_sum = 0.1 + 0.2, .count = 4096}));
-  CHECK(report.update == 3);
+  CHECK(report.step == 3);
   CHECK(report.replica == 1);
   CHECK(report.context == 2);
   CHECK(report.loss_sum == 0.1 + 0.2);
   CHECK(report.count == 4096);
+
+  const auto arrival = from_bytes<Arrival>(to_bytes(Arrival{.server = 2, .replica = 5}));
+  CHECK(arrival.server == 2);
+  CHECK(arrival.replica == 5);
+  const auto close = from_bytes<Close>(to_bytes(Close{.update = 8, .replicas = {1, 4}}));
+  CHECK(close.update == 8);
+  CHECK(close.replicas == std::vector<index_t>{1, 4});
 
   for (const std::size_t count : {0, 1, 1000}) {
     const auto partials = from_bytes<Partials>(to_bytes(some_partials(count)));
@@ -65,6 +78,16 @@ TEST_CASE("messages come back as they were") {
 
   const auto directive = from_bytes<Directive>(to_bytes(some_directive()));
   CHECK(directive.update == 1);
+  CHECK(directive.contributors == std::vector<index_t>{0, 3});
+  CHECK(directive.dropped == std::vector<index_t>{2});
+  REQUIRE(directive.released.size() == 2);
+  CHECK(directive.released[0].replica == 2);
+  CHECK(directive.released[0].step == 9);
+  CHECK(directive.released[0].cursor == 90);
+  CHECK(directive.released[1].replica == 3);
+  CHECK(directive.again == std::vector<index_t>{40, 44});
+  CHECK(directive.dropped_count == 12);
+  CHECK(directive.staleness == 4);
   CHECK(directive.step == 2);
   CHECK(directive.cursor == index_t{1} << 50);
   CHECK(directive.factor == 0.1);
@@ -121,9 +144,12 @@ TEST_CASE("bytes that are cut, left over or out of range are refused by name") {
   const auto bytes = to_bytes(some_directive());
   for (std::size_t length = 0; length < bytes.size(); ++length) {
     CAPTURE(length);
-    CHECK_THROWS_WITH_AS(from_bytes<Directive>(std::span(bytes).first(length)),
-                         doctest::Contains("it ends too early"), Error);
+    CHECK_THROWS_WITH_AS(
+        from_bytes<Directive>(std::span(bytes).first(length)),
+        doctest::Contains(text("reading a directive of ", length, " bytes: ").c_str()), Error);
   }
+  CHECK_THROWS_WITH_AS(from_bytes<Directive>(std::span(bytes).first(4)),
+                       doctest::Contains("it ends too early"), Error);
   auto longer = bytes;
   longer.push_back(std::byte{0});
   CHECK_THROWS_WITH_AS(from_bytes<Directive>(longer), doctest::Contains("1 bytes are left over"),

@@ -1,0 +1,105 @@
+#include <doctest/doctest.h>
+
+#include <fstream>
+
+#include "tests/system/job.hpp"
+
+using namespace weir;
+using namespace weir::test;
+
+namespace {
+
+std::vector<std::string> arguments(const TemporaryFolder& folder, const std::string& run,
+                                   const std::vector<std::string>& more) {
+  std::vector<std::string> all = {"train",
+                                  "--steps=24",
+                                  "--batch=8",
+                                  "--micro-batch=1",
+                                  "--length=32",
+                                  "--model.layers=2",
+                                  "--model.width=32",
+                                  "--model.heads=4",
+                                  "--model.feed-forward=64",
+                                  "--model.dropout=0.1",
+                                  "--attention.left=8",
+                                  "--data.files=" + (folder / "corpus.txt").string(),
+                                  "--data.held-out=2000",
+                                  "--bucket-bytes=65536",
+                                  "--checkpoint-every=10",
+                                  "--eval-every=6",
+                                  "--eval-samples=4",
+                                  "--progress=none",
+                                  "--run=" + (folder / run).string()};
+  all.insert(all.end(), more.begin(), more.end());
+  return all;
+}
+
+/// The digests of all tensors of the checkpoint of step 24.
+std::string digests(const std::filesystem::path& run) {
+  std::ifstream manifest(run / "checkpoints" / "step-00000024" / "MANIFEST");
+  REQUIRE(manifest.good());
+  std::string all;
+  for (std::string line; std::getline(manifest, line);) {
+    if (line.starts_with("digest ")) all += line + '\n';
+  }
+  REQUIRE(!all.empty());
+  return all;
+}
+
+std::string contents(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  REQUIRE(file.good());
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+}  // namespace
+
+TEST_CASE("a run in which somebody is slow is repeated to the bit from its decisions alone") {
+  const TemporaryFolder folder;
+  write_corpus(folder / "corpus.txt", 30'000, 7);
+  const std::vector<std::vector<std::string>> modes = {{"--consistency=ssp", "--staleness=2"},
+                                                       {"--consistency=asp"},
+                                                       {"--backup=1", "--grace=0.05"}};
+  int at = 0;
+  for (std::vector<std::string> mode : modes) {
+    CAPTURE(mode.front());
+    const std::string name = std::to_string(at++);
+    mode.push_back("--replicas=3");
+    const auto with = [&](std::vector<std::string> more) {
+      more.insert(more.end(), mode.begin(), mode.end());
+      return more;
+    };
+    const Ended first =
+        run_weir(5, arguments(folder, name, with({"--servers=2", "--inject=slow=1:4x"})));
+    INFO(first.output);
+    REQUIRE(first.exit_code == 0);
+    const std::string log = (folder / name / "decisions.jsonl").string();
+    // Nobody is slow now, or another one, and there are more servers.
+    for (const char* slow : {"--inject=slow=0:1x", "--inject=slow=2:3x"}) {
+      const std::string again = name + slow;
+      const Ended second =
+          run_weir(6, arguments(folder, again, with({"--servers=3", slow, "--replay=" + log})));
+      INFO(second.output);
+      REQUIRE(second.exit_code == 0);
+      CHECK(read_steps(folder / again) == read_steps(folder / name));
+      CHECK(digests(folder / again) == digests(folder / name));
+      CHECK(contents(folder / again / "decisions.jsonl") == contents(log));
+    }
+  }
+}
+
+TEST_CASE(
+    "without a slow one to wait for, ssp of staleness 0 still takes turns, and pipelines work") {
+  const TemporaryFolder folder;
+  write_corpus(folder / "corpus.txt", 30'000, 8);
+  for (const char* mode : {"--consistency=ssp", "--consistency=asp"}) {
+    const Ended ended = run_weir(
+        6, arguments(folder, mode,
+                     {"--replicas=2", "--stages=2", "--servers=2", "--staleness=0", mode}));
+    INFO(ended.output);
+    REQUIRE(ended.exit_code == 0);
+    const auto steps = read_steps(folder / mode);
+    REQUIRE(steps.size() == 24);
+    CHECK(steps.back().loss < steps.front().loss);
+  }
+}
