@@ -192,7 +192,8 @@ std::optional<std::variant<Close, Directive>> Decider::decide(double now) {
   }
   const std::optional<Decision> decision = clocks_->next(now);
   if (!decision) return std::nullopt;
-  log_.append(*decision, progress_.update + (decision->kind == Decision::Kind::close ? 1 : 0));
+  log_.append(*decision, progress_.update + (decision->kind == Decision::Kind::close ? 1 : 0),
+              clocks_->staleness(decision->replicas.front()));
   if (decision->kind == Decision::Kind::close) {
     contributors_ = decision->replicas;
     return Close{progress_.update + 1, contributors_};

@@ -24,9 +24,11 @@ std::string head_of(const ConsistencyConfig& config, index_t replicas) {
       .dump();
 }
 
-std::string line_of(const Decision& decision, index_t update) {
+std::string line_of(const Decision& decision, index_t update, std::optional<index_t> staleness) {
   const char* kind = decision.kind == Decision::Kind::close ? "close" : "drop";
-  return Json({{"update", update}, {kind, decision.replicas}}).dump();
+  Json line = {{"update", update}, {kind, decision.replicas}};
+  if (staleness) line["staleness"] = *staleness;
+  return line.dump();
 }
 
 /// A last line that a dying job left half written is none.
@@ -84,11 +86,13 @@ void DecisionLog::open() {
   if (code) file_.setstate(std::ios::failbit);
 }
 
-void DecisionLog::append(const Decision& decision, index_t update) {
+void DecisionLog::append(const Decision& decision, index_t update, index_t staleness) {
   if (path_.empty()) return;
   if (!opened_) open();
   if (!file_) return;
-  file_ << line_of(decision, update) << '\n' << std::flush;
+  const bool alone = config_.mode != Consistency::bsp;
+  file_ << line_of(decision, update, alone ? std::optional(staleness) : std::nullopt) << '\n'
+        << std::flush;
   if (!file_) {
     log_warning(text("cannot write ", path_.string(), ": ", std::strerror(errno),
                      "; this run cannot be replayed beyond update ", update - 1));

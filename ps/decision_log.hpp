@@ -13,7 +13,7 @@ namespace weir::ps {
 ///
 ///   {"kind":"decisions","consistency":"bsp","replicas":4}
 ///   {"update":1,"close":[0,1,2,3]}
-///   {"update":2,"close":[0,1,3]}
+///   {"update":2,"close":[0,1,3]}      ssp, asp: and "staleness", see Clocks
 ///   {"update":2,"drop":[2]}           after update 2
 ///
 /// Written line by line as decisions fall. What stands there of updates after the checkpoint that a
@@ -25,7 +25,7 @@ class DecisionLog {
   DecisionLog(const std::filesystem::path& file, const ConsistencyConfig& config, index_t replicas,
               index_t update);
   /// A full disk is no reason to lose the training: then a warning says that the log ends.
-  void append(const Decision& decision, index_t update);
+  void append(const Decision& decision, index_t update, index_t staleness);
 
  private:
   void open();

@@ -153,9 +153,9 @@ TEST_CASE("a log that ends in the middle of a line, or is of another job, is han
   const ConsistencyConfig config = {.mode = Consistency::asp};
   {
     DecisionLog log(path, config, 3, 0);
-    log.append({Decision::Kind::close, {1}}, 1);
-    log.append({Decision::Kind::close, {0}}, 2);
-    log.append({Decision::Kind::close, {2}}, 3);
+    log.append({Decision::Kind::close, {1}}, 1, 0);
+    log.append({Decision::Kind::close, {0}}, 2, 0);
+    log.append({Decision::Kind::close, {2}}, 3, 0);
   }
   CHECK(read_decisions(path, config, 3, 0).size() == 3);
   CHECK(read_decisions(path, config, 3, 2).front().replicas == std::vector<index_t>{2});
@@ -165,7 +165,7 @@ TEST_CASE("a log that ends in the middle of a line, or is of another job, is han
                        Error);
   {
     DecisionLog log(path, config, 3, 1);  // goes on after update 1
-    log.append({Decision::Kind::close, {1}}, 2);
+    log.append({Decision::Kind::close, {1}}, 2, 0);
   }
   CHECK(read_decisions(path, config, 3, 0) ==
         std::deque<Decision>{{Decision::Kind::close, {1}}, {Decision::Kind::close, {1}}});

@@ -38,8 +38,8 @@ std::vector<Option> options(TrainConfig& config) {
        "none: blocks keep what backward needs; block: their input alone, and run forward again",
        choice(config.recompute, {{"none", Recompute::none}, {"block", Recompute::block}})},
       {"inject", "",
-       "a fault on purpose: slow=1:3x, replica 1 takes three times as long; slow=1:5x:20%, in a "
-       "fifth of its steps",
+       "slowness on purpose: slow=1:3x, replica 1 takes three times as long; slow=1:5x:20%, in a "
+       "fifth of its steps; slow=any:5x:5%, each now and then; sleep=50ms, all wait so long before each step",
        &config.inject},
   };
 }
@@ -57,9 +57,9 @@ void check(const TrainConfig& config, index_t replicas) {
                           " replicas; take --batch ", replicas * config.micro_batch,
                           " or more, or a smaller --micro-batch"));
   }
-  const auto slow = parse_injection(config.inject);
-  if (slow && slow->replica >= replicas) {
-    throw UsageError(text("--inject ", config.inject, " names replica ", slow->replica,
+  const index_t slow = parse_injection(config.inject).slow_replica.value_or(0);
+  if (slow >= replicas) {
+    throw UsageError(text("--inject ", config.inject, " names replica ", slow,
                           ", the last one is ", replicas - 1));
   }
 }

@@ -1,5 +1,6 @@
 #include "worker/train/inject.hpp"
 
+#include <algorithm>
 #include <charconv>
 
 #include "common/base/error.hpp"
@@ -19,37 +20,57 @@ bool take(std::string_view& rest, Number& number, std::string_view suffix) {
   return true;
 }
 
-}  // namespace
-
-std::optional<SlowReplica> parse_injection(const std::string& words) {
-  if (words.empty()) return std::nullopt;
-  SlowReplica slow;
+bool parse_item(std::string_view rest, Injection& injection) {
+  const auto begins = [&](std::string_view word) {
+    if (!rest.starts_with(word)) return false;
+    rest.remove_prefix(word.size());
+    return true;
+  };
+  if (begins("sleep=")) {
+    double milliseconds = 0;
+    const bool good = take(rest, milliseconds, "ms") && rest.empty();
+    injection.sleep_seconds = milliseconds / 1000;
+    return good && milliseconds >= 0 && milliseconds <= 1e6;
+  }
   double percent = 100;
-  std::string_view rest = words;
-  constexpr std::string_view kBegin = "slow=";
-  bool good = rest.starts_with(kBegin);
-  if (good) rest.remove_prefix(kBegin.size());
-  good = good && take(rest, slow.replica, ":") && take(rest, slow.factor, "x");
-  if (good && rest.starts_with(":")) {
-    rest.remove_prefix(1);
-    good = take(rest, percent, "%");
+  if (!begins("slow=")) return false;
+  index_t replica = 0;
+  if (!begins("any:")) {
+    if (!take(rest, replica, ":") || replica < 0) return false;
+    injection.slow_replica = replica;
   }
-  good = good && rest.empty() && slow.replica >= 0 && slow.factor >= 1 && slow.factor <= 1000 &&
-         percent >= 0 && percent <= 100;
-  if (!good) {
-    throw UsageError(text("--inject ", words,
-                          " is not understood; expected slow=REPLICA:FACTORx, as slow=1:3x, or "
-                          "slow=1:5x:20% for a fifth of its steps"));
-  }
-  slow.share = percent / 100;
-  return slow;
+  if (!take(rest, injection.factor, "x")) return false;
+  if (begins(":") && !take(rest, percent, "%")) return false;
+  injection.share = percent / 100;
+  return rest.empty() && injection.factor >= 1 && injection.factor <= 1000 && percent >= 0 &&
+         percent <= 100;
 }
 
-double injected_seconds(const std::optional<SlowReplica>& slow, index_t replica, index_t step,
+}  // namespace
+
+Injection parse_injection(const std::string& words) {
+  Injection injection;
+  std::string_view rest = words;
+  while (!rest.empty()) {
+    const std::size_t comma = std::min(rest.find(','), rest.size());
+    if (!parse_item(rest.substr(0, comma), injection)) {
+      throw UsageError(
+          text("--inject ", words,
+               " is not understood; expected slow=REPLICA:FACTORx, as slow=1:3x, or "
+               "slow=1:5x:20% for a fifth of its steps, slow=any:5x:5%, or sleep=50ms"));
+    }
+    rest.remove_prefix(std::min(comma + 1, rest.size()));
+  }
+  return injection;
+}
+
+double injected_seconds(const Injection& injection, index_t replica, index_t step,
                         std::uint64_t seed, double seconds) {
-  if (!slow || slow->replica != replica) return 0;
-  const double drawn = uniform(seed, stream_of("inject"), static_cast<std::uint64_t>(step));
-  return drawn < slow->share ? (slow->factor - 1) * seconds : 0;
+  const double drawn =
+      uniform(seed, stream_of(text("inject ", replica)), static_cast<std::uint64_t>(step));
+  const bool slow = injection.slow_replica.value_or(replica) == replica && drawn < injection.share;
+  const double factor = slow ? injection.factor : 1;
+  return factor * injection.sleep_seconds + (factor - 1) * seconds;
 }
 
 }  // namespace weir::worker

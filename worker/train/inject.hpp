@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -7,19 +8,21 @@
 
 namespace weir::worker {
 
-/// A replica that a job makes slow on purpose, to see what that costs.
-struct SlowReplica {
-  index_t replica = 0;
-  double factor = 1;  ///< its steps take so many times as long
+/// Slowness on purpose, to see what it costs.
+struct Injection {
+  double sleep_seconds = 0;             ///< before each step of every replica
+  std::optional<index_t> slow_replica;  ///< none: any, each drawn for itself
+  double factor = 1;  ///< its steps, the sleep included, take so many times as long
   double share = 1;   ///< of its steps, drawn by their number
 };
 
-/// `slow=1:3x` (replica 1, three times as long) or `slow=1:5x:20%` (a fifth of its steps); none for
-/// an empty text. Throws UsageError for anything else.
-std::optional<SlowReplica> parse_injection(const std::string& text);
+/// Comma-separated: `slow=1:3x` (replica 1, three times as long) or `slow=1:5x:20%` (in a fifth of
+/// its steps), `slow=any:5x:5%` (each of them, now and then); `sleep=50ms` (all replicas, each
+/// step). Throws UsageError for anything else.
+Injection parse_injection(const std::string& words);
 
-/// Seconds that step `step` of `replica` is to wait if its computing takes `seconds`.
-double injected_seconds(const std::optional<SlowReplica>& slow, index_t replica, index_t step,
+/// Seconds that `replica` is to wait before step `step` if its computing takes `seconds`.
+double injected_seconds(const Injection& injection, index_t replica, index_t step,
                         std::uint64_t seed, double seconds);
 
 }  // namespace weir::worker

@@ -19,7 +19,7 @@ Trainer::Trainer(TrainerParts parts)
       share_(share_of(parts_.config.batch / parts_.config.micro_batch, parts_.place.replica,
                       parts_.layout.replicas)),
       schedule_(schedule_of(parts_.config, parts_.layout, parts_.place.replica)),
-      slow_(parse_injection(parts_.config.inject)) {}
+      injection_(parse_injection(parts_.config.inject)) {}
 
 Directive Trainer::run() {
   ParameterService& parameters = *parts_.parameters;
@@ -64,7 +64,7 @@ std::vector<index_t> Trainer::first_samples(const Directive& directive) const {
 
 void Trainer::be_slow(index_t step) {
   const double end =
-      seconds_now() + injected_seconds(slow_, parts_.place.replica, step,
+      seconds_now() + injected_seconds(injection_, parts_.place.replica, step,
                                        static_cast<std::uint64_t>(parts_.config.seed),
                                        step_seconds_);
   while (seconds_now() < end) {

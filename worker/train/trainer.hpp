@@ -53,7 +53,7 @@ class Trainer {
   TrainerParts parts_;
   MicroBatchShare share_;
   Schedule schedule_;
-  std::optional<SlowReplica> slow_;
+  Injection injection_;
   double step_seconds_ = 0;  ///< that this worker computed in its last step
 };
 

@@ -1,0 +1,36 @@
+#include "worker/train/inject.hpp"
+
+#include <doctest/doctest.h>
+
+#include "common/base/error.hpp"
+
+using namespace weir;
+using namespace weir::worker;
+
+TEST_CASE("a slow replica takes so many times as long, in its share of the steps, and no other") {
+  const Injection always = parse_injection("slow=1:3x");
+  CHECK(injected_seconds(always, 1, 7, 1, 0.5) == 1.0);
+  CHECK(injected_seconds(always, 0, 7, 1, 0.5) == 0);
+  const Injection both = parse_injection("sleep=50ms,slow=2:5x:20%");
+  index_t slow = 0;
+  for (index_t step = 1; step <= 10'000; ++step) {
+    const double seconds = injected_seconds(both, 2, step, 3, 0.01);
+    const bool is_slow = seconds == doctest::Approx(5 * 0.05 + 4 * 0.01);
+    CHECK((is_slow || seconds == 0.05));
+    slow += is_slow ? 1 : 0;
+    CHECK(injected_seconds(both, 1, step, 3, 0.01) == 0.05);
+  }
+  CHECK(slow > 1850);  // 2,000 +- 40
+  CHECK(slow < 2150);
+  CHECK(injected_seconds(parse_injection(""), 0, 1, 1, 1) == 0);
+}
+
+TEST_CASE("an injection that is none is refused with what would be one") {
+  for (const char* words : {"slow", "slow=1", "slow=1:3", "slow=x:3x", "slow=1:0.5x", "slow=-1:2x",
+                            "slow=1:3x:120%", "slow=1:3x:", "slow=1:3x 20%", "sleep=5",
+                            "sleep=-1ms", "slow=1:3x,,sleep=1ms", "fast=1:3x"}) {
+    CAPTURE(words);
+    CHECK_THROWS_WITH_AS(parse_injection(words), doctest::Contains("slow=REPLICA:FACTORx"),
+                         UsageError);
+  }
+}
