@@ -5,6 +5,7 @@
 
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
+#include "common/job/share.hpp"
 #include "launch/command.hpp"
 #include "launch/cut.hpp"
 #include "launch/quantities.hpp"
@@ -54,7 +55,8 @@ RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
   }
   std::ranges::sort(result.buckets);
   result.parameter_memory_bytes = 2 * holding.element_count * kFloatBytes;
-  const worker::Schedule schedule = schedule_of(config.train, config.layout, result.place.replica);
+  const worker::Schedule schedule = schedule_of(
+      config.train, config.layout, most_micro_batches(config.train, config.layout.replicas));
   result.activation_memory_bytes =
       activation_memory(config, first_units, result,
                         schedule.activation_slots[static_cast<std::size_t>(result.place.stage)]);
@@ -192,7 +194,10 @@ std::string server_table(const RunConfig& config, const std::vector<RankPlan>& r
 
 std::string schedule_text(const RunConfig& config, double peak_flops) {
   const worker::Schedule schedule =
-      schedule_of(config.train, config.layout, config.layout.replicas - 1);  // none has more
+      schedule_of(config.train, config.layout,
+                  share_of(config.train.batch / config.train.micro_batch,
+                           config.layout.replicas - 1, config.layout.replicas)
+                      .count());  // none has more
   const std::vector<index_t> cuts = first_units(config);
   worker::ScheduleCosts costs;
   for (index_t stage = 0; stage < config.layout.stages; ++stage) {

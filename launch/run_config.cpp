@@ -152,10 +152,11 @@ void check(const RunConfig& config) {
         "--placement local has one worker, for whom nobody waits; take --consistency "
         "bsp, or --placement dedicated");
   }
-  if (!decides && !config.replay.empty()) {
-    throw UsageError(text("--replay ", config.replay,
-                          ": where every update waits for all replicas (--consistency bsp without "
-                          "--backup) nothing is decided, and every run is the same"));
+  if (!decides && !config.replay.empty() && config.train.balance == worker::BalanceKind::even) {
+    throw UsageError(
+        text("--replay ", config.replay,
+             ": where every update waits for all replicas (--consistency bsp without "
+             "--backup), and has an even share, nothing is decided, and every run is the same"));
   }
   check(config.model, layout);
   const index_t part = longest_part(config.model.length, layout.contexts);

@@ -135,6 +135,7 @@ ps::ServerConfig server_config(const Job& job, const std::vector<Setting>& setti
   config.steps = job.config.train.steps;
   config.batch = job.config.train.batch;
   config.micro_batch = job.config.train.micro_batch;
+  config.balance = job.config.train.balance == worker::BalanceKind::measured;
   config.meet_every = job.config.train.eval_every;
   config.decisions = RunFolder::decisions_of(job.config.run);
   config.replay = job.config.replay;

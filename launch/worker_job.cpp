@@ -43,7 +43,7 @@ WorkerResult run_worker(const Job& job, const WorkerPlace& place, const Comm& wo
                  [&] { parameters.progress(); });
   }
 
-  const Schedule schedule = schedule_of(train, layout, place.replica);
+  const Schedule schedule = schedule_of(train, layout, most_micro_batches(train, layout.replicas));
   StageParts parts;
   parts.stage = place.stage;
   parts.first_unit = cut.first_unit;

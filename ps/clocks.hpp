@@ -40,9 +40,10 @@ struct Decision {
   enum class Kind {
     close,  ///< the contributions of these replicas make the next update
     drop,   ///< the contributions of these replicas came too late for theirs
+    share,  ///< from the next step on the replicas take this many micro-batches
   };
   Kind kind = Kind::close;
-  std::vector<index_t> replicas;  ///< ascending
+  std::vector<index_t> replicas;  ///< ascending; of `share`, the count of each replica
   bool operator==(const Decision&) const = default;
 };
 
@@ -66,7 +67,8 @@ class Clocks {
 
   /// All replicas have done `step` steps in `update` updates and work on the next one.
   void begin(index_t step, index_t update);
-  /// From here on decisions are these, not those that arrivals would give, until they are used up.
+  /// From here on decisions to close and drop are these, not those that arrivals would give, until
+  /// they are used up.
   void follow(std::deque<Decision> decisions) { script_ = std::move(decisions); }
 
   /// Steps this replica has done, dropped ones included.

@@ -32,7 +32,11 @@ bool all(const std::vector<bool>& flags) { return std::ranges::find(flags, false
 }  // namespace
 
 Decider::Decider(const BucketPlan& plan, const DecideConfig& config)
-    : plan_(&plan), config_(config), clip_(config.clip), last_step_(config.steps) {
+    : plan_(&plan),
+      config_(config),
+      clip_(config.clip),
+      last_step_(config.steps),
+      balance_(config.batch / config.micro_batch, plan.layout().replicas) {
   struct Place {
     index_t parameter, begin;
     std::size_t at;
@@ -58,7 +62,10 @@ Decider::Decider(const BucketPlan& plan, const DecideConfig& config)
   reports_.resize(reports_here_.size());
   counted_.resize(reports_here_.size());
   progress_.clip_state = clip_.state();
-  if (waits_for_all(config.consistency)) return;
+  if (waits_for_all(config.consistency)) {
+    restore(progress_);
+    return;
+  }
   arrived_.assign(static_cast<std::size_t>(replicas()), partials_here_);
   clocks_.emplace(config.consistency, replicas(), [this](index_t step) {
     const auto due = [&](index_t every) { return every > 0 && step % every == 0; };
@@ -70,13 +77,24 @@ Decider::Decider(const BucketPlan& plan, const DecideConfig& config)
 void Decider::restore(const Progress& progress) {
   clip_.restore(progress.clip_state);
   progress_ = origin_ = progress;
-  if (!clocks_) return;
-  clocks_->begin(progress.step, progress.update);
   log_ = DecisionLog(config_.decisions, config_.consistency, replicas(), progress.update);
-  if (!config_.replay.empty()) {
-    clocks_->follow(
-        read_decisions(config_.replay, config_.consistency, replicas(), progress.update));
+  if (clocks_) clocks_->begin(progress.step, progress.update);
+  if (!config_.replay.empty()) replay_from(progress.update);
+}
+
+void Decider::replay_from(index_t update) {
+  std::deque<Decision> to_follow;
+  replayed_shares_.clear();
+  for (LoggedDecision& each : read_decisions(config_.replay, config_.consistency, replicas())) {
+    if (each.decision.kind != Decision::Kind::share) {
+      if (each.update > update) to_follow.push_back(std::move(each.decision));
+    } else if (each.update <= update) {
+      balance_.set(each.decision.replicas);  // the last one counts
+    } else {
+      replayed_shares_.push_back(std::move(each));
+    }
   }
+  if (clocks_) clocks_->follow(std::move(to_follow));
 }
 
 index_t Decider::cursor_after(index_t step) const {
@@ -171,6 +189,7 @@ Directive Decider::start() const {
   directive.step = progress_.step;
   directive.cursor = progress_.cursor;
   directive.again = progress_.again;
+  directive.shares = balance_.counts();
   directive.skipped_count = progress_.skipped_count;
   directive.dropped_count = progress_.dropped_count;
   directive.threshold = clip_.threshold();
@@ -213,13 +232,14 @@ std::optional<std::variant<Close, Directive>> Decider::decide(double now) {
 /// ones.
 void Decider::advance_cursor(std::span<const index_t> contributors) {
   const index_t micro_batches = config_.batch / config_.micro_batch;
+  const std::vector<index_t>& counts = balance_.counts();
   const auto first = [&](index_t index) {
     return first_sample(progress_.again, progress_.cursor, config_.micro_batch, index);
   };
   std::vector<index_t> again;
   for (index_t replica = 0; replica < replicas(); ++replica) {
     if (std::ranges::binary_search(contributors, replica)) continue;
-    const MicroBatchShare share = share_of(micro_batches, replica, replicas());
+    const MicroBatchShare share = share_of(counts, replica);
     for (index_t index = share.begin; index < share.end; ++index) again.push_back(first(index));
   }
   progress_.cursor = first(std::max(micro_batches, std::ssize(progress_.again)));
@@ -317,6 +337,7 @@ void Decider::let_go(Directive& directive) {
                           return each.step == progress_.step;
                         });
   if (!all_meet) return;
+  balance(directive);
   directive.stop = progress_.step >= last_step_;
   const index_t every = config_.checkpoint_every;
   checkpoint_due_ |= every > 0 && progress_.step % every == 0;
@@ -324,6 +345,33 @@ void Decider::let_go(Directive& directive) {
     directive.checkpoint = config_.checkpoints;
     checkpoint_due_ = false;
   }
+}
+
+/// All have done the same steps: from the next one on they may share it in another way.
+void Decider::balance(Directive& directive) {
+  std::optional<std::vector<index_t>> counts;
+  if (!config_.replay.empty()) {
+    if (!replayed_shares_.empty() && replayed_shares_.front().update == progress_.update) {
+      counts = std::move(replayed_shares_.front().decision.replicas);
+      replayed_shares_.pop_front();
+    }
+  } else if (config_.balance) {
+    std::vector<double> seconds(static_cast<std::size_t>(replicas()), 0);
+    for (const Report& report : counted_) {
+      double& most = seconds[static_cast<std::size_t>(report.replica)];
+      most = std::max(most, report.seconds);
+    }
+    balance_.measured(seconds);
+    counts = balance_.propose();
+  }
+  if (!counts) return;
+  std::string words;
+  for (index_t count : *counts) words += text(words.empty() ? "" : ", ", count);
+  log_info(
+      text("from step ", progress_.step + 1, " on the replicas take ", words, " micro-batches"));
+  log_.append({Decision::Kind::share, *counts}, progress_.update, 0);
+  balance_.set(std::move(*counts));
+  directive.shares = balance_.counts();
 }
 
 }  // namespace weir::ps

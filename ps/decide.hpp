@@ -8,6 +8,7 @@
 
 #include "common/job/bucket.hpp"
 #include "common/net/messages.hpp"
+#include "ps/balance.hpp"
 #include "ps/clip.hpp"
 #include "ps/clocks.hpp"
 #include "ps/decision_log.hpp"
@@ -38,6 +39,7 @@ struct DecideConfig {
   index_t steps = 0;        ///< of the whole training
   index_t batch = 0;        ///< samples a step
   index_t micro_batch = 1;  ///< samples
+  bool balance = false;     ///< replicas that are slow take fewer micro-batches
   index_t meet_every = 0;   ///< steps: all replicas are to have the same weights then; 0: never
   std::filesystem::path decisions = {};  ///< file of the decision log; empty: none
   std::filesystem::path replay = {};     ///< file of decisions to repeat; empty: none
@@ -102,6 +104,8 @@ class Decider {
   Directive close(const std::vector<index_t>& contributors);
   void clip_or_skip(Directive& directive, double loss_sum);
   void let_go(Directive& directive);
+  void replay_from(index_t update);
+  void balance(Directive& directive);
 
   const BucketPlan* plan_;
   DecideConfig config_;
@@ -118,9 +122,11 @@ class Decider {
   std::vector<bool> reports_here_;      ///< by replica and context
   std::vector<Report> reports_;         ///< the newest that came
   std::vector<Report> counted_;         ///< the newest that made an update
+  Balance balance_;
+  DecisionLog log_;
+  std::deque<LoggedDecision> replayed_shares_;  ///< to come, if decisions are replayed
   // Unless every update waits for all:
   std::optional<Clocks> clocks_;
-  DecisionLog log_;
   std::vector<std::vector<bool>> arrived_;  ///< by replica and server
   std::vector<index_t> contributors_;       ///< of the update that is being added up
   Directive newest_;                        ///< that closed an update

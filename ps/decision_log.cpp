@@ -12,10 +12,10 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct LoggedDecision {
-  index_t update = 0;
-  Decision decision;
-  std::string line;
+constexpr std::pair<Decision::Kind, const char*> kKinds[] = {
+    {Decision::Kind::close, "close"},
+    {Decision::Kind::drop, "drop"},
+    {Decision::Kind::share, "share"},
 };
 
 std::string head_of(const ConsistencyConfig& config, index_t replicas) {
@@ -25,15 +25,26 @@ std::string head_of(const ConsistencyConfig& config, index_t replicas) {
 }
 
 std::string line_of(const Decision& decision, index_t update, std::optional<index_t> staleness) {
-  const char* kind = decision.kind == Decision::Kind::close ? "close" : "drop";
-  Json line = {{"update", update}, {kind, decision.replicas}};
+  Json line = {{"update", update}};
+  for (const auto& [kind, name] : kKinds) {
+    if (kind == decision.kind) line[name] = decision.replicas;
+  }
   if (staleness) line["staleness"] = *staleness;
   return line.dump();
 }
 
-/// A last line that a dying job left half written is none.
-std::vector<LoggedDecision> read_log(const std::filesystem::path& path,
-                                     const ConsistencyConfig& config, index_t replicas) {
+Decision decision_of(const Json& line) {
+  for (const auto& [kind, name] : kKinds) {
+    if (line.contains(name)) return {kind, line.at(name).get<std::vector<index_t>>()};
+  }
+  throw Error("it has neither close, drop nor share");
+}
+
+/// Calls take(line, update, decision) for each. A last line that a dying job left half written is
+/// none.
+template <class Take>
+void read_log(const std::filesystem::path& path, const ConsistencyConfig& config, index_t replicas,
+              const Take& take) {
   std::ifstream file(path);
   if (!file) throw Error(text("cannot read decisions from ", path.string()));
   std::string line;
@@ -43,20 +54,14 @@ std::vector<LoggedDecision> read_log(const std::filesystem::path& path,
                      ", but this job's log with ", head_of(config, replicas),
                      "; replay it with the settings it was made with"));
   }
-  std::vector<LoggedDecision> all;
-  while (std::getline(file, line) && !file.eof()) {
+  for (index_t number = 2; std::getline(file, line) && !file.eof(); ++number) {
     try {
       const Json json = Json::parse(line);
-      const bool closes = json.contains("close");
-      all.push_back({json.at("update").get<index_t>(),
-                     {closes ? Decision::Kind::close : Decision::Kind::drop,
-                      json.at(closes ? "close" : "drop").get<std::vector<index_t>>()},
-                     line});
-    } catch (const Json::exception& error) {
-      throw Error(text(path.string(), " line ", all.size() + 2, " is no decision: ", error.what()));
+      take(line, json.at("update").get<index_t>(), decision_of(json));
+    } catch (const std::exception& error) {
+      throw Error(text(path.string(), " line ", number, " is no decision: ", error.what()));
     }
   }
-  return all;
 }
 
 }  // namespace
@@ -71,9 +76,10 @@ void DecisionLog::open() {
   // With other settings than before the earlier decisions are another run's.
   if (update_ > 0 && std::filesystem::exists(path_)) {
     try {
-      for (const LoggedDecision& each : read_log(path_, config_, replicas_)) {
-        if (each.update <= update_) kept += each.line + '\n';
-      }
+      read_log(path_, config_, replicas_,
+               [&](const std::string& line, index_t update, const Decision&) {
+                 if (update <= update_) kept += line + '\n';
+               });
     } catch (const Error& error) {
       log_info(text("the decision log begins anew: ", error.what()));
     }
@@ -99,14 +105,13 @@ void DecisionLog::append(const Decision& decision, index_t update, index_t stale
   }
 }
 
-std::deque<Decision> read_decisions(const std::filesystem::path& file,
-                                    const ConsistencyConfig& config, index_t replicas,
-                                    index_t update) {
-  std::deque<Decision> decisions;
-  for (LoggedDecision& each : read_log(file, config, replicas)) {
-    if (each.update > update) decisions.push_back(std::move(each.decision));
-  }
-  return decisions;
+std::vector<LoggedDecision> read_decisions(const std::filesystem::path& file,
+                                           const ConsistencyConfig& config, index_t replicas) {
+  std::vector<LoggedDecision> all;
+  read_log(file, config, replicas, [&](const std::string&, index_t update, Decision decision) {
+    all.push_back({update, std::move(decision)});
+  });
+  return all;
 }
 
 }  // namespace weir::ps

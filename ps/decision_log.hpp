@@ -1,8 +1,8 @@
 #pragma once
 
-#include <deque>
 #include <filesystem>
 #include <fstream>
+#include <vector>
 
 #include "ps/clocks.hpp"
 
@@ -15,6 +15,7 @@ namespace weir::ps {
 ///   {"update":1,"close":[0,1,2,3]}
 ///   {"update":2,"close":[0,1,3]}      ssp, asp: and "staleness", see Clocks
 ///   {"update":2,"drop":[2]}           after update 2
+///   {"update":40,"share":[5,1,5,5]}   for the steps after update 40
 ///
 /// Written line by line as decisions fall. What stands there of updates after the checkpoint that a
 /// job goes on from is removed first: it will be decided again.
@@ -38,10 +39,13 @@ class DecisionLog {
   bool opened_ = false;
 };
 
-/// The decisions in a log that come after `update`. Throws Error if it cannot be read, or is of
-/// another consistency or number of replicas.
-std::deque<Decision> read_decisions(const std::filesystem::path& file,
-                                    const ConsistencyConfig& config, index_t replicas,
-                                    index_t update);
+struct LoggedDecision {
+  index_t update = 0;
+  Decision decision;
+};
+
+/// Throws Error if the log cannot be read, or is of another consistency or number of replicas.
+std::vector<LoggedDecision> read_decisions(const std::filesystem::path& file,
+                                           const ConsistencyConfig& config, index_t replicas);
 
 }  // namespace weir::ps

@@ -17,6 +17,7 @@ DecideConfig decide_config(const ServerConfig& config) {
           .steps = config.steps,
           .batch = config.batch,
           .micro_batch = config.micro_batch,
+          .balance = config.balance,
           .meet_every = config.meet_every,
           .decisions = config.decisions,
           .replay = config.replay,

@@ -25,6 +25,7 @@ struct ServerConfig {
   index_t steps = 0;
   index_t batch = 0;
   index_t micro_batch = 1;
+  bool balance = false;
   index_t meet_every = 0;
   std::filesystem::path decisions;
   std::filesystem::path replay;

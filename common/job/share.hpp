@@ -19,6 +19,15 @@ inline MicroBatchShare share_of(index_t micro_batches, index_t replica, index_t 
   return {replica * micro_batches / replicas, (replica + 1) * micro_batches / replicas};
 }
 
+/// The share of a replica if each takes this many.
+inline MicroBatchShare share_of(std::span<const index_t> counts, index_t replica) {
+  MicroBatchShare share;
+  for (index_t each = 0; each <= replica; ++each) {
+    share = {share.end, share.end + counts[static_cast<std::size_t>(each)]};
+  }
+  return share;
+}
+
 /// The first sample of a step's micro-batch: the step takes up those in `again` first (each the
 /// first sample of a micro-batch that an earlier step left out), then new ones from `cursor` on.
 inline index_t first_sample(std::span<const index_t> again, index_t cursor, index_t micro_batch,

@@ -113,7 +113,7 @@ template <>
 struct Wire<Report> {
   static constexpr const char* kName = "report";
   static void visit(auto& each, auto& m) {
-    each(m.step, m.replica, m.context, m.loss_sum, m.count);
+    each(m.step, m.replica, m.context, m.loss_sum, m.count, m.seconds);
   }
 };
 
@@ -139,7 +139,7 @@ template <>
 struct Wire<Directive> {
   static constexpr const char* kName = "directive";
   static void visit(auto& each, auto& m) {
-    each(m.update, m.contributors, m.dropped, m.released, m.again, m.step, m.cursor, m.factor,
+    each(m.update, m.contributors, m.dropped, m.released, m.again, m.shares, m.step, m.cursor, m.factor,
          m.rate, m.loss, m.count, m.norm, m.threshold, m.clipped, m.skip, m.skipped_count,
          m.dropped_count, m.staleness, m.checkpoint, m.stop);
   }

@@ -20,6 +20,7 @@ struct Report {
   double loss_sum = 0;  ///< natural logarithm, summed over the loss terms
   /// Loss terms (predicted tokens, or samples of a classifier); a context may have none.
   index_t count = 0;
+  double seconds = 0;  ///< that this worker computed in the step
 };
 
 /// 2a. Only where not every replica takes part in every update. Server -> server 0: all that this
@@ -63,6 +64,8 @@ struct Directive {
   /// First samples of the micro-batches that the next step takes up again, before those from its
   /// cursor on.
   std::vector<index_t> again = {};
+  /// Micro-batches of the next step that each replica takes, replica 0 the first ones.
+  std::vector<index_t> shares = {};
   index_t step = 0;      ///< that the update belongs to (a skipped one counts)
   index_t cursor = 0;    ///< global index of the first new sample of the step after it
   double factor = 0;     ///< summed gradients times this are what the optimizer sees

@@ -157,19 +157,25 @@ TEST_CASE("a log that ends in the middle of a line, or is of another job, is han
     log.append({Decision::Kind::close, {0}}, 2, 0);
     log.append({Decision::Kind::close, {2}}, 3, 0);
   }
-  CHECK(read_decisions(path, config, 3, 0).size() == 3);
-  CHECK(read_decisions(path, config, 3, 2).front().replicas == std::vector<index_t>{2});
+  CHECK(read_decisions(path, config, 3).size() == 3);
+  CHECK(read_decisions(path, config, 3).back().update == 3);
+  CHECK(read_decisions(path, config, 3).back().decision.replicas == std::vector<index_t>{2});
   std::ofstream(path, std::ios::app) << "{\"update\":4,\"clo";
-  CHECK(read_decisions(path, config, 3, 0).size() == 3);
-  CHECK_THROWS_WITH_AS(read_decisions(path, config, 4, 0), doctest::Contains("the settings it was"),
+  CHECK(read_decisions(path, config, 3).size() == 3);
+  CHECK_THROWS_WITH_AS(read_decisions(path, config, 4), doctest::Contains("the settings it was"),
                        Error);
   {
     DecisionLog log(path, config, 3, 1);  // goes on after update 1
-    log.append({Decision::Kind::close, {1}}, 2, 0);
+    log.append({Decision::Kind::share, {2, 1, 1}}, 2, 0);
   }
-  CHECK(read_decisions(path, config, 3, 0) ==
-        std::deque<Decision>{{Decision::Kind::close, {1}}, {Decision::Kind::close, {1}}});
-  CHECK_THROWS_WITH_AS(read_decisions(folder.path() / "none", config, 3, 0),
+  const auto kept = read_decisions(path, config, 3);
+  REQUIRE(kept.size() == 2);
+  CHECK(kept[0].decision == Decision{Decision::Kind::close, {1}});
+  CHECK(kept[1].decision == Decision{Decision::Kind::share, {2, 1, 1}});
+  std::ofstream(path, std::ios::app) << "{\"update\":4,\"close\":3}\n";
+  CHECK_THROWS_WITH_AS(read_decisions(path, config, 3), doctest::Contains("line 4 is no decision"),
+                       Error);
+  CHECK_THROWS_WITH_AS(read_decisions(folder.path() / "none", config, 3),
                        doctest::Contains("cannot read decisions"), Error);
 }
 

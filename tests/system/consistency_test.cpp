@@ -103,3 +103,28 @@ TEST_CASE(
     CHECK(steps.back().loss < steps.front().loss);
   }
 }
+
+TEST_CASE(
+    "a slow replica takes fewer micro-batches, the curve stays, and a replay has the same bits") {
+  const TemporaryFolder folder;
+  write_corpus(folder / "corpus.txt", 30'000, 9);
+  const auto run = [&](const std::string& name, int servers, std::vector<std::string> more) {
+    more.insert(more.end(), {"--replicas=2", "--steps=60", "--servers=" + std::to_string(servers)});
+    std::vector<std::string> all = arguments(folder, name, more);
+    std::erase(all, "--steps=24");
+    const Ended ended = run_weir(2 + servers, all);
+    INFO(ended.output);
+    REQUIRE(ended.exit_code == 0);
+    return read_steps(folder / name);
+  };
+  const auto even = run("even", 1, {});
+  const auto measured = run("measured", 1, {"--balance=measured", "--inject=sleep=4ms,slow=1:6x"});
+  REQUIRE(measured.size() == even.size());
+  for (std::size_t at = 0; at < even.size(); ++at) {
+    CHECK(measured[at].loss == doctest::Approx(even[at].loss).epsilon(1e-5));
+    CHECK(measured[at].cursor == even[at].cursor);
+  }
+  const std::string log = (folder / "measured" / "decisions.jsonl").string();
+  CHECK(contents(log).find("\"share\":[") != std::string::npos);
+  CHECK(run("replayed", 3, {"--balance=measured", "--replay=" + log}) == measured);
+}

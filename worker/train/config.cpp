@@ -37,9 +37,13 @@ std::vector<Option> options(TrainConfig& config) {
       {"recompute", "",
        "none: blocks keep what backward needs; block: their input alone, and run forward again",
        choice(config.recompute, {{"none", Recompute::none}, {"block", Recompute::block}})},
+      {"balance", "",
+       "even: replicas take as many micro-batches each; measured: those that are slower take fewer",
+       choice(config.balance, {{"even", BalanceKind::even}, {"measured", BalanceKind::measured}})},
       {"inject", "",
        "slowness on purpose: slow=1:3x, replica 1 takes three times as long; slow=1:5x:20%, in a "
-       "fifth of its steps; slow=any:5x:5%, each now and then; sleep=50ms, all wait so long before each step",
+       "fifth of its steps; slow=any:5x:5%, each now and then; sleep=50ms, all wait so long before "
+       "each step",
        &config.inject},
   };
 }
@@ -59,15 +63,19 @@ void check(const TrainConfig& config, index_t replicas) {
   }
   const index_t slow = parse_injection(config.inject).slow_replica.value_or(0);
   if (slow >= replicas) {
-    throw UsageError(text("--inject ", config.inject, " names replica ", slow,
-                          ", the last one is ", replicas - 1));
+    throw UsageError(text("--inject ", config.inject, " names replica ", slow, ", the last one is ",
+                          replicas - 1));
   }
 }
 
-Schedule schedule_of(const TrainConfig& config, const Layout& layout, index_t replica) {
-  return make_schedule(
-      config.schedule, layout.stages,
-      share_of(config.batch / config.micro_batch, replica, layout.replicas).count());
+index_t most_micro_batches(const TrainConfig& config, index_t replicas) {
+  const index_t all = config.batch / config.micro_batch;
+  if (config.balance == BalanceKind::measured) return all - replicas + 1;
+  return share_of(all, replicas - 1, replicas).count();  // none has more
+}
+
+Schedule schedule_of(const TrainConfig& config, const Layout& layout, index_t micro_batches) {
+  return make_schedule(config.schedule, layout.stages, micro_batches);
 }
 
 }  // namespace weir::worker

@@ -10,6 +10,12 @@
 
 namespace weir::worker {
 
+/// How many micro-batches of a step each replica takes.
+enum class BalanceKind {
+  even,
+  measured,  ///< those that are slower take fewer; the servers decide
+};
+
 /// How long and in which portions a job trains.
 struct TrainConfig {
   index_t steps = 1000;
@@ -21,6 +27,7 @@ struct TrainConfig {
   index_t eval_samples = 64;
   ScheduleKind schedule = ScheduleKind::one_forward_one_backward;
   Recompute recompute = Recompute::none;
+  BalanceKind balance = BalanceKind::even;
   std::string inject = {};  ///< see parse_injection
 };
 
@@ -29,7 +36,10 @@ std::vector<Option> options(TrainConfig& config);
 /// Throws UsageError unless the batch is whole micro-batches and every replica gets one.
 void check(const TrainConfig& config, index_t replicas);
 
-/// What the stages of a replica do in each step.
-Schedule schedule_of(const TrainConfig& config, const Layout& layout, index_t replica);
+/// The most micro-batches that a replica ever takes in a step.
+index_t most_micro_batches(const TrainConfig& config, index_t replicas);
+
+/// What the stages of a replica that takes so many do in a step.
+Schedule schedule_of(const TrainConfig& config, const Layout& layout, index_t micro_batches);
 
 }  // namespace weir::worker

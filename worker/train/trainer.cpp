@@ -15,11 +15,7 @@ std::vector<index_t> spread(index_t size, index_t count) {
 }
 
 Trainer::Trainer(TrainerParts parts)
-    : parts_(std::move(parts)),
-      share_(share_of(parts_.config.batch / parts_.config.micro_batch, parts_.place.replica,
-                      parts_.layout.replicas)),
-      schedule_(schedule_of(parts_.config, parts_.layout, parts_.place.replica)),
-      injection_(parse_injection(parts_.config.inject)) {}
+    : parts_(std::move(parts)), injection_(parse_injection(parts_.config.inject)) {}
 
 Directive Trainer::run() {
   ParameterService& parameters = *parts_.parameters;
@@ -27,7 +23,8 @@ Directive Trainer::run() {
   Directive directive = parameters.start();
   if (parts_.on_start) parts_.on_start(directive);
   while (!directive.stop) {
-    be_slow(directive.step + 1);
+    take_share(directive);
+    const double slept = be_slow(directive.step + 1);
     const double begin = seconds_now() - parameters.waited_seconds();
     const Loss loss = parts_.stage->train(schedule_, first_samples(directive));
     step_seconds_ = seconds_now() - parameters.waited_seconds() - begin;
@@ -36,7 +33,8 @@ Directive Trainer::run() {
                          .replica = parts_.place.replica,
                          .context = parts_.place.context,
                          .loss_sum = loss.sum,
-                         .count = loss.count});
+                         .count = loss.count,
+                         .seconds = step_seconds_ + slept});
     }
     directive = parameters.directive();
     if (parts_.on_step) parts_.on_step(directive);
@@ -62,15 +60,23 @@ std::vector<index_t> Trainer::first_samples(const Directive& directive) const {
   return firsts;
 }
 
-void Trainer::be_slow(index_t step) {
-  const double end =
-      seconds_now() + injected_seconds(injection_, parts_.place.replica, step,
-                                       static_cast<std::uint64_t>(parts_.config.seed),
-                                       step_seconds_);
-  while (seconds_now() < end) {
+double Trainer::be_slow(index_t step) {
+  const double seconds =
+      injected_seconds(injection_, parts_.place.replica, step,
+                       static_cast<std::uint64_t>(parts_.config.seed), step_seconds_);
+  for (const double end = seconds_now() + seconds; seconds_now() < end;) {
     parts_.parameters->progress();
     sleep_microseconds(500);
   }
+  return seconds;
+}
+
+void Trainer::take_share(const Directive& directive) {
+  const MicroBatchShare share = share_of(directive.shares, parts_.place.replica);
+  if (share.count() != share_.count()) {
+    schedule_ = schedule_of(parts_.config, parts_.layout, share.count());
+  }
+  share_ = share;
 }
 
 void Trainer::validate_at(const Directive& directive, index_t sample_count) {

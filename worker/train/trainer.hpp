@@ -46,13 +46,15 @@ class Trainer {
  private:
   /// Of this replica's micro-batches in the step after the directive.
   std::vector<index_t> first_samples(const Directive& directive) const;
-  /// Waits as --inject wants this replica to before its step.
-  void be_slow(index_t step);
+  /// Takes the share that the directive says.
+  void take_share(const Directive& directive);
+  /// Waits as --inject wants this replica to before its step; how long, in seconds.
+  double be_slow(index_t step);
   void validate_at(const Directive& directive, index_t sample_count);
 
   TrainerParts parts_;
-  MicroBatchShare share_;
-  Schedule schedule_;
+  MicroBatchShare share_;  ///< of the present step
+  Schedule schedule_;      ///< for as many
   Injection injection_;
   double step_seconds_ = 0;  ///< that this worker computed in its last step
 };

@@ -23,7 +23,11 @@ class PlainService final : public ParameterService {
   }
   std::span<const float> weights() const override { return weights_.span(); }
   std::span<float> gradients() override { return gradients_.span(); }
-  Directive start() override { return {}; }
+  Directive start() override {
+    Directive directive;
+    directive.shares = {batch_ / micro_batch};
+    return directive;
+  }
   void begin_update() override {
     for (float& value : gradients_.span()) value = 0;
   }
@@ -34,6 +38,7 @@ class PlainService final : public ParameterService {
     Directive directive;
     directive.update = directive.step = ++step_;
     directive.cursor = step_ * batch_;
+    directive.shares = {batch_ / micro_batch};
     directive.loss = report_.loss_sum / static_cast<double>(report_.count);
     directive.count = report_.count;
     directive.stop = step_ == steps_;
@@ -49,6 +54,7 @@ class PlainService final : public ParameterService {
   index_t pushed_bytes() const override { return 0; }
   index_t pulled_bytes() const override { return 0; }
 
+  index_t micro_batch = 1;  ///< samples
   std::vector<index_t> awaited_units;
   std::vector<index_t> ready_units;
   std::vector<double> losses;

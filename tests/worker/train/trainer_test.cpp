@@ -59,6 +59,7 @@ Outcome train(index_t micro_batch, ScheduleKind schedule, index_t steps) {
   const Phrase dataset(40);
   const BucketPlan plan(parameter_specs(model), std::vector<index_t>(4, 0), Layout{}, 65536);
   test::PlainService service(plan, 1, 0.3, config.batch, config.steps);
+  service.micro_batch = micro_batch;
   CpuKernels kernels;
   SingleShard shards;
   SingleContext whole;
