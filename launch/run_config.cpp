@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "common/base/error.hpp"
+#include "launch/local_steps.hpp"
 #include "worker/data/listops.hpp"
 
 namespace weir {
@@ -22,6 +23,15 @@ std::vector<Option> own_options(RunConfig& config) {
        "repeat the decisions of this log (decisions.jsonl of a run folder), and so its run, to the "
        "bit",
        &config.replay},
+      {"local.steps",
+       "steps",
+       "consistency local: steps of a replica between two meetings",
+       &config.local.steps,
+       {1, 1e9}},
+      {"local.rate", "", "consistency local: rate of the servers' step by what the replicas went",
+       &config.local.rate, {1e-6, 10}},
+      {"local.momentum", "", "consistency local: Nesterov's momentum of this step",
+       &config.local.momentum, {0.0001, 0.9999}},
       {"threads", "", "threads a rank computes with", &config.threads, {1, 1024}},
       {"bucket-bytes",
        "bytes",
@@ -146,6 +156,7 @@ void check(const RunConfig& config) {
   }
   check(config.train, layout.replicas);
   check(config.server.consistency, layout.replicas);
+  if (config.server.consistency.mode == ps::Consistency::local) check_local_steps(config);
   const bool decides = !waits_for_all(config.server.consistency);
   if (decides && layout.placement == Placement::local) {
     throw UsageError(

@@ -15,6 +15,13 @@
 
 namespace weir {
 
+/// Of `--consistency local`.
+struct LocalConfig {
+  index_t steps = 50;     ///< a replica makes by itself between two meetings
+  double rate = 0.7;      ///< of the servers' step by what the replicas went
+  double momentum = 0.9;  ///< Nesterov's, of this step
+};
+
 /// All that a job is made of.
 struct RunConfig {
   Layout layout;
@@ -22,6 +29,7 @@ struct RunConfig {
   worker::ModelConfig model;
   worker::DataConfig data;
   ps::ServerConfig server;
+  LocalConfig local;
   std::string run = "runs/default";
   std::string resume = "auto";  ///< auto, never, or the path of a checkpoint
   std::string replay;           ///< a decision log whose decisions are repeated

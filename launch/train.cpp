@@ -12,8 +12,10 @@
 #include "common/net/mpi.hpp"
 #include "launch/book_keeper.hpp"
 #include "launch/command.hpp"
+#include "launch/cut.hpp"
 #include "launch/job.hpp"
 #include "launch/local_service.hpp"
+#include "launch/local_steps.hpp"
 #include "launch/run_folder.hpp"
 #include "launch/worker_job.hpp"
 #include "ps/server.hpp"
@@ -151,6 +153,22 @@ ps::ServerConfig server_config(const Job& job, const std::vector<Setting>& setti
   return config;
 }
 
+/// What a replica needs to step by itself.
+struct OwnSteps {
+  OwnSteps(const Job& job, const ps::ServerConfig& config, ParameterService& servers,
+           index_t replica)
+      : plan([&] {
+          RunConfig alone = job.config;
+          alone.layout = {.placement = Placement::local};
+          return make_bucket_plan(alone, first_units(alone));
+        }()),
+        server(plan, 0, server_config_of_replica(config)),
+        steps(servers, server, plan, job.config, replica) {}
+  const BucketPlan plan;
+  ps::Server server;
+  LocalSteps steps;
+};
+
 /// What only some rank knows at the end: the largest resident size, a server's time in checkpoints.
 SummaryMetrics totals(const Ranks& ranks, const ps::SaveTotals& saves) {
   std::array<double, 3> most = {static_cast<double>(peak_resident_bytes()), saves.seconds,
@@ -243,11 +261,13 @@ int train(const Arguments& arguments) {
   // Servers load their part now, so that a checkpoint that does not fit ends all ranks at once.
   const bool is_server = layout.is_server(ranks.rank());
   const bool is_local = layout.placement == Placement::local;
+  const bool steps_locally = config.server.consistency.mode == ps::Consistency::local;
   std::optional<ps::Server> server;
   ranks.together([&] {
     if (!is_server && !is_local) return;
-    server.emplace(*job.plan, is_local ? 0 : layout.server(ranks.rank()),
-                   server_config(job, parsed.settings));
+    ps::ServerConfig its = server_config(job, parsed.settings);
+    if (steps_locally) its = server_config_of_rounds(std::move(its), job.config.local);
+    server.emplace(*job.plan, is_local ? 0 : layout.server(ranks.rank()), its);
     if (!checkpoint.empty()) server->load(checkpoint);
   });
   // Not before: a job that is refused changes nothing in the folder of an earlier one.
@@ -272,7 +292,12 @@ int train(const Arguments& arguments) {
   }
   WorkerRun run;
   if (parameters) {
-    run_as_worker(job, ranks.rank(), workers, *parameters, folder ? &*folder : nullptr, run);
+    const std::unique_ptr<OwnSteps> own =
+        steps_locally ? std::make_unique<OwnSteps>(job, server_config(job, parsed.settings),
+                                                   *parameters, ranks.rank())
+                      : nullptr;
+    run_as_worker(job, ranks.rank(), workers, own ? own->steps : *parameters,
+                  folder ? &*folder : nullptr, run);
   } else {
     ps::ServerLoop(ranks.world, *job.plan, layout.server(ranks.rank()), *server, stop_requested)
         .run();

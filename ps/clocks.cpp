@@ -12,7 +12,8 @@ namespace {
 constexpr std::size_t kDurations = 31;
 
 const std::vector<std::pair<std::string, Consistency>> kModeNames = {
-    {"bsp", Consistency::bsp}, {"ssp", Consistency::ssp}, {"asp", Consistency::asp}};
+    {"bsp", Consistency::bsp}, {"ssp", Consistency::ssp}, {"asp", Consistency::asp},
+    {"local", Consistency::local}};
 
 }  // namespace
 
@@ -20,7 +21,7 @@ std::vector<Option> options(ConsistencyConfig& config) {
   return {
       {"consistency", "",
        "bsp: a step of all replicas at a time; ssp: each replica's steps by themselves, none more "
-       "than `staleness` ahead; asp: nobody waits",
+       "than `staleness` ahead; asp: nobody waits; local: rounds of --local.steps steps of their own",
        choice(config.mode, kModeNames)},
       {"staleness",
        "steps",
@@ -45,10 +46,11 @@ std::string name_of(Consistency mode) {
 }
 
 void check(const ConsistencyConfig& config, index_t replicas) {
-  if (config.backup > 0 && config.mode != Consistency::bsp) {
+  const bool alone = config.mode == Consistency::ssp || config.mode == Consistency::asp;
+  if (config.backup > 0 && alone) {
     throw UsageError(
-        "--backup leaves replicas out of a step, and only --consistency bsp has steps "
-        "of all replicas; take that, or --backup 0");
+        "--backup leaves replicas out of a step, and only --consistency bsp and local have steps "
+        "of all replicas; take one of them, or --backup 0");
   }
   if (config.backup >= replicas) {
     throw UsageError(text("--backup ", config.backup, " with ", replicas, " replica",

@@ -16,6 +16,7 @@ enum class Consistency {
   bsp,  ///< an update is a step of all replicas, but for `backup` of them
   ssp,  ///< an update is one replica's step; nobody is more than `staleness` steps ahead
   asp,  ///< an update is one replica's step; nobody waits
+  local,  ///< replicas step by themselves for a round; rounds are as the steps of bsp
 };
 
 struct ConsistencyConfig {
@@ -31,7 +32,8 @@ std::string name_of(Consistency mode);
 void check(const ConsistencyConfig& config, index_t replicas);
 /// Every update waits for every replica: nothing depends on what arrives when.
 inline bool waits_for_all(const ConsistencyConfig& config) {
-  return config.mode == Consistency::bsp && config.backup == 0;
+  return (config.mode == Consistency::bsp || config.mode == Consistency::local) &&
+         config.backup == 0;
 }
 
 /// What depends on what arrived when, and nothing else does: repeating the decisions of a run

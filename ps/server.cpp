@@ -85,6 +85,13 @@ void Server::load(const std::filesystem::path& checkpoint) {
   if (decider_) decider_->restore(progress);
 }
 
+void Server::begin_at(index_t step) {
+  WEIR_ASSERT(decider_ && last_.update == 0 && !applying_);
+  Progress progress = decider_->progress();
+  progress.step = last_.step = step;
+  decider_->restore(progress);
+}
+
 Directive Server::start() const { return decider_ ? decider_->start() : last_; }
 
 void Server::on_contribution(index_t bucket, index_t contributor) {

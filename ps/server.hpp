@@ -122,6 +122,9 @@ class Server {
   /// For a worker in the same process; see Store.
   std::span<const float> weight_arena() const { return store_.weight_arena(); }
   std::span<float> gradient_arena() { return store_.gradient_arena(); }
+  std::span<float> mutable_weight_arena() { return store_.mutable_weight_arena(); }
+  /// Instead of load(): training begins after `step` steps, with moments of zero.
+  void begin_at(index_t step);
 
  private:
   bool poll_directive();

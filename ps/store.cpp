@@ -226,6 +226,11 @@ std::span<const float> Store::weight_arena() const {
   return weights_.span();
 }
 
+std::span<float> Store::mutable_weight_arena() {
+  WEIR_ASSERT(one_holder(plan_->layout()));
+  return weights_.span();
+}
+
 std::span<float> Store::gradient_arena() {
   WEIR_ASSERT(one_holder(plan_->layout()));
   return gradients_.span();

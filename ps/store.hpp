@@ -65,6 +65,7 @@ class Store {
   /// is so.
   std::span<const float> weight_arena() const;
   std::span<float> gradient_arena();
+  std::span<float> mutable_weight_arena();
 
  private:
   struct Entry {

@@ -1,0 +1,143 @@
+#include "launch/local_steps.hpp"
+
+#include <algorithm>
+
+#include "common/base/error.hpp"
+#include "common/job/share.hpp"
+
+namespace weir {
+
+LocalSteps::LocalSteps(ParameterService& servers, ps::Server& own, const BucketPlan& own_plan,
+                       const RunConfig& config, index_t replica)
+    : servers_(servers),
+      own_(own),
+      own_service_(own, own_plan, [] { return false; }),
+      own_plan_(own_plan),
+      steps_a_round_(config.local.steps),
+      batch_(config.train.batch),
+      replica_(replica) {
+  WEIR_ASSERT(servers.weights().size() == own_service_.weights().size());
+  const index_t micro_batches = batch_ / config.train.micro_batch;
+  for (index_t each = 0; each < config.layout.replicas; ++each) {
+    shares_.push_back(share_of(micro_batches, each, config.layout.replicas).count());
+  }
+}
+
+Directive LocalSteps::in_steps(Directive of_rounds) const {
+  of_rounds.step *= steps_a_round_;
+  of_rounds.shares = shares_;
+  return of_rounds;
+}
+
+void LocalSteps::take_weights() {
+  servers_.await_all();
+  std::ranges::copy(servers_.weights(), own_.mutable_weight_arena().begin());
+}
+
+Directive LocalSteps::start() {
+  round_ = in_steps(servers_.start());
+  take_weights();
+  own_.begin_at(round_.step);
+  own_service_.start();
+  return round_;
+}
+
+void LocalSteps::progress() {
+  own_service_.progress();
+  servers_.progress();
+}
+
+void LocalSteps::report(const Report& report) {
+  sum_.loss_sum += report.loss_sum;
+  sum_.count += report.count;
+  sum_.seconds += report.seconds;
+  Report own = report;
+  own.replica = 0;
+  own_service_.report(own);
+}
+
+Directive LocalSteps::directive() {
+  Directive own = own_service_.directive();
+  ++done_;
+  met_ = done_ == steps_a_round_;
+  const Directive servers = met_ ? end_round() : round_;
+  // Norm, threshold and rate are those of this replica's step.
+  own.step = round_.step + (met_ ? 0 : done_);
+  own.cursor = round_.cursor + (met_ ? 0 : done_ * batch_);
+  own.shares = shares_;
+  own.contributors = servers.contributors;
+  own.dropped_count = servers.dropped_count;
+  own.stop = met_ && servers.stop;
+  own.checkpoint = met_ && servers.checkpoint;
+  if (met_) {  // of all replicas' steps
+    own.loss = servers.loss;
+    own.count = servers.count;
+  }
+  return own;
+}
+
+Directive LocalSteps::end_round() {
+  // The servers divide by the count of all: this replica's way counts as much as its loss terms.
+  const auto count = static_cast<float>(sum_.count);
+  const std::span<const float> from = servers_.weights();
+  const std::span<const float> to = own_service_.weights();
+  servers_.begin_update();
+  const std::span<float> way = servers_.gradients();
+  for (std::size_t at = 0; at < way.size(); ++at) way[at] = count * (from[at] - to[at]);
+  servers_.ready(0);
+  sum_.step = round_.step / steps_a_round_ + 1;
+  sum_.replica = replica_;
+  servers_.report(sum_);
+  sum_ = {};
+  round_ = in_steps(servers_.directive());
+  take_weights();
+  done_ = 0;
+  return round_;
+}
+
+ps::ServerConfig server_config_of_rounds(ps::ServerConfig config, const LocalConfig& local) {
+  config.consistency.mode = ps::Consistency::bsp;
+  config.optimizer = {.kind = ps::OptimizerKind::sgd,
+                      .momentum = local.momentum,
+                      .nesterov = true,
+                      .weight_decay = 0};
+  config.clip = {.policy = ps::ClipPolicy::none};
+  config.rate = {.schedule = ps::RateSchedule::constant, .peak = local.rate};
+  config.steps /= local.steps;
+  config.batch *= local.steps;
+  config.meet_every /= local.steps;
+  config.checkpoint.every /= local.steps;
+  return config;
+}
+
+ps::ServerConfig server_config_of_replica(ps::ServerConfig config) {
+  config.consistency = {};
+  config.checkpoint = {};
+  config.decisions.clear();
+  config.replay.clear();
+  return config;
+}
+
+void check_local_steps(const RunConfig& config) {
+  const Layout& layout = config.layout;
+  const index_t round = config.local.steps;
+  if (layout.worker_count() != layout.replicas || layout.placement == Placement::local) {
+    throw UsageError(
+        "--consistency local has replicas step by themselves, each of one worker: take --stages 1, "
+        "--contexts 1, --shards 1, and servers of their own");
+  }
+  const auto whole = [&](const char* name, index_t steps) {
+    if (steps % round == 0) return;
+    throw UsageError(text("--", name, " ", steps, " is not a multiple of --local.steps ", round,
+                          ", after which replicas meet; take ", steps / round * round + round));
+  };
+  whole("steps", config.train.steps);
+  whole("eval-every", config.train.eval_every);
+  whole("checkpoint-every", config.server.checkpoint.every);
+  if (config.train.balance != worker::BalanceKind::even) {
+    throw UsageError("--balance measured shares out the micro-batches of every step, and "
+                     "--consistency local has replicas meet after rounds of steps; take one");
+  }
+}
+
+}  // namespace weir

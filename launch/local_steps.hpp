@@ -1,0 +1,74 @@
+#pragma once
+
+#include "common/job/parameter_service.hpp"
+#include "launch/local_service.hpp"
+#include "launch/run_config.hpp"
+#include "ps/server.hpp"
+
+namespace weir {
+
+/// Local steps (`--consistency local`): a replica makes `local.steps` = H steps by itself, with an
+/// optimizer, clip and rate of its own, from the weights w that the servers hold; then what it went,
+/// w - w', travels as if it were a gradient, weighted with its count of loss terms, and the servers
+/// step by the mean with Nesterov's momentum. So traffic is divided by H. The trainer sees a
+/// ParameterService of single steps.
+/// Source: Douillard et al., DiLoCo, arXiv 2311.08105.
+///
+/// The replica's own moments are not in a checkpoint: they begin anew on resuming.
+class LocalSteps final : public ParameterService {
+ public:
+  /// `servers`: of rounds, each H steps (server_config_of_rounds); `own`: a server of the plan
+  /// `own_plan` of one worker and one server, whose arena is laid out as that of `place` among the
+  /// servers. All outlive this.
+  LocalSteps(ParameterService& servers, ps::Server& own, const BucketPlan& own_plan,
+             const RunConfig& config, index_t replica);
+
+  std::span<const float> weights() const override { return own_service_.weights(); }
+  std::span<float> gradients() override { return own_service_.gradients(); }
+
+  Directive start() override;
+  void begin_update() override { own_service_.begin_update(); }
+  void ready(index_t unit) override { own_service_.ready(unit); }
+  void progress() override;
+  void report(const Report& report) override;
+  Directive directive() override;
+  void await(index_t) override {}
+  void await_all() override {}
+  void finish() override { servers_.finish(); }
+
+  double waited_seconds() const override { return servers_.waited_seconds(); }
+  /// 0 but in the steps that end a round.
+  index_t pushed_bytes() const override { return met_ ? servers_.pushed_bytes() : 0; }
+  index_t pulled_bytes() const override { return met_ ? servers_.pulled_bytes() : 0; }
+
+ private:
+  /// The servers' directive, of rounds, as one of steps.
+  Directive in_steps(Directive of_rounds) const;
+  void take_weights();
+  Directive end_round();
+
+  ParameterService& servers_;
+  ps::Server& own_;
+  LocalService own_service_;
+  const BucketPlan& own_plan_;
+  index_t steps_a_round_;
+  index_t batch_;
+  index_t replica_;
+  std::vector<index_t> shares_;
+  Directive round_;    ///< that the present round began from
+  index_t done_ = 0;   ///< steps of the round
+  bool met_ = false;   ///< the newest step ended a round
+  Report sum_;         ///< of the round
+};
+
+/// The servers' side: a step of theirs is a round of H steps.
+ps::ServerConfig server_config_of_rounds(ps::ServerConfig config, const LocalConfig& local);
+
+/// A replica's own side: its optimizer, clip and rate are those of the job, and nothing is saved.
+ps::ServerConfig server_config_of_replica(ps::ServerConfig config);
+
+/// Throws UsageError unless checkpoints, validations and the end fall on ends of rounds, and a
+/// replica is one worker.
+void check_local_steps(const RunConfig& config);
+
+}  // namespace weir
