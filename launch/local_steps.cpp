@@ -99,7 +99,7 @@ ps::ServerConfig server_config_of_rounds(ps::ServerConfig config, const LocalCon
   config.consistency.mode = ps::Consistency::bsp;
   config.optimizer = {.kind = ps::OptimizerKind::sgd,
                       .momentum = local.momentum,
-                      .nesterov = true,
+                      .nesterov = local.momentum > 0,
                       .weight_decay = 0};
   config.clip = {.policy = ps::ClipPolicy::none};
   config.rate = {.schedule = ps::RateSchedule::constant, .peak = local.rate};
@@ -135,8 +135,9 @@ void check_local_steps(const RunConfig& config) {
   whole("eval-every", config.train.eval_every);
   whole("checkpoint-every", config.server.checkpoint.every);
   if (config.train.balance != worker::BalanceKind::even) {
-    throw UsageError("--balance measured shares out the micro-batches of every step, and "
-                     "--consistency local has replicas meet after rounds of steps; take one");
+    throw UsageError(
+        "--balance measured shares out the micro-batches of every step, and "
+        "--consistency local has replicas meet after rounds of steps; take one");
   }
 }
 

@@ -8,11 +8,10 @@
 namespace weir {
 
 /// Local steps (`--consistency local`): a replica makes `local.steps` = H steps by itself, with an
-/// optimizer, clip and rate of its own, from the weights w that the servers hold; then what it went,
-/// w - w', travels as if it were a gradient, weighted with its count of loss terms, and the servers
-/// step by the mean with Nesterov's momentum. So traffic is divided by H. The trainer sees a
-/// ParameterService of single steps.
-/// Source: Douillard et al., DiLoCo, arXiv 2311.08105.
+/// optimizer, clip and rate of its own, from the weights w that the servers hold; then what it
+/// went, w - w', travels as if it were a gradient, weighted with its count of loss terms, and the
+/// servers step by the mean with Nesterov's momentum. So traffic is divided by H. The trainer sees
+/// a ParameterService of single steps. Source: Douillard et al., DiLoCo, arXiv 2311.08105.
 ///
 /// The replica's own moments are not in a checkpoint: they begin anew on resuming.
 class LocalSteps final : public ParameterService {
@@ -55,10 +54,10 @@ class LocalSteps final : public ParameterService {
   index_t batch_;
   index_t replica_;
   std::vector<index_t> shares_;
-  Directive round_;    ///< that the present round began from
-  index_t done_ = 0;   ///< steps of the round
-  bool met_ = false;   ///< the newest step ended a round
-  Report sum_;         ///< of the round
+  Directive round_;   ///< that the present round began from
+  index_t done_ = 0;  ///< steps of the round
+  bool met_ = false;  ///< the newest step ended a round
+  Report sum_;        ///< of the round
 };
 
 /// The servers' side: a step of theirs is a round of H steps.

@@ -128,3 +128,62 @@ TEST_CASE(
   CHECK(contents(log).find("\"share\":[") != std::string::npos);
   CHECK(run("replayed", 3, {"--balance=measured", "--replay=" + log}) == measured);
 }
+
+TEST_CASE("rounds of one local step are steps of all: the curve of bsp") {
+  const TemporaryFolder folder;
+  write_corpus(folder / "corpus.txt", 30'000, 10);
+  const std::vector<std::string> sgd = {"--replicas=3",       "--servers=2",
+                                        "--rate.peak=0.2",    "--optimizer.kind=sgd",
+                                        "--clip.policy=none", "--optimizer.momentum=0",
+                                        "--rate.warm-up=3",   "--local.steps=1",
+                                        "--local.momentum=0", "--local.rate=1"};
+  const auto run = [&](const char* mode) {
+    std::vector<std::string> more = sgd;
+    more.push_back(std::string("--consistency=") + mode);
+    const Ended ended = run_weir(5, arguments(folder, mode, more));
+    INFO(ended.output);
+    REQUIRE(ended.exit_code == 0);
+    return read_steps(folder / mode);
+  };
+  const auto together = run("bsp");
+  const auto rounds = run("local");
+  REQUIRE(rounds.size() == together.size());
+  for (std::size_t at = 0; at < rounds.size(); ++at) {
+    CHECK(rounds[at].loss == doctest::Approx(together[at].loss).epsilon(1e-5));
+    CHECK(rounds[at].cursor == together[at].cursor);
+  }
+}
+
+TEST_CASE("local steps send a round's way, resume between rounds and end with one") {
+  const TemporaryFolder folder;
+  write_corpus(folder / "corpus.txt", 30'000, 11);
+  const auto run = [&](const std::string& steps) {
+    std::vector<std::string> all =
+        arguments(folder, "run",
+                  {"--replicas=2", "--servers=1", "--consistency=local", "--local.steps=6",
+                   "--checkpoint-every=12", "--steps=" + steps});
+    std::erase(all, "--steps=24");
+    std::erase(all, "--checkpoint-every=10");
+    return run_weir(3, all);
+  };
+  CHECK(run("25").exit_code == 2);
+  const Ended first = run("24");
+  INFO(first.output);
+  REQUIRE(first.exit_code == 0);
+  const Ended second = run("48");
+  INFO(second.output);
+  REQUIRE(second.exit_code == 0);
+  CHECK(second.output.find("goes on from") != std::string::npos);
+  const auto steps = read_steps(folder / "run");
+  REQUIRE(steps.size() == 48);
+  CHECK(steps.back().loss < steps.front().loss);
+  // A model travels in one step of six.
+  std::ifstream metrics(folder / "run" / "metrics.jsonl");
+  index_t silent = 0, loud = 0;
+  for (std::string line; std::getline(metrics, line);) {
+    if (line.find("\"kind\":\"step\"") == std::string::npos) continue;
+    (line.find("\"pushed_bytes\":0,") != std::string::npos ? silent : loud) += 1;
+  }
+  CHECK(silent == 40);
+  CHECK(loud == 8);
+}
