@@ -256,4 +256,18 @@ inline ps::ServerConfig server_config(index_t steps) {
   return config;
 }
 
+/// Each kind, and what changes its step; decay everywhere.
+inline std::vector<ps::OptimizerConfig> every_optimizer() {
+  std::vector<ps::OptimizerConfig> all;
+  for (const char* kind : {"adamw", "sgd", "sgd nesterov", "lion"}) {
+    ps::OptimizerConfig& config = all.emplace_back();
+    const std::string name = kind;
+    config.nesterov = name == "sgd nesterov";
+    if (name.starts_with("sgd")) config.kind = ps::OptimizerKind::sgd;
+    if (name == "lion") config.kind = ps::OptimizerKind::lion;
+    config.weight_decay = 0.1;
+  }
+  return all;
+}
+
 }  // namespace weir::test
