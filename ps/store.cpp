@@ -11,9 +11,6 @@ namespace {
 /// Buckets start on pages; transfers of whole pages need no extra ones.
 constexpr index_t kPageElements = 1024;
 
-/// Contributions are added in runs that stay in the first cache: each is read once from memory.
-constexpr index_t kRunElements = 2048;
-
 index_t page_aligned(index_t elements) {
   return (elements + kPageElements - 1) / kPageElements * kPageElements;
 }
@@ -136,22 +133,20 @@ void Store::sum(index_t index, std::span<const index_t> replicas) {
   const index_t a_replica = static_cast<index_t>(bucket(index).contributors.size());
   of.sum = replicas.front() * a_replica;
   const std::span<float> total = contribution(index, of.sum);
-  std::vector<std::span<float>> parts;
+  std::vector<std::span<float>> others;
   for (index_t replica : replicas) {
     for (index_t each = replica * a_replica; each < (replica + 1) * a_replica; ++each) {
       WEIR_ASSERT(of.arrived[static_cast<std::size_t>(each)]);
-      if (each != of.sum) parts.push_back(contribution(index, each));
+      if (each != of.sum) others.push_back(contribution(index, each));
     }
   }
+  std::vector<const float*> parts(others.size());
   index_t partial = of.first_partial;
   for (const Block& block : blocks_of(bucket(index))) {
-    for (index_t done = 0; done < block.count; done += kRunElements) {
-      const index_t at = block.offset + done;
-      const index_t count = std::min(kRunElements, block.count - done);
-      for (std::span<float> each : parts) add(sub(total, at, count), sub(each, at, count));
-    }
+    std::ranges::transform(others, parts.begin(),
+                           [&](std::span<float> each) { return each.data() + block.offset; });
     partials_[static_cast<std::size_t>(partial++)] =
-        square_sum(sub(total, block.offset, block.count));
+        add_parts(sub(total, block.offset, block.count), parts);
   }
   of.summed = true;
   ++summed_count_;
