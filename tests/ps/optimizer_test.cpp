@@ -21,6 +21,9 @@ void step(const OptimizerConfig& config, const OptimizerStep& step, State& state
   const auto part = [&](std::vector<float>& all) { return std::span(all).subspan(begin, count); };
   std::vector<std::span<float>> slots = {part(state.first)};
   if (slot_names(config.kind).size() == 2) slots.push_back(part(state.second));
+  if (has_trust(config.kind)) {
+    optimizer_direction(config, step, part(state.weights), part(state.gradient), slots);
+  }
   optimizer_step(config, step, part(state.weights), part(state.gradient), slots);
 }
 
@@ -168,7 +171,8 @@ TEST_CASE("an element gets the same bits wherever it lies") {
   std::mt19937 random(5);
   std::normal_distribution<float> normal;
   std::vector<OptimizerConfig> configs;
-  for (OptimizerKind kind : {OptimizerKind::sgd, OptimizerKind::adamw, OptimizerKind::lion}) {
+  for (OptimizerKind kind :
+       {OptimizerKind::sgd, OptimizerKind::adamw, OptimizerKind::lion, OptimizerKind::lamb}) {
     configs.emplace_back().kind = kind;
   }
   configs.emplace_back().kind = OptimizerKind::sgd;
@@ -183,7 +187,7 @@ TEST_CASE("an element gets the same bits wherever it lies") {
     for (float& value : whole.second) value = std::abs(normal(random));
     State pieces = whole;
     const OptimizerStep scalars = {
-        .factor = 0.3, .rate = 0.017, .applied = 3, .weight_decay = 0.01};
+        .factor = 0.3, .rate = 0.017, .applied = 3, .weight_decay = 0.01, .trust = 0.7};
     step(config, scalars, whole, 0, kSize);
     for (std::size_t begin = 0, count = 1; begin < kSize;
          begin += count, count = 1 + random() % 40) {
@@ -193,5 +197,31 @@ TEST_CASE("an element gets the same bits wherever it lies") {
     CHECK(whole.weights == pieces.weights);
     CHECK(whole.first == pieces.first);
     CHECK(whole.second == pieces.second);
+  }
+}
+
+TEST_CASE("lamb: the squares of weights and directions are exact to double precision") {
+  std::mt19937 random(6);
+  std::normal_distribution<float> normal;
+  OptimizerConfig config;
+  config.kind = OptimizerKind::lamb;
+  constexpr std::size_t kSize = 5003;
+  State state(kSize);
+  for (auto* each : {&state.weights, &state.gradient}) {
+    for (float& value : *each) value = normal(random);
+  }
+  const std::span<float> slots[] = {state.first, state.second};
+  const DirectionSquares squares =
+      optimizer_direction(config, {.factor = 1, .rate = 0, .applied = 1, .weight_decay = 0.1},
+                          state.weights, state.gradient, slots);
+  long double weights = 0, directions = 0;
+  for (float w : state.weights) weights += static_cast<long double>(w) * w;
+  for (float u : state.gradient) directions += static_cast<long double>(u) * u;
+  CHECK(squares.weights == doctest::Approx(static_cast<double>(weights)).epsilon(1e-14));
+  CHECK(squares.directions == doctest::Approx(static_cast<double>(directions)).epsilon(1e-14));
+  // At the first step a direction is the gradient's sign, and decay.
+  for (std::size_t i = 0; i < kSize; ++i) {
+    const double rest = static_cast<double>(state.gradient[i] - 0.1F * state.weights[i]);
+    CHECK(std::abs(rest) == doctest::Approx(1).epsilon(1e-4));
   }
 }
