@@ -290,6 +290,9 @@ TEST_CASE("a checkpoint of another optimizer is refused; another clip starts fro
   config.optimizer.kind = OptimizerKind::sgd;
   Server sgd(plan, 0, config);
   contains(message_of([&] { sgd.load(checkpoint); }), "resume with optimizer.kind = adamw");
+  config.optimizer.kind = OptimizerKind::lamb;  // though its moments have the same names
+  Server lamb(plan, 0, config);
+  contains(message_of([&] { lamb.load(checkpoint); }), "whose state lamb cannot use");
   const QuietLog quiet;
   config = saving(folder.path(), 2, 0);
   config.clip.policy = ClipPolicy::fixed;
