@@ -176,6 +176,7 @@ void check(const RunConfig& config) {
              "--backup), and has an even share, nothing is decided, and every run is the same"));
   }
   check(config.model, layout);
+  check(config.server.optimizer);
   const index_t part = longest_part(config.model.length, layout.contexts);
   const double elements = static_cast<double>(config.train.micro_batch) *
                           static_cast<double>(part) * static_cast<double>(config.model.width);

@@ -4,12 +4,12 @@
 #include <bit>
 #include <cmath>
 #include <numeric>
-#include <tuple>
+#include <utility>
 
 #include "common/base/error.hpp"
 #include "common/base/log.hpp"
 #include "common/job/share.hpp"
-#include "ps/store.hpp"
+#include "ps/block_order.hpp"
 
 namespace weir::ps {
 namespace {
@@ -37,25 +37,10 @@ Decider::Decider(const BucketPlan& plan, const DecideConfig& config)
       clip_(config.clip),
       last_step_(config.steps),
       balance_(config.batch / config.micro_batch, plan.layout().replicas) {
-  struct Place {
-    index_t parameter, begin;
-    std::size_t at;
-  };
-  std::vector<Place> places;
-  for (index_t server = 0; server < plan.layout().servers; ++server) {
-    server_begin_.push_back(places.size());
-    for (index_t bucket : plan.buckets_of(server)) {
-      for (const Block& block : blocks_of(plan.buckets()[static_cast<std::size_t>(bucket)])) {
-        places.push_back({block.parameter, block.begin, places.size()});
-      }
-    }
-  }
-  server_begin_.push_back(places.size());
-  // Slices are ranges of the parameter in ascending order, and blocks of their slice.
-  std::ranges::sort(places, {},
-                    [](const Place& place) { return std::tuple(place.parameter, place.begin); });
-  for (const Place& place : places) canonical_.push_back(place.at);
-  squares_.resize(places.size());
+  BlockOrder order(plan);
+  server_begin_ = std::move(order.server_begin);
+  canonical_ = std::move(order.canonical);
+  squares_.resize(canonical_.size());
   partials_here_.assign(static_cast<std::size_t>(plan.layout().servers), false);
   const index_t reports = plan.layout().replicas * plan.layout().contexts;
   reports_here_.assign(static_cast<std::size_t>(reports), false);

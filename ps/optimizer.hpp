@@ -8,23 +8,31 @@
 
 namespace weir::ps {
 
-enum class OptimizerKind { sgd, adamw };
+enum class OptimizerKind { sgd, adamw, lion, lamb };
 
 struct OptimizerConfig {
   OptimizerKind kind = OptimizerKind::adamw;
   double momentum = 0.9;  ///< of sgd
-  double beta1 = 0.9;     ///< of adamw, as all below but the decay
-  double beta2 = 0.95;
-  double epsilon = 1e-8;
+  bool nesterov = false;  ///< of sgd
+  double beta1 = 0.9;     ///< of adamw, lion and lamb
+  double beta2 = 0.95;    ///< of adamw, lion and lamb
+  double epsilon = 1e-8;  ///< of adamw and lamb
   double weight_decay = 0.01;
 };
 
 std::vector<Option> options(OptimizerConfig& config);
+/// Throws UsageError for settings that contradict each other.
+void check(const OptimizerConfig& config);
 std::string name_of(OptimizerKind kind);
 
 /// What the optimizer keeps for each element, by name: `momentum`, or `mean` and `variance`. As
 /// such they stand in a checkpoint.
 std::vector<std::string> slot_names(OptimizerKind kind);
+
+/// Whether each parameter's step is scaled by a trust ratio, which needs the norms of its weights
+/// and its direction over all servers (trust.hpp). A step then takes two passes:
+/// optimizer_direction on all elements, and, with the ratios, optimizer_step.
+bool has_trust(OptimizerKind kind);
 
 /// Of one step, for all buckets.
 struct OptimizerStep {
@@ -32,21 +40,43 @@ struct OptimizerStep {
   double rate = 0;          ///< learning rate
   index_t applied = 1;      ///< steps applied so far, this one included, the skipped ones not
   double weight_decay = 0;  ///< of these elements; 0 where the spec has no decay
+  double trust = 1;         ///< of these elements, where has_trust: multiplies the rate
 };
 
 /// One step on a run of elements, in one pass: weights w and slots change in place.
 ///
 ///   sgd:    b = momentum b + g                         w -= rate (b + weight_decay w)
+///           with nesterov                              w -= rate (g + momentum b + weight_decay w)
 ///   adamw:  m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2
 ///           w -= rate ((m / (1 - beta1^applied)) / (sqrt(v / (1 - beta2^applied)) + epsilon)
 ///                      + weight_decay w)
+///   lion:   w -= rate (sign(beta1 b + (1 - beta1) g) + weight_decay w)
+///           b = beta2 b + (1 - beta2) g
+///   lamb:   w -= rate trust u, where u is what optimizer_direction has left in `gradient`
 ///
-/// Decay is decoupled in both (it enters neither b nor m). All in f32, each operation rounded by
-/// itself (no fused multiply-add): an element gets the same bits wherever it lies in a bucket and
-/// on any machine. Spans have one size and do not overlap; slots as slot_names says. Source: Kingma
-/// & Ba, arXiv 1412.6980; Loshchilov & Hutter, arXiv 1711.05101.
+/// Decay is decoupled in all (it enters neither b nor m); sign(0) is 0. All in f32, each operation
+/// rounded by itself (no fused multiply-add): an element gets the same bits wherever it lies in a
+/// bucket and on any machine. Spans have one size and do not overlap; slots as slot_names says.
+/// Source: Sutskever et al., ICML 2013, section 2 (nesterov, with b a step ahead as is usual now);
+/// Kingma & Ba, arXiv 1412.6980; Loshchilov & Hutter, arXiv 1711.05101; Chen et al., arXiv
+/// 2302.06675, algorithm 2; You et al., arXiv 1904.00962, algorithm 2.
 void optimizer_step(const OptimizerConfig& config, const OptimizerStep& step,
                     std::span<float> weights, std::span<const float> gradient,
                     std::span<const std::span<float>> slots);
+
+/// Sums of squares, in double.
+struct DirectionSquares {
+  double weights = 0;
+  double directions = 0;
+};
+
+/// The first pass of kinds with trust ratios; slots change in place, the gradient becomes the
+/// direction u. Returns the squares of these weights and directions, added in an order that the
+/// number of elements alone decides. Otherwise as optimizer_step.
+///
+///   lamb:   u = what adamw subtracts, but for the rate: decay is part of it
+DirectionSquares optimizer_direction(const OptimizerConfig& config, const OptimizerStep& step,
+                                     std::span<const float> weights, std::span<float> gradient,
+                                     std::span<const std::span<float>> slots);
 
 }  // namespace weir::ps

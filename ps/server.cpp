@@ -43,6 +43,7 @@ Server::Server(const BucketPlan& plan, index_t server, const ServerConfig& confi
       store_(plan, server, config.optimizer, config.seed),
       snapshot_(plan, server, config.checkpoint, config.optimizer.kind, config.clip.policy) {
   if (server == 0) decider_.emplace(plan, decide_config(config));
+  if (server == 0 && has_trust(config.optimizer.kind)) trust_.emplace(plan);
   for (index_t replica = 0; replica < plan.layout().replicas; ++replica) {
     contributors_.push_back(replica);
     last_.released.push_back({.replica = replica});
@@ -162,6 +163,27 @@ void Server::on_directive(const Directive& directive) {
   poll_directive();  // at once if nothing is being applied: the next messages may be about it
 }
 
+void Server::on_direction_partials(const DirectionPartials& partials) {
+  require_server_0(true, "partial sums of directions");
+  if (directions_ == Directions::none || partials.update != last_.update) {
+    throw Error(text("server 0 received partial sums of directions of update ", partials.update,
+                     " while in update ", last_.update, "; are all ranks the same build?"));
+  }
+  trust_->on_partials(partials);
+}
+
+void Server::on_trust_ratios(const TrustRatios& trust) {
+  require_server_0(false, "trust ratios");
+  if (directions_ != Directions::awaiting_trust || trust.update != last_.update ||
+      trust.ratios.size() != plan_->specs().size()) {
+    throw Error(text("server ", server_, " received ", trust.ratios.size(),
+                     " trust ratios of update ", trust.update, " while in update ", last_.update,
+                     "; are all ranks the same build?"));
+  }
+  trust_ratios_ = trust.ratios;
+  directions_ = Directions::none;
+}
+
 void Server::on_save_begin(const SaveBegin& begin) {
   require_server_0(false, "the begin of a checkpoint");
   if (!directives_.empty()) {  // its directive is among them
@@ -199,6 +221,12 @@ void Server::begin_apply(const Directive& directive) {
   applying_ = true;
   applied_count_ = 0;
   save_due_ = directive.checkpoint;
+  trust_ratios_.clear();
+  directions_made_ = 0;
+  if (has_trust(config_.optimizer.kind) && !directive.contributors.empty() &&
+      directive.skip == SkipReason::none) {
+    directions_ = Directions::being_made;
+  }
   start_save();
   if (save_due_ || !directive.checkpoint || !early_begin_) return;
   snapshot_.on_begin(*std::exchange(early_begin_, std::nullopt));
@@ -215,8 +243,8 @@ bool Server::poll() {
     std::visit([&](auto&& each) { outputs_.push_back(std::move(each)); }, std::move(*message));
     return true;
   }
-  return poll_directive() || poll_apply() || poll_close() || poll_sum() || poll_partials() ||
-         poll_decide();
+  return poll_directive() || poll_directions() || poll_apply() || poll_close() || poll_sum() ||
+         poll_partials() || poll_decide();
 }
 
 bool Server::poll_directive() {
@@ -226,8 +254,46 @@ bool Server::poll_directive() {
   return true;
 }
 
+bool Server::poll_directions() {
+  const std::vector<index_t>& buckets = store_.buckets();
+  switch (directions_) {
+    case Directions::none:
+      return false;
+    case Directions::being_made:
+      if (directions_made_ < buckets.size()) {
+        store_.make_direction(buckets[directions_made_++], last_);
+        return true;
+      }
+      directions_ = Directions::awaiting_trust;
+      send_direction_partials();
+      return true;
+    case Directions::awaiting_trust: {
+      if (!trust_) return false;
+      std::optional<std::vector<double>> ratios = trust_->decide();
+      if (!ratios) return false;
+      trust_ratios_ = std::move(*ratios);
+      directions_ = Directions::none;
+      outputs_.push_back(TrustRatios{last_.update, trust_ratios_});
+      return true;
+    }
+  }
+  WEIR_UNREACHABLE();
+}
+
+void Server::send_direction_partials() {
+  DirectionPartials partials = {.update = last_.update,
+                                .server = server_,
+                                .weights = store_.weight_squares(),
+                                .directions = store_.direction_squares()};
+  if (trust_) {
+    trust_->on_partials(partials);
+  } else {
+    outputs_.push_back(std::move(partials));
+  }
+}
+
 bool Server::poll_apply() {
-  if (!applying_) return false;
+  if (!applying_ || directions_ != Directions::none) return false;
   start_save();
   // The copy of the checkpoint before is still being written: training waits for the disk.
   if (save_due_) return false;
@@ -241,7 +307,7 @@ bool Server::poll_apply() {
       unsent += std::ssize(last_.released) * static_cast<index_t>(readers);
       for (index_t replica : last_.dropped) store_.discard(bucket, replica);
     }
-    if (!last_.contributors.empty()) store_.apply(bucket, last_);
+    if (!last_.contributors.empty()) store_.apply(bucket, last_, trust_ratios_);
     if (last_.checkpoint) snapshot_.copy(bucket, store_);
     outputs_.push_back(BucketStepped{bucket});
     ++applied_count_;

@@ -12,6 +12,7 @@
 #include "ps/optimizer.hpp"
 #include "ps/snapshot.hpp"
 #include "ps/store.hpp"
+#include "ps/trust.hpp"
 
 namespace weir::ps {
 
@@ -51,8 +52,10 @@ struct BucketStepped {
 ///   SaveBegin      all other servers (from server 0)
 ///   SavePrepared   server 0 (never from server 0)
 ///   SaveEnd        all other servers (from server 0)
-using Output = std::variant<Arrival, Close, Partials, Directive, BucketStepped, SaveBegin,
-                            SavePrepared, SaveEnd>;
+///
+/// and of optimizers with trust ratios DirectionPartials, as Partials, and TrustRatios, as SaveEnd.
+using Output = std::variant<Arrival, Close, Partials, Directive, BucketStepped, DirectionPartials,
+                            TrustRatios, SaveBegin, SavePrepared, SaveEnd>;
 
 /// A server as a state machine: it knows no MPI and never waits. The loop around it tells it what
 /// arrived, calls poll() and sends what next_output() gives. Server 0 also decides.
@@ -62,6 +65,10 @@ using Output = std::variant<Arrival, Close, Partials, Directive, BucketStepped, 
 /// That is where every update waits for every replica: a bucket is summed as soon as it is whole.
 /// Else all buckets wait until server 0 has closed the update: … -> Arrival -> Close -> sum -> …
 /// and a bucket is stepped only when the weights that were sent of it have left: on_sent().
+///
+/// Optimizers with trust ratios have a round of their own between the directive and its steps:
+///
+///   Directive -> make_direction … -> DirectionPartials -> TrustRatios -> apply, BucketStepped …
 ///
 /// Training begins with start(), which all workers get as their first directive, and with the
 /// weights of every bucket, which are there from the beginning: the loop sends both.
@@ -101,6 +108,9 @@ class Server {
   void on_save_begin(const SaveBegin& begin);           ///< other servers
   void on_save_prepared(const SavePrepared& prepared);  ///< server 0
   void on_save_end(const SaveEnd& end);                 ///< other servers
+  // Of optimizers with trust ratios:
+  void on_direction_partials(const DirectionPartials& partials);  ///< server 0
+  void on_trust_ratios(const TrustRatios& trust);                 ///< other servers
   /// Server 0: the job ends after the present update and a checkpoint.
   void request_stop();
 
@@ -128,6 +138,8 @@ class Server {
 
  private:
   bool poll_directive();
+  bool poll_directions();
+  void send_direction_partials();
   bool poll_apply();
   bool poll_close();
   bool poll_sum();
@@ -144,6 +156,7 @@ class Server {
   ServerConfig config_;
   Store store_;
   std::optional<Decider> decider_;  ///< of server 0
+  std::optional<Trust> trust_;      ///< of server 0, if the optimizer has trust ratios
   Snapshot snapshot_;
   Directive last_;  ///< applied, or being applied
   bool applying_ = false;
@@ -159,6 +172,12 @@ class Server {
   std::vector<index_t> missing_;  ///< contributions of each replica
   std::vector<index_t> unsent_;   ///< by bucket of the plan: released readers
   std::deque<Output> outputs_;
+
+  /// Of last_ and if the optimizer has trust ratios; apply waits for the end of it.
+  enum class Directions { none, being_made, awaiting_trust };
+  Directions directions_ = Directions::none;
+  std::size_t directions_made_ = 0;  ///< buckets
+  std::vector<double> trust_ratios_;
 };
 
 }  // namespace weir::ps

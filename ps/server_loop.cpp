@@ -151,6 +151,12 @@ struct ServerLoop::State {
     send_to_released(directive);
   }
   void send(const BucketStepped& bucket) { stepped(bucket.bucket); }
+  void send(const DirectionPartials& partials) {
+    control.send(rank_of_server(0), MessageKind::direction_partials, to_bytes(partials));
+  }
+  void send(const TrustRatios& trust) {
+    send_to_other_servers(MessageKind::trust_ratios, to_bytes(trust));
+  }
   void send(const SaveBegin& begin) {
     send_to_other_servers(MessageKind::save_begin, to_bytes(begin));
   }
@@ -171,6 +177,10 @@ struct ServerLoop::State {
         return server.on_arrival(from_bytes<Arrival>(bytes));
       case MessageKind::close:
         return server.on_close(from_bytes<Close>(bytes));
+      case MessageKind::direction_partials:
+        return server.on_direction_partials(from_bytes<DirectionPartials>(bytes));
+      case MessageKind::trust_ratios:
+        return server.on_trust_ratios(from_bytes<TrustRatios>(bytes));
       case MessageKind::save_begin:
         return server.on_save_begin(from_bytes<SaveBegin>(bytes));
       case MessageKind::save_prepared:

@@ -11,9 +11,6 @@ namespace {
 /// Buckets start on pages; transfers of whole pages need no extra ones.
 constexpr index_t kPageElements = 1024;
 
-/// Contributions are added in runs that stay in the first cache: each is read once from memory.
-constexpr index_t kRunElements = 2048;
-
 index_t page_aligned(index_t elements) {
   return (elements + kPageElements - 1) / kPageElements * kPageElements;
 }
@@ -76,6 +73,10 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
     slots_.emplace_back(arena);
   }
   partials_.resize(static_cast<std::size_t>(partials));
+  if (has_trust(optimizer.kind)) {
+    weight_squares_.resize(partials_.size());
+    direction_squares_.resize(partials_.size());
+  }
   for (index_t index : buckets_) {
     for (const Segment& segment : bucket(index).segments) {
       initial_weights(plan.specs()[static_cast<std::size_t>(segment.parameter)], seed,
@@ -136,22 +137,20 @@ void Store::sum(index_t index, std::span<const index_t> replicas) {
   const index_t a_replica = static_cast<index_t>(bucket(index).contributors.size());
   of.sum = replicas.front() * a_replica;
   const std::span<float> total = contribution(index, of.sum);
-  std::vector<std::span<float>> parts;
+  std::vector<std::span<float>> others;
   for (index_t replica : replicas) {
     for (index_t each = replica * a_replica; each < (replica + 1) * a_replica; ++each) {
       WEIR_ASSERT(of.arrived[static_cast<std::size_t>(each)]);
-      if (each != of.sum) parts.push_back(contribution(index, each));
+      if (each != of.sum) others.push_back(contribution(index, each));
     }
   }
+  std::vector<const float*> parts(others.size());
   index_t partial = of.first_partial;
   for (const Block& block : blocks_of(bucket(index))) {
-    for (index_t done = 0; done < block.count; done += kRunElements) {
-      const index_t at = block.offset + done;
-      const index_t count = std::min(kRunElements, block.count - done);
-      for (std::span<float> each : parts) add(sub(total, at, count), sub(each, at, count));
-    }
+    std::ranges::transform(others, parts.begin(),
+                           [&](std::span<float> each) { return each.data() + block.offset; });
     partials_[static_cast<std::size_t>(partial++)] =
-        square_sum(sub(total, block.offset, block.count));
+        add_parts(sub(total, block.offset, block.count), parts);
   }
   of.summed = true;
   ++summed_count_;
@@ -162,7 +161,38 @@ std::vector<double> Store::partials() const {
   return partials_;
 }
 
-void Store::apply(index_t index, const Directive& directive) {
+OptimizerStep Store::step_of(index_t parameter, const Directive& directive, double trust) const {
+  const ParameterSpec& spec = plan_->specs()[static_cast<std::size_t>(parameter)];
+  return {.factor = directive.factor,
+          .rate = directive.rate,
+          .applied = directive.update - directive.skipped_count,
+          .weight_decay = spec.decay ? optimizer_.weight_decay : 0,
+          .trust = trust};
+}
+
+std::vector<std::span<float>> Store::slots_of(const Entry& of, index_t offset, index_t count) {
+  std::vector<std::span<float>> slots;
+  for (Buffer& slot : slots_) slots.push_back(sub(part(slot, of), offset, count));
+  return slots;
+}
+
+void Store::make_direction(index_t index, const Directive& directive) {
+  const Entry& of = entry(index);
+  WEIR_ASSERT(of.summed && directive.update == of.update && directive.skip == SkipReason::none);
+  const std::span<float> gradient = contribution(index, of.sum);
+  auto partial = static_cast<std::size_t>(of.first_partial);
+  for (const Block& block : blocks_of(bucket(index))) {
+    const DirectionSquares squares = optimizer_direction(
+        optimizer_, step_of(block.parameter, directive, 1),
+        sub(part(weights_, of), block.offset, block.count),
+        sub(gradient, block.offset, block.count), slots_of(of, block.offset, block.count));
+    weight_squares_[partial] = squares.weights;
+    direction_squares_[partial] = squares.directions;
+    ++partial;
+  }
+}
+
+void Store::apply(index_t index, const Directive& directive, std::span<const double> trust) {
   Entry& of = entry(index);
   if (!of.summed || directive.update != of.update) {
     throw Error(text(
@@ -172,18 +202,11 @@ void Store::apply(index_t index, const Directive& directive) {
   if (directive.skip == SkipReason::none) {
     const std::span<float> gradient = contribution(index, of.sum);
     for (const Segment& segment : bucket(index).segments) {
-      const auto here = [&](Buffer& arena) {
-        return sub(part(arena, of), segment.offset, segment.range.count());
-      };
-      const ParameterSpec& spec = plan_->specs()[static_cast<std::size_t>(segment.parameter)];
-      std::vector<std::span<float>> slots;
-      for (Buffer& slot : slots_) slots.push_back(here(slot));
-      optimizer_step(optimizer_,
-                     {.factor = directive.factor,
-                      .rate = directive.rate,
-                      .applied = directive.update - directive.skipped_count,
-                      .weight_decay = spec.decay ? optimizer_.weight_decay : 0},
-                     here(weights_), sub(gradient, segment.offset, segment.range.count()), slots);
+      const index_t count = segment.range.count();
+      const double ratio = trust.empty() ? 1 : trust[static_cast<std::size_t>(segment.parameter)];
+      optimizer_step(optimizer_, step_of(segment.parameter, directive, ratio),
+                     sub(part(weights_, of), segment.offset, count),
+                     sub(gradient, segment.offset, count), slots_of(of, segment.offset, count));
     }
   }
   of.update = directive.update + 1;

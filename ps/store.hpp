@@ -44,10 +44,16 @@ class Store {
   /// from a slice's begin), bucket by bucket in push order, segment by segment.
   bool all_summed() const { return summed_count_ == buckets_.size(); }
   std::vector<double> partials() const;
-  /// Steps the bucket by the summed gradient, unless the directive skips, and frees the places of
-  /// its contributors. Once, after the partials were taken. Throws Error if the directive is of
-  /// another update.
-  void apply(index_t bucket, const Directive& directive);
+  /// Of optimizers with trust ratios, before apply() and unless the directive skips: the summed
+  /// gradient becomes the direction, moments step. Once.
+  void make_direction(index_t bucket, const Directive& directive);
+  /// Once all directions are made: squares of weights and directions, as partials().
+  const std::vector<double>& weight_squares() const { return weight_squares_; }
+  const std::vector<double>& direction_squares() const { return direction_squares_; }
+  /// Steps the bucket by the summed gradient (by its direction, where there are trust ratios:
+  /// `trust`, by parameter), unless the directive skips, and frees the places of its contributors.
+  /// Once, after the partials were taken. Throws Error if the directive is of another update.
+  void apply(index_t bucket, const Directive& directive, std::span<const double> trust = {});
   /// Frees the places of a replica whose contributions make no update.
   void discard(index_t bucket, index_t replica);
 
@@ -86,6 +92,8 @@ class Store {
   const Entry& entry(index_t bucket) const;
   Entry& entry(index_t bucket);
   std::span<float> part(Buffer& arena, const Entry& entry);
+  OptimizerStep step_of(index_t parameter, const Directive& directive, double trust) const;
+  std::vector<std::span<float>> slots_of(const Entry& entry, index_t offset, index_t count);
 
   const BucketPlan* plan_;
   OptimizerConfig optimizer_;
@@ -97,6 +105,7 @@ class Store {
   Buffer others_;     ///< the other contributions
   std::vector<Buffer> slots_;
   std::vector<double> partials_;
+  std::vector<double> weight_squares_, direction_squares_;  ///< empty without trust ratios
   std::size_t summed_count_ = 0;
 };
 

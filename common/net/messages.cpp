@@ -146,6 +146,18 @@ struct Wire<Directive> {
 };
 
 template <>
+struct Wire<DirectionPartials> {
+  static constexpr const char* kName = "sums of squares of directions";
+  static void visit(auto& each, auto& m) { each(m.update, m.server, m.weights, m.directions); }
+};
+
+template <>
+struct Wire<TrustRatios> {
+  static constexpr const char* kName = "trust ratios";
+  static void visit(auto& each, auto& m) { each(m.update, m.ratios); }
+};
+
+template <>
 struct Wire<SaveBegin> {
   static constexpr const char* kName = "begin of a checkpoint";
   static void visit(auto& each, auto& m) { each(m.step, m.offsets); }
@@ -177,6 +189,8 @@ std::vector<std::byte> to_bytes(const Arrival& message) { return write(message);
 std::vector<std::byte> to_bytes(const Close& message) { return write(message); }
 std::vector<std::byte> to_bytes(const Partials& message) { return write(message); }
 std::vector<std::byte> to_bytes(const Directive& message) { return write(message); }
+std::vector<std::byte> to_bytes(const DirectionPartials& message) { return write(message); }
+std::vector<std::byte> to_bytes(const TrustRatios& message) { return write(message); }
 std::vector<std::byte> to_bytes(const SaveBegin& message) { return write(message); }
 std::vector<std::byte> to_bytes(const SavePrepared& message) { return write(message); }
 std::vector<std::byte> to_bytes(const SaveEnd& message) { return write(message); }
@@ -207,6 +221,8 @@ template Arrival from_bytes<Arrival>(std::span<const std::byte>);
 template Close from_bytes<Close>(std::span<const std::byte>);
 template Partials from_bytes<Partials>(std::span<const std::byte>);
 template Directive from_bytes<Directive>(std::span<const std::byte>);
+template DirectionPartials from_bytes<DirectionPartials>(std::span<const std::byte>);
+template TrustRatios from_bytes<TrustRatios>(std::span<const std::byte>);
 template SaveBegin from_bytes<SaveBegin>(std::span<const std::byte>);
 template SavePrepared from_bytes<SavePrepared>(std::span<const std::byte>);
 template SaveEnd from_bytes<SaveEnd>(std::span<const std::byte>);

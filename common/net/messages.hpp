@@ -83,6 +83,22 @@ struct Directive {
   bool stop = false;          ///< the job ends after this update (and its checkpoint)
 };
 
+/// 2c. Only of optimizers whose steps are scaled by trust ratios. Server -> server 0, when it has
+/// made the directions of an update: sums of squares of its weights and of its directions, as in
+/// Partials.
+struct DirectionPartials {
+  index_t update = 0;
+  index_t server = 0;
+  std::vector<double> weights;
+  std::vector<double> directions;
+};
+
+/// Server 0 -> other servers, upon all of these: by how much the rate is multiplied.
+struct TrustRatios {
+  index_t update = 0;
+  std::vector<double> ratios;  ///< by parameter
+};
+
 /// A checkpoint, between the servers, beside the steps. Server 0 -> other servers: the file has
 /// room for all; write your part.
 struct SaveBegin {
@@ -123,6 +139,8 @@ enum class MessageKind : std::uint16_t {
   save_end = 7,
   arrival = 8,
   close = 9,
+  direction_partials = 10,
+  trust_ratios = 11,
 };
 
 /// The bytes of a control message. Scalars as such, vectors after their count; the same on every
@@ -132,6 +150,8 @@ std::vector<std::byte> to_bytes(const Arrival& message);
 std::vector<std::byte> to_bytes(const Close& message);
 std::vector<std::byte> to_bytes(const Partials& message);
 std::vector<std::byte> to_bytes(const Directive& message);
+std::vector<std::byte> to_bytes(const DirectionPartials& message);
+std::vector<std::byte> to_bytes(const TrustRatios& message);
 std::vector<std::byte> to_bytes(const SaveBegin& message);
 std::vector<std::byte> to_bytes(const SavePrepared& message);
 std::vector<std::byte> to_bytes(const SaveEnd& message);

@@ -128,6 +128,11 @@ TEST_CASE("settings that do not go together are refused with the way out") {
   refuses({"--placement", "local", "--servers", "2"}, "take --placement dedicated");
   refuses({"--stages", "2", "--micro-batch", "4", "--length", "16777216"},
           "more than one message between stages can hold");
+  refuses({"--optimizer.nesterov"}, "is for --optimizer.kind sgd, not for adamw");
+  refuses({"--optimizer.nesterov", "--optimizer.kind", "lion"}, "not for lion");
+  refuses({"--optimizer.nesterov", "--optimizer.kind=sgd", "--optimizer.momentum=0"},
+          "--optimizer.momentum is 0; take 0.9, or leave nesterov out");
+  refuses({"--optimizer.kind", "adam"}, "one of sgd, adamw, lion, lamb");
   refuses({"--progress", "fancy"}, "one of auto, live, line, none");
   refuses({"--stpes", "5"}, "did you mean --steps?");
 }

@@ -187,6 +187,36 @@ TEST_CASE("a hundred jobs of four replicas in which all comes in another order: 
   }
 }
 
+TEST_CASE("every optimizer: the same bits for any number of servers and bucket size") {
+  const unsigned seed = std::random_device()();
+  CAPTURE(seed);
+  std::mt19937 random(seed);
+  std::vector<Parameters> ends;
+  for (const OptimizerConfig& optimizer : every_optimizer()) {
+    CAPTURE(name_of(optimizer.kind));
+    ServerConfig config = server_config(4);
+    config.optimizer = optimizer;
+    Layout layout = {.replicas = 2, .stages = 2, .servers = 1};
+    const BucketPlan one = plan_of(layout);
+    SimulatedJob expected(one, config, seed);
+    expected.run();
+    ends.push_back(expected.weights());
+    for (layout.servers = 1; layout.servers <= 4; ++layout.servers) {
+      for (index_t bytes : {65536, 300000, 1 << 30}) {
+        CAPTURE(layout.servers);
+        CAPTURE(bytes);
+        const BucketPlan plan = plan_of(layout, bytes);
+        SimulatedJob job(plan, config, static_cast<unsigned>(random()));
+        job.run();
+        CHECK(job.weights() == ends.back());
+      }
+    }
+  }
+  for (std::size_t i = 0; i < ends.size(); ++i) {  // and each has an end of its own
+    for (std::size_t j = 0; j < i; ++j) CHECK(ends[i] != ends[j]);
+  }
+}
+
 TEST_CASE("one element that is not finite: every server skips, and nothing else changes a bit") {
   const unsigned seed = std::random_device()();
   CAPTURE(seed);

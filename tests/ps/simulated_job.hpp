@@ -190,8 +190,8 @@ class SimulatedJob {
     server.on_contribution(push.bucket, push.contributor);
   }
 
-  using Message =
-      std::variant<Report, Arrival, Close, Partials, Directive, SaveBegin, SavePrepared, SaveEnd>;
+  using Message = std::variant<Report, Arrival, Close, Partials, Directive, DirectionPartials,
+                               TrustRatios, SaveBegin, SavePrepared, SaveEnd>;
 
   void deliver(ps::Server& server, const Message& message) {
     std::visit(
@@ -202,6 +202,8 @@ class SimulatedJob {
           if constexpr (std::is_same_v<Kind, Close>) server.on_close(each);
           if constexpr (std::is_same_v<Kind, Partials>) server.on_partials(each);
           if constexpr (std::is_same_v<Kind, Directive>) server.on_directive(each);
+          if constexpr (std::is_same_v<Kind, DirectionPartials>) server.on_direction_partials(each);
+          if constexpr (std::is_same_v<Kind, TrustRatios>) server.on_trust_ratios(each);
           if constexpr (std::is_same_v<Kind, SaveBegin>) server.on_save_begin(each);
           if constexpr (std::is_same_v<Kind, SavePrepared>) server.on_save_prepared(each);
           if constexpr (std::is_same_v<Kind, SaveEnd>) server.on_save_end(each);
@@ -216,6 +218,7 @@ class SimulatedJob {
           if constexpr (std::is_same_v<Kind, ps::BucketStepped>) {
             offer(from, each.bucket, servers[from]->directive());
           } else if constexpr (std::is_same_v<Kind, Partials> || std::is_same_v<Kind, Arrival> ||
+                               std::is_same_v<Kind, DirectionPartials> ||
                                std::is_same_v<Kind, SavePrepared>) {
             REQUIRE(from != 0);
             to_server_[0].push_back(each);
@@ -254,6 +257,21 @@ inline ps::ServerConfig server_config(index_t steps) {
   config.batch = 8;
   config.seed = 11;
   return config;
+}
+
+/// Each kind, and what changes its step; decay everywhere.
+inline std::vector<ps::OptimizerConfig> every_optimizer() {
+  std::vector<ps::OptimizerConfig> all;
+  for (const char* kind : {"adamw", "sgd", "sgd nesterov", "lion", "lamb"}) {
+    ps::OptimizerConfig& config = all.emplace_back();
+    const std::string name = kind;
+    config.nesterov = name == "sgd nesterov";
+    if (name.starts_with("sgd")) config.kind = ps::OptimizerKind::sgd;
+    if (name == "lion") config.kind = ps::OptimizerKind::lion;
+    if (name == "lamb") config.kind = ps::OptimizerKind::lamb;
+    config.weight_decay = 0.1;
+  }
+  return all;
 }
 
 }  // namespace weir::test

@@ -99,6 +99,30 @@ TEST_CASE("resumed on any number of servers, training goes on to the bit") {
   }
 }
 
+TEST_CASE("every optimizer: fifty steps, a checkpoint and fifty more are a hundred, to the bit") {
+  const QuietLog quiet;
+  const unsigned seed = std::random_device()();
+  CAPTURE(seed);
+  for (const OptimizerConfig& optimizer : every_optimizer()) {
+    CAPTURE(name_of(optimizer.kind));
+    const TemporaryFolder folder, other;
+    const BucketPlan two = plan_of({.replicas = 2, .servers = 2}, 70000);
+    ServerConfig config = saving(folder.path(), 100, 50);
+    config.optimizer = optimizer;
+    SimulatedJob undisturbed(two, config, seed);
+    undisturbed.gradient = with_a_skip;
+    undisturbed.run();
+    const BucketPlan three = plan_of({.replicas = 2, .servers = 3});
+    config.checkpoint.folder = other.path();
+    SimulatedJob resumed(three, config, seed + 1);
+    resumed.gradient = with_a_skip;
+    resumed.load(checkpoint_folder(folder.path(), 50));
+    resumed.run();
+    CHECK(resumed.directives.back().step == 100);
+    CHECK(resumed.weights() == undisturbed.weights());
+  }
+}
+
 TEST_CASE("any layout of workers reads the same weights") {
   const TemporaryFolder folder;
   const BucketPlan plan = plan_of({.shards = 2, .servers = 2});
@@ -266,6 +290,9 @@ TEST_CASE("a checkpoint of another optimizer is refused; another clip starts fro
   config.optimizer.kind = OptimizerKind::sgd;
   Server sgd(plan, 0, config);
   contains(message_of([&] { sgd.load(checkpoint); }), "resume with optimizer.kind = adamw");
+  config.optimizer.kind = OptimizerKind::lamb;  // though its moments have the same names
+  Server lamb(plan, 0, config);
+  contains(message_of([&] { lamb.load(checkpoint); }), "whose state lamb cannot use");
   const QuietLog quiet;
   config = saving(folder.path(), 2, 0);
   config.clip.policy = ClipPolicy::fixed;

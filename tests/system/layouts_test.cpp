@@ -37,7 +37,9 @@ std::vector<std::string> arguments(const TemporaryFolder& folder, const std::str
                                   "--progress=none",
                                   "--eval-samples=4",
                                   "--run=" + (folder / run).string()};
-  if (optimizer == "sgd") {
+  if (optimizer == "lamb") {
+    all.insert(all.end(), {"--optimizer.kind=lamb", "--rate.peak=1e-2"});
+  } else if (optimizer == "sgd") {
     all.insert(all.end(), {"--optimizer.kind=sgd", "--rate.peak=0.1", "--clip.policy=none"});
   } else {
     all.insert(all.end(), {"--optimizer.kind=adamw", "--rate.peak=1e-3", "--clip.policy=decay"});
@@ -132,6 +134,7 @@ TEST_CASE("the same layout twice, any number of servers, and recomputation give 
   CHECK(read_steps(folder / "again-block") == first);
   const std::vector<StepLine> local = run_local(folder, "adamw");
   CHECK(run_cut(folder, {1, 1, 1, 1, 1}, "adamw", "dedicated") == local);
+  CHECK(run_cut(folder, {1, 1, 1, 1, 3}, "lamb", "lamb") == run_local(folder, "lamb"));
 }
 
 TEST_CASE("a classifier of ListOps has the losses and norms of one rank on any layout") {

@@ -86,6 +86,8 @@ struct ServerClient::State {
           return;
         case MessageKind::report:
         case MessageKind::partials:
+        case MessageKind::direction_partials:
+        case MessageKind::trust_ratios:
         case MessageKind::save_begin:
         case MessageKind::save_prepared:
         case MessageKind::save_end:

@@ -102,6 +102,16 @@ TEST_CASE("messages come back as they were") {
   CHECK(!directive.checkpoint);
   CHECK(directive.stop);
 
+  const auto partials = from_bytes<DirectionPartials>(to_bytes(DirectionPartials{
+      .update = 9, .server = 3, .weights = {1.5, 2.5}, .directions = {0.1, 1e-300}}));
+  CHECK(partials.update == 9);
+  CHECK(partials.server == 3);
+  CHECK(partials.weights == std::vector<double>{1.5, 2.5});
+  CHECK(partials.directions == std::vector<double>{0.1, 1e-300});
+  const auto trust = from_bytes<TrustRatios>(to_bytes(TrustRatios{.update = 9, .ratios = {0.25}}));
+  CHECK(trust.update == 9);
+  CHECK(trust.ratios == std::vector<double>{0.25});
+
   const auto begin = from_bytes<SaveBegin>(to_bytes(SaveBegin{.step = 7, .offsets = {4096, 8192}}));
   CHECK(begin.step == 7);
   CHECK(begin.offsets == std::vector<index_t>{4096, 8192});

@@ -22,17 +22,28 @@ std::vector<float> normals(std::size_t size, std::uint64_t seed) {
 
 }  // namespace
 
-TEST_CASE("add adds each element to its own, at any misalignment, and touches no other") {
+TEST_CASE("add_parts adds each part in turn, at any misalignment, and touches no other element") {
   for (const std::size_t size : kSizes) {
     for (const std::size_t shift : {0, 1, 2, 3}) {
-      CAPTURE(size);
-      CAPTURE(shift);
-      std::vector<float> left = normals(size + shift, 1);
-      const std::vector<float> before = left;
-      const std::vector<float> right = normals(size, 2);
-      add(std::span(left).subspan(shift), right);
-      for (std::size_t i = 0; i < size; ++i) CHECK(left[shift + i] == before[shift + i] + right[i]);
-      for (std::size_t i = 0; i < shift; ++i) CHECK(left[i] == before[i]);
+      for (const std::size_t part_count : {0, 1, 2, 3, 7}) {
+        CAPTURE(size);
+        CAPTURE(shift);
+        CAPTURE(part_count);
+        std::vector<float> sum = normals(size + shift + 5, 1);
+        std::vector<float> expected = sum;
+        std::vector<std::vector<float>> held;
+        std::vector<const float*> parts;
+        for (std::size_t part = 0; part < part_count; ++part) {
+          held.push_back(normals(size + part, 2 + part));
+          parts.push_back(held.back().data() + part);  // each misaligned in its own way
+        }
+        for (std::size_t i = 0; i < size; ++i) {
+          for (const float* part : parts) expected[shift + i] += part[i];
+        }
+        const double squares = add_parts(std::span(sum).subspan(shift, size), parts);
+        CHECK(sum == expected);
+        CHECK(squares == square_sum(std::span(expected).subspan(shift, size)));
+      }
     }
   }
 }

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "common/job/bucket.hpp"
+
+namespace weir::ps {
+
+/// How server 0 adds up what the servers have taken over blocks (a double each, as
+/// Store::partials): the same bits for any number of servers and any bucket size.
+///
+/// The values of all servers stand one after the other, each server's in its own order; they are
+/// added by parameter, slice and block.
+struct BlockOrder {
+  explicit BlockOrder(const BucketPlan& plan);
+
+  std::vector<std::size_t> server_begin;  ///< first value of each server, and the end of the last
+  std::vector<std::size_t> canonical;     ///< places of all values, in the order of sums
+  std::vector<index_t> parameters;        ///< of each of these
+};
+
+/// The sum of each parameter's values, by its index in the specs.
+std::vector<double> sums_by_parameter(const BucketPlan& plan, const BlockOrder& order,
+                                      std::span<const double> values);
+
+}  // namespace weir::ps
