@@ -22,14 +22,20 @@ constexpr std::uint32_t kMagnitude = 0x7fffffff;
 
 std::uint32_t bits_of(float value) { return std::bit_cast<std::uint32_t>(value); }
 
-// One element each, without branches, for the loops below.
+// One element each, for the loops below. Choices are made by masks: of a ?: with arithmetic on one
+// side GCC makes a branch, and no vector.
+
+std::uint32_t choose(bool condition, std::uint32_t yes, std::uint32_t no) {
+  const std::uint32_t mask = 0U - static_cast<std::uint32_t>(condition);
+  return (yes & mask) | (no & ~mask);
+}
 
 std::uint16_t bf16_of(float value) {
   const std::uint32_t bits = bits_of(value);
   const std::uint32_t rounded = bits + 0x7fff + ((bits >> 16) & 1);
   // A NaN could round to infinity, or lose its payload: it becomes a quiet one.
   const std::uint32_t quiet = bits | 0x400000;
-  return static_cast<std::uint16_t>(((bits & kMagnitude) > kNonFinite ? quiet : rounded) >> 16);
+  return static_cast<std::uint16_t>(choose((bits & kMagnitude) > kNonFinite, quiet, rounded) >> 16);
 }
 
 float of_bf16(std::uint16_t half) { return std::bit_cast<float>(std::uint32_t{half} << 16); }
@@ -41,19 +47,20 @@ std::uint16_t fp16_of(float value) {
   const std::uint32_t normal = (magnitude + 0xfff + ((magnitude >> 13) & 1) - (112u << 23)) >> 13;
   // Subnormal: in [0.5, 1) the last bit of an f32 is worth 2^-24, as that of a subnormal half is.
   const std::uint32_t subnormal = bits_of(std::bit_cast<float>(magnitude) + 0.5F) - bits_of(0.5F);
-  const std::uint32_t finite = magnitude < (113u << 23) ? subnormal : normal;
+  const std::uint32_t finite = choose(magnitude < (113u << 23), subnormal, normal);
   // 65520 and above round to infinity.
-  const std::uint32_t large = magnitude > kNonFinite ? 0x7e00u : 0x7c00u;
-  const std::uint32_t half = magnitude >= 0x477ff000 ? large : finite;
+  const std::uint32_t large = choose(magnitude > kNonFinite, 0x7e00, 0x7c00);
+  const std::uint32_t half = choose(magnitude >= 0x477ff000, large, finite);
   return static_cast<std::uint16_t>(half | ((bits >> 16) & 0x8000));
 }
 
 float of_fp16(std::uint16_t half) {
   const std::uint32_t magnitude = half & 0x7fffu;
   const std::uint32_t normal = (magnitude << 13) + (112u << 23);
-  const float subnormal = static_cast<float>(static_cast<std::int32_t>(magnitude)) * 0x1p-24F;
-  const std::uint32_t finite = magnitude < 0x400 ? bits_of(subnormal) : normal;
-  const std::uint32_t all = magnitude >= 0x7c00 ? (magnitude << 13) | kNonFinite : finite;
+  // With the hidden bit that a subnormal lacks, less that bit: exact.
+  const float subnormal = std::bit_cast<float>((magnitude << 13) + (113u << 23)) - 0x1p-14F;
+  const std::uint32_t finite = choose(magnitude < 0x400, bits_of(subnormal), normal);
+  const std::uint32_t all = choose(magnitude >= 0x7c00, normal | kNonFinite, finite);
   return std::bit_cast<float>(all | (std::uint32_t{half} & 0x8000u) << 16);
 }
 
@@ -206,6 +213,28 @@ WEIR_EACH_CPU std::uint32_t largest_magnitude_of_sum(std::span<const float> left
     largest = std::max(largest, bits_of(a[i] + b[i]) & kMagnitude);
   }
   return largest;
+}
+
+WEIR_EACH_CPU std::size_t find_magnitudes(std::span<const float> values, std::uint32_t least,
+                                          std::span<std::uint32_t> indices) {
+  WEIR_ASSERT(indices.size() >= values.size());
+  const float* const from = values.data();
+  constexpr std::size_t kRun = 32;  // most have none, where few are looked for: tested as a whole
+  std::size_t found = 0;
+  for (std::size_t begin = 0; begin < values.size(); begin += kRun) {
+    const std::size_t end = std::min(begin + kRun, values.size());
+    std::uint32_t largest = 0;
+#pragma omp simd reduction(max : largest)
+    for (std::size_t i = begin; i < end; ++i) {
+      largest = std::max(largest, bits_of(from[i]) & kMagnitude);
+    }
+    if (largest < least) continue;
+    for (std::size_t i = begin; i < end; ++i) {
+      indices[found] = static_cast<std::uint32_t>(i);
+      found += (bits_of(from[i]) & kMagnitude) >= least ? 1 : 0;
+    }
+  }
+  return found;
 }
 
 }  // namespace weir

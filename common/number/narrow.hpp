@@ -44,5 +44,9 @@ std::uint32_t largest_magnitude(std::span<const float> values);
 /// The same of left + right.
 std::uint32_t largest_magnitude_of_sum(std::span<const float> left, std::span<const float> right);
 inline constexpr std::uint32_t kNonFinite = 0x7f800000;
+/// The indices, ascending, of values of this magnitude or a larger one; returns how many there are.
+/// indices: room for all of values; what lies behind the last one found is overwritten.
+std::size_t find_magnitudes(std::span<const float> values, std::uint32_t least,
+                            std::span<std::uint32_t> indices);
 
 }  // namespace weir

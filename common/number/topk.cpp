@@ -1,11 +1,13 @@
 #include "common/number/topk.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
-#include <functional>
 #include <limits>
+#include <memory>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "common/base/error.hpp"
@@ -17,10 +19,25 @@ namespace {
 
 std::uint32_t magnitude_of(float value) { return std::bit_cast<std::uint32_t>(value) & 0x7fffffff; }
 
-/// Element and rank in one number: in descending order of these, larger magnitudes come first, and
-/// of equal ones lower indices.
-std::uint64_t rank_key(float value, std::size_t index) {
-  return std::uint64_t{magnitude_of(value)} << 32 | (0xffffffff - index);
+/// A magnitude, and how many of those equal to it belong to the largest.
+struct Smallest {
+  std::uint32_t magnitude = 0;
+  std::size_t equal_count = 0;
+};
+
+/// The smallest of the `count` largest. By digits of 11, 10 and 10 bits: sorting would take longer.
+Smallest smallest_of_largest(std::vector<std::uint32_t> magnitudes, std::size_t count) {
+  std::uint32_t chosen = 0;
+  for (const auto& [shift, bits] : {std::pair{20, 11}, std::pair{10, 10}, std::pair{0, 10}}) {
+    std::array<std::uint32_t, 2048> counts{};
+    const std::uint32_t mask = (1U << bits) - 1;
+    for (const std::uint32_t each : magnitudes) ++counts[(each >> shift) & mask];
+    std::uint32_t digit = mask;
+    while (counts[digit] < count) count -= counts[digit--];
+    chosen |= digit << shift;
+    std::erase_if(magnitudes, [&](std::uint32_t each) { return each >> shift != chosen >> shift; });
+  }
+  return {chosen, count};
 }
 
 /// A magnitude that probably a few more than `kept` elements reach. Only speed depends on it.
@@ -33,24 +50,7 @@ std::uint32_t likely_threshold(std::span<const float> values, std::size_t kept) 
   // So many of the sample are expected above, and four deviations more.
   const double expected = static_cast<double>(kept) / static_cast<double>(kStride);
   const auto rank = static_cast<std::size_t>(expected + 4 * std::sqrt(expected) + 4);
-  if (rank >= sample.size()) return 0;
-  const auto at = sample.begin() + static_cast<std::ptrdiff_t>(rank);
-  std::ranges::nth_element(sample, at, std::greater{});
-  return *at;
-}
-
-/// The keys of all elements that reach the threshold, in the order of their indices.
-std::vector<std::uint64_t> keys_above(std::span<const float> values, std::uint32_t threshold) {
-  std::vector<std::uint64_t> keys;
-  constexpr std::size_t kRun = 64;  // most have none: looked at as a whole
-  for (std::size_t begin = 0; begin < values.size(); begin += kRun) {
-    const std::size_t end = std::min(begin + kRun, values.size());
-    if (largest_magnitude(values.subspan(begin, end - begin)) < threshold) continue;
-    for (std::size_t i = begin; i < end; ++i) {
-      if (magnitude_of(values[i]) >= threshold) keys.push_back(rank_key(values[i], i));
-    }
-  }
-  return keys;
+  return rank > sample.size() ? 0 : smallest_of_largest(std::move(sample), rank).magnitude;
 }
 
 }  // namespace
@@ -72,15 +72,24 @@ void take_topk(std::span<const float> values, std::span<float> residual,
   }
   add(residual, values);
   if (kept.empty()) return;
-  std::vector<std::uint64_t> keys = keys_above(residual, likely_threshold(residual, kept.size()));
-  if (keys.size() < kept.size()) keys = keys_above(residual, 0);
-  std::vector<std::uint64_t> ranked = keys;
-  const auto last = ranked.begin() + static_cast<std::ptrdiff_t>(kept.size() - 1);
-  std::ranges::nth_element(ranked, last, std::greater{});
+  const auto room = std::make_unique_for_overwrite<std::uint32_t[]>(residual.size());
+  std::span<std::uint32_t> candidates(room.get(), residual.size());
+  std::size_t found =
+      find_magnitudes(residual, likely_threshold(residual, kept.size()), candidates);
+  if (found < kept.size()) found = find_magnitudes(residual, 0, candidates);
+  candidates = candidates.first(found);
+  std::vector<std::uint32_t> magnitudes;
+  magnitudes.reserve(found);
+  for (const std::uint32_t index : candidates) magnitudes.push_back(magnitude_of(residual[index]));
+  auto [smallest, equal_count] = smallest_of_largest(std::move(magnitudes), kept.size());
   std::size_t taken = 0;
-  for (const std::uint64_t key : keys) {
-    if (key < *last) continue;
-    const auto index = static_cast<std::uint32_t>(0xffffffff - (key & 0xffffffff));
+  for (const std::uint32_t index : candidates) {
+    const std::uint32_t magnitude = magnitude_of(residual[index]);
+    if (magnitude < smallest) continue;
+    if (magnitude == smallest) {
+      if (equal_count == 0) continue;
+      --equal_count;
+    }
     indices[taken] = index;
     kept[taken] = residual[index];
     residual[index] = 0;

@@ -289,3 +289,18 @@ TEST_CASE("the largest magnitude orders NaN above infinity above all numbers") {
   CHECK(largest_magnitude_of_sum(std::span(left).first(1), std::span(right).first(1)) ==
         std::bit_cast<std::uint32_t>(3.0F));
 }
+
+TEST_CASE("magnitudes are found where they are, in order, and no others") {
+  for (const std::size_t size : {0, 1, 31, 32, 33, 1000}) {
+    std::vector<float> values(size);
+    fill_normal(values, 5, 0, 0, 1);
+    for (const float least : {0.0F, 0.1F, 1.0F, 3.0F, 100.0F}) {
+      std::vector<std::uint32_t> expected, found(size);
+      for (std::size_t i = 0; i < size; ++i) {
+        if (std::fabs(values[i]) >= least) expected.push_back(static_cast<std::uint32_t>(i));
+      }
+      found.resize(find_magnitudes(values, std::bit_cast<std::uint32_t>(least), found));
+      CHECK(found == expected);
+    }
+  }
+}
