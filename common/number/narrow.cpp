@@ -219,7 +219,7 @@ WEIR_EACH_CPU std::size_t find_magnitudes(std::span<const float> values, std::ui
                                           std::span<std::uint32_t> indices) {
   WEIR_ASSERT(indices.size() >= values.size());
   const float* const from = values.data();
-  constexpr std::size_t kRun = 32;  // most have none, where few are looked for: tested as a whole
+  constexpr std::size_t kRun = 16;  // most have none, where few are looked for: tested as a whole
   std::size_t found = 0;
   for (std::size_t begin = 0; begin < values.size(); begin += kRun) {
     const std::size_t end = std::min(begin + kRun, values.size());
