@@ -80,7 +80,12 @@ class Server {
 
   // What arrived.
 
-  /// Where a contribution's floats go; see Store::contribution for the numbers of contributors.
+  /// Where a contribution goes, as the plan's push wire encodes it; see Store for the numbers of
+  /// contributors.
+  std::span<std::byte> contribution_frame(index_t bucket, index_t contributor) {
+    return store_.contribution_frame(bucket, contributor);
+  }
+  /// The same of a raw wire, as floats.
   std::span<float> contribution(index_t bucket, index_t contributor) {
     return store_.contribution(bucket, contributor);
   }
@@ -114,6 +119,10 @@ class Server {
 
   const std::vector<index_t>& buckets() const { return store_.buckets(); }
   std::span<const float> weights(index_t bucket) const { return store_.weights(bucket); }
+  /// What readers get of them.
+  std::span<const std::byte> weight_frame(index_t bucket) const {
+    return store_.weight_frame(bucket);
+  }
   index_t step() const { return last_.step; }  ///< of the last directive
   /// The directive that is applied or being applied.
   const Directive& directive() const { return last_; }

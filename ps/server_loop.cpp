@@ -60,8 +60,8 @@ struct ServerLoop::State {
     Peer peer;
     peer.rank = static_cast<int>(rank);
     peer.replica = place.replica;
-    std::vector<std::span<float>> push_frames;
-    std::vector<std::span<const float>> pull_frames;
+    std::vector<std::span<std::byte>> push_frames;
+    std::vector<std::span<const std::byte>> pull_frames;
     for (const HeldBucket& held : plan.holding(holder).buckets) {
       const Bucket& bucket = plan.buckets()[static_cast<std::size_t>(held.bucket)];
       if (bucket.server != index) continue;
@@ -70,10 +70,10 @@ struct ServerLoop::State {
         const index_t position = std::ranges::find(all, holder) - all.begin();
         peer.pushed.push_back(held.bucket);
         peer.contributors.push_back(place.replica * static_cast<index_t>(all.size()) + position);
-        push_frames.push_back(server.contribution(held.bucket, peer.contributors.back()));
+        push_frames.push_back(server.contribution_frame(held.bucket, peer.contributors.back()));
       }
       peer.pulled.insert(peer.pulled.begin(), held.bucket);
-      pull_frames.insert(pull_frames.begin(), server.weights(held.bucket));
+      pull_frames.insert(pull_frames.begin(), server.weight_frame(held.bucket));
     }
     peer.ready.resize(peer.pulled.size());
     for (std::size_t frame = 0; frame < peer.pulled.size(); ++frame) {

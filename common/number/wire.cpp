@@ -45,6 +45,8 @@ class MutableFields {
   Fields fields_;
 };
 
+index_t whole_words(index_t bytes) { return (bytes + 3) / 4 * 4; }
+
 index_t int8_blocks(index_t count) { return (count + kInt8Block - 1) / kInt8Block; }
 
 /// The power of two that puts this magnitude into [2^14, 2^15). Of magnitudes below 2^-112, which
@@ -82,11 +84,11 @@ index_t Wire::bytes(index_t count) const {
     case WireFormat::fp32:
       return count * 4;
     case WireFormat::bf16:
-      return count * 2;
+      return whole_words(count * 2);
     case WireFormat::fp16:
-      return 4 + count * 2;
+      return 4 + whole_words(count * 2);
     case WireFormat::int8:
-      return int8_blocks(count) * 4 + count;
+      return int8_blocks(count) * 4 + whole_words(count);
     case WireFormat::topk:
       return topk_kept(count, topk_percent) * 8;
   }

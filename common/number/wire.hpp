@@ -26,8 +26,10 @@ struct Wire {
   WireFormat format = WireFormat::fp32;
   double topk_percent = 1;  ///< in (0, 100]
 
+  /// The floats themselves: nothing to encode.
+  bool is_raw() const { return format == WireFormat::fp32; }
   bool keeps_residual() const { return format == WireFormat::int8 || format == WireFormat::topk; }
-  /// What `count` elements take: known at both ends.
+  /// What `count` elements take, in whole words of four bytes: known at both ends.
   index_t bytes(index_t count) const;
   bool operator==(const Wire&) const = default;
 };
@@ -39,12 +41,12 @@ struct WireConfig {
 };
 std::vector<Option> options(WireConfig& config);
 
-/// Writes values into out, which has wire.bytes(values.size()) and begins at a multiple of four.
-/// residual: as many elements if the wire keeps one, else empty. Zero before the first values; then
-/// belongs to this encode alone.
-/// Values that are not finite arrive as such, so that their receiver sees it: bf16 and fp16 keep
-/// infinity and NaN; the block (int8) or bucket (topk) that holds one arrives as NaN, in part, and
-/// its residual stays as it was. The same bits on every machine.
+/// Writes values into out, which has wire.bytes(values.size()) and begins at a multiple of four;
+/// what is left of its last word is not touched. residual: as many elements if the wire keeps one,
+/// else empty. Zero before the first values; then belongs to this encode alone. Values that are not
+/// finite arrive as such, so that their receiver sees it: bf16 and fp16 keep infinity and NaN; the
+/// block (int8) or bucket (topk) that holds one arrives as NaN, in part, and its residual stays as
+/// it was. The same bits on every machine.
 void encode(const Wire& wire, std::span<const float> values, std::span<float> residual,
             std::span<std::byte> out);
 

@@ -9,6 +9,7 @@
 #include "common/net/control.hpp"
 #include "common/net/wait.hpp"
 #include "common/number/buffer.hpp"
+#include "worker/train/wire_frames.hpp"
 
 namespace weir::worker {
 namespace {
@@ -31,6 +32,7 @@ struct ServerClient::State {
         first_server(static_cast<int>(plan.layout().rank_of_server(0))),
         weights(holding.element_count),
         gradients(holding.element_count),
+        frames(plan, holding, weights.span(), gradients.span()),
         arrived(holding.buckets.size(), 0),
         control(world) {
     for (index_t server = 0; server < plan.layout().servers; ++server) {
@@ -40,22 +42,20 @@ struct ServerClient::State {
 
   void add_peer(const Comm& world, const BucketPlan& plan, index_t server) {
     Peer peer;
-    std::vector<std::span<const float>> push_frames;
-    std::vector<std::span<float>> pull_frames;
+    std::vector<std::span<const std::byte>> push_frames;
+    std::vector<std::span<std::byte>> pull_frames;
     for (std::size_t index = 0; index < holding.buckets.size(); ++index) {
       const HeldBucket& held = holding.buckets[index];
       const Bucket& bucket = plan.buckets()[static_cast<std::size_t>(held.bucket)];
       if (bucket.server != server) continue;
-      const auto offset = static_cast<std::size_t>(held.offset);
-      const auto count = static_cast<std::size_t>(bucket.element_count);
       if (held.pushes) {
         peer.pushed.push_back(index);
-        push_frames.push_back(gradients.span().subspan(offset, count));
-        pushed_bytes += bucket.bytes();
+        push_frames.push_back(frames.pushed(index));
+        pushed_bytes += std::ssize(push_frames.back());
       }
       peer.pulled.insert(peer.pulled.begin(), index);
-      pull_frames.insert(pull_frames.begin(), weights.span().subspan(offset, count));
-      pulled_bytes += bucket.bytes();
+      pull_frames.insert(pull_frames.begin(), frames.pulled(index));
+      pulled_bytes += std::ssize(pull_frames.front());
     }
     const int rank = static_cast<int>(plan.layout().rank_of_server(server));
     if (!push_frames.empty()) peer.push.emplace(world, rank, ChannelKind::push, push_frames);
@@ -70,7 +70,9 @@ struct ServerClient::State {
       if (peer.push && !peer.push->idle()) moved |= peer.push->progress();
       if (!peer.pull) continue;
       for (index_t frame : peer.pull->progress()) {
-        ++arrived[peer.pulled[static_cast<std::size_t>(frame)]];
+        const std::size_t index = peer.pulled[static_cast<std::size_t>(frame)];
+        frames.read(index);
+        ++arrived[index];
         moved = true;
       }
     }
@@ -133,6 +135,7 @@ struct ServerClient::State {
   int first_server;
   Buffer weights;
   Buffer gradients;
+  WireFrames frames;
   std::vector<index_t> arrived;  ///< pulls of each held bucket so far
   index_t round = 0;             ///< pulls of each that were opened
   std::vector<Peer> peers;
@@ -164,6 +167,7 @@ void ServerClient::ready(index_t unit) {
   for (Peer& peer : state_->peers) {
     while (peer.offered < peer.pushed.size() &&
            state_->holding.buckets[peer.pushed[peer.offered]].lowest_unit >= unit) {
+      state_->frames.write(peer.pushed[peer.offered]);
       peer.push->offer(static_cast<index_t>(peer.offered++));
     }
   }

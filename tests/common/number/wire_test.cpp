@@ -58,9 +58,10 @@ std::vector<float> sent(const Wire& wire, const std::vector<float>& values) {
 TEST_CASE("a frame takes the bytes that the format promises") {
   CHECK(Wire{WireFormat::fp32}.bytes(1000) == 4000);
   CHECK(Wire{WireFormat::bf16}.bytes(1000) == 2000);
+  CHECK(Wire{WireFormat::bf16}.bytes(1001) == 2004);
   CHECK(Wire{WireFormat::fp16}.bytes(1000) == 2004);
   CHECK(Wire{WireFormat::int8}.bytes(256) == 260);
-  CHECK(Wire{WireFormat::int8}.bytes(257) == 265);
+  CHECK(Wire{WireFormat::int8}.bytes(257) == 268);
   CHECK(Wire{WireFormat::topk, 1}.bytes(1000) == 80);
   CHECK(Wire{WireFormat::topk, 1}.bytes(0) == 0);
 }
