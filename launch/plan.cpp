@@ -79,6 +79,7 @@ RankPlan server_plan(const RunConfig& config, const BucketPlan& plan, index_t se
   const auto& [push, pull] = config.wire;
   index_t sum_bytes = 0;  // of contributions that have no place for it
   index_t sent_bytes = 0;
+  index_t residual_bytes = 0;
   for (const index_t index : result.buckets) {
     const Bucket& bucket = plan.buckets()[static_cast<std::size_t>(index)];
     result.elements += bucket.element_count;
@@ -88,11 +89,15 @@ RankPlan server_plan(const RunConfig& config, const BucketPlan& plan, index_t se
     result.pulled_bytes +=
         pull.bytes(count) * replicas * static_cast<index_t>(bucket.readers.size());
     if (!push.is_raw()) sum_bytes += count * kFloatBytes;
+    if (push.keeps_residual()) {
+      residual_bytes +=
+          count * kFloatBytes * replicas * static_cast<index_t>(bucket.contributors.size());
+    }
     if (!pull.is_raw()) sent_bytes += pull.bytes(count);
   }
   // Every contribution has its place.
-  result.parameter_memory_bytes =
-      owned_memory(config, result.elements) + result.pushed_bytes + sum_bytes + sent_bytes;
+  result.parameter_memory_bytes = owned_memory(config, result.elements) + result.pushed_bytes +
+                                  sum_bytes + sent_bytes + residual_bytes;
   return result;
 }
 

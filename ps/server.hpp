@@ -40,6 +40,9 @@ struct BucketStepped {
   index_t bucket = 0;
 };
 
+/// Every contributor's residual may be written to its place.
+struct ResidualsDue {};
+
 /// What a server wants sent, and to whom:
 ///
 ///   Arrival        server 0 (never from server 0)
@@ -47,11 +50,13 @@ struct BucketStepped {
 ///   Partials       server 0 (never from server 0)
 ///   Directive      the workers of released replicas and all other servers (from server 0 alone)
 ///   BucketStepped  the bucket's floats to its released readers (all buckets after each directive)
+///   ResidualsDue   nobody: the residuals of all contributors may come (after each directive with a
+///                  checkpoint, where the wire keeps some)
 ///   SaveBegin      all other servers (from server 0)
 ///   SavePrepared   server 0 (never from server 0)
 ///   SaveEnd        all other servers (from server 0)
-using Output = std::variant<Arrival, Close, Partials, Directive, BucketStepped, SaveBegin,
-                            SavePrepared, SaveEnd>;
+using Output = std::variant<Arrival, Close, Partials, Directive, BucketStepped, ResidualsDue,
+                            SaveBegin, SavePrepared, SaveEnd>;
 
 /// A server as a state machine: it knows no MPI and never waits. The loop around it tells it what
 /// arrived, calls poll() and sends what next_output() gives. Server 0 also decides.
@@ -95,6 +100,11 @@ class Server {
     return store_.accepts(bucket, contributor);
   }
   void on_contribution(index_t bucket, index_t contributor);
+  /// Where a contributor's residual lies: as training begins with it; written after ResidualsDue.
+  std::span<float> residual(index_t bucket, index_t contributor) {
+    return residuals_.of(bucket, contributor);
+  }
+  void on_residual();  ///< one of them has been written
   /// One of the released readers of a bucket has its floats.
   void on_sent(index_t bucket);
   void on_arrival(const Arrival& arrival);              ///< server 0
@@ -142,17 +152,21 @@ class Server {
   void count_arrival(index_t bucket, index_t contributor);
   index_t contributions_of_a_replica() const;
   void start_save();
+  void end_copying();
   void require_server_0(bool is_0, const char* what) const;
 
   const BucketPlan* plan_;
   index_t server_;
   ServerConfig config_;
   Store store_;
+  Residuals residuals_;
   std::optional<Decider> decider_;  ///< of server 0
   Snapshot snapshot_;
   Directive last_;  ///< applied, or being applied
   bool applying_ = false;
   bool save_due_ = false;              ///< of last_, and not started: the save before is not over
+  bool copied_ = true;                 ///< weights and moments, for the newest save
+  index_t residuals_missing_ = 0;      ///< for the newest save
   std::size_t applied_count_ = 0;      ///< buckets, in pull order
   index_t partials_update_ = 0;        ///< the newest update whose partials were given away
   std::deque<index_t> complete_;       ///< buckets to be summed

@@ -20,6 +20,8 @@ const char* name_of(ChannelKind kind) {
       return "activation";
     case ChannelKind::gradient:
       return "gradient";
+    case ChannelKind::residual:
+      return "residual";
   }
   WEIR_UNREACHABLE();
 }

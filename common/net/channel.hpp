@@ -11,7 +11,7 @@ namespace weir {
 
 /// What a channel carries. Both ends name it; between two ranks there is one channel of a kind in
 /// each direction.
-enum class ChannelKind { push = 1, pull, activation, gradient };
+enum class ChannelKind { push = 1, pull, activation, gradient, residual };
 
 /// Frames that may be under way at once in a channel. Measured for 100 MiB in buckets of 1 MiB: 4
 /// to 8 reach 94 % of the bound; hundreds posted ahead take twice the time.

@@ -51,8 +51,8 @@ std::span<float> WireFrames::part(std::span<float> arena, std::size_t held) cons
 void WireFrames::write(std::size_t held) {
   const Wire& push = plan_->wire().push;
   if (push.is_raw()) return;
-  const auto residual = push.keeps_residual() ? part(residuals_.span(), held) : std::span<float>();
-  encode(push, part(gradients_, held), residual, pushed_[held]);
+  encode(push, part(gradients_, held), push.keeps_residual() ? residual(held) : std::span<float>(),
+         pushed_[held]);
 }
 
 void WireFrames::read(std::size_t held) {

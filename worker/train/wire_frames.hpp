@@ -22,6 +22,9 @@ class WireFrames {
   /// Where its weights arrive; read() must be called then.
   std::span<std::byte> pulled(std::size_t held) const { return pulled_[held]; }
 
+  /// What its gradients left unsent, where the push wire keeps it: zeros in the beginning.
+  std::span<float> residual(std::size_t held) { return part(residuals_.span(), held); }
+
   /// The bucket's gradients are complete.
   void write(std::size_t held);
   /// The bucket's weights have arrived.
