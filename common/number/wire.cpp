@@ -113,6 +113,18 @@ std::vector<Option> options(WireConfig& config) {
   };
 }
 
+std::string warning_of(const WireConfig& config) {
+  const Wire& push = config.push;
+  if (push.format != WireFormat::topk) return {};
+  if (push.topk_percent > 50) {
+    return text("--wire-push topk with --topk-percent ", push.topk_percent,
+                " sends more bytes than fp32: an index and a value for each element kept");
+  }
+  return text("--wire-push topk sends ", push.topk_percent,
+              " % of the gradients: the loss falls more slowly than by fp32, in a small language "
+              "model by 15 % after 600 steps at 10 %, by 55 % at 1 %");
+}
+
 void encode(const Wire& wire, std::span<const float> values, std::span<float> residual,
             std::span<std::byte> out) {
   check_sizes(wire, out.size(), values.size());

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "common/base/options.hpp"
@@ -40,6 +41,9 @@ struct WireConfig {
   Wire pull;
 };
 std::vector<Option> options(WireConfig& config);
+/// What whoever chooses these should know: that a format costs more than 1 % of the loss where it
+/// was measured (common/README.md), or sends more bytes than fp32. Empty if there is nothing.
+std::string warning_of(const WireConfig& config);
 
 /// Writes values into out, which has wire.bytes(values.size()) and begins at a multiple of four;
 /// what is left of its last word is not touched. residual: as many elements if the wire keeps one,

@@ -225,6 +225,17 @@ TEST_CASE("many values that are not finite poison no residual") {
   }
 }
 
+TEST_CASE("a format that costs more than a percent of the loss, or more bytes than fp32, says so") {
+  for (const Wire& push : kWires) {
+    const std::string warning = warning_of({push, {WireFormat::bf16}});
+    CAPTURE(warning);
+    CHECK(warning.empty() == (push.format != WireFormat::topk));
+  }
+  CHECK(warning_of({{WireFormat::topk, 1}, {}}).find("sends 1 % of the gradients") !=
+        std::string::npos);
+  CHECK(warning_of({{WireFormat::topk, 60}, {}}).find("more bytes than fp32") != std::string::npos);
+}
+
 TEST_CASE("a topk frame with an index out of range is refused") {
   const Wire wire = {WireFormat::topk, 1};
   std::vector<float> residual(500);
