@@ -38,7 +38,7 @@ BucketPlan make_bucket_plan(const RunConfig& config, const std::vector<index_t>&
     unit_stage.insert(unit_stage.end(), static_cast<std::size_t>(units.count()), stage);
   }
   return BucketPlan(worker::parameter_specs(config.model), std::move(unit_stage), config.layout,
-                    config.bucket_bytes);
+                    config.bucket_bytes, config.wire);
 }
 
 }  // namespace weir

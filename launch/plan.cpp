@@ -48,13 +48,16 @@ RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
   const Holding& holding = plan.holding(holder_of(result.place));
   result.elements = holding.element_count;
   for (const HeldBucket& held : holding.buckets) {
-    const index_t bytes = plan.buckets()[static_cast<std::size_t>(held.bucket)].bytes();
+    const index_t count = plan.buckets()[static_cast<std::size_t>(held.bucket)].element_count;
     result.buckets.push_back(held.bucket);
-    result.pulled_bytes += bytes;
-    if (held.pushes) result.pushed_bytes += bytes;
+    result.pulled_bytes += config.wire.pull.bytes(count);
+    if (held.pushes) result.pushed_bytes += config.wire.push.bytes(count);
   }
   std::ranges::sort(result.buckets);
-  result.parameter_memory_bytes = 2 * holding.element_count * kFloatBytes;
+  const index_t arenas = config.wire.push.keeps_residual() ? 3 : 2;
+  result.parameter_memory_bytes = arenas * holding.element_count * kFloatBytes +
+                                  (config.wire.push.is_raw() ? 0 : result.pushed_bytes) +
+                                  (config.wire.pull.is_raw() ? 0 : result.pulled_bytes);
   const worker::Schedule schedule = schedule_of(
       config.train, config.layout, most_micro_batches(config.train, config.layout.replicas));
   result.activation_memory_bytes =
@@ -75,15 +78,28 @@ RankPlan server_plan(const RunConfig& config, const BucketPlan& plan, index_t se
   result.is_server = true;
   result.buckets = plan.buckets_of(server);
   const index_t replicas = config.layout.replicas;
+  const auto& [push, pull] = config.wire;
+  index_t sum_bytes = 0;  // of contributions that have no place for it
+  index_t sent_bytes = 0;
+  index_t residual_bytes = 0;
   for (const index_t index : result.buckets) {
     const Bucket& bucket = plan.buckets()[static_cast<std::size_t>(index)];
     result.elements += bucket.element_count;
+    const index_t count = bucket.element_count;
     result.pushed_bytes +=
-        bucket.bytes() * replicas * static_cast<index_t>(bucket.contributors.size());
-    result.pulled_bytes += bucket.bytes() * replicas * static_cast<index_t>(bucket.readers.size());
+        push.bytes(count) * replicas * static_cast<index_t>(bucket.contributors.size());
+    result.pulled_bytes +=
+        pull.bytes(count) * replicas * static_cast<index_t>(bucket.readers.size());
+    if (!push.is_raw()) sum_bytes += count * kFloatBytes;
+    if (push.keeps_residual()) {
+      residual_bytes +=
+          count * kFloatBytes * replicas * static_cast<index_t>(bucket.contributors.size());
+    }
+    if (!pull.is_raw()) sent_bytes += pull.bytes(count);
   }
   // Every contribution has its place.
-  result.parameter_memory_bytes = owned_memory(config, result.elements) + result.pushed_bytes;
+  result.parameter_memory_bytes = owned_memory(config, result.elements) + result.pushed_bytes +
+                                  sum_bytes + sent_bytes + residual_bytes;
   return result;
 }
 
@@ -254,9 +270,10 @@ int plan(const Arguments& arguments) {
         "without MPI and without reading the data. Takes the options of `weir train`; those that\n"
         "matter here:",
         chosen_options(standard,
-                       {"batch", "micro-batch", "length", "schedule", "recompute", "threads",
-                        "bucket-bytes", "replicas", "stages", "contexts", "shards", "servers",
-                        "placement", "model.", "attention.", "data.kind", "optimizer.kind"}));
+                       {"batch",     "micro-batch",  "length",     "schedule",  "recompute",
+                        "threads",   "bucket-bytes", "wire-push",  "wire-pull", "topk-percent",
+                        "replicas",  "stages",       "contexts",   "shards",    "servers",
+                        "placement", "model.",       "attention.", "data.kind", "optimizer.kind"}));
     return 0;
   }
   Arguments words = arguments;

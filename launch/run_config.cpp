@@ -82,8 +82,9 @@ std::optional<std::string> take_config_file(std::vector<std::string>& arguments)
 
 std::vector<Option> options(RunConfig& config) {
   std::vector<Option> all;
-  for (const auto& table : {options(config.train), own_options(config), options(config.layout),
-                            options(config.model), options(config.data), options(config.server)}) {
+  for (const auto& table :
+       {options(config.train), own_options(config), options(config.wire), options(config.layout),
+        options(config.model), options(config.data), options(config.server)}) {
     all.insert(all.end(), table.begin(), table.end());
   }
   return all;
@@ -159,6 +160,13 @@ void check(const RunConfig& config) {
   if (layout.placement == Placement::local && layout.servers > 1) {
     throw UsageError(text("--placement local has its server in the one process, so --servers ",
                           layout.servers, " cannot be; take --placement dedicated"));
+  }
+  for (const auto& [option, wire] :
+       {std::pair("--wire-push", config.wire.push), std::pair("--wire-pull", config.wire.pull)}) {
+    if (layout.placement == Placement::local && !wire.is_raw()) {
+      throw UsageError(text("--placement local sends nothing, so ", option,
+                            " can only be fp32; take --placement dedicated"));
+    }
   }
   check(config.train, layout.replicas);
   check(config.server.consistency, layout.replicas);

@@ -244,6 +244,9 @@ int train(const Arguments& arguments) {
   set_log_identity(text("rank ", ranks.rank(), ", ", layout.role(ranks.rank())));
   set_log_level(config.log_level);
   StopRequest stop(config.run);
+  if (const std::string warning = warning_of(config.wire); ranks.rank() == 0 && !warning.empty()) {
+    log_warning(warning);
+  }
   set_blas_threads(static_cast<int>(config.threads));
 
   Job job;

@@ -65,7 +65,8 @@ void compare_records(const Manifest& manifest, const std::vector<CheckpointRecor
     }
   }
   for (const CheckpointRecord& record : manifest.records) {
-    if (!known.contains(record.name)) {
+    // Residuals are taken where they fit (Residuals::load).
+    if (!known.contains(record.name) && !record.name.starts_with(kResidualPrefix)) {
       differences.add(text(record.name, ": in the checkpoint, unknown here"));
     }
   }
@@ -98,7 +99,7 @@ std::vector<double> clip_state(const Manifest& manifest, const ClipConfig& confi
 }  // namespace
 
 Progress load_checkpoint(const std::filesystem::path& checkpoint, const ResumeConfig& config,
-                         const BucketPlan& plan, Store& store) {
+                         const BucketPlan& plan, Store& store, Residuals& residuals) {
   const CheckpointReader reader(checkpoint);
   const Manifest& manifest = reader.manifest();
   const std::string optimizer = setting(manifest, kOptimizerSetting);
@@ -130,6 +131,7 @@ Progress load_checkpoint(const std::filesystem::path& checkpoint, const ResumeCo
       }
     }
   }
+  residuals.load(reader);
   const index_t skipped_count = integer(manifest, "skipped", checkpoint);
   const index_t update = integer(manifest, "update", checkpoint);
   if (skipped_count > update) {

@@ -41,7 +41,9 @@ Server::Server(const BucketPlan& plan, index_t server, const ServerConfig& confi
       server_(server),
       config_(config),
       store_(plan, server, config.optimizer, config.seed),
-      snapshot_(plan, server, config.checkpoint, config.optimizer.kind, config.clip.policy) {
+      residuals_(plan, server),
+      snapshot_(plan, server, config.checkpoint, config.optimizer.kind, config.clip.policy,
+                residuals_) {
   if (server == 0) decider_.emplace(plan, decide_config(config));
   if (server == 0 && has_trust(config.optimizer.kind)) trust_.emplace(plan);
   for (index_t replica = 0; replica < plan.layout().replicas; ++replica) {
@@ -72,7 +74,7 @@ void Server::load(const std::filesystem::path& checkpoint) {
   WEIR_ASSERT(last_.update == 0 && !applying_ && complete_.empty());
   const Progress progress = load_checkpoint(
       checkpoint, {config_.checkpoint.settings, config_.optimizer.kind, config_.clip}, *plan_,
-      store_);
+      store_, residuals_);
   store_.begin_with(progress.update + 1);
   partials_update_ = last_.update = progress.update;
   last_.step = progress.step;
@@ -132,6 +134,15 @@ void Server::on_close(const Close& close) {
   require_server_0(false, "the contributors of an update");
   WEIR_ASSERT(!closed_);
   closed_ = close;
+}
+
+void Server::on_residual() {
+  WEIR_ASSERT(residuals_missing_ > 0);
+  if (--residuals_missing_ == 0) end_copying();
+}
+
+void Server::end_copying() {
+  if (copied_ && residuals_missing_ == 0) snapshot_.copied();
 }
 
 void Server::require_server_0(bool is_0, const char* what) const {
@@ -233,8 +244,14 @@ void Server::begin_apply(const Directive& directive) {
 }
 
 void Server::start_save() {
-  if (!save_due_ || snapshot_.busy()) return;
+  // A save may be given up before all the residuals for it have come.
+  if (!save_due_ || snapshot_.busy() || residuals_missing_ > 0) return;
   save_due_ = false;
+  copied_ = false;
+  if (residuals_.kept()) {
+    residuals_missing_ = residuals_.count();
+    outputs_.push_back(ResidualsDue{});
+  }
   snapshot_.start(last_.step, last_.stop, decider_ ? decider_->progress() : Progress());
 }
 
@@ -313,7 +330,10 @@ bool Server::poll_apply() {
     ++applied_count_;
   }
   if (applied_count_ == buckets.size()) {
-    if (last_.checkpoint) snapshot_.copied();
+    if (last_.checkpoint) {
+      copied_ = true;
+      end_copying();
+    }
     applying_ = false;
   }
   return true;
@@ -372,7 +392,8 @@ std::optional<Output> Server::next_output() {
 }
 
 bool Server::done() const {
-  return last_.stop && !applying_ && !snapshot_.busy() && outputs_.empty();
+  return last_.stop && !applying_ && residuals_missing_ == 0 && !snapshot_.busy() &&
+         outputs_.empty();
 }
 
 }  // namespace weir::ps

@@ -42,6 +42,9 @@ struct BucketStepped {
   index_t bucket = 0;
 };
 
+/// Every contributor's residual may be written to its place.
+struct ResidualsDue {};
+
 /// What a server wants sent, and to whom:
 ///
 ///   Arrival        server 0 (never from server 0)
@@ -49,13 +52,15 @@ struct BucketStepped {
 ///   Partials       server 0 (never from server 0)
 ///   Directive      the workers of released replicas and all other servers (from server 0 alone)
 ///   BucketStepped  the bucket's floats to its released readers (all buckets after each directive)
+///   ResidualsDue   nobody: the residuals of all contributors may come (after each directive with a
+///                  checkpoint, where the wire keeps some)
 ///   SaveBegin      all other servers (from server 0)
 ///   SavePrepared   server 0 (never from server 0)
 ///   SaveEnd        all other servers (from server 0)
 ///
 /// and of optimizers with trust ratios DirectionPartials, as Partials, and TrustRatios, as SaveEnd.
 using Output = std::variant<Arrival, Close, Partials, Directive, BucketStepped, DirectionPartials,
-                            TrustRatios, SaveBegin, SavePrepared, SaveEnd>;
+                            TrustRatios, ResidualsDue, SaveBegin, SavePrepared, SaveEnd>;
 
 /// A server as a state machine: it knows no MPI and never waits. The loop around it tells it what
 /// arrived, calls poll() and sends what next_output() gives. Server 0 also decides.
@@ -88,7 +93,12 @@ class Server {
 
   // What arrived.
 
-  /// Where a contribution's floats go; see Store::contribution for the numbers of contributors.
+  /// Where a contribution goes, as the plan's push wire encodes it; see Store for the numbers of
+  /// contributors.
+  std::span<std::byte> contribution_frame(index_t bucket, index_t contributor) {
+    return store_.contribution_frame(bucket, contributor);
+  }
+  /// The same of a raw wire, as floats.
   std::span<float> contribution(index_t bucket, index_t contributor) {
     return store_.contribution(bucket, contributor);
   }
@@ -98,6 +108,11 @@ class Server {
     return store_.accepts(bucket, contributor);
   }
   void on_contribution(index_t bucket, index_t contributor);
+  /// Where a contributor's residual lies: as training begins with it; written after ResidualsDue.
+  std::span<float> residual(index_t bucket, index_t contributor) {
+    return residuals_.of(bucket, contributor);
+  }
+  void on_residual();  ///< one of them has been written
   /// One of the released readers of a bucket has its floats.
   void on_sent(index_t bucket);
   void on_arrival(const Arrival& arrival);              ///< server 0
@@ -125,6 +140,10 @@ class Server {
 
   const std::vector<index_t>& buckets() const { return store_.buckets(); }
   std::span<const float> weights(index_t bucket) const { return store_.weights(bucket); }
+  /// What readers get of them.
+  std::span<const std::byte> weight_frame(index_t bucket) const {
+    return store_.weight_frame(bucket);
+  }
   index_t step() const { return last_.step; }  ///< of the last directive
   /// The directive that is applied or being applied.
   const Directive& directive() const { return last_; }
@@ -149,18 +168,22 @@ class Server {
   void count_arrival(index_t bucket, index_t contributor);
   index_t contributions_of_a_replica() const;
   void start_save();
+  void end_copying();
   void require_server_0(bool is_0, const char* what) const;
 
   const BucketPlan* plan_;
   index_t server_;
   ServerConfig config_;
   Store store_;
+  Residuals residuals_;
   std::optional<Decider> decider_;  ///< of server 0
   std::optional<Trust> trust_;      ///< of server 0, if the optimizer has trust ratios
   Snapshot snapshot_;
   Directive last_;  ///< applied, or being applied
   bool applying_ = false;
   bool save_due_ = false;              ///< of last_, and not started: the save before is not over
+  bool copied_ = true;                 ///< weights and moments, for the newest save
+  index_t residuals_missing_ = 0;      ///< for the newest save
   std::size_t applied_count_ = 0;      ///< buckets, in pull order
   index_t partials_update_ = 0;        ///< the newest update whose partials were given away
   std::deque<index_t> complete_;       ///< buckets to be summed

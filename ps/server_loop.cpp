@@ -26,6 +26,9 @@ struct Peer {
   std::deque<index_t> leaving;        ///< frames of pulls that were offered and not yet sent
   std::optional<ReceiveChannel> push;
   std::optional<SendChannel> pull;
+  // Of `pushed`, where the push wire keeps residuals.
+  std::optional<SendChannel> residuals_out;    ///< once, where training begins
+  std::optional<ReceiveChannel> residuals_in;  ///< for each checkpoint
 };
 
 /// A reader of a bucket, and the bucket's frames in the traffic with it.
@@ -60,8 +63,9 @@ struct ServerLoop::State {
     Peer peer;
     peer.rank = static_cast<int>(rank);
     peer.replica = place.replica;
-    std::vector<std::span<float>> push_frames;
-    std::vector<std::span<const float>> pull_frames;
+    std::vector<std::span<std::byte>> push_frames;
+    std::vector<std::span<const std::byte>> pull_frames;
+    std::vector<std::span<float>> residuals;
     for (const HeldBucket& held : plan.holding(holder).buckets) {
       const Bucket& bucket = plan.buckets()[static_cast<std::size_t>(held.bucket)];
       if (bucket.server != index) continue;
@@ -70,10 +74,13 @@ struct ServerLoop::State {
         const index_t position = std::ranges::find(all, holder) - all.begin();
         peer.pushed.push_back(held.bucket);
         peer.contributors.push_back(place.replica * static_cast<index_t>(all.size()) + position);
-        push_frames.push_back(server.contribution(held.bucket, peer.contributors.back()));
+        push_frames.push_back(server.contribution_frame(held.bucket, peer.contributors.back()));
+        if (plan.wire().push.keeps_residual()) {
+          residuals.push_back(server.residual(held.bucket, peer.contributors.back()));
+        }
       }
       peer.pulled.insert(peer.pulled.begin(), held.bucket);
-      pull_frames.insert(pull_frames.begin(), server.weights(held.bucket));
+      pull_frames.insert(pull_frames.begin(), server.weight_frame(held.bucket));
     }
     peer.ready.resize(peer.pulled.size());
     for (std::size_t frame = 0; frame < peer.pulled.size(); ++frame) {
@@ -88,6 +95,11 @@ struct ServerLoop::State {
     }
     if (!pull_frames.empty()) {
       peer.pull.emplace(world, peer.rank, ChannelKind::pull, pull_frames);
+    }
+    if (!residuals.empty()) {
+      const std::vector<std::span<const float>> read_only(residuals.begin(), residuals.end());
+      peer.residuals_out.emplace(world, peer.rank, ChannelKind::residual, frames_of(read_only));
+      peer.residuals_in.emplace(world, peer.rank, ChannelKind::residual, frames_of(residuals));
     }
     peers.push_back(std::move(peer));
   }
@@ -157,6 +169,11 @@ struct ServerLoop::State {
   void send(const TrustRatios& trust) {
     send_to_other_servers(MessageKind::trust_ratios, to_bytes(trust));
   }
+  void send(const ResidualsDue&) {
+    for (Peer& peer : peers) {
+      if (peer.residuals_in) peer.residuals_in->open_round();
+    }
+  }
   void send(const SaveBegin& begin) {
     send_to_other_servers(MessageKind::save_begin, to_bytes(begin));
   }
@@ -207,6 +224,15 @@ struct ServerLoop::State {
       }
       if (peer.pull && !peer.pull->idle()) moved |= peer.pull->progress();
       if (peer.pull) take_leave(peer);
+      if (peer.residuals_out && !peer.residuals_out->idle()) {
+        moved |= peer.residuals_out->progress();
+      }
+      if (peer.residuals_in) {
+        for (std::size_t arrived = peer.residuals_in->progress().size(); arrived > 0; --arrived) {
+          server.on_residual();
+          moved = true;
+        }
+      }
     }
     if (server.poll()) moved = true;
     while (const std::optional<Output> output = server.next_output()) {
@@ -222,7 +248,8 @@ struct ServerLoop::State {
 
   bool idle() const {
     return control.idle() && std::ranges::all_of(peers, [](const Peer& peer) {
-             return !peer.pull || peer.pull->idle();
+             return (!peer.pull || peer.pull->idle()) &&
+                    (!peer.residuals_out || peer.residuals_out->idle());
            });
   }
 
@@ -248,6 +275,11 @@ void ServerLoop::run() {
   if (state.index == 0) state.send_to_released(state.server.start());
   for (index_t at = static_cast<index_t>(state.server.buckets().size()); at-- > 0;) {
     state.stepped(state.server.buckets()[static_cast<std::size_t>(at)]);
+  }
+  for (Peer& peer : state.peers) {
+    for (std::size_t frame = 0; peer.residuals_out && frame < peer.pushed.size(); ++frame) {
+      peer.residuals_out->offer(static_cast<index_t>(frame));
+    }
   }
   wait_until([&] { return state.server.done(); }, [&] { return state.move(); });
   if (state.index == 0) state.send_to_workers(MessageKind::finished, {});

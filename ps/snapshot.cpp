@@ -35,14 +35,17 @@ std::vector<CheckpointRecord> checkpoint_records(const std::vector<ParameterSpec
 }
 
 Snapshot::Snapshot(const BucketPlan& plan, index_t server, const SnapshotConfig& config,
-                   OptimizerKind optimizer, ClipPolicy clip)
+                   OptimizerKind optimizer, ClipPolicy clip, const Residuals& residuals)
     : plan_(&plan),
       server_(server),
       config_(config),
       optimizer_(optimizer),
       clip_(clip),
+      residuals_(&residuals),
       records_(checkpoint_records(plan.specs(), optimizer)),
       offsets_(plan.buckets().size(), -1) {
+  const std::vector<CheckpointRecord> more = residual_records(plan);
+  records_.insert(records_.end(), more.begin(), more.end());
   for (index_t bucket : plan.buckets_of(server)) {
     offsets_[static_cast<std::size_t>(bucket)] = element_count_;
     element_count_ += plan.buckets()[static_cast<std::size_t>(bucket)].element_count;
@@ -133,8 +136,27 @@ void Snapshot::write() {
         }
       }
     }
+    if (residuals_->kept()) write_residuals(writer);
     result.digests = writer.finish();
   });
+}
+
+void Snapshot::write_residuals(CheckpointWriter& writer) const {
+  const auto begin = static_cast<index_t>(checkpoint_records(plan_->specs(), optimizer_).size());
+  const std::vector<index_t> first = first_residual_records(*plan_);
+  for (index_t index : plan_->buckets_of(server_)) {
+    const Bucket& bucket = plan_->buckets()[static_cast<std::size_t>(index)];
+    const index_t contributors = plan_->layout().replicas * std::ssize(bucket.contributors);
+    for (index_t contributor = 0; contributor < contributors; ++contributor) {
+      for (const Segment& segment : bucket.segments) {
+        writer.write(begin + first[static_cast<std::size_t>(segment.parameter)] + contributor,
+                     segment.range.begin,
+                     residuals_->of(index, contributor)
+                         .subspan(static_cast<std::size_t>(segment.offset),
+                                  static_cast<std::size_t>(segment.range.count())));
+      }
+    }
+  }
 }
 
 void Snapshot::on_prepared(const SavePrepared& prepared) {

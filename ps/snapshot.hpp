@@ -15,6 +15,7 @@
 #include "common/net/messages.hpp"
 #include "common/number/buffer.hpp"
 #include "ps/decide.hpp"
+#include "ps/residuals.hpp"
 #include "ps/store.hpp"
 
 namespace weir::ps {
@@ -56,7 +57,8 @@ struct SaveTotals {
 
 /// One server's part in making checkpoints: copies weights and moments right after a bucket was
 /// stepped, and writes the copies on a thread, while training goes on. Server 0 makes the file
-/// first and commits it when all servers have written; see common/io/checkpoint_format.hpp.
+/// first and commits it when all servers have written; see common/io/checkpoint_format.hpp. The
+/// residuals of the workers' wire, where it keeps some, are written as they lie.
 ///
 ///   server 0   start -> file made -> SaveBegin … all SavePrepared -> MANIFEST, name -> SaveEnd
 ///   others     start … SaveBegin -> written -> SavePrepared … SaveEnd
@@ -70,7 +72,7 @@ class Snapshot {
   using Message = std::variant<SaveBegin, SavePrepared, SaveEnd>;
 
   Snapshot(const BucketPlan& plan, index_t server, const SnapshotConfig& config,
-           OptimizerKind optimizer, ClipPolicy clip);
+           OptimizerKind optimizer, ClipPolicy clip, const Residuals& residuals);
   Snapshot(const Snapshot&) = delete;  // the thread looks at it
   Snapshot& operator=(const Snapshot&) = delete;
 
@@ -79,7 +81,7 @@ class Snapshot {
   /// A new save begins: not while busy. `last`: of the job. `progress`: server 0's, after the step.
   void start(index_t step, bool last, const Progress& progress);
   void copy(index_t bucket, Store& store);  ///< once for each bucket of this server
-  void copied();                            ///< that was all of them
+  void copied();  ///< that was all of them, and the residuals are there, too
 
   void on_begin(const SaveBegin& begin);
   void on_prepared(const SavePrepared& prepared);
@@ -110,6 +112,7 @@ class Snapshot {
   void run(Work work);
   void open();
   void write();
+  void write_residuals(CheckpointWriter& writer) const;
   void commit();
   void abandon(const std::string& error);
   void end(const std::string& error);
@@ -121,6 +124,7 @@ class Snapshot {
   SnapshotConfig config_;
   OptimizerKind optimizer_;
   ClipPolicy clip_;
+  const Residuals* residuals_;
 
   Phase phase_ = Phase::idle;
   index_t step_ = 0;
@@ -131,7 +135,7 @@ class Snapshot {
   double started_at_ = 0;
   index_t failures_ = 0;  ///< in a row
   SaveTotals totals_;
-  std::vector<CheckpointRecord> records_;
+  std::vector<CheckpointRecord> records_;  ///< checkpoint_records, then residual_records
   std::vector<SavePrepared> prepared_;
   std::vector<index_t> offsets_;  ///< of the plan's buckets in the copies; -1: another server's
   index_t element_count_ = 0;

@@ -10,10 +10,13 @@ namespace {
 
 /// Buckets start on pages; transfers of whole pages need no extra ones.
 constexpr index_t kPageElements = 1024;
+constexpr index_t kPageBytes = 4096;
 
 index_t page_aligned(index_t elements) {
   return (elements + kPageElements - 1) / kPageElements * kPageElements;
 }
+
+index_t whole_pages(index_t bytes) { return (bytes + kPageBytes - 1) / kPageBytes * kPageBytes; }
 
 bool one_holder(const Layout& layout) {
   return layout.servers == 1 && layout.stages * layout.contexts * layout.shards == 1;
@@ -44,7 +47,8 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
       optimizer_(optimizer),
       buckets_(plan.buckets_of(server)),
       entry_of_(plan.buckets().size(), -1) {
-  index_t arena = 0, others = 0, partials = 0;
+  const auto& [push, pull] = plan.wire();
+  index_t arena = 0, others = 0, pushed = 0, pulled = 0, partials = 0;
   for (index_t index : buckets_) {
     const index_t count = bucket(index).element_count;
     const index_t contributors = contributor_count(index);
@@ -53,12 +57,19 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
     added.bucket = index;
     added.offset = arena;
     added.other_offset = others;
+    added.push_offset = pushed;
+    added.pull_offset = pulled;
     added.first_partial = partials;
     added.arrived.assign(static_cast<std::size_t>(contributors), false);
     added.missing = static_cast<std::size_t>(contributors);
     entries_.push_back(added);
     arena += page_aligned(count);
-    others += (contributors - 1) * page_aligned(count);
+    if (push.is_raw()) {
+      others += (contributors - 1) * page_aligned(count);
+    } else {
+      pushed += contributors * whole_pages(push.bytes(count));
+    }
+    if (!pull.is_raw()) pulled += whole_pages(pull.bytes(count));
     partials += static_cast<index_t>(blocks_of(bucket(index)).size());
   }
   if (one_holder(plan.layout())) {
@@ -69,6 +80,8 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
   weights_ = Buffer(arena);
   gradients_ = Buffer(arena);
   others_ = Buffer(others);
+  push_frames_ = BufferOf<std::byte>(pushed);
+  pull_frames_ = BufferOf<std::byte>(pulled);
   for (std::size_t slot = 0; slot < slot_names(optimizer.kind).size(); ++slot) {
     slots_.emplace_back(arena);
   }
@@ -83,6 +96,7 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
                       segment.range,
                       sub(mutable_weights(index), segment.offset, segment.range.count()));
     }
+    encode_weights(entry(index));
   }
 }
 
@@ -108,9 +122,24 @@ index_t Store::contributor_count(index_t index) const {
 std::span<float> Store::contribution(index_t index, index_t contributor) {
   const Entry& of = entry(index);
   WEIR_ASSERT(contributor >= 0 && contributor < contributor_count(index));
+  WEIR_ASSERT(plan_->wire().push.is_raw());
   if (contributor == 0) return part(gradients_, of);
   const index_t count = bucket(index).element_count;
   return sub(others_.span(), of.other_offset + (contributor - 1) * page_aligned(count), count);
+}
+
+std::span<std::byte> Store::contribution_frame(index_t index, index_t contributor) {
+  const Wire& push = plan_->wire().push;
+  if (push.is_raw()) return std::as_writable_bytes(contribution(index, contributor));
+  WEIR_ASSERT(contributor >= 0 && contributor < contributor_count(index));
+  const index_t bytes = push.bytes(bucket(index).element_count);
+  return push_frames_.span().subspan(
+      static_cast<std::size_t>(entry(index).push_offset + contributor * whole_pages(bytes)),
+      static_cast<std::size_t>(bytes));
+}
+
+std::span<float> Store::sum_place(const Entry& of) {
+  return plan_->wire().push.is_raw() ? contribution(of.bucket, of.sum) : part(gradients_, of);
 }
 
 bool Store::accepts(index_t index, index_t contributor) const {
@@ -136,12 +165,21 @@ void Store::sum(index_t index, std::span<const index_t> replicas) {
   WEIR_ASSERT(!of.summed && !replicas.empty());
   const index_t a_replica = static_cast<index_t>(bucket(index).contributors.size());
   of.sum = replicas.front() * a_replica;
-  const std::span<float> total = contribution(index, of.sum);
+  const std::span<float> total = sum_place(of);
+  const Wire& push = plan_->wire().push;
   std::vector<std::span<float>> others;
   for (index_t replica : replicas) {
     for (index_t each = replica * a_replica; each < (replica + 1) * a_replica; ++each) {
       WEIR_ASSERT(of.arrived[static_cast<std::size_t>(each)]);
-      if (each != of.sum) others.push_back(contribution(index, each));
+      if (push.is_raw()) {
+        // To be added below, while a run of them is in the cache.
+        if (each != of.sum) others.push_back(contribution(index, each));
+      } else if (each == of.sum) {
+        // A bucket as a whole: it fits into the second cache, and topk has no order of blocks.
+        decode(push, contribution_frame(index, each), total);
+      } else {
+        decode_add(push, contribution_frame(index, each), total);
+      }
     }
   }
   std::vector<const float*> parts(others.size());
@@ -179,7 +217,7 @@ std::vector<std::span<float>> Store::slots_of(const Entry& of, index_t offset, i
 void Store::make_direction(index_t index, const Directive& directive) {
   const Entry& of = entry(index);
   WEIR_ASSERT(of.summed && directive.update == of.update && directive.skip == SkipReason::none);
-  const std::span<float> gradient = contribution(index, of.sum);
+  const std::span<float> gradient = sum_place(of);
   auto partial = static_cast<std::size_t>(of.first_partial);
   for (const Block& block : blocks_of(bucket(index))) {
     const DirectionSquares squares = optimizer_direction(
@@ -200,7 +238,7 @@ void Store::apply(index_t index, const Directive& directive, std::span<const dou
         of.summed ? "" : " and waits for contributions", "; a directive came out of order"));
   }
   if (directive.skip == SkipReason::none) {
-    const std::span<float> gradient = contribution(index, of.sum);
+    const std::span<float> gradient = sum_place(of);
     for (const Segment& segment : bucket(index).segments) {
       const index_t count = segment.range.count();
       const double ratio = trust.empty() ? 1 : trust[static_cast<std::size_t>(segment.parameter)];
@@ -208,6 +246,7 @@ void Store::apply(index_t index, const Directive& directive, std::span<const dou
                      sub(part(weights_, of), segment.offset, count),
                      sub(gradient, segment.offset, count), slots_of(of, segment.offset, count));
     }
+    encode_weights(of);
   }
   of.update = directive.update + 1;
   of.summed = false;
@@ -229,6 +268,7 @@ void Store::begin_with(index_t update) {
   for (Entry& each : entries_) {
     WEIR_ASSERT(each.missing == each.arrived.size());
     each.update = update;
+    encode_weights(each);
   }
 }
 
@@ -236,6 +276,23 @@ std::span<const float> Store::weights(index_t index) const {
   const Entry& of = entry(index);
   return weights_.span().subspan(static_cast<std::size_t>(of.offset),
                                  static_cast<std::size_t>(bucket(index).element_count));
+}
+
+std::span<const std::byte> Store::weight_frame(index_t index) const {
+  const Wire& pull = plan_->wire().pull;
+  if (pull.is_raw()) return std::as_bytes(weights(index));
+  return pull_frames_.span().subspan(
+      static_cast<std::size_t>(entry(index).pull_offset),
+      static_cast<std::size_t>(pull.bytes(bucket(index).element_count)));
+}
+
+void Store::encode_weights(const Entry& of) {
+  const Wire& pull = plan_->wire().pull;
+  if (pull.is_raw()) return;
+  encode(pull, weights(of.bucket), {},
+         pull_frames_.span().subspan(
+             static_cast<std::size_t>(of.pull_offset),
+             static_cast<std::size_t>(pull.bytes(bucket(of.bucket).element_count))));
 }
 
 std::span<float> Store::mutable_weights(index_t index) { return part(weights_, entry(index)); }

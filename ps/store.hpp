@@ -29,16 +29,18 @@ class Store {
   const std::vector<index_t>& buckets() const { return buckets_; }  ///< in push order
   index_t contributor_count(index_t bucket) const;
 
-  /// Where the raw floats of a contribution are to be written: [elements of the bucket]. May be
-  /// written while accepts(). Stays where it is.
+  /// Where a contribution is to be written as the plan's push wire encodes it. May be written while
+  /// accepts(). Stays where it is.
+  std::span<std::byte> contribution_frame(index_t bucket, index_t contributor);
+  /// The same of a raw wire, as floats: [elements of the bucket].
   std::span<float> contribution(index_t bucket, index_t contributor);
   /// Whether this contribution may be written: the one before is applied or discarded.
   bool accepts(index_t bucket, index_t contributor) const;
   /// The floats of this contribution are all there. True if no other is missing in the bucket.
   /// Throws Error if it had arrived before.
   bool arrived(index_t bucket, index_t contributor);
-  /// Adds up the contributions of these replicas (ascending), which have arrived, into the first of
-  /// them and takes its sums of squares. Once an update.
+  /// Adds up the contributions of these replicas (ascending), which have arrived, and
+  /// takes the sum's sums of squares. Once an update.
   void sum(index_t bucket, std::span<const index_t> replicas);
   /// Once all buckets are summed: the sum of squares of each block (kBlockElements elements counted
   /// from a slice's begin), bucket by bucket in push order, segment by segment.
@@ -62,6 +64,8 @@ class Store {
   /// Of the update that the bucket waits for or is in.
   index_t update(index_t bucket) const { return entry(bucket).update; }
   std::span<const float> weights(index_t bucket) const;
+  /// The weights as the plan's pull wire encodes them, as they are after apply() or begin_with().
+  std::span<const std::byte> weight_frame(index_t bucket) const;
   std::span<float> mutable_weights(index_t bucket);  ///< to load a checkpoint
   /// One of the optimizer's slots, as slot_names numbers them.
   std::span<float> slot(index_t bucket, std::size_t index);
@@ -78,6 +82,8 @@ class Store {
     index_t bucket = 0;
     index_t offset = 0;        ///< in the arenas, elements
     index_t other_offset = 0;  ///< of its second contribution, in others_
+    index_t push_offset = 0;   ///< of its first contribution, in push_frames_
+    index_t pull_offset = 0;   ///< in pull_frames_
     index_t first_partial = 0;
     index_t update = 1;
     std::vector<bool> arrived;
@@ -94,6 +100,9 @@ class Store {
   std::span<float> part(Buffer& arena, const Entry& entry);
   OptimizerStep step_of(index_t parameter, const Directive& directive, double trust) const;
   std::vector<std::span<float>> slots_of(const Entry& entry, index_t offset, index_t count);
+  /// Where the sum is once there is one.
+  std::span<float> sum_place(const Entry& entry);
+  void encode_weights(const Entry& entry);
 
   const BucketPlan* plan_;
   OptimizerConfig optimizer_;
@@ -103,6 +112,9 @@ class Store {
   Buffer weights_;
   Buffer gradients_;  ///< the first contribution of each bucket, then the sum
   Buffer others_;     ///< the other contributions
+  // Where a wire is not raw: contributions do not lie in the two above, but wait to be decoded.
+  BufferOf<std::byte> push_frames_;
+  BufferOf<std::byte> pull_frames_;
   std::vector<Buffer> slots_;
   std::vector<double> partials_;
   std::vector<double> weight_squares_, direction_squares_;  ///< empty without trust ratios

@@ -97,8 +97,8 @@ const HeldSlice& Holding::slice(index_t parameter) const {
 }
 
 BucketPlan::BucketPlan(std::vector<ParameterSpec> specs, std::vector<index_t> unit_stage,
-                       const Layout& layout, index_t bucket_bytes)
-    : layout_(layout), specs_(std::move(specs)), unit_stage_(std::move(unit_stage)) {
+                       const Layout& layout, index_t bucket_bytes, const WireConfig& wire)
+    : layout_(layout), specs_(std::move(specs)), unit_stage_(std::move(unit_stage)), wire_(wire) {
   make_buckets(bucket_bytes);
   make_holdings();
 }
@@ -187,6 +187,9 @@ std::vector<index_t> BucketPlan::buckets_of(index_t server) const {
 
 std::string BucketPlan::digest() const {
   std::string all = weir::digest(specs_);
+  for (const Wire& wire : {wire_.push, wire_.pull}) {
+    all += text("\nwire ", static_cast<int>(wire.format), ' ', wire.topk_percent);
+  }
   for (const Bucket& bucket : buckets_) {
     all += text("\nserver ", bucket.server, " elements ", bucket.element_count);
     for (const Segment& segment : bucket.segments) {

@@ -5,6 +5,7 @@
 
 #include "common/job/layout.hpp"
 #include "common/job/parameter.hpp"
+#include "common/number/wire.hpp"
 
 namespace weir {
 
@@ -74,17 +75,19 @@ struct Holding {
   const HeldSlice& slice(index_t parameter) const;
 };
 
-/// Which bucket is where: computed from the same arguments at both ends, never sent.
+/// Which bucket is where, and what it travels as: computed from the same arguments at both ends,
+/// never sent.
 class BucketPlan {
  public:
   /// unit_stage[u]: the stage that runs unit u (ascending). No bucket exceeds bucket_bytes (at
   /// least one block, which is 64 KiB). Bucket i lives on server i mod S.
   BucketPlan(std::vector<ParameterSpec> specs, std::vector<index_t> unit_stage,
-             const Layout& layout, index_t bucket_bytes);
+             const Layout& layout, index_t bucket_bytes, const WireConfig& wire = {});
 
   const Layout& layout() const { return layout_; }
   const std::vector<ParameterSpec>& specs() const { return specs_; }
   const std::vector<index_t>& unit_stage() const { return unit_stage_; }
+  const WireConfig& wire() const { return wire_; }
   const std::vector<Bucket>& buckets() const { return buckets_; }  ///< in push order of the model
   const Holding& holding(Holder holder) const;
   /// Indices of the buckets of one server, in push order.
@@ -99,6 +102,7 @@ class BucketPlan {
   Layout layout_;
   std::vector<ParameterSpec> specs_;
   std::vector<index_t> unit_stage_;
+  WireConfig wire_;
   std::vector<Bucket> buckets_;
   std::vector<Holding> holdings_;  ///< at stage * shards + shard
 };

@@ -20,21 +20,26 @@ const char* name_of(ChannelKind kind) {
       return "activation";
     case ChannelKind::gradient:
       return "gradient";
+    case ChannelKind::residual:
+      return "residual";
   }
   WEIR_UNREACHABLE();
 }
 
-int count_of(std::size_t elements) {
-  WEIR_ASSERT(elements <= std::size_t(std::numeric_limits<int>::max()));
-  return static_cast<int>(elements);
+constexpr std::size_t kWordBytes = 4;
+
+int words_of(std::size_t bytes) {
+  WEIR_ASSERT(bytes % kWordBytes == 0);
+  WEIR_ASSERT(bytes / kWordBytes <= std::size_t(std::numeric_limits<int>::max()));
+  return static_cast<int>(bytes / kWordBytes);
 }
 
 std::vector<Request> send_requests(const Comm& comm, int peer, ChannelKind kind,
-                                   const std::vector<std::span<const float>>& frames) {
+                                   const std::vector<std::span<const std::byte>>& frames) {
   std::vector<Request> requests;
   for (const auto frame : frames) {
     MPI_Request raw = MPI_REQUEST_NULL;
-    check_mpi(MPI_Send_init(frame.data(), count_of(frame.size()), MPI_FLOAT, peer,
+    check_mpi(MPI_Send_init(frame.data(), words_of(frame.size()), MPI_UINT32_T, peer,
                             static_cast<int>(kind), comm.raw(), &raw),
               "preparing a send");
     requests.emplace_back(raw);
@@ -43,11 +48,11 @@ std::vector<Request> send_requests(const Comm& comm, int peer, ChannelKind kind,
 }
 
 std::vector<Request> receive_requests(const Comm& comm, int peer, ChannelKind kind,
-                                      const std::vector<std::span<float>>& frames) {
+                                      const std::vector<std::span<std::byte>>& frames) {
   std::vector<Request> requests;
   for (const auto frame : frames) {
     MPI_Request raw = MPI_REQUEST_NULL;
-    check_mpi(MPI_Recv_init(frame.data(), count_of(frame.size()), MPI_FLOAT, peer,
+    check_mpi(MPI_Recv_init(frame.data(), words_of(frame.size()), MPI_UINT32_T, peer,
                             static_cast<int>(kind), comm.raw(), &raw),
               "preparing a receive");
     requests.emplace_back(raw);
@@ -55,7 +60,7 @@ std::vector<Request> receive_requests(const Comm& comm, int peer, ChannelKind ki
   return requests;
 }
 
-std::vector<index_t> sizes_of(const std::vector<std::span<float>>& frames) {
+std::vector<index_t> sizes_of(const std::vector<std::span<std::byte>>& frames) {
   std::vector<index_t> sizes;
   sizes.reserve(frames.size());
   for (const auto frame : frames) sizes.push_back(static_cast<index_t>(frame.size()));
@@ -64,10 +69,23 @@ std::vector<index_t> sizes_of(const std::vector<std::span<float>>& frames) {
 
 }  // namespace
 
-ChannelWindow::ChannelWindow(std::vector<Request> requests, std::vector<index_t> planned_elements,
+std::vector<std::span<const std::byte>> frames_of(
+    const std::vector<std::span<const float>>& floats) {
+  std::vector<std::span<const std::byte>> frames;
+  for (const auto each : floats) frames.push_back(std::as_bytes(each));
+  return frames;
+}
+
+std::vector<std::span<std::byte>> frames_of(const std::vector<std::span<float>>& floats) {
+  std::vector<std::span<std::byte>> frames;
+  for (const auto each : floats) frames.push_back(std::as_writable_bytes(each));
+  return frames;
+}
+
+ChannelWindow::ChannelWindow(std::vector<Request> requests, std::vector<index_t> planned_bytes,
                              int depth, std::string name)
     : requests_(std::move(requests)),
-      planned_elements_(std::move(planned_elements)),
+      planned_bytes_(std::move(planned_bytes)),
       name_(std::move(name)),
       // More than one round at once would start a request twice.
       depth_(std::min<index_t>(depth, static_cast<index_t>(requests_.size()))),
@@ -115,7 +133,7 @@ std::span<const index_t> ChannelWindow::test() {
       if (slots_[slot] == MPI_REQUEST_NULL) requests_[static_cast<std::size_t>(frame)].release();
       fail(frame, status);
     }
-    if (!planned_elements_.empty()) check_size(frame, status);
+    if (!planned_bytes_.empty()) check_size(frame, status);
     slots_[slot] = MPI_REQUEST_NULL;
     ++ended_rounds_[static_cast<std::size_t>(frame)];
     ended_frames_.push_back(frame);
@@ -128,11 +146,12 @@ std::span<const index_t> ChannelWindow::test() {
 }
 
 void ChannelWindow::check_size(index_t frame, const MPI_Status& status) const {
-  int elements = 0;
-  check_mpi(MPI_Get_count(&status, MPI_FLOAT, &elements), name_.c_str());
-  const index_t planned = planned_elements_[static_cast<std::size_t>(frame)];
-  if (elements == planned) return;
-  throw Error(text(name_, ": frame ", frame, " has ", elements, " floats, the plan says ", planned,
+  int words = 0;
+  check_mpi(MPI_Get_count(&status, MPI_UINT32_T, &words), name_.c_str());
+  const index_t bytes = index_t{words} * static_cast<index_t>(kWordBytes);
+  const index_t planned = planned_bytes_[static_cast<std::size_t>(frame)];
+  if (bytes == planned) return;
+  throw Error(text(name_, ": frame ", frame, " has ", bytes, " bytes, the plan says ", planned,
                    "; do all ranks run the same program with the same configuration?"));
 }
 
@@ -141,8 +160,8 @@ void ChannelWindow::fail(index_t frame, const MPI_Status& status) const {
   MPI_Error_class(status.MPI_ERROR, &error_class);
   if (error_class == MPI_ERR_TRUNCATE) {
     throw Error(text(name_, ": frame ", frame, " is longer than the ",
-                     planned_elements_[static_cast<std::size_t>(frame)],
-                     " floats of the plan; do all ranks run the same program with the same "
+                     planned_bytes_[static_cast<std::size_t>(frame)],
+                     " bytes of the plan; do all ranks run the same program with the same "
                      "configuration?"));
   }
   check_mpi(status.MPI_ERROR, text(name_, ": frame ", frame).c_str());
@@ -160,7 +179,7 @@ void ChannelWindow::cancel() {
 }
 
 SendChannel::SendChannel(const Comm& comm, int peer, ChannelKind kind,
-                         const std::vector<std::span<const float>>& frames, int depth)
+                         const std::vector<std::span<const std::byte>>& frames, int depth)
     : window_(send_requests(comm, peer, kind, frames), {}, depth,
               text(name_of(kind), " to rank ", peer)) {}
 
@@ -188,7 +207,7 @@ bool SendChannel::sent(index_t frame) const {
 }
 
 ReceiveChannel::ReceiveChannel(const Comm& comm, int peer, ChannelKind kind,
-                               const std::vector<std::span<float>>& frames, int depth)
+                               const std::vector<std::span<std::byte>>& frames, int depth)
     : window_(receive_requests(comm, peer, kind, frames), sizes_of(frames), depth,
               text(name_of(kind), " from rank ", peer)),
       opened_rounds_(frames.size()) {}

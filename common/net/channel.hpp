@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <span>
 #include <string>
 #include <vector>
@@ -10,20 +11,25 @@ namespace weir {
 
 /// What a channel carries. Both ends name it; between two ranks there is one channel of a kind in
 /// each direction.
-enum class ChannelKind { push = 1, pull, activation, gradient };
+enum class ChannelKind { push = 1, pull, activation, gradient, residual };
 
 /// Frames that may be under way at once in a channel. Measured for 100 MiB in buckets of 1 MiB: 4
 /// to 8 reach 94 % of the bound; hundreds posted ahead take twice the time.
 inline constexpr int kChannelDepth = 4;
+
+/// Floats as frames.
+std::vector<std::span<const std::byte>> frames_of(
+    const std::vector<std::span<const float>>& floats);
+std::vector<std::span<std::byte>> frames_of(const std::vector<std::span<float>>& floats);
 
 /// What both ends of a channel share: its persistent requests, one a frame. Frame i of round r is
 /// transfer r * frames + i; transfers start in this order, and at most `depth` neighbours run at
 /// once.
 class ChannelWindow {
  public:
-  /// planned_elements: what each frame must have when it arrives; empty for sends. `name` begins
+  /// planned_bytes: what each frame must have when it arrives; empty for sends. `name` begins
   /// errors: "push to rank 3".
-  ChannelWindow(std::vector<Request> requests, std::vector<index_t> planned_elements, int depth,
+  ChannelWindow(std::vector<Request> requests, std::vector<index_t> planned_bytes, int depth,
                 std::string name);
   ChannelWindow(ChannelWindow&&) = default;
   ~ChannelWindow();
@@ -48,7 +54,7 @@ class ChannelWindow {
   [[noreturn]] void fail(index_t frame, const MPI_Status& status) const;
 
   std::vector<Request> requests_;
-  std::vector<index_t> planned_elements_;
+  std::vector<index_t> planned_bytes_;
   std::string name_;
   index_t depth_;
   index_t started_ = 0;
@@ -61,17 +67,17 @@ class ChannelWindow {
   std::vector<index_t> ended_frames_;
 };
 
-/// This rank's end of a channel to one peer: an endlessly repeated row of frames, raw floats
-/// without a header, sent from where they lie. The peer's ReceiveChannel has as many frames of the
+/// This rank's end of a channel to one peer: an endlessly repeated row of frames, raw bytes without
+/// a header, sent from where they lie. The peer's ReceiveChannel has as many frames of the
 /// same sizes. Destroying it while a frame is under way is a bug.
 class SendChannel {
  public:
-  /// frames[i] must stay where it is. An empty frame travels too.
+  /// frames[i] must stay where it is and has whole words of four bytes. An empty frame travels too.
   SendChannel(const Comm& comm, int peer, ChannelKind kind,
-              const std::vector<std::span<const float>>& frames, int depth = kChannelDepth);
+              const std::vector<std::span<const std::byte>>& frames, int depth = kChannelDepth);
 
   /// Frame `frame` may leave; frames are offered in order, round after round. Never blocks: what
-  /// cannot leave yet leaves in a later progress(). The floats must not change until sent(frame),
+  /// cannot leave yet leaves in a later progress(). The bytes must not change until sent(frame),
   /// or until the peer has answered in another way that it has them.
   void offer(index_t frame);
   /// Moves what travels; true if anything moved.
@@ -93,7 +99,7 @@ class SendChannel {
 class ReceiveChannel {
  public:
   ReceiveChannel(const Comm& comm, int peer, ChannelKind kind,
-                 const std::vector<std::span<float>>& frames, int depth = kChannelDepth);
+                 const std::vector<std::span<std::byte>>& frames, int depth = kChannelDepth);
 
   /// The next round may overwrite this frame. Once a round, after it has arrived.
   void open(index_t frame);

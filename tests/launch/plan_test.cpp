@@ -65,6 +65,32 @@ TEST_CASE("two replicas push and pull all parameters, the server has room for bo
   CHECK(has(shown, "12.8 KiB"));
 }
 
+TEST_CASE("of other wires the plan says what really travels, and what it costs in memory") {
+  const auto of = [](const std::vector<std::string>& wires) {
+    std::vector<std::string> arguments = {"--replicas=2"};
+    arguments.insert(arguments.end(), wires.begin(), wires.end());
+    return rank_plans(config_of(arguments));
+  };
+  const std::vector<RankPlan> half = of({"--wire-push=bf16", "--wire-pull=bf16"});
+  CHECK(half[0].pushed_bytes == kAll * 2);
+  CHECK(half[0].pulled_bytes == kAll * 2);
+  CHECK(half[0].parameter_memory_bytes == (2 + 1) * kAll * 4);  // and a frame each way
+  CHECK(half[2].pushed_bytes == 2 * kAll * 2);
+  CHECK(half[2].pulled_bytes == 2 * kAll * 2);
+  // Two contributions in half the bytes, their sum, and the weights in half the bytes.
+  CHECK(half[2].parameter_memory_bytes == 2 * 3 * kAll * 4 + (2 * kAll * 2 + kAll * 4 + kAll * 2));
+
+  const std::vector<RankPlan> int8 = of({"--wire-push=int8"});
+  const index_t bytes = kAll + (kAll + 255) / 256 * 4;  // one bucket holds all
+  CHECK(int8[0].buckets.size() == 1);
+  CHECK(int8[1].pushed_bytes == bytes);
+  CHECK(int8[1].pulled_bytes == kAll * 4);
+  CHECK(int8[1].parameter_memory_bytes == 3 * kAll * 4 + bytes);  // and residuals
+  CHECK(int8[2].parameter_memory_bytes ==
+        2 * 3 * kAll * 4 + 2 * bytes + kAll * 4 + 2 * kAll * 4);  // residuals of both
+  CHECK(of({"--wire-push=topk", "--topk-percent=10"})[0].pushed_bytes == 327 * 8);
+}
+
 TEST_CASE("stages and shards: slices once each, what is whole by shard 0, a tied embedding twice") {
   const RunConfig config = config_of({"--stages=2", "--shards=2", "--servers=2"});
   const std::vector<RankPlan> ranks = rank_plans(config);

@@ -217,6 +217,8 @@ class SimulatedJob {
           using Kind = std::decay_t<decltype(each)>;
           if constexpr (std::is_same_v<Kind, ps::BucketStepped>) {
             offer(from, each.bucket, servers[from]->directive());
+          } else if constexpr (std::is_same_v<Kind, ps::ResidualsDue>) {
+            REQUIRE(plan.wire().push.keeps_residual());
           } else if constexpr (std::is_same_v<Kind, Partials> || std::is_same_v<Kind, Arrival> ||
                                std::is_same_v<Kind, DirectionPartials> ||
                                std::is_same_v<Kind, SavePrepared>) {

@@ -46,7 +46,7 @@ struct Outlet {
   Outlet(const Comm& comm, int peer, Direction direction, index_t frame_elements, index_t slots)
       : memory(frame_elements * slots),
         frames(cut<float>(memory, frame_elements)),
-        channel(comm, peer, kind_of(direction), cut<const float>(memory, frame_elements),
+        channel(comm, peer, kind_of(direction), frames_of(cut<const float>(memory, frame_elements)),
                 static_cast<int>(slots)),
         turn{slots} {}
 
@@ -60,7 +60,7 @@ struct Inlet {
   Inlet(const Comm& comm, int peer, Direction direction, index_t frame_elements, index_t slots)
       : memory(frame_elements * slots),
         frames(cut<float>(memory, frame_elements)),
-        channel(comm, peer, kind_of(direction), frames, static_cast<int>(slots)),
+        channel(comm, peer, kind_of(direction), frames_of(frames), static_cast<int>(slots)),
         arrived(static_cast<std::size_t>(slots)),
         turn{slots} {
     channel.open_round();

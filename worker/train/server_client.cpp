@@ -9,6 +9,7 @@
 #include "common/net/control.hpp"
 #include "common/net/wait.hpp"
 #include "common/number/buffer.hpp"
+#include "worker/train/wire_frames.hpp"
 
 namespace weir::worker {
 namespace {
@@ -20,6 +21,10 @@ struct Peer {
   std::size_t offered = 0;          ///< of `pushed`, in this update
   std::optional<SendChannel> push;
   std::optional<ReceiveChannel> pull;
+  // Of `pushed`, where the push wire keeps residuals.
+  std::optional<ReceiveChannel> residuals_in;  ///< once, where training begins
+  std::optional<SendChannel> residuals_out;    ///< for each checkpoint
+  std::size_t residuals_missing = 0;           ///< to begin with
 };
 
 }  // namespace
@@ -31,6 +36,7 @@ struct ServerClient::State {
         first_server(static_cast<int>(plan.layout().rank_of_server(0))),
         weights(holding.element_count),
         gradients(holding.element_count),
+        frames(plan, holding, weights.span(), gradients.span()),
         arrived(holding.buckets.size(), 0),
         control(world) {
     for (index_t server = 0; server < plan.layout().servers; ++server) {
@@ -40,26 +46,33 @@ struct ServerClient::State {
 
   void add_peer(const Comm& world, const BucketPlan& plan, index_t server) {
     Peer peer;
-    std::vector<std::span<const float>> push_frames;
-    std::vector<std::span<float>> pull_frames;
+    std::vector<std::span<const std::byte>> push_frames;
+    std::vector<std::span<std::byte>> pull_frames;
+    std::vector<std::span<float>> residuals;
     for (std::size_t index = 0; index < holding.buckets.size(); ++index) {
       const HeldBucket& held = holding.buckets[index];
       const Bucket& bucket = plan.buckets()[static_cast<std::size_t>(held.bucket)];
       if (bucket.server != server) continue;
-      const auto offset = static_cast<std::size_t>(held.offset);
-      const auto count = static_cast<std::size_t>(bucket.element_count);
       if (held.pushes) {
         peer.pushed.push_back(index);
-        push_frames.push_back(gradients.span().subspan(offset, count));
-        pushed_bytes += bucket.bytes();
+        push_frames.push_back(frames.pushed(index));
+        pushed_bytes += std::ssize(push_frames.back());
+        if (plan.wire().push.keeps_residual()) residuals.push_back(frames.residual(index));
       }
       peer.pulled.insert(peer.pulled.begin(), index);
-      pull_frames.insert(pull_frames.begin(), weights.span().subspan(offset, count));
-      pulled_bytes += bucket.bytes();
+      pull_frames.insert(pull_frames.begin(), frames.pulled(index));
+      pulled_bytes += std::ssize(pull_frames.front());
     }
     const int rank = static_cast<int>(plan.layout().rank_of_server(server));
     if (!push_frames.empty()) peer.push.emplace(world, rank, ChannelKind::push, push_frames);
     if (!pull_frames.empty()) peer.pull.emplace(world, rank, ChannelKind::pull, pull_frames);
+    if (!residuals.empty()) {
+      const std::vector<std::span<const float>> read_only(residuals.begin(), residuals.end());
+      peer.residuals_in.emplace(world, rank, ChannelKind::residual, frames_of(residuals));
+      peer.residuals_out.emplace(world, rank, ChannelKind::residual, frames_of(read_only));
+      peer.residuals_in->open_round();
+      peer.residuals_missing = residuals.size();
+    }
     peers.push_back(std::move(peer));
   }
 
@@ -68,9 +81,19 @@ struct ServerClient::State {
     bool moved = false;
     for (Peer& peer : peers) {
       if (peer.push && !peer.push->idle()) moved |= peer.push->progress();
+      if (peer.residuals_out && !peer.residuals_out->idle()) {
+        moved |= peer.residuals_out->progress();
+      }
+      if (peer.residuals_missing > 0) {
+        const std::size_t arrived = peer.residuals_in->progress().size();
+        peer.residuals_missing -= arrived;
+        moved |= arrived > 0;
+      }
       if (!peer.pull) continue;
       for (index_t frame : peer.pull->progress()) {
-        ++arrived[peer.pulled[static_cast<std::size_t>(frame)]];
+        const std::size_t index = peer.pulled[static_cast<std::size_t>(frame)];
+        frames.read(index);
+        ++arrived[index];
         moved = true;
       }
     }
@@ -101,8 +124,19 @@ struct ServerClient::State {
   }
 
   bool pushes_ended() const {
-    return std::ranges::all_of(peers,
-                               [](const Peer& peer) { return !peer.push || peer.push->idle(); });
+    return std::ranges::all_of(peers, [](const Peer& peer) {
+      return (!peer.push || peer.push->idle()) &&
+             (!peer.residuals_out || peer.residuals_out->idle());
+    });
+  }
+
+  /// They stay as they are until all have left: begin_update() waits for that.
+  void push_residuals() {
+    for (Peer& peer : peers) {
+      for (std::size_t frame = 0; peer.residuals_out && frame < peer.pushed.size(); ++frame) {
+        peer.residuals_out->offer(static_cast<index_t>(frame));
+      }
+    }
   }
 
   template <class Done>
@@ -135,6 +169,7 @@ struct ServerClient::State {
   int first_server;
   Buffer weights;
   Buffer gradients;
+  WireFrames frames;
   std::vector<index_t> arrived;  ///< pulls of each held bucket so far
   index_t round = 0;             ///< pulls of each that were opened
   std::vector<Peer> peers;
@@ -153,7 +188,14 @@ ServerClient::~ServerClient() = default;
 std::span<const float> ServerClient::weights() const { return state_->weights.span(); }
 std::span<float> ServerClient::gradients() { return state_->gradients.span(); }
 
-Directive ServerClient::start() { return state_->next_directive(); }
+Directive ServerClient::start() {
+  const Directive directive = state_->next_directive();
+  state_->wait([&] {
+    return std::ranges::all_of(state_->peers,
+                               [](const Peer& peer) { return peer.residuals_missing == 0; });
+  });
+  return directive;
+}
 
 void ServerClient::begin_update() {
   // The directive has said that all arrived; the local ends of the transfers may still be open.
@@ -166,6 +208,7 @@ void ServerClient::ready(index_t unit) {
   for (Peer& peer : state_->peers) {
     while (peer.offered < peer.pushed.size() &&
            state_->holding.buckets[peer.pushed[peer.offered]].lowest_unit >= unit) {
+      state_->frames.write(peer.pushed[peer.offered]);
       peer.push->offer(static_cast<index_t>(peer.offered++));
     }
   }
@@ -177,7 +220,11 @@ void ServerClient::report(const Report& report) {
   state_->control.send(state_->first_server, MessageKind::report, to_bytes(report));
 }
 
-Directive ServerClient::directive() { return state_->next_directive(); }
+Directive ServerClient::directive() {
+  const Directive directive = state_->next_directive();
+  if (directive.checkpoint) state_->push_residuals();
+  return directive;
+}
 
 void ServerClient::await(index_t unit) {
   state_->wait([&] {

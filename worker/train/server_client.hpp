@@ -13,7 +13,8 @@ namespace weir::worker {
 
 /// A worker's end of the protocol with dedicated servers: one channel of pushes and one of pulls to
 /// each server, with the buckets of this holder in the plan's order; control messages with server
-/// 0. Gradients are pushed from and weights pulled to where the stage works on them: no copies.
+/// 0. Raw gradients are pushed from and raw weights pulled to where the stage works on them: no
+/// copies. Of another wire, a bucket is encoded when it is ready and decoded when it arrives.
 class ServerClient final : public ParameterService {
  public:
   /// world: workers and servers, as `layout` orders them. Collective in no way; the servers' loop

@@ -30,7 +30,9 @@ struct Frames {
       offset += size + 1;
     }
   }
-  std::vector<std::span<const float>> read_only() const { return {spans.begin(), spans.end()}; }
+  std::vector<std::span<const std::byte>> read_only() const {
+    return frames_of(std::vector<std::span<const float>>(spans.begin(), spans.end()));
+  }
   Buffer memory;
   std::vector<std::span<float>> spans;
 };
@@ -73,7 +75,7 @@ void send_rounds(const test::Ranks& ranks, const Sizes& sizes, int depth, index_
     }
     wait_until([&] { return channel.idle(); }, [&] { return channel.progress(); });
   } else {
-    ReceiveChannel channel(ranks.comm, 0, ChannelKind::push, frames.spans, depth);
+    ReceiveChannel channel(ranks.comm, 0, ChannelKind::push, frames_of(frames.spans), depth);
     channel.open_round();
     Sizes rounds_of(sizes.size(), 0);
     index_t arrived = 0, wrong = 0;
@@ -138,7 +140,8 @@ MPI_TEST_CASE("channels between all ranks, in both directions and of all kinds, 
         fill(out.spans[frame], ranks.rank * 100 + int(kind), index_t(frame));
       }
       sends.push_back(std::make_unique<SendChannel>(ranks.comm, peer, kind, out.read_only()));
-      receives.push_back(std::make_unique<ReceiveChannel>(ranks.comm, peer, kind, in.spans));
+      receives.push_back(
+          std::make_unique<ReceiveChannel>(ranks.comm, peer, kind, frames_of(in.spans)));
     }
   }
   for (auto& receive : receives) receive->open_round();
@@ -179,7 +182,7 @@ MPI_TEST_CASE("a frame is not overwritten before its owner has opened it again",
     wait_until([&] { return channel.idle(); }, [&] { channel.progress(); });
     return;
   }
-  ReceiveChannel channel(ranks.comm, 0, ChannelKind::pull, frames.spans);
+  ReceiveChannel channel(ranks.comm, 0, ChannelKind::pull, frames_of(frames.spans));
   std::size_t arrived = 0;
   const auto look_for = [&](double seconds) {
     for (const double end = seconds_now() + seconds; seconds_now() < end;) {
@@ -208,11 +211,11 @@ MPI_TEST_CASE("a frame that is longer or shorter than planned is an error with i
     index_t sent, planned;
     const char* wrong;
   };
-  for (const Case& c : {Case{11, 10, "is longer than the 10 floats of the plan"},
-                        Case{300000, 200000, "is longer than the 200000 floats of the plan"},
-                        Case{9, 10, "has 9 floats, the plan says 10"},
-                        Case{200000, 300000, "has 200000 floats, the plan says 300000"},
-                        Case{0, 1, "has 0 floats, the plan says 1"}}) {
+  for (const Case& c : {Case{11, 10, "is longer than the 40 bytes of the plan"},
+                        Case{300000, 200000, "is longer than the 800000 bytes of the plan"},
+                        Case{9, 10, "has 36 bytes, the plan says 40"},
+                        Case{200000, 300000, "has 800000 bytes, the plan says 1200000"},
+                        Case{0, 1, "has 0 bytes, the plan says 4"}}) {
     Frames frames({4, std::max(c.sent, c.planned)});  // for Open MPI overruns what is too short
     frames.spans[1] = frames.spans[1].first(std::size_t(ranks.rank == 0 ? c.sent : c.planned));
     if (ranks.rank == 0) {
@@ -222,7 +225,7 @@ MPI_TEST_CASE("a frame that is longer or shorter than planned is an error with i
       wait_until([&] { return channel.idle(); }, [&] { channel.progress(); });
     } else {
       const auto receive = [&] {
-        ReceiveChannel channel(ranks.comm, 0, ChannelKind::push, frames.spans);
+        ReceiveChannel channel(ranks.comm, 0, ChannelKind::push, frames_of(frames.spans));
         channel.open_round();
         std::size_t arrived = 0;
         wait_until([&] { return arrived == 2; }, [&] { arrived += channel.progress().size(); });
@@ -235,7 +238,8 @@ MPI_TEST_CASE("a frame that is longer or shorter than planned is an error with i
 
 MPI_TEST_CASE("what was opened and never sent can be cancelled", 2) {
   Frames frames({100, 100000, 3});
-  ReceiveChannel channel(ranks.comm, 1 - ranks.rank, ChannelKind::gradient, frames.spans);
+  ReceiveChannel channel(ranks.comm, 1 - ranks.rank, ChannelKind::gradient,
+                         frames_of(frames.spans));
   channel.open_round();
   CHECK(channel.progress().empty());
   channel.cancel();

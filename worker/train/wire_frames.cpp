@@ -1,0 +1,63 @@
+#include "worker/train/wire_frames.hpp"
+
+#include "common/base/error.hpp"
+
+namespace weir::worker {
+namespace {
+
+/// Frames begin at pages: transfers of whole pages need no extra ones.
+constexpr index_t kPageBytes = 4096;
+
+index_t whole_pages(index_t bytes) { return (bytes + kPageBytes - 1) / kPageBytes * kPageBytes; }
+
+}  // namespace
+
+WireFrames::WireFrames(const BucketPlan& plan, const Holding& holding, std::span<float> weights,
+                       std::span<float> gradients)
+    : plan_(&plan), holding_(&holding), weights_(weights), gradients_(gradients) {
+  const auto& [push, pull] = plan.wire();
+  if (push.keeps_residual()) residuals_ = Buffer(holding.element_count);
+  const auto count_of = [&](const HeldBucket& held) {
+    return plan.buckets()[static_cast<std::size_t>(held.bucket)].element_count;
+  };
+  index_t bytes = 0;
+  for (const HeldBucket& held : holding.buckets) {
+    if (held.pushes && !push.is_raw()) bytes += whole_pages(push.bytes(count_of(held)));
+    if (!pull.is_raw()) bytes += whole_pages(pull.bytes(count_of(held)));
+  }
+  memory_ = BufferOf<std::byte>(bytes);
+  std::span<std::byte> rest = memory_.span();
+  const auto frame = [&](const Wire& wire, std::size_t held, std::span<float> arena) {
+    if (wire.is_raw()) return std::as_writable_bytes(part(arena, held));
+    const index_t size = wire.bytes(count_of(holding.buckets[held]));
+    const auto taken = rest.first(static_cast<std::size_t>(size));
+    rest = rest.subspan(static_cast<std::size_t>(whole_pages(size)));
+    return taken;
+  };
+  for (std::size_t held = 0; held < holding.buckets.size(); ++held) {
+    const bool pushes = holding.buckets[held].pushes;
+    pushed_.push_back(pushes ? frame(push, held, gradients) : std::span<std::byte>());
+    pulled_.push_back(frame(pull, held, weights));
+  }
+}
+
+std::span<float> WireFrames::part(std::span<float> arena, std::size_t held) const {
+  const HeldBucket& of = holding_->buckets[held];
+  const Bucket& bucket = plan_->buckets()[static_cast<std::size_t>(of.bucket)];
+  return arena.subspan(static_cast<std::size_t>(of.offset),
+                       static_cast<std::size_t>(bucket.element_count));
+}
+
+void WireFrames::write(std::size_t held) {
+  const Wire& push = plan_->wire().push;
+  if (push.is_raw()) return;
+  encode(push, part(gradients_, held), push.keeps_residual() ? residual(held) : std::span<float>(),
+         pushed_[held]);
+}
+
+void WireFrames::read(std::size_t held) {
+  const Wire& pull = plan_->wire().pull;
+  if (!pull.is_raw()) decode(pull, pulled_[held], part(weights_, held));
+}
+
+}  // namespace weir::worker
