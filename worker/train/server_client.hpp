@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "common/job/layout.hpp"
@@ -11,14 +12,24 @@ class Comm;
 
 namespace weir::worker {
 
-/// A worker's end of the protocol with dedicated servers: one channel of pushes and one of pulls to
-/// each server, with the buckets of this holder in the plan's order; control messages with server
-/// 0. Gradients are pushed from and weights pulled to where the stage works on them: no copies.
+/// The share of the store that lives on a worker's own rank, if any: it must be served whenever the
+/// worker waits, since the others may need it to get to where this worker waits for them.
+struct OwnServer {
+  std::function<bool()> move = [] { return false; };     ///< never blocks; true if anything moved
+  std::function<bool()> finished = [] { return true; };  ///< nobody will need it again
+};
+
+/// A worker's end of the protocol with servers on other ranks or its own: one channel of pushes and
+/// one of pulls to each server, with the buckets of this holder in the plan's order; control
+/// messages with server 0. Gradients are pushed from and weights pulled to where the stage works on
+/// them: no copies.
 class ServerClient final : public ParameterService {
  public:
   /// world: workers and servers, as `layout` orders them. Collective in no way; the servers' loop
-  /// is the other end.
-  ServerClient(const Comm& world, const WorkerPlace& place, const BucketPlan& plan);
+  /// is the other end. `own_server` is moved whenever this moves or waits, and finish() waits for
+  /// it, too; its work while the client waits counts as waiting.
+  ServerClient(const Comm& world, const WorkerPlace& place, const BucketPlan& plan,
+               OwnServer own_server = {});
   ~ServerClient() override;
 
   std::span<const float> weights() const override;

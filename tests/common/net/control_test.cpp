@@ -30,7 +30,7 @@ MPI_TEST_CASE("messages of all ranks to all ranks come once, whole and in order"
   CAPTURE(seed);
   std::mt19937 random(seed + static_cast<unsigned>(ranks.rank));
   constexpr int kMessages = 60;
-  ControlPort port(ranks.comm);
+  ControlPort port(ranks.comm, Tier::servers);
   std::map<int, int> came;
   index_t wrong = 0;
   const auto take = [&](int source, MessageKind kind, std::span<const std::byte> bytes) {
@@ -46,7 +46,7 @@ MPI_TEST_CASE("messages of all ranks to all ranks come once, whole and in order"
     for (int peer = 0; peer < ranks.comm.size(); ++peer) {  // itself included
       const std::size_t lengths[] = {0, 100, 4000, 5000, 200000};
       const std::size_t length = lengths[random() % 5];
-      port.send(peer, number % 2 == 0 ? MessageKind::report : MessageKind::directive,
+      port.send(peer, Tier::servers, number % 2 == 0 ? MessageKind::report : MessageKind::directive,
                 bytes_of(text(ranks.rank, ":", number, ":") +
                          std::string(length, char('a' + number % 26))));
     }
@@ -66,7 +66,7 @@ MPI_TEST_CASE("messages of all ranks to all ranks come once, whole and in order"
 
 MPI_TEST_CASE("a message of 64 MiB comes whole, and small ones of other ranks do not wait for it",
               3) {
-  ControlPort port(ranks.comm);
+  ControlPort port(ranks.comm, Tier::servers);
   const std::string large(std::size_t(kLongestMessage), 'x');
   if (ranks.rank == 0) {
     bool large_came = false, small_came = false;
@@ -78,7 +78,7 @@ MPI_TEST_CASE("a message of 64 MiB comes whole, and small ones of other ranks do
                  });
                });
   } else {
-    port.send(0, MessageKind::partials, bytes_of(ranks.rank == 1 ? large : "small"));
+    port.send(0, Tier::servers, MessageKind::partials, bytes_of(ranks.rank == 1 ? large : "small"));
     wait_until([&] { return port.idle(); },
                [&] { port.poll([](int, MessageKind, std::span<const std::byte>) {}); });
   }
@@ -89,8 +89,8 @@ MPI_TEST_CASE("what is no message of ours is refused with the rank that sent it"
   std::string good(16, '\0');
   {
     // Catch a true frame on its way, to damage it.
-    ControlPort port(ranks.comm);
-    if (ranks.rank == 0) port.send(1, MessageKind::report, bytes_of("abcdefgh"));
+    ControlPort port(ranks.comm, Tier::servers);
+    if (ranks.rank == 0) port.send(1, Tier::servers, MessageKind::report, bytes_of("abcdefgh"));
     if (ranks.rank == 1) {
       good.resize(16 + 8);
       MPI_Recv(good.data(), 24, MPI_BYTE, 0, MPI_ANY_TAG, ranks.comm.raw(), MPI_STATUS_IGNORE);
@@ -115,7 +115,7 @@ MPI_TEST_CASE("what is no message of ours is refused with the rank that sent it"
       MPI_Send(frame.data(), length, MPI_BYTE, 1, 0, ranks.comm.raw());
     } else {
       const auto receive = [&] {
-        ControlPort port(ranks.comm);
+        ControlPort port(ranks.comm, Tier::servers);
         bool came = false;
         const auto take = [&](int, MessageKind, std::span<const std::byte>) { came = true; };
         wait_until([&] { return came; }, [&] { port.poll(take); });
