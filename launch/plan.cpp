@@ -176,13 +176,13 @@ index_t whole_memory(const Layout& layout, const std::vector<RankPlan>& ranks, i
 }
 
 /// A row a rank, beginning `rank 5  replica 1, stage 0, shard 1`, or with `context 2, ` before the
-/// shard, or `, server 5` after it: launch/mpirun-weir reads these.
+/// shard: launch/mpirun-weir reads these.
 std::string worker_table(const RunConfig& config, const std::vector<RankPlan>& ranks) {
   Table table("lrllrlrrr", {"", "", "worker", "holds", "parameters", "buckets", "pushes a step",
                             "pulls", "memory"});
   for (const RankPlan& rank : ranks) {
     if (rank.is_server) continue;
-    table.add({"rank", text(rank.rank), config.layout.role(rank.rank),
+    table.add({"rank", text(rank.rank), config.layout.role(rank.place),
                units_text(config.model, rank.units), grouped(rank.elements),
                numbers_text(rank.buckets), bytes_text(rank.pushed_bytes),
                bytes_text(rank.pulled_bytes),
@@ -194,7 +194,7 @@ std::string worker_table(const RunConfig& config, const std::vector<RankPlan>& r
 std::string server_table(const RunConfig& config, const std::vector<RankPlan>& ranks) {
   const bool colocated = config.layout.placement == Placement::colocated;
   Table table("lrlrlrrr", {"", "", "server", "parameters", "buckets", "receives a step", "sends",
-                           colocated ? "of its memory" : "memory"});
+                           colocated ? "of the memory" : "memory"});
   for (const RankPlan& rank : ranks) {
     if (!rank.is_server) continue;
     const index_t bytes = rank.memory_bytes() + (colocated ? 0 : kProcessBytes);
@@ -251,7 +251,11 @@ std::string plan_text(const RunConfig& config, double peak_flops) {
     out += text('\n', server_table(config, ranks));
   }
   out += text("  memory: an estimate of the most that a rank holds, with ",
-              bytes_text(kProcessBytes), " for the process itself and without the data\n\n");
+              bytes_text(kProcessBytes), " for the process itself and without the data\n");
+  if (config.layout.placement == Placement::colocated) {
+    out += "  each rank's memory is that of both; what a rank pushes to itself is counted, too\n";
+  }
+  out += '\n';
   return out + schedule_text(config, peak_flops);
 }
 

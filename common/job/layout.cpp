@@ -46,10 +46,12 @@ index_t Layout::rank_of(const WorkerPlace& place) const {
 std::string Layout::role(index_t rank) const {
   const std::string as_server = is_server(rank) ? text("server ", server(rank)) : "";
   if (!is_worker(rank)) return as_server;
-  const WorkerPlace place = worker(rank);
+  return text(role(worker(rank)), as_server.empty() ? "" : ", ", as_server);
+}
+
+std::string Layout::role(const WorkerPlace& place) const {
   return text("replica ", place.replica, ", stage ", place.stage,
-              contexts > 1 ? text(", context ", place.context) : "", ", shard ", place.shard,
-              as_server.empty() ? "" : ", ", as_server);
+              contexts > 1 ? text(", context ", place.context) : "", ", shard ", place.shard);
 }
 
 static std::string counted(index_t count, const char* noun) {

@@ -64,6 +64,7 @@ struct Layout {
   /// 2, server 5": for logs and errors. Names the context, before the shard, if there is more than
   /// one.
   std::string role(index_t rank) const;
+  std::string role(const WorkerPlace& place) const;  ///< as a worker alone
   /// "2 replicas x 1 stage x 3 shards = 6 workers", with contexts if there is more than one.
   std::string arithmetic() const;
   /// Throws UsageError unless this layout runs on `ranks` MPI ranks; the message shows the

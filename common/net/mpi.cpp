@@ -43,8 +43,8 @@ bool has_ended(MPI_Request& request, const char* doing) {
 }
 
 /// Not MPI's own wait, which keeps the core busy.
-void wait_for(
-    MPI_Request request, const char* doing, const std::function<void()>& progress = [] {}) {
+void wait_for(MPI_Request request, const char* doing, const std::function<void()>& progress = {}) {
+  if (!progress) return wait_until([&] { return has_ended(request, doing); });
   wait_until([&] { return has_ended(request, doing); }, progress);
 }
 
@@ -54,9 +54,8 @@ int message_size(std::size_t elements) {
 }
 
 template <class T>
-void reduce(
-    std::span<T> values, MPI_Op operation, MPI_Comm comm, const char* doing,
-    const std::function<void()>& progress = [] {}) {
+void reduce(std::span<T> values, MPI_Op operation, MPI_Comm comm, const char* doing,
+            const std::function<void()>& progress = {}) {
   for (std::size_t begin = 0; begin < values.size(); begin += kLongestReduction) {
     const auto part =
         values.subspan(begin, std::min<std::size_t>(values.size() - begin, kLongestReduction));

@@ -111,9 +111,8 @@ class Comm {
   /// Floats are those of shards and contexts, who come in lockstep: they wait awake, since asleep a
   /// step of two shards took 15 % longer. All others wait asleep: one rank may read files for long.
   void sum(std::span<float> values) const;
-  /// Calls `progress` while it waits.
-  void sum(
-      std::span<double> values, const std::function<void()>& progress = [] {}) const;
+  /// Calls `progress`, if any, while it waits.
+  void sum(std::span<double> values, const std::function<void()>& progress = {}) const;
   void sum(std::span<index_t> values) const;
   void max(std::span<float> values) const;
   void max(std::span<double> values) const;

@@ -64,6 +64,41 @@ MPI_TEST_CASE("messages of all ranks to all ranks come once, whole and in order"
   for (const auto& [source, count] : came) CHECK(count == kMessages);
 }
 
+MPI_TEST_CASE("of two ports of a rank each takes what is for its tier, in order, from itself, too",
+              3) {
+  ControlPort server(ranks.comm, Tier::servers), worker(ranks.comm, Tier::workers);
+  constexpr int kMessages = 40;
+  const int size = ranks.comm.size();
+  for (int number = 0; number < kMessages; ++number) {
+    for (int peer = 0; peer < size; ++peer) {
+      server.send(peer, Tier::workers, MessageKind::directive,
+                  bytes_of(text("to worker ", number)));
+      worker.send(peer, Tier::servers, MessageKind::report, bytes_of(text("to server ", number)));
+      server.send(peer, Tier::servers, MessageKind::directive,
+                  bytes_of(text("to server ", number)));
+    }
+  }
+  index_t wrong = 0;
+  int at_server = 0, at_worker = 0;
+  std::map<std::pair<int, MessageKind>, int> came;
+  const auto take = [&](std::string_view mine, int& count) {
+    return [&, mine](int source, MessageKind kind, std::span<const std::byte> bytes) {
+      const bool own = mine == "to worker ";
+      const int number = came[{own ? source + size : source, kind}]++;
+      wrong += text_of(bytes) != text(mine, number);
+      ++count;
+    };
+  };
+  const auto take_server = take("to server ", at_server),
+             take_worker = take("to worker ", at_worker);
+  wait_until([&] { return at_server == 2 * kMessages * size && at_worker == kMessages * size; },
+             [&] {
+               const bool at_one = server.poll(take_server);
+               return worker.poll(take_worker) || at_one;
+             });
+  CHECK(wrong == 0);
+}
+
 MPI_TEST_CASE("a message of 64 MiB comes whole, and small ones of other ranks do not wait for it",
               3) {
   ControlPort port(ranks.comm, Tier::servers);
