@@ -31,9 +31,9 @@ WorkerResult run_worker(const Job& job, const WorkerPlace& place, const Comm& wo
     return workers.split(static_cast<int>(layout.rank_of(first)), static_cast<int>(index));
   };
   const auto [replica, stage_index, context, shard] = place;
-  const std::function<void()> progress = [&] { parameters.progress(); };
+  const std::function<bool()> progress = [&] { return parameters.progress(); };
   // A shard on its way to a sum may await weights from this rank.
-  const auto serve = layout.placement == Placement::colocated ? progress : std::function<void()>();
+  const auto serve = layout.placement == Placement::colocated ? progress : std::function<bool()>();
   if (layout.shards > 1) {
     shards.emplace(group_of({replica, stage_index, context, 0}, shard), serve);
   }

@@ -43,7 +43,7 @@ bool has_ended(MPI_Request& request, const char* doing) {
 }
 
 /// Not MPI's own wait, which keeps the core busy.
-void wait_for(MPI_Request request, const char* doing, const std::function<void()>& progress = {}) {
+void wait_for(MPI_Request request, const char* doing, const std::function<bool()>& progress = {}) {
   if (!progress) return wait_until([&] { return has_ended(request, doing); });
   wait_until([&] { return has_ended(request, doing); }, progress);
 }
@@ -55,7 +55,7 @@ int message_size(std::size_t elements) {
 
 template <class T>
 void reduce(std::span<T> values, MPI_Op operation, MPI_Comm comm, const char* doing,
-            const std::function<void()>& progress = {}) {
+            const std::function<bool()>& progress = {}) {
   for (std::size_t begin = 0; begin < values.size(); begin += kLongestReduction) {
     const auto part =
         values.subspan(begin, std::min<std::size_t>(values.size() - begin, kLongestReduction));
@@ -155,7 +155,7 @@ void Comm::barrier() const {
   wait_for(request, "waiting for all ranks");
 }
 
-void Comm::meet(const std::function<void()>& progress) const {
+void Comm::meet(const std::function<bool()>& progress) const {
   constexpr const char* kDoing = "waiting for all ranks";
   MPI_Request request = MPI_REQUEST_NULL;
   check_mpi(MPI_Ibarrier(raw(), &request), kDoing);
@@ -184,7 +184,7 @@ std::string Comm::broadcast(std::string text, int root) const {
 }
 
 void Comm::sum(std::span<float> values) const { reduce(values, MPI_SUM, raw(), "adding up"); }
-void Comm::sum(std::span<double> values, const std::function<void()>& progress) const {
+void Comm::sum(std::span<double> values, const std::function<bool()>& progress) const {
   reduce(values, MPI_SUM, raw(), "adding up", progress);
 }
 void Comm::sum(std::span<index_t> values) const { reduce(values, MPI_SUM, raw(), "adding up"); }

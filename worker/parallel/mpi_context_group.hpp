@@ -11,7 +11,7 @@ namespace weir::worker {
 class MpiContextGroup final : public ContextGroup {
  public:
   /// comm: the contexts, by rank. `serve` as in MpiTensorGroup.
-  explicit MpiContextGroup(Comm comm, std::function<void()> serve = {})
+  explicit MpiContextGroup(Comm comm, std::function<bool()> serve = {})
       : comm_(std::move(comm)), serve_(std::move(serve)) {}
   index_t size() const override { return comm_.size(); }
   index_t index() const override { return comm_.rank(); }
@@ -31,7 +31,7 @@ class MpiContextGroup final : public ContextGroup {
   }
 
   Comm comm_;
-  std::function<void()> serve_;
+  std::function<bool()> serve_;
 };
 
 }  // namespace weir::worker

@@ -13,7 +13,7 @@ class MpiTensorGroup final : public TensorGroup {
  public:
   /// comm: the shards, by rank. `serve` is called while this shard waits for others that may need
   /// it; none where they cannot, which saves the meeting.
-  explicit MpiTensorGroup(Comm comm, std::function<void()> serve = {})
+  explicit MpiTensorGroup(Comm comm, std::function<bool()> serve = {})
       : comm_(std::move(comm)), serve_(std::move(serve)) {}
   index_t size() const override { return comm_.size(); }
   index_t index() const override { return comm_.rank(); }
@@ -27,7 +27,7 @@ class MpiTensorGroup final : public TensorGroup {
   }
 
   Comm comm_;
-  std::function<void()> serve_;
+  std::function<bool()> serve_;
 };
 
 }  // namespace weir::worker

@@ -172,7 +172,7 @@ void ServerClient::ready(index_t unit) {
   }
 }
 
-void ServerClient::progress() { state_->move(); }
+bool ServerClient::progress() { return state_->move(); }
 
 void ServerClient::report(const Report& report) {
   state_->control.send(state_->first_server, Tier::servers, MessageKind::report, to_bytes(report));

@@ -37,7 +37,7 @@ class ServerClient final : public ParameterService {
   Directive start() override;
   void begin_update() override;
   void ready(index_t unit) override;
-  void progress() override;
+  bool progress() override;
   void report(const Report& report) override;
   Directive directive() override;
   void await(index_t unit) override;

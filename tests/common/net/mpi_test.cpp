@@ -47,8 +47,9 @@ MPI_TEST_CASE("ranks that wait serve one that cannot come without them", 3) {
   for (const bool awake : {false, true}) {
     bool served = false;
     const auto serve = [&] {
-      if (ranks.rank != 0 || std::exchange(served, true)) return;
+      if (ranks.rank != 0 || std::exchange(served, true)) return false;
       MPI_Send(&served, 1, MPI_BYTE, 2, 7, ranks.comm.raw());
+      return true;
     };
     if (ranks.rank == 2) {
       MPI_Recv(&served, 1, MPI_BYTE, 0, 7, ranks.comm.raw(), MPI_STATUS_IGNORE);

@@ -58,9 +58,9 @@ MPI_TEST_CASE("a shard that waits for another serves it, and the bits are the sa
   index_t calls = 0, needed = 0;
   // Shard 2 comes to each call only when shard 0 has served it there.
   MpiTensorGroup group(ranks.comm.duplicate(), [&] {
-    if (ranks.rank != 0 || calls == needed) return;
+    if (ranks.rank != 0 || calls == needed) return false;
     MPI_Send(nullptr, 0, MPI_BYTE, 2, 7, ranks.comm.raw());
-    ++calls;
+    return ++calls > 0;
   });
   const auto served = [&](auto call) {
     ++needed;
