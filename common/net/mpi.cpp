@@ -5,7 +5,6 @@
 #include <exception>
 #include <iostream>
 #include <limits>
-#include <thread>
 #include <type_traits>
 
 #include "common/base/error.hpp"
@@ -159,10 +158,7 @@ void Comm::meet(const std::function<bool()>& progress) const {
   constexpr const char* kDoing = "waiting for all ranks";
   MPI_Request request = MPI_REQUEST_NULL;
   check_mpi(MPI_Ibarrier(raw(), &request), kDoing);
-  while (!has_ended(request, kDoing)) {
-    progress();
-    std::this_thread::yield();  // there may be more ranks than cores
-  }
+  while (!has_ended(request, kDoing)) progress();
 }
 
 void Comm::broadcast(std::span<std::byte> bytes, int root) const {
