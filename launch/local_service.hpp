@@ -23,7 +23,7 @@ class LocalService final : public ParameterService {
   Directive start() override { return server_->start(); }
   void begin_update() override;
   void ready(index_t unit) override;
-  void progress() override { work(); }
+  bool progress() override { return work(); }
   void report(const Report& report) override { server_->on_report(report); }
   Directive directive() override;
   void await(index_t unit) override;

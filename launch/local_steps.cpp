@@ -42,9 +42,9 @@ Directive LocalSteps::start() {
   return round_;
 }
 
-void LocalSteps::progress() {
-  own_service_.progress();
-  servers_.progress();
+bool LocalSteps::progress() {
+  const bool own = own_service_.progress();
+  return servers_.progress() || own;
 }
 
 void LocalSteps::report(const Report& report) {

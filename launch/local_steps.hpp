@@ -28,7 +28,7 @@ class LocalSteps final : public ParameterService {
   Directive start() override;
   void begin_update() override { own_service_.begin_update(); }
   void ready(index_t unit) override { own_service_.ready(unit); }
-  void progress() override;
+  bool progress() override;
   void report(const Report& report) override;
   Directive directive() override;
   void await(index_t) override {}

@@ -142,8 +142,12 @@ std::string units_text(const worker::ModelConfig& model, ElementRange units) {
 
 std::string layout_text(const Layout& layout) {
   if (layout.placement == Placement::local) return "one process, worker and server in one";
+  const std::string start = text(": mpirun -n ", layout.rank_count());
+  if (layout.placement == Placement::colocated) {
+    return text(layout.arithmetic(), ", each a server, too", start);
+  }
   return text(layout.arithmetic(), "; + ", counted(layout.servers, "server"), " = ",
-              counted(layout.rank_count(), "rank"), ": mpirun -n ", layout.rank_count());
+              counted(layout.rank_count(), "rank"), start);
 }
 
 std::string heading(const RunConfig& config, const BucketPlan& plan,
@@ -181,6 +185,14 @@ std::string heading(const RunConfig& config, const BucketPlan& plan,
   return table.to_text();
 }
 
+/// The memory of a rank in all it is.
+index_t whole_memory(const Layout& layout, const std::vector<RankPlan>& ranks, index_t rank) {
+  const auto at = static_cast<std::size_t>(rank);
+  const bool is_both = layout.is_worker(rank) && layout.is_server(rank);
+  const auto as_server = at + static_cast<std::size_t>(layout.worker_count());
+  return kProcessBytes + ranks[at].memory_bytes() + (is_both ? ranks[as_server].memory_bytes() : 0);
+}
+
 /// A row a rank, beginning `rank 5  replica 1, stage 0, shard 1`, or with `context 2, ` before the
 /// shard: launch/mpirun-weir reads these.
 std::string worker_table(const RunConfig& config, const std::vector<RankPlan>& ranks) {
@@ -188,22 +200,25 @@ std::string worker_table(const RunConfig& config, const std::vector<RankPlan>& r
                             "pulls", "memory"});
   for (const RankPlan& rank : ranks) {
     if (rank.is_server) continue;
-    table.add({"rank", text(rank.rank), config.layout.role(rank.rank),
+    table.add({"rank", text(rank.rank), config.layout.role(rank.place),
                units_text(config.model, rank.units), grouped(rank.elements),
                numbers_text(rank.buckets), bytes_text(rank.pushed_bytes),
-               bytes_text(rank.pulled_bytes), bytes_text(rank.memory_bytes() + kProcessBytes)});
+               bytes_text(rank.pulled_bytes),
+               bytes_text(whole_memory(config.layout, ranks, rank.rank))});
   }
   return table.to_text();
 }
 
 std::string server_table(const RunConfig& config, const std::vector<RankPlan>& ranks) {
-  Table table("lrlrlrrr",
-              {"", "", "server", "parameters", "buckets", "receives a step", "sends", "memory"});
+  const bool colocated = config.layout.placement == Placement::colocated;
+  Table table("lrlrlrrr", {"", "", "server", "parameters", "buckets", "receives a step", "sends",
+                           colocated ? "of the memory" : "memory"});
   for (const RankPlan& rank : ranks) {
     if (!rank.is_server) continue;
-    table.add({"rank", text(rank.rank), config.layout.role(rank.rank), grouped(rank.elements),
-               numbers_text(rank.buckets), bytes_text(rank.pushed_bytes),
-               bytes_text(rank.pulled_bytes), bytes_text(rank.memory_bytes() + kProcessBytes)});
+    const index_t bytes = rank.memory_bytes() + (colocated ? 0 : kProcessBytes);
+    table.add({"rank", text(rank.rank), text("server ", config.layout.server(rank.rank)),
+               grouped(rank.elements), numbers_text(rank.buckets), bytes_text(rank.pushed_bytes),
+               bytes_text(rank.pulled_bytes), bytes_text(bytes)});
   }
   return table.to_text();
 }
@@ -253,11 +268,15 @@ std::string plan_text(const RunConfig& config, double peak_flops) {
   const BucketPlan plan = make_bucket_plan(config, first_units(config));
   const std::vector<RankPlan> ranks = rank_plans(config);
   std::string out = text(heading(config, plan, ranks), '\n', worker_table(config, ranks));
-  if (config.layout.placement == Placement::dedicated) {
+  if (config.layout.placement != Placement::local) {
     out += text('\n', server_table(config, ranks));
   }
   out += text("  memory: an estimate of the most that a rank holds, with ",
-              bytes_text(kProcessBytes), " for the process itself and without the data\n\n");
+              bytes_text(kProcessBytes), " for the process itself and without the data\n");
+  if (config.layout.placement == Placement::colocated) {
+    out += "  each rank's memory is that of both; what a rank pushes to itself is counted, too\n";
+  }
+  out += '\n';
   return out + schedule_text(config, peak_flops);
 }
 

@@ -29,7 +29,8 @@ struct RankPlan {
 /// alone, 24 under mpirun.
 inline constexpr index_t kProcessBytes = index_t{24} << 20;
 
-/// All ranks of a job, in their order. `config` has been fitted to its data and checked.
+/// All ranks of a job, in their order; colocated, what each holds as a worker, then what each holds
+/// as a server. `config` has been fitted to its data and checked.
 std::vector<RankPlan> rank_plans(const RunConfig& config);
 
 /// What `weir plan` prints. `peak_flops`: FLOP/s of a rank, for the schedule's times.

@@ -78,6 +78,28 @@ std::optional<std::string> take_config_file(std::vector<std::string>& arguments)
   return file;
 }
 
+/// Colocated servers are as many as workers. Another number is refused where it was given beside
+/// the layout, or after it; one from before, in a file say, has been overruled.
+void imply_servers(ParsedConfig& parsed) {
+  Layout& layout = parsed.config.layout;
+  if (layout.placement != Placement::colocated) return;
+  const auto setting = [&](std::string_view name) {
+    return std::ranges::find(parsed.settings, name, &Setting::name);
+  };
+  Source newest = Source::standard;
+  for (const char* name : {"placement", "replicas", "stages", "contexts", "shards"}) {
+    newest = std::max(newest, setting(name)->source);
+  }
+  const auto servers = setting("servers");
+  if (servers->source >= newest && layout.servers != layout.worker_count()) {
+    throw UsageError(text("--placement colocated has a server on each worker's rank: ",
+                          layout.arithmetic(), ", so --servers ", layout.servers,
+                          " cannot be; leave it out, or take --placement dedicated"));
+  }
+  layout.servers = layout.worker_count();
+  *servers = {"servers", std::to_string(layout.servers), newest};
+}
+
 }  // namespace
 
 std::vector<Option> options(RunConfig& config) {
@@ -106,6 +128,7 @@ ParsedConfig parse_run_config(const std::vector<std::string>& arguments,
   const std::optional<std::string> file = take_config_file(rest);
   ParsedConfig parsed;
   parsed.settings = parse_options(options(parsed.config), file, environment, rest);
+  imply_servers(parsed);
   return parsed;
 }
 

@@ -229,10 +229,12 @@ void run_as_worker(const Job& job, index_t rank, const Comm& workers, ParameterS
 int train(const Arguments& arguments) {
   if (asks_for_help(arguments)) {
     RunConfig standard;
-    std::cout << help_of_command("train", "[--config FILE] [options]",
-                                 "Trains a model; under mpirun with workers and parameter servers, "
-                                 "or in one process with --placement local.",
-                                 options(standard));
+    std::cout << help_of_command(
+        "train", "[--config FILE] [options]",
+        "Trains a model; under mpirun with workers and parameter servers "
+        "(on the same ranks with --placement colocated), or in one process "
+        "with --placement local.",
+        options(standard));
     return 0;
   }
   Ranks ranks;
@@ -240,7 +242,14 @@ int train(const Arguments& arguments) {
   const ParsedConfig parsed = agree_on_config(ranks, arguments);
   const RunConfig& config = parsed.config;
   const Layout layout = config.layout;
-  ranks.together([&] { layout.check(ranks.size()); });
+  ranks.together([&] {
+    layout.check(ranks.size());
+    if (layout.placement == Placement::colocated && !ranks.world) {
+      throw UsageError(
+          "--placement colocated speaks MPI, even with itself: start mpirun with -n 1, or take "
+          "--placement local for one process without mpirun");
+    }
+  });
   set_log_identity(text("rank ", ranks.rank(), ", ", layout.role(ranks.rank())));
   set_log_level(config.log_level);
   StopRequest stop(config.run);
@@ -263,6 +272,7 @@ int train(const Arguments& arguments) {
 
   // Servers load their part now, so that a checkpoint that does not fit ends all ranks at once.
   const bool is_server = layout.is_server(ranks.rank());
+  const bool is_worker = layout.is_worker(ranks.rank());
   const bool is_local = layout.placement == Placement::local;
   const bool steps_locally = config.server.consistency.mode == ps::Consistency::local;
   std::optional<ps::Server> server;
@@ -283,27 +293,36 @@ int train(const Arguments& arguments) {
 
   Comm workers;
   if (ranks.world && !is_local) {
-    workers = ranks.world.split(is_server ? std::nullopt : std::optional<int>(0), ranks.rank());
+    workers = ranks.world.split(is_worker ? std::optional<int>(0) : std::nullopt, ranks.rank());
   }
   const auto stop_requested = [&] { return stop.arrived(); };
+  std::optional<ps::ServerLoop> loop;  // of a server
+  if (is_server) {
+    loop.emplace(ranks.world, *job.plan, layout.server(ranks.rank()), *server, stop_requested);
+  }
   std::unique_ptr<ParameterService> parameters;  // of a worker
   if (is_local) {
     parameters = std::make_unique<LocalService>(*server, *job.plan, stop_requested);
-  } else if (!is_server) {
-    parameters =
-        std::make_unique<worker::ServerClient>(ranks.world, layout.worker(ranks.rank()), *job.plan);
+  } else if (is_worker) {
+    worker::OwnServer own;
+    if (loop) {
+      own.move = [&] { return loop->move(); };
+      own.finished = [&] { return loop->finished(); };
+    }
+    parameters = std::make_unique<worker::ServerClient>(ranks.world, layout.worker(ranks.rank()),
+                                                        *job.plan, std::move(own));
   }
   WorkerRun run;
-  if (parameters) {
+  if (!parameters) {
+    loop->run();
+  } else {
+    if (loop) loop->begin();
     const std::unique_ptr<OwnSteps> own =
         steps_locally ? std::make_unique<OwnSteps>(job, server_config(job, parsed.settings),
                                                    *parameters, ranks.rank())
                       : nullptr;
     run_as_worker(job, ranks.rank(), workers, own ? own->steps : *parameters,
                   folder ? &*folder : nullptr, run);
-  } else {
-    ps::ServerLoop(ranks.world, *job.plan, layout.server(ranks.rank()), *server, stop_requested)
-        .run();
   }
   const SummaryMetrics metrics = totals(ranks, server ? server->save_totals() : ps::SaveTotals());
   if (run.books) run.books->summary(metrics, run.result);

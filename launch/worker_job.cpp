@@ -31,16 +31,18 @@ WorkerResult run_worker(const Job& job, const WorkerPlace& place, const Comm& wo
     return workers.split(static_cast<int>(layout.rank_of(first)), static_cast<int>(index));
   };
   const auto [replica, stage_index, context, shard] = place;
+  const std::function<bool()> progress = [&] { return parameters.progress(); };
+  // A shard on its way to a sum may await weights from this rank.
+  const auto serve = layout.placement == Placement::colocated ? progress : std::function<bool()>();
   if (layout.shards > 1) {
-    shards.emplace(group_of({replica, stage_index, context, 0}, shard));
+    shards.emplace(group_of({replica, stage_index, context, 0}, shard), serve);
   }
   if (layout.contexts > 1) {
-    contexts.emplace(group_of({replica, stage_index, 0, shard}, context));
+    contexts.emplace(group_of({replica, stage_index, 0, shard}, context), serve);
   }
   if (layout.stages > 1) {
     link.emplace(group_of({replica, 0, context, shard}, stage_index),
-                 rows_of(job.config.model, cut) * job.config.model.width, kLinkSlots,
-                 [&] { parameters.progress(); });
+                 rows_of(job.config.model, cut) * job.config.model.width, kLinkSlots, progress);
   }
 
   const Schedule schedule = schedule_of(train, layout, most_micro_batches(train, layout.replicas));
@@ -76,7 +78,7 @@ WorkerResult run_worker(const Job& job, const WorkerPlace& place, const Comm& wo
                    .dataset = job.dataset.get(),
                    .sum_over_workers =
                        [&](std::span<double> values) {
-                         if (workers) workers.sum(values);
+                         if (workers) workers.sum(values, progress);
                        },
                    .on_start = events.on_start,
                    .on_step = events.on_step,

@@ -52,7 +52,7 @@ struct ServerLoop::State {
         index(index),
         server(server),
         stop_requested(std::move(stop_requested)),
-        control(world),
+        control(world, Tier::servers),
         readers(plan.buckets().size()) {
     for (index_t rank = 0; rank < layout.worker_count(); ++rank) add_peer(world, plan, rank);
   }
@@ -132,31 +132,30 @@ struct ServerLoop::State {
     }
   }
 
-  int rank_of_server(index_t of) const { return static_cast<int>(layout.rank_of_server(of)); }
-
   void send_to_workers(MessageKind kind, std::span<const std::byte> bytes) {
-    for (const Peer& peer : peers) control.send(peer.rank, kind, bytes);
+    for (const Peer& peer : peers) control.send(peer.rank, Tier::workers, kind, bytes);
   }
   void send_to_released(const Directive& directive) {
     const std::vector<std::byte> bytes = to_bytes(directive);
     for (const Peer& peer : peers) {
       if (releases(directive, peer.replica)) {
-        control.send(peer.rank, MessageKind::directive, bytes);
+        control.send(peer.rank, Tier::workers, MessageKind::directive, bytes);
       }
     }
   }
   void send_to_other_servers(MessageKind kind, std::span<const std::byte> bytes) {
     for (index_t other = 0; other < layout.servers; ++other) {
-      if (other != index) control.send(rank_of_server(other), kind, bytes);
+      if (other != index) send_to_server(other, kind, bytes);
     }
+  }
+  void send_to_server(index_t other, MessageKind kind, std::span<const std::byte> bytes) {
+    control.send(static_cast<int>(layout.rank_of_server(other)), Tier::servers, kind, bytes);
   }
 
   void send(const Partials& partials) {
-    control.send(rank_of_server(0), MessageKind::partials, to_bytes(partials));
+    send_to_server(0, MessageKind::partials, to_bytes(partials));
   }
-  void send(const Arrival& arrival) {
-    control.send(rank_of_server(0), MessageKind::arrival, to_bytes(arrival));
-  }
+  void send(const Arrival& arrival) { send_to_server(0, MessageKind::arrival, to_bytes(arrival)); }
   void send(const Close& close) { send_to_other_servers(MessageKind::close, to_bytes(close)); }
   void send(const Directive& directive) {
     send_to_other_servers(MessageKind::directive, to_bytes(directive));
@@ -164,7 +163,7 @@ struct ServerLoop::State {
   }
   void send(const BucketStepped& bucket) { stepped(bucket.bucket); }
   void send(const DirectionPartials& partials) {
-    control.send(rank_of_server(0), MessageKind::direction_partials, to_bytes(partials));
+    send_to_server(0, MessageKind::direction_partials, to_bytes(partials));
   }
   void send(const TrustRatios& trust) {
     send_to_other_servers(MessageKind::trust_ratios, to_bytes(trust));
@@ -178,7 +177,7 @@ struct ServerLoop::State {
     send_to_other_servers(MessageKind::save_begin, to_bytes(begin));
   }
   void send(const SavePrepared& prepared) {
-    control.send(rank_of_server(0), MessageKind::save_prepared, to_bytes(prepared));
+    send_to_server(0, MessageKind::save_prepared, to_bytes(prepared));
   }
   void send(const SaveEnd& end) { send_to_other_servers(MessageKind::save_end, to_bytes(end)); }
 
@@ -243,11 +242,15 @@ struct ServerLoop::State {
       stop_seen = true;
       server.request_stop();
     }
+    if (!done && server.done()) {
+      done = true;
+      if (index == 0) send_to_workers(MessageKind::finished, {});
+    }
     return moved;
   }
 
-  bool idle() const {
-    return control.idle() && std::ranges::all_of(peers, [](const Peer& peer) {
+  bool finished() const {
+    return done && control.idle() && std::ranges::all_of(peers, [](const Peer& peer) {
              return (!peer.pull || peer.pull->idle()) &&
                     (!peer.residuals_out || peer.residuals_out->idle());
            });
@@ -258,6 +261,7 @@ struct ServerLoop::State {
   Server& server;
   std::function<bool()> stop_requested;
   bool stop_seen = false;
+  bool done = false;  ///< the server is, and has said so
   ControlPort control;
   std::vector<Peer> peers;
   std::vector<std::vector<Reader>> readers;  ///< by bucket of the plan
@@ -270,8 +274,12 @@ ServerLoop::ServerLoop(const Comm& world, const BucketPlan& plan, index_t server
 ServerLoop::~ServerLoop() = default;
 
 void ServerLoop::run() {
+  begin();
+  wait_until([&] { return finished(); }, [&] { return move(); });
+}
+
+void ServerLoop::begin() {
   State& state = *state_;
-  // Where training begins, and the weights it begins from.
   if (state.index == 0) state.send_to_released(state.server.start());
   for (index_t at = static_cast<index_t>(state.server.buckets().size()); at-- > 0;) {
     state.stepped(state.server.buckets()[static_cast<std::size_t>(at)]);
@@ -281,9 +289,9 @@ void ServerLoop::run() {
       peer.residuals_out->offer(static_cast<index_t>(frame));
     }
   }
-  wait_until([&] { return state.server.done(); }, [&] { return state.move(); });
-  if (state.index == 0) state.send_to_workers(MessageKind::finished, {});
-  wait_until([&] { return state.idle(); }, [&] { return state.move(); });
 }
+
+bool ServerLoop::move() { return state_->move(); }
+bool ServerLoop::finished() const { return state_->finished(); }
 
 }  // namespace weir::ps

@@ -13,8 +13,9 @@ namespace weir::ps {
 
 class Server;
 
-/// A dedicated server's rank: moves floats and messages between MPI and the state machine until the
-/// job is done. The only file of ps/ that speaks MPI.
+/// What surrounds a server on its rank: moves floats and messages between MPI and the state machine
+/// until the job is done. A dedicated rank does nothing else; one that is a worker, too, calls
+/// move() whenever its client moves or waits. The only file of ps/ that speaks MPI.
 ///
 /// With each worker it has one channel of pushes, which land where the store adds them up, and one
 /// of pulls, which leave from where the store keeps the weights; both carry this server's buckets
@@ -27,8 +28,15 @@ class ServerLoop {
              std::function<bool()> stop_requested);
   ~ServerLoop();
 
-  /// Returns when the last directive is applied, everything is sent, and checkpoints are committed.
+  /// begin(), then move() until finished(), asleep where nothing moves.
   void run();
+
+  /// Sends where training begins, and the weights it begins from. Once, first.
+  void begin();
+  /// Moves what travels and does at most one bucket's work; never blocks. True if anything moved.
+  bool move();
+  /// The last directive is applied, everything is sent, and checkpoints are committed.
+  bool finished() const;
 
  private:
   struct State;

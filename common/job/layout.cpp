@@ -8,6 +8,8 @@ std::string name_of(Placement placement) {
   switch (placement) {
     case Placement::dedicated:
       return "dedicated";
+    case Placement::colocated:
+      return "colocated";
     case Placement::local:
       return "local";
   }
@@ -23,7 +25,8 @@ index_t longest_part(index_t length, index_t contexts) {
 }
 
 bool Layout::is_server(index_t rank) const {
-  return placement == Placement::dedicated && rank >= worker_count();
+  return placement == Placement::colocated ||
+         (placement == Placement::dedicated && rank >= worker_count());
 }
 
 WorkerPlace Layout::worker(index_t rank) const {
@@ -41,8 +44,12 @@ index_t Layout::rank_of(const WorkerPlace& place) const {
 }
 
 std::string Layout::role(index_t rank) const {
-  if (is_server(rank)) return text("server ", server(rank));
-  const WorkerPlace place = worker(rank);
+  const std::string as_server = is_server(rank) ? text("server ", server(rank)) : "";
+  if (!is_worker(rank)) return as_server;
+  return text(role(worker(rank)), as_server.empty() ? "" : ", ", as_server);
+}
+
+std::string Layout::role(const WorkerPlace& place) const {
   return text("replica ", place.replica, ", stage ", place.stage,
               contexts > 1 ? text(", context ", place.context) : "", ", shard ", place.shard);
 }
@@ -72,15 +79,21 @@ void Layout::check(index_t ranks) const {
     return;
   }
   if (ranks == rank_count()) return;
-  std::string message = text(counted(rank_count(), "rank"), " needed: ", arithmetic(), " + ",
-                             counted(servers, "server"), "; ");
+  const bool dedicated = placement == Placement::dedicated;
+  std::string message =
+      text(counted(rank_count(), "rank"), " needed: ", arithmetic(),
+           dedicated ? text(" + ", counted(servers, "server")) : ", each a server, too", "; ");
   message += ranks == 1 ? std::string("1 was started") : text("mpirun started ", ranks);
   message += text(". Start mpirun with -n ", rank_count());
   const index_t workers_a_replica = worker_count() / replicas;
-  if (ranks > servers && (ranks - servers) % workers_a_replica == 0) {
-    message += text(", or set --replicas ", (ranks - servers) / workers_a_replica);
-  } else if (ranks > worker_count()) {
+  const index_t for_workers = ranks - (rank_count() - worker_count());
+  if (for_workers > 0 && for_workers % workers_a_replica == 0) {
+    message += text(", or set --replicas ", for_workers / workers_a_replica);
+  } else if (dedicated && ranks > worker_count()) {
     message += text(", or set --servers ", ranks - worker_count());
+  }
+  if (dedicated && ranks > 1 && ranks == worker_count()) {
+    message += ", or take --placement colocated";
   }
   if (ranks == 1) message += ", or take --placement local for one process without mpirun";
   throw UsageError(message);
@@ -93,9 +106,13 @@ std::vector<Option> options(Layout& layout) {
       {"stages", "", "pipeline stages a replica is cut into", &layout.stages, count},
       {"contexts", "", "parts a sequence is cut into", &layout.contexts, count},
       {"shards", "", "tensor shards a stage is cut into", &layout.shards, count},
-      {"servers", "", "parameter servers, on ranks of their own", &layout.servers, count},
-      {"placement", "", "dedicated: server ranks; local: one process without mpirun",
+      {"servers", "", "parameter servers; colocated: as many as workers, so leave it out",
+       &layout.servers, count},
+      {"placement", "",
+       "dedicated: server ranks after the workers; colocated: every worker is a server, too; "
+       "local: one process without mpirun",
        choice(layout.placement, {{name_of(Placement::dedicated), Placement::dedicated},
+                                 {name_of(Placement::colocated), Placement::colocated},
                                  {name_of(Placement::local), Placement::local}})},
   };
 }

@@ -11,6 +11,7 @@ namespace weir {
 /// Where the servers' state machine lives.
 enum class Placement {
   dedicated,  ///< server ranks of their own, after the workers
+  colocated,  ///< every worker rank owns a share, too: worker rank r is server r
   local,      ///< one worker, the server in its process, no mpirun
 };
 
@@ -38,33 +39,42 @@ SequencePart part_of_sequence(index_t length, index_t context, index_t contexts)
 index_t longest_part(index_t length, index_t contexts);
 
 /// The only code that turns a rank into coordinates and back. World order: replica, stage, context,
-/// shard (fastest), then the servers: D P C T + S ranks.
+/// shard (fastest), then the servers: D P C T + S ranks; D P C T where workers are servers, too.
 struct Layout {
   index_t replicas = 1;
   index_t stages = 1;
   index_t contexts = 1;
   index_t shards = 1;
-  index_t servers = 1;
+  index_t servers = 1;  ///< as many as workers if colocated
   Placement placement = Placement::dedicated;
 
   index_t worker_count() const { return replicas * stages * contexts * shards; }
   index_t rank_count() const {
-    return placement == Placement::local ? 1 : worker_count() + servers;
+    return worker_count() + (placement == Placement::dedicated ? servers : 0);
   }
+  // A colocated rank is both.
+  bool is_worker(index_t rank) const { return rank < worker_count(); }
   bool is_server(index_t rank) const;
   WorkerPlace worker(index_t rank) const;
   index_t rank_of(const WorkerPlace& place) const;
-  index_t rank_of_server(index_t server) const { return worker_count() + server; }
-  index_t server(index_t rank) const { return rank - worker_count(); }
+  index_t rank_of_server(index_t server) const { return first_server_rank() + server; }
+  index_t server(index_t rank) const { return rank - first_server_rank(); }
 
-  /// "replica 1, stage 0, shard 2" or "server 0": for logs and errors. Names the context, before
-  /// the shard, if there is more than one.
+  /// "replica 1, stage 0, shard 2", "server 0", or of a colocated rank "replica 1, stage 0, shard
+  /// 2, server 5": for logs and errors. Names the context, before the shard, if there is more than
+  /// one.
   std::string role(index_t rank) const;
+  std::string role(const WorkerPlace& place) const;  ///< as a worker alone
   /// "2 replicas x 1 stage x 3 shards = 6 workers", with contexts if there is more than one.
   std::string arithmetic() const;
   /// Throws UsageError unless this layout runs on `ranks` MPI ranks; the message shows the
   /// arithmetic and the way out. Also refuses `local` with more than one worker.
   void check(index_t ranks) const;
+
+ private:
+  index_t first_server_rank() const {
+    return placement == Placement::colocated ? 0 : worker_count();
+  }
 };
 
 std::vector<Option> options(Layout& layout);

@@ -7,8 +7,9 @@
 
 namespace weir {
 
-/// The seam between a worker and the servers: a client over MPI (dedicated) or the servers' state
-/// machine in this process (local). The trainer cannot tell them apart. One update at a time:
+/// The seam between a worker and the servers: a client over MPI (dedicated, colocated) or the
+/// servers' state machine in this process (local). The trainer cannot tell them apart. One update
+/// at a time:
 ///
 ///   start(); then for each update:
 ///   begin_update(); forward (await unit by unit), backward (ready unit by unit); report();
@@ -31,8 +32,9 @@ class ParameterService {
   /// The gradients of this unit's parameters are complete for this update. Never blocks. Units come
   /// in descending order.
   virtual void ready(index_t unit) = 0;
-  /// Moves what travels; called between actions and in every wait. Never blocks.
-  virtual void progress() = 0;
+  /// Moves what travels; called between actions and in every wait. Never blocks. True if anything
+  /// moved.
+  virtual bool progress() = 0;
   /// The update's loss of this context's tokens, from the first shard of a replica's last stage;
   /// others do not call it.
   virtual void report(const Report& report) = 0;

@@ -13,8 +13,10 @@ namespace weir {
 
 namespace {
 
-constexpr int kTag = 0;                       // channels have tags from 1 on
 constexpr std::uint32_t kMagic = 0x72696577;  // "weir"
+
+/// Channels have the tags from 1 on.
+int tag_of(Tier tier) { return tier == Tier::servers ? 0 : 1000; }
 
 struct Header {
   std::uint32_t magic;
@@ -57,14 +59,14 @@ ControlPort::~ControlPort() {
   });
 }
 
-void ControlPort::send(int rank, MessageKind kind, std::span<const std::byte> bytes) {
+void ControlPort::send(int rank, Tier tier, MessageKind kind, std::span<const std::byte> bytes) {
   WEIR_ASSERT(static_cast<index_t>(bytes.size()) <= kLongestMessage);
   const Header header{kMagic, kind, 0, static_cast<std::uint32_t>(bytes.size()), crc_of(bytes)};
   std::vector<std::byte> frame(sizeof header + bytes.size());
   std::memcpy(frame.data(), &header, sizeof header);
   std::ranges::copy(bytes, frame.begin() + sizeof header);
   MPI_Request raw = MPI_REQUEST_NULL;
-  check_mpi(MPI_Isend(frame.data(), static_cast<int>(frame.size()), MPI_BYTE, rank, kTag,
+  check_mpi(MPI_Isend(frame.data(), static_cast<int>(frame.size()), MPI_BYTE, rank, tag_of(tier),
                       comm_.raw(), &raw),
             "sending a message");
   sending_.push_back({rank, std::move(frame), Request(raw)});
@@ -75,7 +77,7 @@ void ControlPort::move() {
   while (true) {
     int found = 0;
     MPI_Status status;
-    check_mpi(MPI_Iprobe(MPI_ANY_SOURCE, kTag, comm_.raw(), &found, &status),
+    check_mpi(MPI_Iprobe(MPI_ANY_SOURCE, tag_of(own_), comm_.raw(), &found, &status),
               "looking for messages");
     if (!found) return;
     int length = 0;
@@ -86,7 +88,8 @@ void ControlPort::move() {
     }
     std::vector<std::byte> frame(static_cast<std::size_t>(length));
     MPI_Request raw = MPI_REQUEST_NULL;
-    check_mpi(MPI_Irecv(frame.data(), length, MPI_BYTE, status.MPI_SOURCE, kTag, comm_.raw(), &raw),
+    check_mpi(MPI_Irecv(frame.data(), length, MPI_BYTE, status.MPI_SOURCE, tag_of(own_),
+                        comm_.raw(), &raw),
               "receiving a message");
     arriving_.push_back({status.MPI_SOURCE, std::move(frame), Request(raw)});
   }

@@ -15,19 +15,23 @@ namespace weir {
 /// whatever the receiver does; sums of squares of large models are longer.
 inline constexpr index_t kLongestMessage = index_t{64} << 20;
 
-/// Sends small messages to any rank of a group and takes those that come, from any rank at any
-/// time. Two ranks get each other's messages in the order they were sent. One a group and rank.
+/// Whom a message is for. A rank may be both, with a port each.
+enum class Tier { servers, workers };
+
+/// Sends small messages to any rank of a group and takes those that come for its tier, from any
+/// rank at any time. Two ports get each other's messages in the order they were sent. One a group,
+/// rank and tier.
 class ControlPort {
  public:
   /// comm outlives the port. It may carry channels as well.
-  explicit ControlPort(const Comm& comm) : comm_(comm) {}
+  ControlPort(const Comm& comm, Tier own) : comm_(comm), own_(own) {}
   ControlPort(const ControlPort&) = delete;
   ControlPort& operator=(const ControlPort&) = delete;
   /// Waits until all that was sent has left, except while unwinding.
   ~ControlPort();
 
   /// Never blocks; the bytes are copied. To this rank itself, too.
-  void send(int rank, MessageKind kind, std::span<const std::byte> bytes);
+  void send(int rank, Tier tier, MessageKind kind, std::span<const std::byte> bytes);
 
   /// Moves what travels and calls `take(int source, MessageKind, std::span<const std::byte>)` for
   /// each message that has come. `take` may send, but not poll. True if anything came. Throws Error
@@ -63,6 +67,7 @@ class ControlPort {
   std::optional<Message> next();
 
   const Comm& comm_;
+  const Tier own_;
   std::deque<Transfer> sending_;
   std::deque<Transfer> arriving_;
 };

@@ -35,13 +35,16 @@ MPI_Datatype type_of<index_t>() {
   return MPI_INT64_T;
 }
 
+bool has_ended(MPI_Request& request, const char* doing) {
+  int done = 0;
+  check_mpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), doing);
+  return done != 0;
+}
+
 /// Not MPI's own wait, which keeps the core busy.
-void wait_for(MPI_Request request, const char* doing) {
-  wait_until([&] {
-    int done = 0;
-    check_mpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), doing);
-    return done != 0;
-  });
+void wait_for(MPI_Request request, const char* doing, const std::function<bool()>& progress = {}) {
+  if (!progress) return wait_until([&] { return has_ended(request, doing); });
+  wait_until([&] { return has_ended(request, doing); }, progress);
 }
 
 int message_size(std::size_t elements) {
@@ -50,7 +53,8 @@ int message_size(std::size_t elements) {
 }
 
 template <class T>
-void reduce(std::span<T> values, MPI_Op operation, MPI_Comm comm, const char* doing) {
+void reduce(std::span<T> values, MPI_Op operation, MPI_Comm comm, const char* doing,
+            const std::function<bool()>& progress = {}) {
   for (std::size_t begin = 0; begin < values.size(); begin += kLongestReduction) {
     const auto part =
         values.subspan(begin, std::min<std::size_t>(values.size() - begin, kLongestReduction));
@@ -62,7 +66,7 @@ void reduce(std::span<T> values, MPI_Op operation, MPI_Comm comm, const char* do
       check_mpi(
           MPI_Iallreduce(MPI_IN_PLACE, part.data(), count, type_of<T>(), operation, comm, &request),
           doing);
-      wait_for(request, doing);
+      wait_for(request, doing, progress);
     }
   }
 }
@@ -150,6 +154,13 @@ void Comm::barrier() const {
   wait_for(request, "waiting for all ranks");
 }
 
+void Comm::meet(const std::function<bool()>& progress) const {
+  constexpr const char* kDoing = "waiting for all ranks";
+  MPI_Request request = MPI_REQUEST_NULL;
+  check_mpi(MPI_Ibarrier(raw(), &request), kDoing);
+  while (!has_ended(request, kDoing)) progress();
+}
+
 void Comm::broadcast(std::span<std::byte> bytes, int root) const {
   WEIR_ASSERT(bytes.size() <= std::size_t(std::numeric_limits<int>::max()));
   check_mpi(MPI_Bcast(bytes.data(), static_cast<int>(bytes.size()), MPI_BYTE, root, raw()),
@@ -169,7 +180,9 @@ std::string Comm::broadcast(std::string text, int root) const {
 }
 
 void Comm::sum(std::span<float> values) const { reduce(values, MPI_SUM, raw(), "adding up"); }
-void Comm::sum(std::span<double> values) const { reduce(values, MPI_SUM, raw(), "adding up"); }
+void Comm::sum(std::span<double> values, const std::function<bool()>& progress) const {
+  reduce(values, MPI_SUM, raw(), "adding up", progress);
+}
 void Comm::sum(std::span<index_t> values) const { reduce(values, MPI_SUM, raw(), "adding up"); }
 void Comm::max(std::span<float> values) const { reduce(values, MPI_MAX, raw(), "maximizing"); }
 void Comm::max(std::span<double> values) const { reduce(values, MPI_MAX, raw(), "maximizing"); }

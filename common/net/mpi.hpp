@@ -3,6 +3,7 @@
 #include <mpi.h>
 
 #include <cstddef>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -97,6 +98,9 @@ class Comm {
 
   /// Waits for all ranks without keeping the core busy.
   void barrier() const;
+  /// Waits awake for all ranks and calls `progress` meanwhile. Before a call that waits without,
+  /// where a rank may need this one to get there.
+  void meet(const std::function<bool()>& progress) const;
   /// The bytes of `root` at every rank; the size must be the same everywhere.
   void broadcast(std::span<std::byte> bytes, int root) const;
   /// The text of `root` at every rank; at most 64 MiB, else Error on all ranks.
@@ -107,7 +111,8 @@ class Comm {
   /// Floats are those of shards and contexts, who come in lockstep: they wait awake, since asleep a
   /// step of two shards took 15 % longer. All others wait asleep: one rank may read files for long.
   void sum(std::span<float> values) const;
-  void sum(std::span<double> values) const;
+  /// Calls `progress`, if any, while it waits; awake as long as that says that anything moved.
+  void sum(std::span<double> values, const std::function<bool()>& progress = {}) const;
   void sum(std::span<index_t> values) const;
   void max(std::span<float> values) const;
   void max(std::span<double> values) const;

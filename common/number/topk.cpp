@@ -70,7 +70,8 @@ void take_topk(std::span<const float> values, std::span<float> residual,
     std::ranges::fill(kept, std::numeric_limits<float>::quiet_NaN());
     return;
   }
-  add(residual, values);
+  const float* const part[] = {values.data()};
+  add_parts(residual, part);
   if (kept.empty()) return;
   const auto room = std::make_unique_for_overwrite<std::uint32_t[]>(residual.size());
   std::span<std::uint32_t> candidates(room.get(), residual.size());

@@ -187,8 +187,11 @@ void decode_add(const Wire& wire, std::span<const std::byte> bytes, std::span<fl
   const auto count = static_cast<index_t>(sum.size());
   Fields fields(bytes);
   switch (wire.format) {
-    case WireFormat::fp32:
-      return add(sum, fields.next<float>(count));
+    case WireFormat::fp32: {
+      const float* const part[] = {fields.next<float>(count).data()};
+      add_parts(sum, part);
+      return;
+    }
     case WireFormat::bf16:
       return add_bf16(fields.next<std::uint16_t>(count), sum);
     case WireFormat::fp16: {

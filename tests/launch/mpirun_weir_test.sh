@@ -13,9 +13,10 @@ if [[ $1 == plan ]]; then
   echo "rank 0  replica 0, stage 0, context 0, shard 0"
   echo "rank 1  replica 0, stage 0, context 1, shard 0"
   echo "rank 2  server 0"
+  [[ $2 == both ]] && echo "rank 1  server 1"
   exit
 fi
-[[ $OMPI_COMM_WORLD_RANK == 1 && $2 == context ]] && kill -KILL $$
+[[ $OMPI_COMM_WORLD_RANK == 1 && ($2 == context || $2 == both) ]] && kill -KILL $$
 if [[ $OMPI_COMM_WORLD_RANK == 2 ]]; then
   case $2 in
     killed) kill -KILL $$ ;;
@@ -43,6 +44,7 @@ expect() {
 }
 expect killed 137 1 "weir: rank 2, server 0, on $(uname -n), was killed by signal 9 (KILL)"
 expect context 137 1 "weir: rank 1, replica 0, stage 0, context 1, shard 0, on $(uname -n), was killed"
+expect both 137 1 "weir: rank 1, replica 0, stage 0, context 1, shard 0, server 1, on $(uname -n), was killed"
 expect vanished 9 1 "weir: rank 2, server 0, on $(uname -n), ended with exit code 9"
 expect refused 2 1 "weir: no such thing"
 expect fine 0 0 ""

@@ -156,6 +156,26 @@ TEST_CASE("in one process nothing travels, and it holds the moments too") {
   CHECK_FALSE(has(shown, "receives"));
 }
 
+TEST_CASE("colocated, the servers' shares lie on the workers' ranks, whose memory is of both") {
+  const RunConfig config = config_of({"--replicas=2", "--placement=colocated"});
+  const std::vector<RankPlan> ranks = rank_plans(config);
+  REQUIRE(ranks.size() == 4);
+  for (std::size_t rank : {0, 1}) {
+    CHECK_FALSE(ranks[rank].is_server);
+    CHECK(ranks[rank].pushed_bytes == kAll * 4);
+    CHECK(ranks[2 + rank].is_server);
+    CHECK(ranks[2 + rank].rank == index_t(rank));
+    CHECK(ranks[2 + rank].pushed_bytes == 2 * 4 * ranks[2 + rank].elements);
+  }
+  CHECK(ranks[2].elements + ranks[3].elements == kAll);
+  const std::string shown = plan_text(config, 1e9);
+  CAPTURE(shown);
+  CHECK(has(shown, "2 replicas x 1 stage x 1 shard = 2 workers, each a server, too: mpirun -n 2"));
+  CHECK(has(shown, "  rank  1  replica 1, stage 0, shard 0  embedding"));
+  CHECK(has(shown, "  rank  1  server 1  "));
+  CHECK(has(shown, "each rank's memory is that of both"));
+}
+
 TEST_CASE("more slots and longer sequences take more memory, later stages of 1f1b less") {
   const auto memory = [](std::vector<std::string> arguments, std::size_t rank) {
     return rank_plans(config_of(std::move(arguments)))[rank].activation_memory_bytes;

@@ -126,6 +126,8 @@ TEST_CASE("settings that do not go together are refused with the way out") {
   refuses({"--contexts", "2", "--length", "16777216", "--attention.left", "8000000"},
           "more than one message between contexts can hold");
   refuses({"--placement", "local", "--servers", "2"}, "take --placement dedicated");
+  refuses({"--placement", "colocated", "--replicas", "2", "--servers", "1"},
+          "2 replicas x 1 stage x 1 shard = 2 workers, so --servers 1 cannot be; leave it out");
   refuses({"--stages", "2", "--micro-batch", "4", "--length", "16777216"},
           "more than one message between stages can hold");
   refuses({"--optimizer.nesterov"}, "is for --optimizer.kind sgd, not for adamw");
@@ -135,6 +137,28 @@ TEST_CASE("settings that do not go together are refused with the way out") {
   refuses({"--optimizer.kind", "adam"}, "one of sgd, adamw, lion, lamb");
   refuses({"--progress", "fancy"}, "one of auto, live, line, none");
   refuses({"--stpes", "5"}, "did you mean --steps?");
+}
+
+TEST_CASE("colocated servers are as many as workers; an older number gives way, a newer does not") {
+  const test::TemporaryFolder folder;
+  const std::string dedicated = (folder / "dedicated.ini").string();
+  const std::string colocated = (folder / "colocated.ini").string();
+  std::ofstream(dedicated) << "replicas = 2\nservers = 3\n";
+  std::ofstream(colocated) << "replicas = 2\nservers = 2\nplacement = colocated\n";
+  const auto servers = [](const std::vector<std::string>& arguments) {
+    const ParsedConfig parsed = parse_run_config(arguments, {});
+    // Other ranks and config.ini hear of it, too.
+    CHECK(run_config_from_text(settings_as_text(parsed.settings)).config.layout.servers ==
+          parsed.config.layout.servers);
+    return parsed.config.layout.servers;
+  };
+  CHECK(servers({"--placement=colocated", "--replicas=2", "--stages=3"}) == 6);
+  CHECK(servers({"--placement=colocated", "--shards=2", "--servers=2"}) == 2);
+  CHECK(servers({"--config", dedicated, "--placement=colocated"}) == 2);
+  CHECK(servers({"--config", colocated}) == 2);
+  CHECK(servers({"--config", colocated, "--replicas=4"}) == 4);
+  CHECK_THROWS_WITH_AS(servers({"--config", colocated, "--servers=3"}),
+                       doctest::Contains("so --servers 3 cannot be"), UsageError);
 }
 
 TEST_CASE("a sequence may be cut into as many contexts as it has windows, whatever the positions") {

@@ -32,6 +32,8 @@ const WireConfig kWires[] = {{.push = {}, .pull = {WireFormat::bf16}},
                              {.push = {WireFormat::int8}, .pull = {}},
                              {.push = {WireFormat::topk, 5}, .pull = {WireFormat::bf16}}};
 
+const std::vector<index_t> kReplicas = {0, 1, 2};
+
 }  // namespace
 
 TEST_CASE("sums are those of what arrived, decoded and added in f32 in the contributors' order") {
@@ -62,7 +64,7 @@ TEST_CASE("sums are those of what arrived, decoded and added in f32 in the contr
         }
         std::ranges::shuffle(order, random);
         for (index_t each : order) {
-          if (store.arrived(index, each)) store.sum(index);
+          if (store.arrived(index, each)) store.sum(index, kReplicas);
         }
         for (const Block& block : blocks_of(bucket)) {
           expected.push_back(square_sum(std::span(total).subspan(
@@ -97,10 +99,10 @@ TEST_CASE("what readers get are the weights as they are after each step, in the 
         std::vector<float> values(static_cast<std::size_t>(count), 0.5F);
         std::vector<float> residual(wire.push.keeps_residual() ? values.size() : 0);
         encode(wire.push, values, residual, store.contribution_frame(index, each));
-        if (store.arrived(index, each)) store.sum(index);
+        if (store.arrived(index, each)) store.sum(index, kReplicas);
       }
       const std::vector<float> before(store.weights(index).begin(), store.weights(index).end());
-      store.apply(index, {.update = 5, .step = 5, .factor = 1, .rate = 0.1});
+      store.apply(index, {.update = 5, .contributors = kReplicas, .step = 5, .factor = 1, .rate = 0.1});
       CHECK_FALSE(std::ranges::equal(before, store.weights(index)));
       check(index);
     }

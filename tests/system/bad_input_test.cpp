@@ -85,6 +85,15 @@ TEST_CASE("settings that do not go together end all ranks with exit code 2 and o
            {1,
             {"--contexts=2", "--placement=local"},
             "2 contexts x 1 shard = 2 workers; take --placement dedicated and start 3 ranks"},
+           {2,
+            {"--replicas=2", "--placement=colocated", "--servers=1"},
+            "--placement colocated has a server on each worker's rank: 2 replicas x 1 stage x 1 "
+            "shard = 2 workers, so --servers 1 cannot be"},
+           {3,
+            {"--replicas=2", "--placement=colocated"},
+            "2 ranks needed: 2 replicas x 1 stage x 1 shard = 2 workers, each a server, too; "
+            "mpirun started 3. Start mpirun with -n 2"},
+           {0, {"--placement=colocated"}, "--placement colocated speaks MPI"},
            {2, {"--stpes=4"}, "unknown option --stpes (did you mean --steps?)"},
            {2, {"--rate.peak=nan"}, "--rate.peak"},
            {2, {"stray"}, "a stray word among the arguments: stray"},

@@ -36,7 +36,8 @@ std::vector<std::string> arguments(const TemporaryFolder& folder,
 }  // namespace
 
 // The whole program once; `sanitize` runs this case under the sanitizers.
-TEST_CASE("four ranks train as a pipeline, go on as shards, and one process goes on from there") {
+TEST_CASE(
+    "four ranks train as a pipeline, go on as shards, then colocated, then one process does") {
   const TemporaryFolder folder;
   write_corpus(folder / "corpus.txt", 8'000, 3);
   const auto runs_well = [](const Ended& ended) {
@@ -47,6 +48,8 @@ TEST_CASE("four ranks train as a pipeline, go on as shards, and one process goes
   };
   runs_well(run_weir(4, arguments(folder, {"--stages=2", "--servers=2", "--steps=8"})));
   runs_well(run_weir(4, arguments(folder, {"--shards=2", "--servers=2", "--steps=16"})));
+  runs_well(run_weir(
+      4, arguments(folder, {"--stages=2", "--shards=2", "--placement=colocated", "--steps=20"})));
   // Without MPI every leak is our own.
   std::vector<std::string> alone = {"env", "ASAN_OPTIONS=detect_leaks=1"};
   for (const std::string& word :

@@ -13,6 +13,7 @@
 
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
+#include "common/io/checkpoint_format.hpp"
 #include "common/number/random.hpp"
 
 namespace weir::test {
@@ -110,6 +111,21 @@ std::vector<StepLine> read_steps(const std::filesystem::path& run_folder) {
   std::vector<StepLine> lines;
   for (const auto& [number, step] : steps) lines.push_back(step);
   return lines;
+}
+
+std::vector<float> read_newest_checkpoint(const std::filesystem::path& run_folder) {
+  const auto newest = newest_complete(run_folder / "checkpoints");
+  if (!newest) return {};
+  const CheckpointReader reader(*newest);
+  std::vector<float> all;
+  index_t record = 0;
+  for (const CheckpointRecord& each : reader.manifest().records) {
+    std::size_t count = 1;
+    for (const index_t extent : each.shape) count *= static_cast<std::size_t>(extent);
+    all.resize(all.size() + count);
+    reader.read(record++, 0, std::span(all).last(count));
+  }
+  return all;
 }
 
 void write_corpus(const std::filesystem::path& path, index_t bytes, std::uint64_t seed) {

@@ -54,6 +54,9 @@ struct StepLine {
 };
 std::vector<StepLine> read_steps(const std::filesystem::path& run_folder);
 
+/// All numbers of the newest checkpoint: weights and moments, in the order of its MANIFEST.
+std::vector<float> read_newest_checkpoint(const std::filesystem::path& run_folder);
+
 /// A text of `bytes` bytes with some structure: words drawn from a small dictionary by `seed`.
 void write_corpus(const std::filesystem::path& path, index_t bytes, std::uint64_t seed);
 

@@ -10,7 +10,8 @@ using namespace weir::test;
 namespace {
 
 struct Cut {
-  int replicas, stages, contexts, shards, servers;
+  int replicas, stages, contexts, shards;
+  int servers;  // colocated if 0
   const char* schedule = "1f1b";
 };
 
@@ -35,6 +36,7 @@ std::vector<std::string> arguments(const TemporaryFolder& folder, const std::str
                                   "--bucket-bytes=65536",
                                   "--checkpoint-every=0",
                                   "--progress=none",
+                                  "--eval-every=7",
                                   "--eval-samples=4",
                                   "--run=" + (folder / run).string()};
   if (optimizer == "lamb") {
@@ -64,10 +66,11 @@ std::vector<StepLine> run_cut(const TemporaryFolder& folder, const Cut& cut,
   for (const auto& [name, count] : {std::pair{"replicas", cut.replicas},
                                     {"stages", cut.stages},
                                     {"contexts", cut.contexts},
-                                    {"shards", cut.shards},
-                                    {"servers", cut.servers}}) {
+                                    {"shards", cut.shards}}) {
     all.push_back("--" + std::string(name) + "=" + std::to_string(count));
   }
+  all.push_back(cut.servers == 0 ? "--placement=colocated"
+                                 : "--servers=" + std::to_string(cut.servers));
   all.push_back(std::string("--schedule=") + cut.schedule);
   const int workers = cut.replicas * cut.stages * cut.contexts * cut.shards;
   const Ended ended = run_weir(workers + cut.servers, all, 120);
@@ -95,20 +98,28 @@ std::string name_of(const Cut& cut) {
 
 }  // namespace
 
-TEST_CASE("every layout and schedule has the losses and norms of one rank") {
+TEST_CASE("every layout and schedule, in each placement, has the losses and norms of one rank") {
   const TemporaryFolder folder;
   write_corpus(folder / "corpus.txt", 60000, 1);
   const auto agrees = [&](const Cut& cut, const std::string& optimizer,
                           const std::vector<StepLine>& one) {
     CAPTURE(name_of(cut));
     CAPTURE(optimizer);
-    const std::vector<StepLine> steps = run_cut(folder, cut, optimizer, optimizer + name_of(cut));
+    const std::string run = optimizer + name_of(cut);
+    const std::vector<StepLine> steps = run_cut(folder, cut, optimizer, run);
     for (std::size_t at = 0; at < one.size(); ++at) {
       CAPTURE(at);
       CHECK(std::abs(steps[at].loss - one[at].loss) <= 1e-5 * one[at].loss);
       CHECK(std::abs(steps[at].norm - one[at].norm) <= 1e-5 * one[at].norm);
       CHECK(steps[at].cursor == one[at].cursor);
     }
+    // Of the same workers to the bit, wherever the servers are.
+    Cut colocated = cut;
+    colocated.servers = 0;
+    CHECK(run_cut(folder, colocated, optimizer, run + "-colocated") == steps);
+    const std::vector<float> weights = read_newest_checkpoint(folder / run);
+    CHECK(!weights.empty());
+    CHECK((read_newest_checkpoint(folder / (run + "-colocated")) == weights));
   };
   const std::vector<StepLine> sgd = run_local(folder, "sgd");
   CHECK(sgd.back().loss < sgd.front().loss);
@@ -126,6 +137,8 @@ TEST_CASE("the same layout twice, any number of servers, and recomputation give 
   CHECK(run_cut(folder, {2, 1, 1, 2, 1}, "adamw", "again") == first);
   CHECK(run_cut(folder, {2, 1, 1, 2, 2}, "adamw", "two") == first);
   CHECK(run_cut(folder, {2, 1, 1, 2, 3}, "adamw", "three") == first);
+  CHECK(run_cut(folder, {2, 1, 1, 2, 0}, "adamw", "colocated") == first);
+  CHECK(run_cut(folder, {2, 1, 1, 2, 0}, "adamw", "colocated-again") == first);
   std::vector<std::string> again = arguments(folder, "again-block", "adamw");
   again.insert(again.end(), {"--replicas=2", "--shards=2", "--recompute=block"});
   const Ended ended = run_weir(5, again, 120);
@@ -135,6 +148,11 @@ TEST_CASE("the same layout twice, any number of servers, and recomputation give 
   const std::vector<StepLine> local = run_local(folder, "adamw");
   CHECK(run_cut(folder, {1, 1, 1, 1, 1}, "adamw", "dedicated") == local);
   CHECK(run_cut(folder, {1, 1, 1, 1, 3}, "lamb", "lamb") == run_local(folder, "lamb"));
+  CHECK(run_cut(folder, {1, 1, 1, 1, 0}, "adamw", "one-colocated") == local);
+  const std::vector<float> weights = read_newest_checkpoint(folder / "local-adamw");
+  CHECK(!weights.empty());
+  CHECK((read_newest_checkpoint(folder / "dedicated") == weights));
+  CHECK((read_newest_checkpoint(folder / "one-colocated") == weights));
 }
 
 TEST_CASE("a classifier of ListOps has the losses and norms of one rank on any layout") {

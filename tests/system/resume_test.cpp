@@ -50,6 +50,7 @@ std::vector<std::string> arguments(const TemporaryFolder& folder, const std::str
 }
 
 const std::vector<std::string> kTwoReplicas = {"--replicas=2", "--servers=2"};
+const std::vector<std::string> kTwoColocated = {"--replicas=2", "--placement=colocated"};
 
 std::vector<std::string> with_local(std::vector<std::string> more) {
   more.push_back("--placement=local");
@@ -81,7 +82,7 @@ std::vector<int> ranks_of(int launcher) {
 
 }  // namespace
 
-TEST_CASE("a job killed at any moment resumes to the bits of an undisturbed one") {
+TEST_CASE("a job killed at any moment resumes, in another placement, too, to the same bits") {
   const TemporaryFolder folder;
   write_corpus(folder / "corpus.txt", 60000, 3);
   const Ended whole = run_weir(4, arguments(folder, "whole", kTwoReplicas));
@@ -94,7 +95,9 @@ TEST_CASE("a job killed at any moment resumes to the bits of an undisturbed one"
   CAPTURE(seed);
   std::mt19937 random(seed);
   for (int life = 0; life < 4; ++life) {
-    Process job(weir_command(4, arguments(folder, "killed", kTwoReplicas)));
+    const bool colocated = life % 2 == 1;
+    Process job(weir_command(
+        colocated ? 2 : 4, arguments(folder, "killed", colocated ? kTwoColocated : kTwoReplicas)));
     wait_for_step(job, folder / "killed", 5 * life + static_cast<int>(random() % 5));
     sleep_microseconds(static_cast<index_t>(random() % 20000));
     const std::vector<int> ranks = ranks_of(job.id());
@@ -104,7 +107,7 @@ TEST_CASE("a job killed at any moment resumes to the bits of an undisturbed one"
     CHECK_FALSE(ended.timed_out);
     CHECK((ended.exit_code != 0 || read_steps(folder / "killed").size() == kSteps));
   }
-  const Ended last = run_weir(4, arguments(folder, "killed", kTwoReplicas));
+  const Ended last = run_weir(2, arguments(folder, "killed", kTwoColocated));
   CAPTURE(last.output);
   CHECK(last.exit_code == 0);
   // A rank that dies may take the line of a step with it whose checkpoint was committed; what is
@@ -121,13 +124,21 @@ TEST_CASE("a job killed at any moment resumes to the bits of an undisturbed one"
 TEST_CASE("a rank that dies ends the job within seconds") {
   const TemporaryFolder folder;
   write_corpus(folder / "corpus.txt", 60000, 4);
-  for (std::size_t victim : {std::size_t{0}, std::size_t{2}}) {  // a worker, a server
+  struct Death {
+    std::size_t victim, ranks;
+    const char* placement;
+  };
+  for (const auto& [victim, rank_count, placement] :
+       {Death{0, 3, "dedicated"}, {2, 3, "dedicated"}, {1, 2, "colocated"}}) {
+    const std::string run = placement + std::to_string(victim);
     Process job(weir_command(
-        3, arguments(folder, "run" + std::to_string(victim), {"--replicas=2", "--steps=100000"})));
-    wait_for_step(job, folder / ("run" + std::to_string(victim)), 2);
+        int(rank_count),
+        arguments(folder, run,
+                  {"--replicas=2", "--steps=100000", "--placement=" + std::string(placement)})));
+    wait_for_step(job, folder / run, 2);
     std::vector<int> ranks = ranks_of(job.id());
     std::ranges::sort(ranks);
-    REQUIRE(ranks.size() == 3);
+    REQUIRE(ranks.size() == rank_count);
     kill(ranks[victim], SIGKILL);
     const double killed_at = seconds_now();
     const Ended ended = job.wait(60);
@@ -143,12 +154,16 @@ TEST_CASE("STOP and SIGUSR1 end the job with 75 after a checkpoint, and it goes 
   const Ended whole = run_weir(3, arguments(folder, "whole", {"--replicas=2", kLong}));
   INFO(whole.output);
   REQUIRE(whole.exit_code == 0);
-  for (const std::string how : {"stop-file", "signal"}) {
+  for (const std::string how : {"stop-file", "signal", "signal-colocated"}) {
     CAPTURE(how);
-    Process job(
-        weir_command(3, arguments(folder, how, {"--replicas=2", kLong, "--checkpoint-every=0"})));
+    const bool colocated = how == "signal-colocated";
+    const std::string placement =
+        std::string("--placement=") + (colocated ? "colocated" : "dedicated");
+    Process job(weir_command(
+        colocated ? 2 : 3,
+        arguments(folder, how, {"--replicas=2", kLong, "--checkpoint-every=0", placement})));
     wait_for_step(job, folder / how, 4);
-    if (how == "signal") {
+    if (how != "stop-file") {
       job.signal(SIGUSR1);
     } else {
       std::ofstream(folder / how / "STOP") << "";

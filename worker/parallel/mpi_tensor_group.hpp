@@ -1,5 +1,7 @@
 #pragma once
 
+#include <functional>
+
 #include "common/net/mpi.hpp"
 #include "worker/parallel/tensor_group.hpp"
 
@@ -9,15 +11,23 @@ namespace weir::worker {
 /// same order and with the same number of values.
 class MpiTensorGroup final : public TensorGroup {
  public:
-  /// comm: the shards, by rank.
-  explicit MpiTensorGroup(Comm comm) : comm_(std::move(comm)) {}
+  /// comm: the shards, by rank. `serve` is called while this shard waits for others that may need
+  /// it; none where they cannot, which saves the meeting.
+  explicit MpiTensorGroup(Comm comm, std::function<bool()> serve = {})
+      : comm_(std::move(comm)), serve_(std::move(serve)) {}
   index_t size() const override { return comm_.size(); }
   index_t index() const override { return comm_.rank(); }
-  void sum(std::span<float> values) override { comm_.sum(values); }
-  void max(std::span<float> values) override { comm_.max(values); }
+  void sum(std::span<float> values) override { met().sum(values); }
+  void max(std::span<float> values) override { met().max(values); }
 
  private:
+  const Comm& met() const {
+    if (serve_) comm_.meet(serve_);
+    return comm_;
+  }
+
   Comm comm_;
+  std::function<bool()> serve_;
 };
 
 }  // namespace weir::worker

@@ -87,7 +87,7 @@ struct PipelineLink::State {
   Comm comm;
   std::optional<Outlet> forward_out, backward_out;
   std::optional<Inlet> forward_in, backward_in;
-  std::function<void()> progress_elsewhere;
+  std::function<bool()> progress_elsewhere;
   double waited_seconds = 0;
 
   Outlet& outlet(Direction direction) {
@@ -116,14 +116,14 @@ struct PipelineLink::State {
     const double begin = seconds_now();
     wait_until(done, [&] {
       progress();
-      progress_elsewhere();
+      return progress_elsewhere();
     });
     waited_seconds += seconds_now() - begin;
   }
 };
 
 PipelineLink::PipelineLink(const Comm& comm, index_t frame_elements, index_t slots,
-                           std::function<void()> progress)
+                           std::function<bool()> progress)
     : state_(std::make_unique<State>()) {
   WEIR_ASSERT(frame_elements > 0 && slots > 0);
   state_->comm = comm.duplicate();

@@ -21,9 +21,10 @@ enum class Direction { forward, backward };
 class PipelineLink {
  public:
   /// comm: the stages of one replica and shard, by rank. Every frame has frame_elements floats.
-  /// `progress` is called while waiting. Making a link is collective over comm, as ending it is.
+  /// `progress` is called while waiting, awake as long as it says that anything moved. Making a
+  /// link is collective over comm, as ending it is.
   PipelineLink(const Comm& comm, index_t frame_elements, index_t slots,
-               std::function<void()> progress);
+               std::function<bool()> progress);
   ~PipelineLink();
 
   /// Copies `frame` (at most frame_elements) to a buffer and starts it; waits only for the buffer.

@@ -30,7 +30,7 @@ struct Peer {
 }  // namespace
 
 struct ServerClient::State {
-  State(const Comm& world, const WorkerPlace& place, const BucketPlan& plan)
+  State(const Comm& world, const WorkerPlace& place, const BucketPlan& plan, OwnServer own_server)
       : holding(plan.holding(holder_of(place))),
         replica(place.replica),
         first_server(static_cast<int>(plan.layout().rank_of_server(0))),
@@ -38,7 +38,8 @@ struct ServerClient::State {
         gradients(holding.element_count),
         frames(plan, holding, weights.span(), gradients.span()),
         arrived(holding.buckets.size(), 0),
-        control(world) {
+        own_server(std::move(own_server)),
+        control(world, Tier::workers) {
     for (index_t server = 0; server < plan.layout().servers; ++server) {
       add_peer(world, plan, server);
     }
@@ -78,7 +79,7 @@ struct ServerClient::State {
 
   /// True if anything moved.
   bool move() {
-    bool moved = false;
+    bool moved = own_server.move();
     for (Peer& peer : peers) {
       if (peer.push && !peer.push->idle()) moved |= peer.push->progress();
       if (peer.residuals_out && !peer.residuals_out->idle()) {
@@ -173,6 +174,7 @@ struct ServerClient::State {
   std::vector<index_t> arrived;  ///< pulls of each held bucket so far
   index_t round = 0;             ///< pulls of each that were opened
   std::vector<Peer> peers;
+  OwnServer own_server;
   ControlPort control;
   std::optional<Directive> decided;
   bool finished = false;
@@ -181,8 +183,9 @@ struct ServerClient::State {
   index_t pulled_bytes = 0;
 };
 
-ServerClient::ServerClient(const Comm& world, const WorkerPlace& place, const BucketPlan& plan)
-    : state_(std::make_unique<State>(world, place, plan)) {}
+ServerClient::ServerClient(const Comm& world, const WorkerPlace& place, const BucketPlan& plan,
+                           OwnServer own_server)
+    : state_(std::make_unique<State>(world, place, plan, std::move(own_server))) {}
 ServerClient::~ServerClient() = default;
 
 std::span<const float> ServerClient::weights() const { return state_->weights.span(); }
@@ -214,10 +217,10 @@ void ServerClient::ready(index_t unit) {
   }
 }
 
-void ServerClient::progress() { state_->move(); }
+bool ServerClient::progress() { return state_->move(); }
 
 void ServerClient::report(const Report& report) {
-  state_->control.send(state_->first_server, MessageKind::report, to_bytes(report));
+  state_->control.send(state_->first_server, Tier::servers, MessageKind::report, to_bytes(report));
 }
 
 Directive ServerClient::directive() {
@@ -247,7 +250,8 @@ void ServerClient::await_all() {
 }
 
 void ServerClient::finish() {
-  state_->wait([&] { return state_->finished && state_->pushes_ended(); });
+  state_->wait(
+      [&] { return state_->finished && state_->pushes_ended() && state_->own_server.finished(); });
 }
 
 double ServerClient::waited_seconds() const { return state_->waited_seconds; }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "common/job/layout.hpp"
@@ -11,15 +12,25 @@ class Comm;
 
 namespace weir::worker {
 
-/// A worker's end of the protocol with dedicated servers: one channel of pushes and one of pulls to
-/// each server, with the buckets of this holder in the plan's order; control messages with server
-/// 0. Raw gradients are pushed from and raw weights pulled to where the stage works on them: no
-/// copies. Of another wire, a bucket is encoded when it is ready and decoded when it arrives.
+/// The share of the store that lives on a worker's own rank, if any: it must be served whenever the
+/// worker waits, since the others may need it to get to where this worker waits for them.
+struct OwnServer {
+  std::function<bool()> move = [] { return false; };     ///< never blocks; true if anything moved
+  std::function<bool()> finished = [] { return true; };  ///< nobody will need it again
+};
+
+/// A worker's end of the protocol with servers on other ranks or its own: one channel of pushes and
+/// one of pulls to each server, with the buckets of this holder in the plan's order; control
+/// messages with server 0. Raw gradients are pushed from and raw weights pulled to where the stage
+/// works on them: no copies. Of another wire, a bucket is encoded when it is ready and decoded when
+/// it arrives.
 class ServerClient final : public ParameterService {
  public:
   /// world: workers and servers, as `layout` orders them. Collective in no way; the servers' loop
-  /// is the other end.
-  ServerClient(const Comm& world, const WorkerPlace& place, const BucketPlan& plan);
+  /// is the other end. `own_server` is moved whenever this moves or waits, and finish() waits for
+  /// it, too; its work while the client waits counts as waiting.
+  ServerClient(const Comm& world, const WorkerPlace& place, const BucketPlan& plan,
+               OwnServer own_server = {});
   ~ServerClient() override;
 
   std::span<const float> weights() const override;
@@ -27,7 +38,7 @@ class ServerClient final : public ParameterService {
   Directive start() override;
   void begin_update() override;
   void ready(index_t unit) override;
-  void progress() override;
+  bool progress() override;
   void report(const Report& report) override;
   Directive directive() override;
   void await(index_t unit) override;

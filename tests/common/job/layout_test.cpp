@@ -46,6 +46,31 @@ TEST_CASE("a wrong number of ranks is answered with the arithmetic and the way o
   CHECK(message_of(layout, 1).find("--placement local") != std::string::npos);
 }
 
+TEST_CASE("colocated, every rank is a worker and the server of the same number") {
+  const Layout layout = {
+      .replicas = 2, .stages = 2, .servers = 4, .placement = Placement::colocated};
+  CHECK(layout.rank_count() == 4);
+  for (index_t rank = 0; rank < 4; ++rank) {
+    CHECK(layout.is_worker(rank));
+    CHECK(layout.is_server(rank));
+    CHECK(layout.server(rank) == rank);
+    CHECK(layout.rank_of_server(rank) == rank);
+  }
+  CHECK(layout.role(2) == "replica 1, stage 0, shard 0, server 2");
+  CHECK(layout.role(layout.worker(2)) == "replica 1, stage 0, shard 0");
+  CHECK(message_of(layout, 4).empty());
+  CHECK(message_of(layout, 6) ==
+        "4 ranks needed: 2 replicas x 2 stages x 1 shard = 4 workers, each a server, too; mpirun "
+        "started 6. Start mpirun with -n 4, or set --replicas 3");
+  CHECK(message_of(layout, 5).find("or set") == std::string::npos);
+  // Whoever forgot the servers' ranks hears that there is a way without.
+  Layout dedicated = layout;
+  dedicated.placement = Placement::dedicated;
+  dedicated.servers = 1;
+  CHECK(message_of(dedicated, 4).find("or take --placement colocated") != std::string::npos);
+  CHECK(message_of(dedicated, 6).find("colocated") == std::string::npos);
+}
+
 TEST_CASE("a context is named, and counted, where there is more than one") {
   const Layout layout = {.replicas = 2, .stages = 2, .contexts = 3, .shards = 2};
   CHECK(layout.role(layout.rank_of({1, 0, 2, 1})) == "replica 1, stage 0, context 2, shard 1");

@@ -30,7 +30,7 @@ MPI_TEST_CASE("messages of all ranks to all ranks come once, whole and in order"
   CAPTURE(seed);
   std::mt19937 random(seed + static_cast<unsigned>(ranks.rank));
   constexpr int kMessages = 60;
-  ControlPort port(ranks.comm);
+  ControlPort port(ranks.comm, Tier::servers);
   std::map<int, int> came;
   index_t wrong = 0;
   const auto take = [&](int source, MessageKind kind, std::span<const std::byte> bytes) {
@@ -46,7 +46,7 @@ MPI_TEST_CASE("messages of all ranks to all ranks come once, whole and in order"
     for (int peer = 0; peer < ranks.comm.size(); ++peer) {  // itself included
       const std::size_t lengths[] = {0, 100, 4000, 5000, 200000};
       const std::size_t length = lengths[random() % 5];
-      port.send(peer, number % 2 == 0 ? MessageKind::report : MessageKind::directive,
+      port.send(peer, Tier::servers, number % 2 == 0 ? MessageKind::report : MessageKind::directive,
                 bytes_of(text(ranks.rank, ":", number, ":") +
                          std::string(length, char('a' + number % 26))));
     }
@@ -64,9 +64,44 @@ MPI_TEST_CASE("messages of all ranks to all ranks come once, whole and in order"
   for (const auto& [source, count] : came) CHECK(count == kMessages);
 }
 
+MPI_TEST_CASE("of two ports of a rank each takes what is for its tier, in order, from itself, too",
+              3) {
+  ControlPort server(ranks.comm, Tier::servers), worker(ranks.comm, Tier::workers);
+  constexpr int kMessages = 40;
+  const int size = ranks.comm.size();
+  for (int number = 0; number < kMessages; ++number) {
+    for (int peer = 0; peer < size; ++peer) {
+      server.send(peer, Tier::workers, MessageKind::directive,
+                  bytes_of(text("to worker ", number)));
+      worker.send(peer, Tier::servers, MessageKind::report, bytes_of(text("to server ", number)));
+      server.send(peer, Tier::servers, MessageKind::directive,
+                  bytes_of(text("to server ", number)));
+    }
+  }
+  index_t wrong = 0;
+  int at_server = 0, at_worker = 0;
+  std::map<std::pair<int, MessageKind>, int> came;
+  const auto take = [&](std::string_view mine, int& count) {
+    return [&, mine](int source, MessageKind kind, std::span<const std::byte> bytes) {
+      const bool own = mine == "to worker ";
+      const int number = came[{own ? source + size : source, kind}]++;
+      wrong += text_of(bytes) != text(mine, number);
+      ++count;
+    };
+  };
+  const auto take_server = take("to server ", at_server),
+             take_worker = take("to worker ", at_worker);
+  wait_until([&] { return at_server == 2 * kMessages * size && at_worker == kMessages * size; },
+             [&] {
+               const bool at_one = server.poll(take_server);
+               return worker.poll(take_worker) || at_one;
+             });
+  CHECK(wrong == 0);
+}
+
 MPI_TEST_CASE("a message of 64 MiB comes whole, and small ones of other ranks do not wait for it",
               3) {
-  ControlPort port(ranks.comm);
+  ControlPort port(ranks.comm, Tier::servers);
   const std::string large(std::size_t(kLongestMessage), 'x');
   if (ranks.rank == 0) {
     bool large_came = false, small_came = false;
@@ -78,7 +113,7 @@ MPI_TEST_CASE("a message of 64 MiB comes whole, and small ones of other ranks do
                  });
                });
   } else {
-    port.send(0, MessageKind::partials, bytes_of(ranks.rank == 1 ? large : "small"));
+    port.send(0, Tier::servers, MessageKind::partials, bytes_of(ranks.rank == 1 ? large : "small"));
     wait_until([&] { return port.idle(); },
                [&] { port.poll([](int, MessageKind, std::span<const std::byte>) {}); });
   }
@@ -89,8 +124,8 @@ MPI_TEST_CASE("what is no message of ours is refused with the rank that sent it"
   std::string good(16, '\0');
   {
     // Catch a true frame on its way, to damage it.
-    ControlPort port(ranks.comm);
-    if (ranks.rank == 0) port.send(1, MessageKind::report, bytes_of("abcdefgh"));
+    ControlPort port(ranks.comm, Tier::servers);
+    if (ranks.rank == 0) port.send(1, Tier::servers, MessageKind::report, bytes_of("abcdefgh"));
     if (ranks.rank == 1) {
       good.resize(16 + 8);
       MPI_Recv(good.data(), 24, MPI_BYTE, 0, MPI_ANY_TAG, ranks.comm.raw(), MPI_STATUS_IGNORE);
@@ -115,7 +150,7 @@ MPI_TEST_CASE("what is no message of ours is refused with the rank that sent it"
       MPI_Send(frame.data(), length, MPI_BYTE, 1, 0, ranks.comm.raw());
     } else {
       const auto receive = [&] {
-        ControlPort port(ranks.comm);
+        ControlPort port(ranks.comm, Tier::servers);
         bool came = false;
         const auto take = [&](int, MessageKind, std::span<const std::byte>) { came = true; };
         wait_until([&] { return came; }, [&] { port.poll(take); });

@@ -43,6 +43,28 @@ MPI_TEST_CASE("sums and maxima go over all ranks, in place", 4) {
   ranks.comm.sum(std::span<float>());
 }
 
+MPI_TEST_CASE("ranks that wait serve one that cannot come without them", 3) {
+  for (const bool awake : {false, true}) {
+    bool served = false;
+    const auto serve = [&] {
+      if (ranks.rank != 0 || std::exchange(served, true)) return false;
+      MPI_Send(&served, 1, MPI_BYTE, 2, 7, ranks.comm.raw());
+      return true;
+    };
+    if (ranks.rank == 2) {
+      MPI_Recv(&served, 1, MPI_BYTE, 0, 7, ranks.comm.raw(), MPI_STATUS_IGNORE);
+    }
+    double one = 1;
+    if (awake) {
+      ranks.comm.meet(serve);
+    } else {
+      ranks.comm.sum(std::span(&one, 1), serve);
+      CHECK(one == 3);
+    }
+    CHECK(served == (ranks.rank != 1));
+  }
+}
+
 MPI_TEST_CASE("a split orders ranks by key and leaves out those without a color", 5) {
   const auto color = ranks.rank == 4 ? std::nullopt : std::optional(ranks.rank % 2);
   const Comm part = ranks.comm.split(color, -ranks.rank);

@@ -60,6 +60,29 @@ void talk(const test::Ranks& ranks) {
 
 }  // namespace
 
+MPI_TEST_CASE("a context that waits for another serves it, in every call", 2) {
+  index_t calls = 0, needed = 0;
+  MpiContextGroup group(ranks.comm.duplicate(), [&] {
+    if (ranks.rank != 0 || calls == needed) return false;
+    MPI_Send(nullptr, 0, MPI_BYTE, 1, 7, ranks.comm.raw());
+    return ++calls > 0;
+  });
+  const auto served = [&](auto call) {
+    ++needed;
+    if (ranks.rank == 1) MPI_Recv(nullptr, 0, MPI_BYTE, 0, 7, ranks.comm.raw(), MPI_STATUS_IGNORE);
+    call();
+  };
+  std::vector<float> one = {1}, all(2), to = {float(ranks.rank)}, from = {-1};
+  served([&] { group.sum(one); });
+  CHECK(one[0] == 2);
+  served([&] { group.gather(to, all); });
+  CHECK(all == std::vector<float>{0, 1});
+  served([&] {
+    ranks.rank == 0 ? group.exchange({}, to, {}, from) : group.exchange(to, {}, from, {});
+  });
+  CHECK(from[0] == float(1 - ranks.rank));
+}
+
 MPI_TEST_CASE("a context alone sums, gathers and swaps with nobody", 1) { talk(ranks); }
 MPI_TEST_CASE("two contexts sum, gather and swap with each other", 2) { talk(ranks); }
 MPI_TEST_CASE("three contexts sum, gather and swap with their neighbours", 3) { talk(ranks); }

@@ -54,6 +54,30 @@ void sum_and_compare(const test::Ranks& ranks) {
 
 }  // namespace
 
+MPI_TEST_CASE("a shard that waits for another serves it, and the bits are the same", 3) {
+  index_t calls = 0, needed = 0;
+  // Shard 2 comes to each call only when shard 0 has served it there.
+  MpiTensorGroup group(ranks.comm.duplicate(), [&] {
+    if (ranks.rank != 0 || calls == needed) return false;
+    MPI_Send(nullptr, 0, MPI_BYTE, 2, 7, ranks.comm.raw());
+    return ++calls > 0;
+  });
+  const auto served = [&](auto call) {
+    ++needed;
+    if (ranks.rank == 2) MPI_Recv(nullptr, 0, MPI_BYTE, 0, 7, ranks.comm.raw(), MPI_STATUS_IGNORE);
+    call();
+  };
+  MpiTensorGroup plain(ranks.comm.duplicate());
+  auto values = values_of(unsigned(ranks.rank), 10001), expected = values, highest = values;
+  plain.sum(expected);
+  served([&] { group.sum(values); });
+  CHECK(std::ranges::equal(std::as_bytes(std::span(values)), std::as_bytes(std::span(expected))));
+  auto maxima = highest;
+  plain.max(maxima);
+  served([&] { group.max(highest); });
+  CHECK(highest == maxima);
+}
+
 MPI_TEST_CASE("two shards sum to the same bits, again and again", 2) { sum_and_compare(ranks); }
 MPI_TEST_CASE("three shards sum to the same bits, again and again", 3) { sum_and_compare(ranks); }
 MPI_TEST_CASE("eight shards sum to the same bits, again and again", 8) { sum_and_compare(ranks); }

@@ -27,7 +27,7 @@ index_t walk(const Comm& comm, index_t frame_elements, index_t slots, index_t mi
   const int stage = comm.rank();
   const bool first = stage == 0, last = stage == comm.size() - 1;
   index_t calls = 0, wrong = 0;
-  PipelineLink link(comm, frame_elements, slots, [&] { ++calls; });
+  PipelineLink link(comm, frame_elements, slots, [&] { return ++calls < 0; });
   std::vector<float> frame(std::size_t(frame_elements), 0);
 
   const auto dawdle = [&] {
@@ -86,7 +86,7 @@ MPI_TEST_CASE("two stages, one micro-batch", 2) {
 }
 
 MPI_TEST_CASE("a single stage has no neighbours and ends its step at once", 1) {
-  PipelineLink link(ranks.comm, 10, 2, [] {});
+  PipelineLink link(ranks.comm, 10, 2, [] { return false; });
   link.progress();
   link.end_step();
   CHECK(link.waited_seconds() == 0);
@@ -94,7 +94,7 @@ MPI_TEST_CASE("a single stage has no neighbours and ends its step at once", 1) {
 
 MPI_TEST_CASE("a wait for a neighbour moves other traffic on, and is counted", 2) {
   index_t calls = 0;
-  PipelineLink link(ranks.comm, 10, 2, [&] { ++calls; });
+  PipelineLink link(ranks.comm, 10, 2, [&] { return ++calls < 0; });
   if (ranks.rank == 0) {
     sleep_microseconds(50000);
     link.send(Direction::forward, 0, std::vector<float>(10, 1.0f));

@@ -32,7 +32,7 @@ class PlainService final : public ParameterService {
     for (float& value : gradients_.span()) value = 0;
   }
   void ready(index_t unit) override { ready_units.push_back(unit); }
-  void progress() override {}
+  bool progress() override { return false; }
   void report(const Report& report) override { report_ = report; }
   Directive directive() override {
     Directive directive;
