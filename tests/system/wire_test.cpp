@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <fstream>
 
 #include "tests/system/job.hpp"
 
@@ -60,6 +61,17 @@ void check_continues(const TemporaryFolder& folder, const std::string& whole,
     CAPTURE(steps[i].step);
     CHECK(steps[i] == expected[i + 8]);
   }
+}
+
+/// The digests of all tensors of the last checkpoint, residuals included.
+std::string digests(const std::filesystem::path& run) {
+  std::ifstream manifest(run / "checkpoints" / "step-00000016" / "MANIFEST");
+  REQUIRE(manifest.good());
+  std::string all;
+  for (std::string line; std::getline(manifest, line);) {
+    if (line.starts_with("digest ")) all += line + '\n';
+  }
+  return all;
 }
 
 std::string checkpoint_of(const TemporaryFolder& folder, const std::string& run) {
@@ -126,6 +138,22 @@ TEST_CASE("every wire has the same bits for any number of servers, and stays nea
     CHECK(steps != fp32);  // it did something
     const bool is_topk = wire.front() == "--wire-push=topk";
     CHECK(std::abs(steps.back().loss / fp32.back().loss - 1) < (is_topk ? 0.5 : 0.01));
+  }
+}
+
+TEST_CASE(
+    "runs with a slow replica and error feedback are repeated to the bit, residuals included") {
+  const TemporaryFolder folder;
+  write_corpus(folder / "corpus.txt", 60000, 8);
+  for (const Words& mode : {Words{"--consistency=asp"}, Words{"--backup=1", "--grace=0.05"}}) {
+    const std::string name = mode.front().substr(2);
+    const Words common = mode + Words{"--replicas=3", "--wire-push=int8", "--wire-pull=bf16"};
+    runs_well(5, arguments(folder, name) + common + Words{"--servers=2", "--inject=slow=1:4x"});
+    runs_well(4,
+              arguments(folder, name + "-again") + common +
+                  Words{"--servers=1", "--replay=" + (folder / name / "decisions.jsonl").string()});
+    CHECK(read_steps(folder / name) == read_steps(folder / (name + "-again")));
+    CHECK(digests(folder / name) == digests(folder / (name + "-again")));
   }
 }
 
