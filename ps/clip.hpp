@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -8,56 +9,73 @@
 
 namespace weir::ps {
 
-enum class ClipPolicy {
-  none,   ///< never clips
-  fixed,  ///< to the norm `clip.max-norm`
-  decay,  ///< to a threshold that falls with each norm above it and rises again below (the default)
-};
+enum class ClipPolicy { none, fixed, decay, quantile, zclip, robust, per_tensor };
 
 struct ClipConfig {
-  ClipPolicy policy = ClipPolicy::decay;
-  double max_norm = 1;      ///< of `fixed`
+  ClipPolicy policy = ClipPolicy::robust;
+  double max_norm = 1;      ///< of `fixed`; the cap of quantile, zclip, robust and of warm-ups
   double initial = 1;       ///< threshold of `decay` before the first step
   double fall_rate = 0.99;  ///< of `decay`
+  double quantile = 0.1;    ///< of `quantile`
 };
 
 std::vector<Option> options(ClipConfig& config);
 std::string name_of(ClipPolicy policy);
 
+/// Of a gradient, all finite.
+struct GradientNorms {
+  double total = 0;                    ///< of all parameters together, rounded to float
+  std::span<const double> parameters;  ///< of each; needed by per_tensor
+};
+
 struct ClipDecision {
   double coefficient = 1;  ///< the mean gradient times this is what the optimizer sees
-  double threshold = 0;    ///< after this decision; 0 for `none`
+  double threshold = 0;    ///< norms above it are clipped next; 0: there is none
   bool clipped = false;
+  bool skip = false;  ///< a spike: the optimizer sees nothing of this gradient
+  /// Of per_tensor: the coefficient of each parameter; `coefficient` is what they make of the norm.
+  std::vector<double> parameters = {};
 };
 
 /// Decides how much of a gradient passes. One on server 0; its state is part of the checkpoint.
+/// With n the norm, c = max_norm:
 ///
-///   none:   coefficient 1
-///   fixed:  norm > max_norm: coefficient max_norm / norm
-///   decay:  norm > threshold: threshold *= fall_rate, then coefficient threshold / norm (the
-///           gradient is clipped to the threshold that has just fallen);
-///           else: threshold = min(1, threshold / fall_rate), coefficient 1
+///   none        1
+///   fixed       min(1, c / n)
+///   decay       n > t: t *= fall_rate, then t / n (the gradient is clipped to the threshold that
+///               has just fallen); else t = min(1, t / fall_rate), and 1
+///   quantile    min(1, c / n, q / n), q: the quantile of the last 1,000 norms, this one included
+///               (AutoClip: Seetharaman et al., arXiv 2007.14469, with a window and a cap)
+///   zclip       z = (n - mu) / sigma > 2.5: clips to mu + 2.5^2 / z sigma; never above c. Moving
+///               averages (0.97) of the clipped norm (Kumar et al., arXiv 2504.02507)
+///   robust      in logarithms, l = ln n: z = (l - mu) / sigma > 6: skips the step, at most 10 in a
+///               row; z > 2.5: clips to e^mu; never above c. Moving averages (0.98) of l and of
+///               |l - mu|, an outlier entering as one of 2.5 sigma
+///   per_tensor  each parameter by itself: to 1.05 times the moving average (0.98) of its clipped
+///               norm (AdaGC: Wang et al., arXiv 2502.11034)
 ///
-/// `decay` has a known failure: the more often it clips, the lower the threshold, the more often it
-/// clips. Where the median norm stays above the threshold it falls without end (0.99^steps).
+/// The first 25 steps of zclip and robust, 100 of per_tensor, clip to c alone and measure.
+/// `decay` has a known failure: where the median norm stays above t it falls without end.
 class Clip {
  public:
-  explicit Clip(const ClipConfig& config) : config_(config), threshold_(config.initial) {}
+  virtual ~Clip() = default;
 
-  /// `norm` is finite: a gradient that is not finite never gets here and leaves the state alone.
-  ClipDecision decide(double norm);
-
+  /// A gradient that is not finite never gets here and leaves the state alone.
+  virtual ClipDecision decide(const GradientNorms& norms) = 0;
   /// As in ClipDecision, before the next one.
-  double threshold() const;
+  virtual double threshold() const = 0;
   /// Raw doubles; a Clip of the same policy that restores them goes on to the bit. Empty for
   /// policies without a state.
-  std::vector<double> state() const;
+  virtual std::vector<double> state() const = 0;
   /// Throws Error if these are no state of this policy.
   void restore(std::span<const double> state);
 
  private:
-  ClipConfig config_;
-  double threshold_;  ///< of `decay`
+  /// False if they are none.
+  virtual bool take(std::span<const double> state) = 0;
 };
+
+/// parameters: how many there are, for per_tensor.
+std::unique_ptr<Clip> make_clip(const ClipConfig& config, index_t parameters);
 
 }  // namespace weir::ps

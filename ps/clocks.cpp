@@ -11,9 +11,10 @@ namespace {
 /// The median step is that of so many.
 constexpr std::size_t kDurations = 31;
 
-const std::vector<std::pair<std::string, Consistency>> kModeNames = {
-    {"bsp", Consistency::bsp}, {"ssp", Consistency::ssp}, {"asp", Consistency::asp},
-    {"local", Consistency::local}};
+const std::vector<std::pair<std::string, Consistency>> kModeNames = {{"bsp", Consistency::bsp},
+                                                                     {"ssp", Consistency::ssp},
+                                                                     {"asp", Consistency::asp},
+                                                                     {"local", Consistency::local}};
 
 }  // namespace
 
@@ -21,7 +22,8 @@ std::vector<Option> options(ConsistencyConfig& config) {
   return {
       {"consistency", "",
        "bsp: a step of all replicas at a time; ssp: each replica's steps by themselves, none more "
-       "than `staleness` ahead; asp: nobody waits; local: rounds of --local.steps steps of their own",
+       "than `staleness` ahead; asp: nobody waits; local: rounds of --local.steps steps of their "
+       "own",
        choice(config.mode, kModeNames)},
       {"staleness",
        "steps",

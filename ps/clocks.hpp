@@ -13,9 +13,9 @@ namespace weir::ps {
 
 /// Which replicas an update waits for, and which weights a replica goes on with.
 enum class Consistency {
-  bsp,  ///< an update is a step of all replicas, but for `backup` of them
-  ssp,  ///< an update is one replica's step; nobody is more than `staleness` steps ahead
-  asp,  ///< an update is one replica's step; nobody waits
+  bsp,    ///< an update is a step of all replicas, but for `backup` of them
+  ssp,    ///< an update is one replica's step; nobody is more than `staleness` steps ahead
+  asp,    ///< an update is one replica's step; nobody waits
   local,  ///< replicas step by themselves for a round; rounds are as the steps of bsp
 };
 

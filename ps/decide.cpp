@@ -34,19 +34,17 @@ bool all(const std::vector<bool>& flags) { return std::ranges::find(flags, false
 Decider::Decider(const BucketPlan& plan, const DecideConfig& config)
     : plan_(&plan),
       config_(config),
-      clip_(config.clip),
+      clip_(make_clip(config.clip, static_cast<index_t>(plan.specs().size()))),
       last_step_(config.steps),
+      order_(plan),
       balance_(config.batch / config.micro_batch, plan.layout().replicas) {
-  BlockOrder order(plan);
-  server_begin_ = std::move(order.server_begin);
-  canonical_ = std::move(order.canonical);
-  squares_.resize(canonical_.size());
+  squares_.resize(order_.canonical.size());
   partials_here_.assign(static_cast<std::size_t>(plan.layout().servers), false);
   const index_t reports = plan.layout().replicas * plan.layout().contexts;
   reports_here_.assign(static_cast<std::size_t>(reports), false);
   reports_.resize(reports_here_.size());
   counted_.resize(reports_here_.size());
-  progress_.clip_state = clip_.state();
+  progress_.clip_state = clip_->state();
   if (waits_for_all(config.consistency)) {
     restore(progress_);
     return;
@@ -60,7 +58,7 @@ Decider::Decider(const BucketPlan& plan, const DecideConfig& config)
 }
 
 void Decider::restore(const Progress& progress) {
-  clip_.restore(progress.clip_state);
+  clip_->restore(progress.clip_state);
   progress_ = origin_ = progress;
   log_ = DecisionLog(config_.decisions, config_.consistency, replicas(), progress.update);
   if (clocks_) clocks_->begin(progress.step, progress.update);
@@ -130,7 +128,7 @@ void Decider::arrive_if_whole(index_t replica, double now) {
   if (!has_reported(replica)) return;
   const std::vector<bool>& servers = arrived_[static_cast<std::size_t>(replica)];
   for (std::size_t server = 0; server < servers.size(); ++server) {
-    const bool owns = server_begin_[server] < server_begin_[server + 1];
+    const bool owns = order_.server_begin[server] < order_.server_begin[server + 1];
     if (owns && !servers[server]) return;
   }
   clocks_->arrived(replica, now);
@@ -149,12 +147,13 @@ void Decider::on_partials(const Partials& partials) {
                 progress_.update + 1);
   const auto server = static_cast<std::size_t>(partials.server);
   const bool known = server < partials_here_.size() && !partials_here_[server];
-  if (!known || server_begin_[server] + partials.squares.size() != server_begin_[server + 1]) {
+  if (!known ||
+      order_.server_begin[server] + partials.squares.size() != order_.server_begin[server + 1]) {
     throw Error(text("the ", partials.squares.size(), " partial sums of server ", partials.server,
                      " for update ", partials.update, " come twice or do not fit the plan"));
   }
   std::ranges::copy(partials.squares,
-                    squares_.begin() + static_cast<std::ptrdiff_t>(server_begin_[server]));
+                    squares_.begin() + static_cast<std::ptrdiff_t>(order_.server_begin[server]));
   partials_here_[server] = true;
 }
 
@@ -164,7 +163,7 @@ void Decider::request_stop() {
 
 double Decider::total_squares() const {
   double total = 0;
-  for (std::size_t at : canonical_) total += squares_[at];
+  for (std::size_t at : order_.canonical) total += squares_[at];
   return total;
 }
 
@@ -177,7 +176,7 @@ Directive Decider::start() const {
   directive.shares = balance_.counts();
   directive.skipped_count = progress_.skipped_count;
   directive.dropped_count = progress_.dropped_count;
-  directive.threshold = clip_.threshold();
+  directive.threshold = clip_->threshold();
   directive.stop = progress_.step >= last_step_;
   for (index_t replica = 0; replica < replicas(); ++replica) {
     directive.released.push_back({replica, progress_.step, progress_.cursor});
@@ -286,12 +285,25 @@ void Decider::clip_or_skip(Directive& directive, double loss_sum) {
   const auto count = static_cast<double>(directive.count);
   directive.norm = static_cast<float>(std::sqrt(total_squares()) / count);
   if (std::isfinite(directive.norm) && std::isfinite(loss_sum)) {
-    const ClipDecision clip = clip_.decide(directive.norm);
+    std::vector<double> parameters;
+    if (config_.clip.policy == ClipPolicy::per_tensor) {
+      parameters = sums_by_parameter(*plan_, order_, squares_);
+      for (double& each : parameters) each = static_cast<float>(std::sqrt(each) / count);
+    }
+    ClipDecision clip = clip_->decide({directive.norm, parameters});
+    directive.coefficient = clip.coefficient;
     directive.factor = clip.coefficient / count;
+    directive.factors = std::move(clip.parameters);
+    for (double& factor : directive.factors) factor /= count;
     directive.threshold = clip.threshold;
     directive.clipped = clip.clipped;
-    progress_.clip_state = clip_.state();
+    if (clip.skip) {
+      directive.skip = SkipReason::spike;
+      directive.skipped_count = ++progress_.skipped_count;
+    }
+    progress_.clip_state = clip_->state();
     progress_.skips_in_a_row = 0;
+    watch(directive);
     return;
   }
   directive.skip = SkipReason::not_finite;
@@ -306,6 +318,31 @@ void Decider::clip_or_skip(Directive& directive, double loss_sum) {
     throw Error(text("the last ", kSkipsInARowMax, " steps up to step ", directive.step,
                      " had no finite gradient and were skipped; take a lower rate.peak or look "
                      "at the data"));
+  }
+  watch(directive);
+}
+
+/// Warns of what users would want to know before they look for it.
+void Decider::watch(const Directive& directive) {
+  constexpr std::size_t kWatched = 1000;
+  constexpr double kManySkips = 0.01;
+  constexpr double kCrushed = 1e-3;
+  constexpr index_t kCrushedSteps = 100;
+  skipped_.push_back(directive.skip != SkipReason::none);
+  if (skipped_.size() > kWatched) skipped_.pop_front();
+  const auto skips = static_cast<double>(std::ranges::count(skipped_, true));
+  if (skipped_.size() == kWatched && skips > kManySkips * kWatched) {
+    log_warning(text(skips, " of the last ", kWatched, " steps up to step ", directive.step,
+                     " were skipped; look at the data, or take a lower rate.peak"));
+    skipped_.clear();  // not again before as many more
+  }
+  const bool crushed = directive.skip == SkipReason::none && directive.coefficient < kCrushed;
+  crushed_in_a_row_ = crushed ? crushed_in_a_row_ + 1 : 0;
+  if (crushed_in_a_row_ == kCrushedSteps) {
+    log_warning(text("for ", kCrushedSteps, " steps up to step ", directive.step,
+                     " the clip has left less than a thousandth of the gradient (threshold ",
+                     directive.threshold, ", norm ", directive.norm,
+                     "): the model hardly learns; take another clip.policy"));
   }
 }
 

@@ -9,6 +9,7 @@
 #include "common/job/bucket.hpp"
 #include "common/net/messages.hpp"
 #include "ps/balance.hpp"
+#include "ps/block_order.hpp"
 #include "ps/clip.hpp"
 #include "ps/clocks.hpp"
 #include "ps/decision_log.hpp"
@@ -103,25 +104,25 @@ class Decider {
   void advance_cursor(std::span<const index_t> contributors);
   Directive close(const std::vector<index_t>& contributors);
   void clip_or_skip(Directive& directive, double loss_sum);
+  void watch(const Directive& directive);
   void let_go(Directive& directive);
   void replay_from(index_t update);
   void balance(Directive& directive);
 
   const BucketPlan* plan_;
   DecideConfig config_;
-  Clip clip_;
+  std::unique_ptr<Clip> clip_;
   Progress progress_;
   Progress origin_;    ///< where this job began
   index_t last_step_;  ///< of the job
   bool checkpoint_due_ = false;
-  /// Partials of all servers one after the other, at server_begin_[server].
+  /// Partials of all servers one after the other, as order_ says.
   std::vector<double> squares_;
-  std::vector<std::size_t> server_begin_;
-  std::vector<std::size_t> canonical_;  ///< order of the sum: places in squares_
-  std::vector<bool> partials_here_;     ///< by server
-  std::vector<bool> reports_here_;      ///< by replica and context
-  std::vector<Report> reports_;         ///< the newest that came
-  std::vector<Report> counted_;         ///< the newest that made an update
+  BlockOrder order_;
+  std::vector<bool> partials_here_;  ///< by server
+  std::vector<bool> reports_here_;   ///< by replica and context
+  std::vector<Report> reports_;      ///< the newest that came
+  std::vector<Report> counted_;      ///< the newest that made an update
   Balance balance_;
   DecisionLog log_;
   std::deque<LoggedDecision> replayed_shares_;  ///< to come, if decisions are replayed
@@ -129,7 +130,10 @@ class Decider {
   std::optional<Clocks> clocks_;
   std::vector<std::vector<bool>> arrived_;  ///< by replica and server
   std::vector<index_t> contributors_;       ///< of the update that is being added up
-  Directive newest_;                        ///< that closed an update
+  // What warnings are about, since this job began:
+  std::deque<bool> skipped_;      ///< of the newest steps
+  index_t crushed_in_a_row_ = 0;  ///< steps of which the clip left next to nothing
+  Directive newest_;              ///< that closed an update
 };
 
 }  // namespace weir::ps

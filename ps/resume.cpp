@@ -81,19 +81,19 @@ index_t integer(const Manifest& manifest, const std::string& name,
   return found->second;
 }
 
-std::vector<double> clip_state(const Manifest& manifest, const ClipConfig& config) {
-  const Clip fresh(config);
+std::vector<double> clip_state(const Manifest& manifest, const ClipConfig& config,
+                               index_t parameters) {
   const std::string policy = setting(manifest, kClipSetting);
   if (policy != name_of(config.policy)) {
     log_info(text("the checkpoint has the clip policy ", policy, "; ", name_of(config.policy),
                   " starts from its beginning"));
-    return fresh.state();
+    return make_clip(config, parameters)->state();
   }
   std::vector<double> state;
-  for (const auto& [name, value] : manifest.numbers) {
-    if (name.starts_with("clip.")) state.push_back(value);
+  for (auto found = manifest.numbers.end();; state.push_back(found->second)) {
+    found = manifest.numbers.find(text(kClipPrefix, state.size()));
+    if (found == manifest.numbers.end()) return state;
   }
-  return state;
 }
 
 }  // namespace
@@ -142,14 +142,15 @@ Progress load_checkpoint(const std::filesystem::path& checkpoint, const ResumeCo
   while (manifest.integers.contains(text(kAgainPrefix, again.size()))) {
     again.push_back(integer(manifest, text(kAgainPrefix, again.size()), checkpoint));
   }
-  return {.step = manifest.step,
-          .update = update,
-          .cursor = manifest.cursor,
-          .again = std::move(again),
-          .dropped_count = integer(manifest, "dropped", checkpoint),
-          .skipped_count = skipped_count,
-          .skips_in_a_row = integer(manifest, "skips_in_a_row", checkpoint),
-          .clip_state = clip_state(manifest, config.clip)};
+  return {
+      .step = manifest.step,
+      .update = update,
+      .cursor = manifest.cursor,
+      .again = std::move(again),
+      .dropped_count = integer(manifest, "dropped", checkpoint),
+      .skipped_count = skipped_count,
+      .skips_in_a_row = integer(manifest, "skips_in_a_row", checkpoint),
+      .clip_state = clip_state(manifest, config.clip, static_cast<index_t>(plan.specs().size()))};
 }
 
 }  // namespace weir::ps

@@ -187,7 +187,7 @@ Manifest Snapshot::manifest() const {
   manifest.integers["skipped"] = progress_.skipped_count;
   manifest.integers["skips_in_a_row"] = progress_.skips_in_a_row;
   for (std::size_t i = 0; i < progress_.clip_state.size(); ++i) {
-    manifest.numbers[text("clip.", i)] = progress_.clip_state[i];
+    manifest.numbers[text(kClipPrefix, i)] = progress_.clip_state[i];
   }
   manifest.records = records_;
   for (const SavePrepared& each : prepared_) {

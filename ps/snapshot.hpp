@@ -49,6 +49,8 @@ inline constexpr const char* kClipSetting = "clip.policy";
 
 /// Integers of a manifest whose names begin so and end in 0, 1, …: Progress::again.
 inline constexpr const char* kAgainPrefix = "again.";
+/// Numbers, the same way: Progress::clip_state.
+inline constexpr const char* kClipPrefix = "clip.";
 
 struct SaveTotals {
   index_t count = 0;   ///< committed

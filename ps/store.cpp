@@ -201,11 +201,13 @@ std::vector<double> Store::partials() const {
 
 OptimizerStep Store::step_of(index_t parameter, const Directive& directive, double trust) const {
   const ParameterSpec& spec = plan_->specs()[static_cast<std::size_t>(parameter)];
-  return {.factor = directive.factor,
-          .rate = directive.rate,
-          .applied = directive.update - directive.skipped_count,
-          .weight_decay = spec.decay ? optimizer_.weight_decay : 0,
-          .trust = trust};
+  const std::vector<double>& factors = directive.factors;
+  return {
+      .factor = factors.empty() ? directive.factor : factors[static_cast<std::size_t>(parameter)],
+      .rate = directive.rate,
+      .applied = directive.update - directive.skipped_count,
+      .weight_decay = spec.decay ? optimizer_.weight_decay : 0,
+      .trust = trust};
 }
 
 std::vector<std::span<float>> Store::slots_of(const Entry& of, index_t offset, index_t count) {

@@ -40,6 +40,8 @@ const char* name_of(SkipReason reason) {
       return "none";
     case SkipReason::not_finite:
       return "not_finite";
+    case SkipReason::spike:
+      return "spike";
   }
   WEIR_UNREACHABLE();
 }
@@ -90,6 +92,7 @@ void MetricsFile::step(const StepMetrics& metrics) {
   put_if_known(line, "bits_per_byte", metrics.bits_per_byte);
   put(line, "norm", directive.norm);
   put(line, "threshold", directive.threshold);
+  put(line, "coefficient", directive.coefficient);
   line["clipped"] = directive.clipped;
   line["skip"] = name_of(directive.skip);
   line["skipped_count"] = directive.skipped_count;

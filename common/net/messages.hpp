@@ -44,7 +44,11 @@ struct Partials {
   std::vector<double> squares;
 };
 
-enum class SkipReason : std::uint8_t { none, not_finite };
+enum class SkipReason : std::uint8_t {
+  none,
+  not_finite,
+  spike,  ///< the clip holds the norm for a fault
+};
 
 /// A replica gets the weights as they stand after a directive, and begins its next step.
 struct Release {
@@ -66,14 +70,17 @@ struct Directive {
   std::vector<index_t> again = {};
   /// Micro-batches of the next step that each replica takes, replica 0 the first ones.
   std::vector<index_t> shares = {};
-  index_t step = 0;      ///< that the update belongs to (a skipped one counts)
-  index_t cursor = 0;    ///< global index of the first new sample of the step after it
-  double factor = 0;     ///< summed gradients times this are what the optimizer sees
-  double rate = 0;       ///< learning rate of this step
-  double loss = 0;       ///< mean over the loss terms of this update
-  index_t count = 0;     ///< loss terms of this update
-  double norm = 0;       ///< of the mean gradient, before the clip, rounded to float
-  double threshold = 0;  ///< of the clip after this update; 0 for the policy `none`
+  index_t step = 0;    ///< that the update belongs to (a skipped one counts)
+  index_t cursor = 0;  ///< global index of the first new sample of the step after it
+  double factor = 0;   ///< summed gradients times this are what the optimizer sees
+  /// Instead of the factor, one for each parameter; mostly none.
+  std::vector<double> factors = {};
+  double rate = 0;         ///< learning rate of this step
+  double loss = 0;         ///< mean over the loss terms of this update
+  index_t count = 0;       ///< loss terms of this update
+  double norm = 0;         ///< of the mean gradient, before the clip, rounded to float
+  double threshold = 0;    ///< of the clip after this update; 0 for the policy `none`
+  double coefficient = 1;  ///< of the clip: the norm times this is what the optimizer sees
   bool clipped = false;
   SkipReason skip = SkipReason::none;
   index_t skipped_count = 0;  ///< updates skipped since step 0

@@ -217,6 +217,31 @@ TEST_CASE("every optimizer: the same bits for any number of servers and bucket s
   }
 }
 
+TEST_CASE("a spike is skipped by every server, and clips by parameter have the same bits") {
+  const unsigned seed = std::random_device()();
+  CAPTURE(seed);
+  const auto spiky = [](index_t update, index_t salt, index_t parameter, index_t element) {
+    return (update == 60 ? 50.0F : 1.0F) * made_up(1000 * update + salt, parameter, element);
+  };
+  for (const ClipPolicy policy : {ClipPolicy::robust, ClipPolicy::per_tensor}) {
+    ServerConfig config = server_config(110);
+    config.clip.policy = policy;
+    const BucketPlan one = plan_of({.replicas = 2});
+    SimulatedJob expected(one, config, seed);
+    expected.gradient = spiky;
+    expected.run();
+    const BucketPlan three = plan_of({.replicas = 2, .servers = 3}, 100000);
+    SimulatedJob job(three, config, seed + 1);
+    job.gradient = spiky;
+    job.run();
+    CHECK(job.weights() == expected.weights());
+    check_same(job.directives, expected.directives);
+    const Directive& spike = job.directives[60];
+    CHECK((spike.skip == SkipReason::spike) == (policy == ClipPolicy::robust));
+    CHECK(job.directives[110].factors.empty() == (policy == ClipPolicy::robust));
+  }
+}
+
 TEST_CASE("one element that is not finite: every server skips, and nothing else changes a bit") {
   const unsigned seed = std::random_device()();
   CAPTURE(seed);

@@ -254,6 +254,7 @@ struct QuietLog {
 inline ps::ServerConfig server_config(index_t steps) {
   ps::ServerConfig config;
   config.optimizer.weight_decay = 0.1;
+  config.clip.policy = ps::ClipPolicy::decay;
   config.rate = {.peak = 0.01, .warm_up_steps = 2, .final_fraction = 0.1};
   config.steps = steps;
   config.batch = 8;
