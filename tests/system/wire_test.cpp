@@ -45,7 +45,7 @@ Words arguments(const TemporaryFolder& folder, const std::string& run) {
 }
 
 void runs_well(int ranks, const Words& words) {
-  const Ended ended = run_weir(ranks, words);
+  const Ended ended = run_weir(ranks, words, 180);  // six ranks on two busy cores
   CAPTURE(ended.output);
   REQUIRE(ended.exit_code == 0);
 }
@@ -105,7 +105,7 @@ TEST_CASE("other replicas begin with residuals of zero, and the log says so") {
   runs_well(3, arguments(folder, "two") + wire + Words{"--replicas=2"});
   const auto resumed = [&](const std::string& run, int ranks, const Words& more) {
     const Ended ended =
-        run_weir(ranks, arguments(folder, run) + more + Words{checkpoint_of(folder, "two")});
+        run_weir(ranks, arguments(folder, run) + more + Words{checkpoint_of(folder, "two")}, 180);
     CAPTURE(ended.output);
     CHECK(ended.exit_code == 0);
     CHECK(read_steps(folder / run).size() == kSteps - 8);
