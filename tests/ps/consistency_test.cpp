@@ -13,8 +13,10 @@ using namespace weir::test;
 
 namespace {
 
-ServerConfig config_with(const ConsistencyConfig& consistency, index_t steps) {
+ServerConfig config_with(const ConsistencyConfig& consistency, index_t steps,
+                         OptimizerKind optimizer = OptimizerKind::adamw) {
   ServerConfig config = server_config(steps);
+  config.optimizer.kind = optimizer;
   config.consistency = consistency;
   config.micro_batch = 2;
   return config;
@@ -24,15 +26,23 @@ const std::vector<ConsistencyConfig> kModes = {{.mode = Consistency::ssp, .stale
                                                {.mode = Consistency::asp},
                                                {.mode = Consistency::bsp, .backup = 1}};
 
+/// lamb has a round more between the servers.
+constexpr OptimizerKind kOptimizers[] = {OptimizerKind::adamw, OptimizerKind::lamb};
+
 }  // namespace
 
 TEST_CASE("ssp, asp and backups: a replayed run has the bits of the first, on any servers") {
   const unsigned seed = std::random_device()();
   CAPTURE(seed);
+  std::vector<std::pair<ConsistencyConfig, OptimizerKind>> cases;
   for (const ConsistencyConfig& mode : kModes) {
+    for (OptimizerKind optimizer : kOptimizers) cases.emplace_back(mode, optimizer);
+  }
+  for (const auto& [mode, optimizer] : cases) {
     CAPTURE(name_of(mode.mode));
+    CAPTURE(name_of(optimizer));
     const TemporaryFolder folder;
-    ServerConfig config = config_with(mode, 12);
+    ServerConfig config = config_with(mode, 12, optimizer);
     config.meet_every = 5;
     config.decisions = folder.path() / "decisions.jsonl";
     const BucketPlan plan = plan_of({.replicas = 4, .stages = 2, .servers = 2});
@@ -183,8 +193,10 @@ TEST_CASE("a server that owns nothing keeps pace") {
   const BucketPlan plan = plan_of({.replicas = 3, .servers = 4}, 1 << 30);
   REQUIRE(plan.buckets().size() < 4);
   for (const ConsistencyConfig& mode : kModes) {
-    SimulatedJob job(plan, config_with(mode, 20), 5);
-    job.run();
-    CHECK(job.directives.back().step == 20);
+    for (OptimizerKind optimizer : kOptimizers) {
+      SimulatedJob job(plan, config_with(mode, 20, optimizer), 5);
+      job.run();
+      CHECK(job.directives.back().step == 20);
+    }
   }
 }
