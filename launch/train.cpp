@@ -326,7 +326,9 @@ int train(const Arguments& arguments) {
   }
   const SummaryMetrics metrics = totals(ranks, server ? server->save_totals() : ps::SaveTotals());
   if (run.books) run.books->summary(metrics, run.result);
-  const index_t last_step = parameters ? run.result.last.step : server->step();
+  const index_t server_step =
+      server ? server->step() * (steps_locally ? job.config.local.steps : 1) : 0;
+  const index_t last_step = parameters ? run.result.last.step : server_step;
   const bool stopped = last_step < job.config.train.steps;
   // All together after the commit: a rank that leaves first with 75 would end the others.
   if (ranks.world) ranks.world.barrier();
