@@ -117,7 +117,7 @@ TEST_CASE("other replicas begin with residuals of zero, and the log says so") {
   CHECK(resumed("same", 3, wire + Words{"--replicas=2"}).find("residuals") == std::string::npos);
 }
 
-TEST_CASE("every wire has the same bits for any number of servers, and stays near fp32") {
+TEST_CASE("every wire has the same bits for any servers, wherever they are, and stays near fp32") {
   const TemporaryFolder folder;
   write_corpus(folder / "corpus.txt", 60000, 5);
   runs_well(3, arguments(folder, "fp32") + Words{"--replicas=2"});
@@ -132,8 +132,11 @@ TEST_CASE("every wire has the same bits for any number of servers, and stays nea
     const std::string two = "two" + std::to_string(number++);
     runs_well(3, arguments(folder, one) + wire + Words{"--replicas=2"});
     runs_well(4, arguments(folder, two) + wire + Words{"--replicas=2", "--servers=2"});
+    const std::string both = "both" + std::to_string(number);
+    runs_well(2, arguments(folder, both) + wire + Words{"--replicas=2", "--placement=colocated"});
     const std::vector<StepLine> steps = read_steps(folder / one);
     CHECK(steps == read_steps(folder / two));
+    CHECK(steps == read_steps(folder / both));
     REQUIRE(steps.size() == kSteps);
     CHECK(steps != fp32);  // it did something
     const bool is_topk = wire.front() == "--wire-push=topk";
