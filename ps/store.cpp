@@ -172,7 +172,7 @@ void Store::sum(index_t index, std::span<const index_t> replicas) {
     for (index_t each = replica * a_replica; each < (replica + 1) * a_replica; ++each) {
       WEIR_ASSERT(of.arrived[static_cast<std::size_t>(each)]);
       if (push.is_raw()) {
-        // To be added below, while a run of them is in the cache.
+        // To be added below, all in one pass.
         if (each != of.sum) others.push_back(contribution(index, each));
       } else if (each == of.sum) {
         // A bucket as a whole: it fits into the second cache, and topk has no order of blocks.
