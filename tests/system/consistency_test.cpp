@@ -1,6 +1,8 @@
 #include <doctest/doctest.h>
 
 #include <fstream>
+#include <tuple>
+#include <utility>
 
 #include "tests/system/job.hpp"
 
@@ -78,11 +80,14 @@ TEST_CASE("a run in which somebody is slow is repeated to the bit from its decis
     INFO(first.output);
     REQUIRE(first.exit_code == 0);
     const std::string log = (folder / name / "decisions.jsonl").string();
-    // Nobody is slow now, or another one, and there are more servers.
-    for (const char* slow : {"--inject=slow=0:1x", "--inject=slow=2:3x"}) {
-      const std::string again = name + slow;
+    // Nobody is slow now, or another one, and there are more servers, or every worker is one.
+    for (const auto& [slow, ranks, servers] :
+         {std::tuple{"--inject=slow=0:1x", 6, "--servers=3"},
+          {"--inject=slow=2:3x", 6, "--servers=3"},
+          {"--inject=slow=2:3x", 3, "--placement=colocated"}}) {
+      const std::string again = name + slow + servers;
       const Ended second =
-          run_weir(6, arguments(folder, again, with({"--servers=3", slow, "--replay=" + log})));
+          run_weir(ranks, arguments(folder, again, with({servers, slow, "--replay=" + log})));
       INFO(second.output);
       REQUIRE(second.exit_code == 0);
       CHECK(read_steps(folder / again) == read_steps(folder / name));
@@ -96,13 +101,22 @@ TEST_CASE(
     "without a slow one to wait for, ssp of staleness 0 still takes turns, and pipelines work") {
   const TemporaryFolder folder;
   write_corpus(folder / "corpus.txt", 30'000, 8);
-  for (const char* mode : {"--consistency=ssp", "--consistency=asp"}) {
-    const Ended ended = run_weir(
-        6, arguments(folder, mode,
-                     {"--replicas=2", "--stages=2", "--servers=2", "--staleness=0", mode}));
+  struct Layout {
+    int ranks;
+    std::vector<std::string> options;
+  };
+  for (const auto& [mode, layout] :
+       {std::pair{"--consistency=ssp", Layout{6, {"--stages=2", "--servers=2"}}},
+        {"--consistency=asp", {6, {"--stages=2", "--servers=2"}}},
+        {"--consistency=ssp", {4, {"--stages=2", "--placement=colocated"}}},
+        {"--consistency=asp", {4, {"--shards=2", "--placement=colocated"}}}}) {
+    const std::string run = mode + layout.options.back();
+    std::vector<std::string> more = {"--replicas=2", "--staleness=0", mode};
+    more.insert(more.end(), layout.options.begin(), layout.options.end());
+    const Ended ended = run_weir(layout.ranks, arguments(folder, run, more));
     INFO(ended.output);
     REQUIRE(ended.exit_code == 0);
-    const auto steps = read_steps(folder / mode);
+    const auto steps = read_steps(folder / run);
     REQUIRE(steps.size() == 24);
     CHECK(steps.back().loss < steps.front().loss);
   }

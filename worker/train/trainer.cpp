@@ -65,8 +65,7 @@ double Trainer::be_slow(index_t step) {
       injected_seconds(injection_, parts_.place.replica, step,
                        static_cast<std::uint64_t>(parts_.config.seed), step_seconds_);
   for (const double end = seconds_now() + seconds; seconds_now() < end;) {
-    parts_.parameters->progress();
-    sleep_microseconds(500);
+    if (!parts_.parameters->progress()) sleep_microseconds(500);
   }
   return seconds;
 }
