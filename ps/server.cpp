@@ -197,7 +197,10 @@ void Server::on_trust_ratios(const TrustRatios& trust) {
 
 void Server::on_save_begin(const SaveBegin& begin) {
   require_server_0(false, "the begin of a checkpoint");
-  if (!directives_.empty()) {  // its directive is among them
+  const auto of_it = [&](const Directive& each) {
+    return each.checkpoint && each.step == begin.step;
+  };
+  if (std::ranges::any_of(directives_, of_it)) {
     early_begin_ = begin;
     return;
   }
