@@ -149,7 +149,7 @@ Twin::Rows Twin::heads(const Rows& x, const Projections& from, index_t length) c
       std::vector<index_t> seen;
       Row scores;
       for (index_t j = 0; j < tokens; ++j) {
-        if (!worker::visible(i, j, length, config_.sparsity())) continue;
+        if (!worker::visible(i, j, length, sparsity_)) continue;
         double product = 0;
         for (std::size_t c = first; c < first + size; ++c) product += q[at(i)][c] * k[at(j)][c];
         seen.push_back(j);
@@ -175,7 +175,7 @@ Twin::Rows Twin::attention(const Rows& x, const std::string& layer, index_t leng
   if (form != GlobalForm::shared) {
     global_out = heads(x, {layer + ".global_", config_.branch_heads(), false}, length);
   }
-  const worker::Globals globals = config_.sparsity().globals;
+  const worker::Globals& globals = sparsity_.globals;
   for (std::size_t i = 0; i < out.size(); ++i) {
     const bool apart = form != GlobalForm::shared && globals.holds(static_cast<index_t>(i));
     const bool own_output = apart && form == GlobalForm::split;
@@ -234,7 +234,7 @@ Twin::Row Twin::pooled(const Rows& x, index_t length) const {
       return mean;
     }
     case Pooling::ends: {
-      Row row = x[at(std::min(config_.sparsity().globals.first_other(), length - 1))];
+      Row row = x[at(std::min(sparsity_.globals.first_other(), length - 1))];
       row.insert(row.end(), x[at(length - 1)].begin(), x[at(length - 1)].end());
       return row;
     }

@@ -39,7 +39,7 @@ class Twin {
   using Parameters = std::map<std::string, std::vector<double>>;
 
   Twin(const worker::ModelConfig& config, Parameters parameters)
-      : config_(config), parameters_(std::move(parameters)) {}
+      : config_(config), sparsity_(config.sparsity()), parameters_(std::move(parameters)) {}
 
   /// Sum over the loss terms; dropout with this seed if training.
   double loss(const worker::MicroBatch& batch, std::uint64_t seed, bool training) const;
@@ -73,6 +73,7 @@ class Twin {
   Rows features(const worker::MicroBatch& batch, const Sequence& sequence) const;
 
   worker::ModelConfig config_;
+  worker::Sparsity sparsity_;  ///< of config_, which has it as text
   Parameters parameters_;
 };
 

@@ -6,6 +6,7 @@
 
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
+#include "common/net/control.hpp"
 #include "common/net/mpi.hpp"
 #include "tests/mpi_test.hpp"
 
@@ -93,16 +94,25 @@ MPI_TEST_CASE("a single stage has no neighbours and ends its step at once", 1) {
 }
 
 MPI_TEST_CASE("a wait for a neighbour moves other traffic on, and is counted", 2) {
+  // The other traffic is word that rank 1 has waited for a while: before it rank 0 sends nothing,
+  // so that a wait that moves nothing else on would never end.
+  constexpr index_t kCalls = 20;
+  const Comm others = ranks.comm.duplicate();
+  ControlPort port(others);
   index_t calls = 0;
-  PipelineLink link(ranks.comm, 10, 2, [&] { return ++calls < 0; });
+  PipelineLink link(ranks.comm, 10, 2, [&] {
+    sleep_microseconds(1000);
+    if (++calls == kCalls && ranks.rank == 1) port.send(0, MessageKind::report, {});
+    return false;
+  });
   if (ranks.rank == 0) {
-    sleep_microseconds(50000);
+    while (!port.poll([](auto&&...) {})) sleep_microseconds(100);
     link.send(Direction::forward, 0, std::vector<float>(10, 1.0f));
   } else {
     CHECK(link.receive(Direction::forward, 0)[9] == 1.0f);
     link.release(Direction::forward, 0);
-    CHECK(calls > 10);
-    CHECK(link.waited_seconds() > 0.02);
+    CHECK(calls >= kCalls);
+    CHECK(link.waited_seconds() > 0.001 * kCalls);
   }
   link.end_step();
 }
