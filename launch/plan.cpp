@@ -10,6 +10,7 @@
 #include "launch/cut.hpp"
 #include "launch/quantities.hpp"
 #include "launch/table.hpp"
+#include "worker/kernels/cpu.hpp"
 #include "worker/models/cost.hpp"
 #include "worker/models/model.hpp"
 #include "worker/parallel/schedule_picture.hpp"
@@ -29,7 +30,12 @@ index_t activation_memory(const RunConfig& config, const std::vector<index_t>& f
   const index_t neighbours = (is_first ? 0 : 1) + (is_last ? 0 : 1);
   // The stage's own output and gradient; to and from each neighbour the buffers of a link.
   const index_t frames = 2 + neighbours * 2 * worker::kLinkSlots;
-  return units.bytes_a_slot * slots + units.scratch_bytes + frames * frame;
+  index_t rotary = 0;  // one table for all layers
+  if (config.model.positions == worker::Positions::rotary) {
+    const index_t positions = worker::rows_of(config.model, cut) / cut.micro_batch;
+    rotary = worker::CpuKernels::rotary_bytes(positions, config.model.head_size());
+  }
+  return units.bytes_a_slot * slots + units.scratch_bytes + frames * frame + rotary;
 }
 
 /// What a server keeps for elements that it owns: weights and moments, and a copy of both while it

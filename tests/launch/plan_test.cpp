@@ -189,6 +189,17 @@ TEST_CASE("more slots and longer sequences take more memory, later stages of 1f1
   CHECK(gpipe - first < 3 * layer_slot);
 }
 
+TEST_CASE("rotary positions take a table of cosines and sines, of a context's own positions") {
+  const auto table = [](std::vector<std::string> arguments) {
+    arguments.push_back("--attention.left=8");
+    const index_t with = rank_plans(config_of(arguments))[0].activation_memory_bytes;
+    arguments.push_back("--model.positions=learned");
+    return with - rank_plans(config_of(arguments))[0].activation_memory_bytes;
+  };
+  CHECK(table({}) == 32 * 4 * 4);                // positions, channels a head, bytes
+  CHECK(table({"--contexts=3"}) == 16 * 4 * 4);  // 11 positions, and room up to 16
+}
+
 TEST_CASE("a plan of many ranks stays within the width of a terminal and names every server") {
   const RunConfig config = config_of(
       {"--replicas=4", "--stages=2", "--shards=2", "--servers=12", "--bucket-bytes=65536"});

@@ -20,6 +20,9 @@ class CpuKernels : public Kernels {
   /// Attention computes with so many threads; products with as many as OpenBLAS was told.
   explicit CpuKernels(index_t threads = 1) : threads_(threads) {}
 
+  /// What `rotate` keeps for so many successive positions and C channels a head, for plans.
+  static index_t rotary_bytes(index_t positions, index_t channels);
+
   void multiply_transposed(ConstMatrix a, ConstMatrix b, ConstVector bias, Matrix out) override;
   void multiply(ConstMatrix a, ConstMatrix b, bool accumulate, Matrix out) override;
   void add_transposed_product(ConstMatrix a, ConstMatrix b, Matrix out) override;
@@ -85,13 +88,15 @@ class CpuKernels : public Kernels {
                           Matrix x_gradient) override;
 
  private:
-  /// cos and sin of position * frequency, [positions, C / 2] each; made when first asked for.
+  /// cos and sin of position * frequency, [positions, C / 2] each; made when first asked for. Of a
+  /// sequence that is cut over contexts only the positions here.
   struct RotaryTable {
+    Run positions;
     index_t half_channels = 0;
     std::vector<float> cosine;
     std::vector<float> sine;
   };
-  const RotaryTable& rotary_table(index_t positions, index_t half_channels);
+  const RotaryTable& rotary_table(Run positions, index_t half_channels);
 
   /// One head of one block, with scratch memory of its own.
   using HeadTask = std::function<void(const Block&, index_t head, std::span<float> scratch)>;

@@ -204,7 +204,7 @@ void attention_backward_block(const AttentionInput& input, const AttentionStrip&
   float* slopes = scratch.take(rows * kTile);
 
   // Tokens here before this one have gradients of keys and values from earlier blocks.
-  const index_t reach = input.sparsity->causal ? 0 : input.sparsity->right;
+  const index_t reach = input.sparsity->right_reach();
   const Run own{input.first, input.first + input.tokens()};
   const bool is_begin = block.queries.begin == own.begin;
   const index_t fresh = is_begin ? own.begin : std::min(own.end, block.queries.begin + reach);

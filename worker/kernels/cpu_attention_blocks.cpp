@@ -137,10 +137,9 @@ void check_attention(const AttentionInput& input, const AttentionStrip& strip) {
   WEIR_ASSERT(0 <= strip.tokens.begin && strip.tokens.end <= input.tokens());
   for (const index_t length : input.lengths) {
     WEIR_ASSERT(0 <= length);
-    if (sparsity.causal) continue;
     const index_t end = input.first + input.tokens();
     const index_t beyond = std::max<index_t>(0, length - end);
-    WEIR_ASSERT(rows_a_sequence(input, input.after) >= std::min(sparsity.right, beyond));
+    WEIR_ASSERT(rows_a_sequence(input, input.after) >= std::min(sparsity.right_reach(), beyond));
   }
 }
 

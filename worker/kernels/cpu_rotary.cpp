@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <bit>
 #include <cmath>
 
@@ -42,21 +43,37 @@ namespace weir::worker {
 
 HWY_EXPORT(rotate_heads);
 
-const CpuKernels::RotaryTable& CpuKernels::rotary_table(index_t positions, index_t half_channels) {
-  const auto size = static_cast<std::size_t>(positions * half_channels);
-  if (rotary_.half_channels == half_channels && rotary_.cosine.size() >= size) return rotary_;
-  // Strips of a long sequence ask for a little more each time.
-  positions = static_cast<index_t>(std::bit_ceil(static_cast<std::uint64_t>(positions)));
+namespace {
+
+/// Strips of a long sequence ask for a little more each time.
+index_t with_room(index_t positions) {
+  return static_cast<index_t>(std::bit_ceil(static_cast<std::uint64_t>(positions)));
+}
+
+}  // namespace
+
+index_t CpuKernels::rotary_bytes(index_t positions, index_t channels) {
+  return with_room(positions) * channels * static_cast<index_t>(sizeof(float));
+}
+
+const CpuKernels::RotaryTable& CpuKernels::rotary_table(Run positions, index_t half_channels) {
+  if (rotary_.half_channels == half_channels) {
+    const Run held = rotary_.positions;
+    positions = {std::min(held.begin, positions.begin), std::max(held.end, positions.end)};
+    if (positions.size() == held.size()) return rotary_;
+  }
+  positions.end = positions.begin + with_room(positions.size());
+  rotary_.positions = positions;
   rotary_.half_channels = half_channels;
-  rotary_.cosine.resize(static_cast<std::size_t>(positions * half_channels));
+  rotary_.cosine.resize(static_cast<std::size_t>(positions.size() * half_channels));
   rotary_.sine.resize(rotary_.cosine.size());
   for (index_t c = 0; c < half_channels; ++c) {
     // In double: at position 100,000 a float angle is off by 4e-3.
     const double frequency =
         std::pow(10000.0, -static_cast<double>(c) / static_cast<double>(half_channels));
-    for (index_t position = 0; position < positions; ++position) {
-      const double angle = static_cast<double>(position) * frequency;
-      const auto at = static_cast<std::size_t>(position * half_channels + c);
+    for (index_t row = 0; row < positions.size(); ++row) {
+      const double angle = static_cast<double>(positions.begin + row) * frequency;
+      const auto at = static_cast<std::size_t>(row * half_channels + c);
       rotary_.cosine[at] = static_cast<float>(std::cos(angle));
       rotary_.sine[at] = static_cast<float>(std::sin(angle));
     }
@@ -71,9 +88,9 @@ void CpuKernels::rotate(Matrix qkv, index_t heads, index_t first, index_t tokens
   const index_t channels = qkv.extent(1) / (3 * heads);
   WEIR_ASSERT(channels % 2 == 0);
   const index_t half = channels / 2;
-  const RotaryTable& table = rotary_table(first + tokens_a_sample, half);
+  const RotaryTable& table = rotary_table({first, first + tokens_a_sample}, half);
   for (index_t r = 0; r < qkv.extent(0); ++r) {
-    const index_t angles = (first + r % tokens_a_sample) * half;
+    const index_t angles = (first - table.positions.begin + r % tokens_a_sample) * half;
     HWY_DYNAMIC_DISPATCH(rotate_heads)  // queries, then keys
     (qkv[r].data(), 2 * heads, half, table.cosine.data() + angles, table.sine.data() + angles,
      static_cast<float>(direction));

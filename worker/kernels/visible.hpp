@@ -55,6 +55,9 @@ struct Sparsity {
   Globals globals = 4;
   bool causal = true;
   GlobalForm form = GlobalForm::shared;
+
+  /// How far after itself a local query sees keys: not at all if causal, whatever `right` says.
+  index_t right_reach() const { return causal ? 0 : right; }
 };
 
 /// The one definition of who sees whom; kernel, oracle and documents follow it.

@@ -98,7 +98,8 @@ struct AttentionLayer::Call {
         has_previous(with.contexts.index() > 0),
         has_next(with.contexts.index() + 1 < with.contexts.size()),
         left(of.sparsity.left),
-        right(of.sparsity.causal ? 0 : of.sparsity.right) {
+        right(of.sparsity.right_reach()),
+        rows_of_globals(micro_batch.rows_of(of.sparsity.globals.positions())) {
     const index_t rows = batch.rows();
     const index_t global_rows =
         layer.sparsity.form == GlobalForm::split ? 0 : batch.sequences * globals().count();
@@ -110,11 +111,6 @@ struct AttentionLayer::Call {
              .before = kept.before.rows(0, has_previous ? batch.sequences * left : 0),
              .after = kept.after.rows(0, has_next ? batch.sequences * right : 0),
              .globals = kept.globals.rows(0, global_rows)};
-    for (index_t b = 0; b < batch.sequences; ++b) {
-      for (const index_t position : globals().positions()) {
-        rows_of_globals.push_back(batch.row_of(b, position));
-      }
-    }
     WEIR_ASSERT(!is_cut || batch.length >= std::max(left, right));
   }
 
@@ -201,8 +197,8 @@ struct AttentionLayer::Call {
   bool has_next;
   index_t left;
   index_t right;
-  AttentionInput input;
   std::vector<index_t> rows_of_globals;  ///< [B * G], -1: not on this context
+  AttentionInput input;
 };
 
 void AttentionLayer::forward(const Pass& pass, const MicroBatch& batch, ConstMatrix x,

@@ -43,13 +43,8 @@ struct Rows {
         sparsity(branch.sparsity),
         globals(sparsity.globals.count()),
         heads(branch.heads),
-        width(branch.query.columns) {
-    for (index_t b = 0; b < batch.sequences; ++b) {
-      for (const index_t position : sparsity.globals.positions()) {
-        here.push_back(batch.row_of(b, position));
-      }
-    }
-  }
+        width(branch.query.columns),
+        here(batch.rows_of(sparsity.globals.positions())) {}
 
   const MicroBatch& batch;
   const Sparsity& sparsity;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "worker/kernels/kernels.hpp"
 #include "worker/parallel/context_group.hpp"
@@ -25,6 +26,14 @@ struct MicroBatch {
   index_t row_of(index_t sequence, index_t position) const {
     const index_t token = position - first;
     return 0 <= token && token < length ? sequence * length + token : -1;
+  }
+  /// row_of these positions of each sequence, [B * positions].
+  std::vector<index_t> rows_of(std::span<const index_t> positions) const {
+    std::vector<index_t> rows;
+    for (index_t b = 0; b < sequences; ++b) {
+      for (const index_t position : positions) rows.push_back(row_of(b, position));
+    }
+    return rows;
   }
 };
 

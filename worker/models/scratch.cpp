@@ -18,7 +18,7 @@ AttentionShape attention_shape(const StageShape& shape) {
           .branch_heads = branch_heads,
           .contexts = shape.contexts,
           .left = is_cut ? sparsity.left : 0,
-          .right = is_cut && !sparsity.causal ? sparsity.right : 0};
+          .right = is_cut ? sparsity.right_reach() : 0};
 }
 
 void Scratch::take(Pieces& pieces, const StageShape& shape) {

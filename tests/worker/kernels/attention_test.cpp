@@ -231,6 +231,33 @@ TEST_CASE("rotation agrees with the formula, and direction -1 undoes it") {
   });
 }
 
+TEST_CASE("parts of a sequence, in any order, are rotated as the whole is") {
+  std::mt19937_64 random(53);
+  CpuKernels kernels;
+  Block qkv = Block(1100, 12).randomize(random);
+  Exact exact(qkv);
+  reference::rotate(exact.view(), 1, 1100, 1);
+  for (const auto& [begin, end] :
+       {std::pair{1000, 1005}, {1005, 1014}, {990, 1000}, {3, 4}, {1014, 1100}, {4, 990}, {0, 3}}) {
+    kernels.rotate(qkv.view().rows(begin, end - begin), 1, begin, end - begin, 1);
+  }
+  CHECK(distance(qkv, exact) < 2);
+}
+
+TEST_CASE("a few tokens at a position of 10^9 take no table of all before them") {
+  CpuKernels kernels;
+  constexpr index_t kFirst = 1'000'000'000;
+  Block qkv = Block(2, 3 * 4).fill(1);
+  kernels.rotate(qkv.view(), 1, kFirst, 2, 1);
+  for (index_t row = 0; row < 2; ++row) {
+    for (index_t c = 0; c < 2; ++c) {
+      const double angle = double(kFirst + row) * std::pow(10000.0, -double(c) / 2);
+      CHECK(std::abs(qkv.view()(row, c) - (std::cos(angle) - std::sin(angle))) < 1e-6);
+      CHECK(std::abs(qkv.view()(row, c + 2) - (std::cos(angle) + std::sin(angle))) < 1e-6);
+    }
+  }
+}
+
 TEST_CASE("rotation is as exact at position 100,000 as at the start") {
   std::mt19937_64 random(49);
   CpuKernels kernels;
