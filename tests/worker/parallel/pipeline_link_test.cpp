@@ -98,11 +98,11 @@ MPI_TEST_CASE("a wait for a neighbour moves other traffic on, and is counted", 2
   // so that a wait that moves nothing else on would never end.
   constexpr index_t kCalls = 20;
   const Comm others = ranks.comm.duplicate();
-  ControlPort port(others);
+  ControlPort port(others, Tier::workers);
   index_t calls = 0;
   PipelineLink link(ranks.comm, 10, 2, [&] {
     sleep_microseconds(1000);
-    if (++calls == kCalls && ranks.rank == 1) port.send(0, MessageKind::report, {});
+    if (++calls == kCalls && ranks.rank == 1) port.send(0, Tier::workers, MessageKind::report, {});
     return false;
   });
   if (ranks.rank == 0) {
