@@ -1,6 +1,7 @@
 #include "launch/job.hpp"
 
 #include "launch/cut.hpp"
+#include "launch/faults.hpp"
 
 namespace weir {
 
@@ -10,6 +11,12 @@ Job make_job(RunConfig config) {
   check(config);
   job.dataset = worker::make_dataset(config.data, config.train.length,
                                      static_cast<std::uint64_t>(config.train.seed));
+  const worker::Injection injection = worker::parse_injection(config.train.inject);
+  if (injection.bad_share > 0) {
+    job.dataset =
+        std::make_unique<FaultyDataset>(std::move(job.dataset), injection, config.train.batch,
+                                        static_cast<std::uint64_t>(config.train.seed));
+  }
   job.first_unit = first_units(config);
   job.plan = std::make_unique<BucketPlan>(make_bucket_plan(config, job.first_unit));
   job.config = std::move(config);

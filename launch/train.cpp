@@ -13,6 +13,7 @@
 #include "launch/book_keeper.hpp"
 #include "launch/command.hpp"
 #include "launch/cut.hpp"
+#include "launch/faults.hpp"
 #include "launch/job.hpp"
 #include "launch/local_service.hpp"
 #include "launch/local_steps.hpp"
@@ -321,8 +322,8 @@ int train(const Arguments& arguments) {
         steps_locally ? std::make_unique<OwnSteps>(job, server_config(job, parsed.settings),
                                                    *parameters, ranks.rank())
                       : nullptr;
-    run_as_worker(job, ranks.rank(), workers, own ? own->steps : *parameters,
-                  folder ? &*folder : nullptr, run);
+    FaultyService service(own ? own->steps : *parameters, job, layout.worker(ranks.rank()));
+    run_as_worker(job, ranks.rank(), workers, service, folder ? &*folder : nullptr, run);
   }
   const SummaryMetrics metrics = totals(ranks, server ? server->save_totals() : ps::SaveTotals());
   if (run.books) run.books->summary(metrics, run.result);

@@ -42,7 +42,9 @@ std::vector<Option> options(TrainConfig& config) {
        choice(config.balance, {{"even", BalanceKind::even}, {"measured", BalanceKind::measured}})},
       {"inject", "",
        "slowness on purpose: slow=1:3x, replica 1 takes three times as long; slow=1:5x:20%, in a "
-       "fifth of its steps; slow=any:5x:5%, each now and then; sleep=50ms, all wait so long before "
+       "fifth of its steps; slow=any:5x:5%, each now and then; bad=1%:30x, from step 100 on a "
+       "hundredth of the batches has random "
+       "targets and gradients 30 times as large; sleep=50ms, all wait so long before "
        "each step",
        &config.inject},
   };

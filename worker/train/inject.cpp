@@ -33,6 +33,11 @@ bool parse_item(std::string_view rest, Injection& injection) {
     return good && milliseconds >= 0 && milliseconds <= 1e6;
   }
   double percent = 100;
+  if (begins("bad=")) {
+    const bool good = take(rest, percent, "%:") && take(rest, injection.bad_factor, "x");
+    injection.bad_share = percent / 100;
+    return good && rest.empty() && percent >= 0 && percent <= 100 && injection.bad_factor >= 1;
+  }
   if (!begins("slow=")) return false;
   index_t replica = 0;
   if (!begins("any:")) {
@@ -54,10 +59,10 @@ Injection parse_injection(const std::string& words) {
   while (!rest.empty()) {
     const std::size_t comma = std::min(rest.find(','), rest.size());
     if (!parse_item(rest.substr(0, comma), injection)) {
-      throw UsageError(
-          text("--inject ", words,
-               " is not understood; expected slow=REPLICA:FACTORx, as slow=1:3x, or "
-               "slow=1:5x:20% for a fifth of its steps, slow=any:5x:5%, or sleep=50ms"));
+      throw UsageError(text(
+          "--inject ", words,
+          " is not understood; expected slow=REPLICA:FACTORx, as slow=1:3x, or "
+          "slow=1:5x:20% for a fifth of its steps, slow=any:5x:5%, sleep=50ms, or bad=1%:30x"));
     }
     rest.remove_prefix(std::min(comma + 1, rest.size()));
   }
@@ -71,6 +76,11 @@ double injected_seconds(const Injection& injection, index_t replica, index_t ste
   const bool slow = injection.slow_replica.value_or(replica) == replica && drawn < injection.share;
   const double factor = slow ? injection.factor : 1;
   return factor * injection.sleep_seconds + (factor - 1) * seconds;
+}
+
+bool is_bad_step(const Injection& injection, index_t step, std::uint64_t seed) {
+  return step >= kFirstBadStep && uniform(seed, stream_of("inject bad"),
+                                          static_cast<std::uint64_t>(step)) < injection.bad_share;
 }
 
 }  // namespace weir::worker

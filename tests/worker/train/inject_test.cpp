@@ -34,3 +34,21 @@ TEST_CASE("an injection that is none is refused with what would be one") {
                          UsageError);
   }
 }
+
+TEST_CASE("bad steps are a function of seed and step, none before step 100") {
+  const Injection injection = parse_injection("bad=1%:30x");
+  index_t same = 0, bad = 0;
+  for (index_t step = 1; step <= 20'100; ++step) {
+    const bool one = is_bad_step(injection, step, 1);
+    CHECK(one == is_bad_step(injection, step, 1));
+    bad += one ? 1 : 0;
+    same += one && is_bad_step(injection, step, 2) ? 1 : 0;
+    if (step < kFirstBadStep) CHECK(!one);
+  }
+  CHECK(bad > 150);  // 200 +- 14
+  CHECK(bad < 250);
+  CHECK(same < 12);  // 2
+  CHECK(!is_bad_step(parse_injection("slow=1:3x"), 1000, 1));
+  CHECK_THROWS_WITH_AS(parse_injection("bad=1%"), doctest::Contains("bad=1%:30x"),
+                       weir::UsageError);
+}

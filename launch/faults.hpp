@@ -1,0 +1,74 @@
+#pragma once
+
+#include <memory>
+
+#include "common/job/parameter_service.hpp"
+#include "launch/job.hpp"
+#include "worker/data/dataset.hpp"
+#include "worker/train/inject.hpp"
+
+namespace weir {
+
+/// The bad batches of `--inject bad=1%:30x`: their targets are drawn at random.
+class FaultyDataset final : public worker::Dataset {
+ public:
+  /// batch: samples a step, so that samples know theirs.
+  FaultyDataset(std::unique_ptr<worker::Dataset> clean, const worker::Injection& injection,
+                index_t batch, std::uint64_t seed)
+      : clean_(std::move(clean)), injection_(injection), batch_(batch), seed_(seed) {}
+
+  index_t vocabulary() const override { return clean_->vocabulary(); }
+  index_t classes() const override { return clean_->classes(); }
+  index_t sample_length() const override { return clean_->sample_length(); }
+  double mean_length() const override { return clean_->mean_length(); }
+  index_t epoch_size() const override { return clean_->epoch_size(); }
+  void training_sample(index_t cursor, worker::Sample& sample) const override;
+  index_t validation_size() const override { return clean_->validation_size(); }
+  void validation_sample(index_t index, worker::Sample& sample) const override {
+    clean_->validation_sample(index, sample);
+  }
+  std::string describe() const override { return clean_->describe(); }
+
+ private:
+  std::unique_ptr<worker::Dataset> clean_;
+  worker::Injection injection_;
+  index_t batch_;
+  std::uint64_t seed_;
+};
+
+/// And their gradients, which are multiplied before they leave. Passes everything on otherwise.
+class FaultyService final : public ParameterService {
+ public:
+  /// All outlive it.
+  FaultyService(ParameterService& service, const Job& job, const WorkerPlace& place);
+
+  std::span<const float> weights() const override { return service_.weights(); }
+  std::span<float> gradients() override { return service_.gradients(); }
+  Directive start() override { return passed(service_.start()); }
+  void begin_update() override { service_.begin_update(); }
+  void ready(index_t unit) override;
+  bool progress() override { return service_.progress(); }
+  void report(const Report& report) override { service_.report(report); }
+  Directive directive() override { return passed(service_.directive()); }
+  void await(index_t unit) override { service_.await(unit); }
+  void await_all() override { service_.await_all(); }
+  void finish() override { service_.finish(); }
+  double waited_seconds() const override { return service_.waited_seconds(); }
+  index_t pushed_bytes() const override { return service_.pushed_bytes(); }
+  index_t pulled_bytes() const override { return service_.pulled_bytes(); }
+
+ private:
+  Directive passed(Directive directive) {
+    step_ = directive.step + 1;
+    return directive;
+  }
+
+  ParameterService& service_;
+  const BucketPlan& plan_;
+  WorkerPlace place_;
+  worker::Injection injection_;
+  std::uint64_t seed_;
+  index_t step_ = 1;  ///< underway
+};
+
+}  // namespace weir
