@@ -303,7 +303,7 @@ void Decider::clip_or_skip(Directive& directive, double loss_sum) {
     }
     progress_.clip_state = clip_->state();
     progress_.skips_in_a_row = 0;
-    watch(directive);
+    alarms_.on_step(directive);
     return;
   }
   directive.skip = SkipReason::not_finite;
@@ -319,31 +319,7 @@ void Decider::clip_or_skip(Directive& directive, double loss_sum) {
                      " had no finite gradient and were skipped; take a lower rate.peak or look "
                      "at the data"));
   }
-  watch(directive);
-}
-
-/// Warns of what users would want to know before they look for it.
-void Decider::watch(const Directive& directive) {
-  constexpr std::size_t kWatched = 1000;
-  constexpr double kManySkips = 0.01;
-  constexpr double kCrushed = 1e-3;
-  constexpr index_t kCrushedSteps = 100;
-  skipped_.push_back(directive.skip != SkipReason::none);
-  if (skipped_.size() > kWatched) skipped_.pop_front();
-  const auto skips = static_cast<double>(std::ranges::count(skipped_, true));
-  if (skipped_.size() == kWatched && skips > kManySkips * kWatched) {
-    log_warning(text(skips, " of the last ", kWatched, " steps up to step ", directive.step,
-                     " were skipped; look at the data, or take a lower rate.peak"));
-    skipped_.clear();  // not again before as many more
-  }
-  const bool crushed = directive.skip == SkipReason::none && directive.coefficient < kCrushed;
-  crushed_in_a_row_ = crushed ? crushed_in_a_row_ + 1 : 0;
-  if (crushed_in_a_row_ == kCrushedSteps) {
-    log_warning(text("for ", kCrushedSteps, " steps up to step ", directive.step,
-                     " the clip has left less than a thousandth of the gradient (threshold ",
-                     directive.threshold, ", norm ", directive.norm,
-                     "): the model hardly learns; take another clip.policy"));
-  }
+  alarms_.on_step(directive);
 }
 
 /// Who goes on with the weights that this directive makes; if all do so together, the job may save

@@ -8,6 +8,7 @@
 
 #include "common/job/bucket.hpp"
 #include "common/net/messages.hpp"
+#include "ps/alarms.hpp"
 #include "ps/balance.hpp"
 #include "ps/block_order.hpp"
 #include "ps/clip.hpp"
@@ -104,7 +105,6 @@ class Decider {
   void advance_cursor(std::span<const index_t> contributors);
   Directive close(const std::vector<index_t>& contributors);
   void clip_or_skip(Directive& directive, double loss_sum);
-  void watch(const Directive& directive);
   void let_go(Directive& directive);
   void replay_from(index_t update);
   void balance(Directive& directive);
@@ -130,10 +130,8 @@ class Decider {
   std::optional<Clocks> clocks_;
   std::vector<std::vector<bool>> arrived_;  ///< by replica and server
   std::vector<index_t> contributors_;       ///< of the update that is being added up
-  // What warnings are about, since this job began:
-  std::deque<bool> skipped_;      ///< of the newest steps
-  index_t crushed_in_a_row_ = 0;  ///< steps of which the clip left next to nothing
-  Directive newest_;              ///< that closed an update
+  Alarms alarms_;
+  Directive newest_;  ///< that closed an update
 };
 
 }  // namespace weir::ps
