@@ -14,6 +14,7 @@ const std::vector<Command>& commands() {
       {"generate", "goes on with a text as a trained language model would", false, generate},
       {"plan", "what each rank will hold and send, and the schedule, without MPI", false, plan},
       {"inspect", "what is in a checkpoint or a run folder", false, inspect},
+      {"report", "draws the metrics of a run as an HTML page", false, report},
   };
   return all;
 }

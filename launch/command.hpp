@@ -41,5 +41,6 @@ int eval(const Arguments& arguments);
 int generate(const Arguments& arguments);
 int plan(const Arguments& arguments);
 int inspect(const Arguments& arguments);
+int report(const Arguments& arguments);
 
 }  // namespace weir
