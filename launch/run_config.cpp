@@ -44,6 +44,13 @@ std::vector<Option> own_options(RunConfig& config) {
        "what travels to and from servers as one piece, at most",
        &config.bucket_bytes,
        {65536, 1 << 30}},
+      {"transport", "",
+       "to and from servers: window, memory that the ranks of a host share; messages; auto: the "
+       "one "
+       "or the other by pair of ranks",
+       choice(config.transport, {{name_of(Transport::automatic), Transport::automatic},
+                                 {name_of(Transport::window), Transport::window},
+                                 {name_of(Transport::messages), Transport::messages}})},
       {"progress", "", "auto: live on a terminal, else a line now and then",
        choice(config.progress, {{"auto", ProgressMode::automatic},
                                 {"live", ProgressMode::live},

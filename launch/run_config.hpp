@@ -6,6 +6,7 @@
 
 #include "common/base/log.hpp"
 #include "common/base/options.hpp"
+#include "common/job/data_plane.hpp"
 #include "common/job/layout.hpp"
 #include "common/number/wire.hpp"
 #include "launch/progress.hpp"
@@ -36,6 +37,7 @@ struct RunConfig {
   std::string replay;           ///< a decision log whose decisions are repeated
   index_t threads = 1;
   index_t bucket_bytes = 524288;
+  Transport transport = Transport::automatic;
   WireConfig wire;
   ProgressMode progress = ProgressMode::automatic;
   LogLevel log_level = LogLevel::info;

@@ -8,6 +8,7 @@
 #include "common/io/checkpoint_format.hpp"
 #include "common/io/digest.hpp"
 #include "common/io/file.hpp"
+#include "common/job/data_plane.hpp"
 #include "common/net/agree.hpp"
 #include "common/net/mpi.hpp"
 #include "launch/book_keeper.hpp"
@@ -271,6 +272,15 @@ int train(const Arguments& arguments) {
   });
   const fs::path checkpoint = checkpoint_to_resume(ranks, job.config);
 
+  // How gradients and weights travel, and where they lie meanwhile.
+  Comm host;
+  std::optional<DataPlane> plane;
+  if (layout.placement != Placement::local) {
+    host = ranks.world.host();
+    plane.emplace(ranks.world, host, *job.plan, config.transport,
+                  ps::waits_for_all(config.server.consistency));
+  }
+
   // Servers load their part now, so that a checkpoint that does not fit ends all ranks at once.
   const bool is_server = layout.is_server(ranks.rank());
   const bool is_worker = layout.is_worker(ranks.rank());
@@ -281,7 +291,8 @@ int train(const Arguments& arguments) {
     if (!is_server && !is_local) return;
     ps::ServerConfig its = server_config(job, parsed.settings);
     if (steps_locally) its = server_config_of_rounds(std::move(its), job.config.local);
-    server.emplace(*job.plan, is_local ? 0 : layout.server(ranks.rank()), its);
+    server.emplace(*job.plan, is_local ? 0 : layout.server(ranks.rank()), its,
+                   plane ? plane->server_memory() : BucketMemory());
     if (!checkpoint.empty()) server->load(checkpoint);
   });
   // Not before: a job that is refused changes nothing in the folder of an earlier one.
@@ -299,7 +310,8 @@ int train(const Arguments& arguments) {
   const auto stop_requested = [&] { return stop.arrived(); };
   std::optional<ps::ServerLoop> loop;  // of a server
   if (is_server) {
-    loop.emplace(ranks.world, *job.plan, layout.server(ranks.rank()), *server, stop_requested);
+    loop.emplace(ranks.world, *job.plan, layout.server(ranks.rank()), *server, *plane,
+                 stop_requested);
   }
   std::unique_ptr<ParameterService> parameters;  // of a worker
   if (is_local) {
@@ -311,7 +323,7 @@ int train(const Arguments& arguments) {
       own.finished = [&] { return loop->finished(); };
     }
     parameters = std::make_unique<worker::ServerClient>(ranks.world, layout.worker(ranks.rank()),
-                                                        *job.plan, std::move(own));
+                                                        *job.plan, *plane, std::move(own));
   }
   WorkerRun run;
   if (!parameters) {

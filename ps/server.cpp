@@ -36,11 +36,12 @@ std::vector<Option> options(ServerConfig& config) {
   return rows;
 }
 
-Server::Server(const BucketPlan& plan, index_t server, const ServerConfig& config)
+Server::Server(const BucketPlan& plan, index_t server, const ServerConfig& config,
+               const BucketMemory& given)
     : plan_(&plan),
       server_(server),
       config_(config),
-      store_(plan, server, config.optimizer, config.seed),
+      store_(plan, server, config.optimizer, config.seed, given),
       residuals_(plan, server),
       snapshot_(plan, server, config.checkpoint, config.optimizer.kind, config.clip.policy,
                 residuals_) {

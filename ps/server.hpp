@@ -80,8 +80,9 @@ using Output = std::variant<Arrival, Close, Partials, Directive, BucketStepped, 
 /// Every call that comes out of order throws Error.
 class Server {
  public:
-  /// Initial weights, step 0. `plan` must outlive it.
-  Server(const BucketPlan& plan, index_t server, const ServerConfig& config);
+  /// Initial weights, step 0. `plan` and what `given` names must outlive it.
+  Server(const BucketPlan& plan, index_t server, const ServerConfig& config,
+         const BucketMemory& given = {});
   /// Goes on from this checkpoint, of any layout: reads the parts that this server owns. Before
   /// anything else. Throws Error if it is truncated or damaged, or belongs to another model (lists
   /// what differs) or to another optimizer, whose moments would mean nothing here. Another policy
@@ -135,6 +136,8 @@ class Server {
   /// checkpoint failed for the third time in a row.
   bool poll();
   std::optional<Output> next_output();
+  /// The next poll() may step weights.
+  bool applying() const { return applying_; }
   /// The last directive is applied, its checkpoint committed, all outputs taken.
   bool done() const;
 

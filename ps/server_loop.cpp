@@ -6,6 +6,7 @@
 #include <variant>
 
 #include "common/base/error.hpp"
+#include "common/job/data_plane.hpp"
 #include "common/net/channel.hpp"
 #include "common/net/control.hpp"
 #include "common/net/wait.hpp"
@@ -24,8 +25,8 @@ struct Peer {
   std::vector<bool> ready;            ///< pulls that may leave, but for those before them
   std::size_t offered = 0;            ///< pulls of this release
   std::deque<index_t> leaving;        ///< frames of pulls that were offered and not yet sent
-  std::optional<ReceiveChannel> push;
-  std::optional<SendChannel> pull;
+  std::unique_ptr<FrameReceiver> push;
+  std::unique_ptr<FrameSender> pull;
   // Of `pushed`, where the push wire keeps residuals.
   std::optional<SendChannel> residuals_out;    ///< once, where training begins
   std::optional<ReceiveChannel> residuals_in;  ///< for each checkpoint
@@ -46,7 +47,7 @@ bool releases(const Directive& directive, index_t replica) {
 }  // namespace
 
 struct ServerLoop::State {
-  State(const Comm& world, const BucketPlan& plan, index_t index, Server& server,
+  State(const Comm& world, const BucketPlan& plan, index_t index, Server& server, DataPlane& plane,
         std::function<bool()> stop_requested)
       : layout(plan.layout()),
         index(index),
@@ -54,10 +55,12 @@ struct ServerLoop::State {
         stop_requested(std::move(stop_requested)),
         control(world, Tier::servers),
         readers(plan.buckets().size()) {
-    for (index_t rank = 0; rank < layout.worker_count(); ++rank) add_peer(world, plan, rank);
+    for (index_t rank = 0; rank < layout.worker_count(); ++rank) {
+      add_peer(world, plan, plane, rank);
+    }
   }
 
-  void add_peer(const Comm& world, const BucketPlan& plan, index_t rank) {
+  void add_peer(const Comm& world, const BucketPlan& plan, DataPlane& plane, index_t rank) {
     const WorkerPlace place = layout.worker(rank);
     const Holder holder = holder_of(place);
     Peer peer;
@@ -91,10 +94,10 @@ struct ServerLoop::State {
       readers[static_cast<std::size_t>(peer.pushed[frame])].back().pushed = frame;
     }
     if (!push_frames.empty()) {
-      peer.push.emplace(world, peer.rank, ChannelKind::push, push_frames);
+      peer.push = plane.receiver(peer.rank, ChannelKind::push, push_frames);
     }
     if (!pull_frames.empty()) {
-      peer.pull.emplace(world, peer.rank, ChannelKind::pull, pull_frames);
+      peer.pull = plane.sender(peer.rank, ChannelKind::pull, pull_frames);
     }
     if (!residuals.empty()) {
       const std::vector<std::span<const float>> read_only(residuals.begin(), residuals.end());
@@ -233,7 +236,7 @@ struct ServerLoop::State {
         }
       }
     }
-    if (server.poll()) moved = true;
+    if (may_work() && server.poll()) moved = true;
     while (const std::optional<Output> output = server.next_output()) {
       std::visit([&](const auto& each) { send(each); }, *output);
       moved = true;
@@ -249,6 +252,17 @@ struct ServerLoop::State {
     return moved;
   }
 
+  /// Weights are not stepped while a worker still reads them where they are.
+  bool may_work() {
+    if (!server.applying() || readers_done_with == server.directive().update) return true;
+    if (std::ranges::any_of(
+            peers, [](const Peer& peer) { return peer.pull && peer.pull->read_by_peer(); })) {
+      return false;
+    }
+    readers_done_with = server.directive().update;
+    return true;
+  }
+
   bool finished() const {
     return done && control.idle() && std::ranges::all_of(peers, [](const Peer& peer) {
              return (!peer.pull || peer.pull->idle()) &&
@@ -261,16 +275,17 @@ struct ServerLoop::State {
   Server& server;
   std::function<bool()> stop_requested;
   bool stop_seen = false;
-  bool done = false;  ///< the server is, and has said so
+  bool done = false;               ///< the server is, and has said so
+  index_t readers_done_with = -1;  ///< the update before whose step all were found done reading
   ControlPort control;
   std::vector<Peer> peers;
   std::vector<std::vector<Reader>> readers;  ///< by bucket of the plan
 };
 
 ServerLoop::ServerLoop(const Comm& world, const BucketPlan& plan, index_t server_index,
-                       Server& server, std::function<bool()> stop_requested)
-    : state_(
-          std::make_unique<State>(world, plan, server_index, server, std::move(stop_requested))) {}
+                       Server& server, DataPlane& plane, std::function<bool()> stop_requested)
+    : state_(std::make_unique<State>(world, plan, server_index, server, plane,
+                                     std::move(stop_requested))) {}
 ServerLoop::~ServerLoop() = default;
 
 void ServerLoop::run() {

@@ -7,7 +7,8 @@
 
 namespace weir {
 class Comm;
-}
+class DataPlane;
+}  // namespace weir
 
 namespace weir::ps {
 
@@ -17,15 +18,16 @@ class Server;
 /// until the job is done. A dedicated rank does nothing else; one that is a worker, too, calls
 /// move() whenever its client moves or waits. The only file of ps/ that speaks MPI.
 ///
-/// With each worker it has one channel of pushes, which land where the store adds them up, and one
-/// of pulls, which leave from where the store keeps the weights; both carry this server's buckets
-/// in the order of that worker's Holding. The other end is worker/train/server_client.
+/// With each worker it has one row of pushes, which land where the store adds them up, and one of
+/// pulls, which leave from where the store keeps the weights; both carry this server's buckets in
+/// the order of that worker's Holding, as the data plane has it for the two. The other end is
+/// worker/train/server_client.
 class ServerLoop {
  public:
-  /// world: all ranks of the layout. `stop_requested` is asked again and again; server 0's answer
-  /// counts.
+  /// world: all ranks of the layout. `server` has the memory that `plane` gives it.
+  /// `stop_requested` is asked again and again; server 0's answer counts.
   ServerLoop(const Comm& world, const BucketPlan& plan, index_t server_index, Server& server,
-             std::function<bool()> stop_requested);
+             DataPlane& plane, std::function<bool()> stop_requested);
   ~ServerLoop();
 
   /// begin(), then move() until finished(), asleep where nothing moves.

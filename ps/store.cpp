@@ -42,13 +42,13 @@ std::vector<Block> blocks_of(const Bucket& bucket) {
 }
 
 Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& optimizer,
-             std::uint64_t seed)
+             std::uint64_t seed, const BucketMemory& given)
     : plan_(&plan),
       optimizer_(optimizer),
       buckets_(plan.buckets_of(server)),
       entry_of_(plan.buckets().size(), -1) {
   const auto& [push, pull] = plan.wire();
-  index_t arena = 0, others = 0, pushed = 0, pulled = 0, partials = 0;
+  index_t arena = 0, pushed = 0, pulled = 0, partials = 0;
   for (index_t index : buckets_) {
     const index_t count = bucket(index).element_count;
     const index_t contributors = contributor_count(index);
@@ -56,7 +56,6 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
     Entry added;
     added.bucket = index;
     added.offset = arena;
-    added.other_offset = others;
     added.push_offset = pushed;
     added.pull_offset = pulled;
     added.first_partial = partials;
@@ -64,11 +63,7 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
     added.missing = static_cast<std::size_t>(contributors);
     entries_.push_back(added);
     arena += page_aligned(count);
-    if (push.is_raw()) {
-      others += (contributors - 1) * page_aligned(count);
-    } else {
-      pushed += contributors * whole_pages(push.bytes(count));
-    }
+    if (!push.is_raw()) pushed += contributors * whole_pages(push.bytes(count));
     if (!pull.is_raw()) pulled += whole_pages(pull.bytes(count));
     partials += static_cast<index_t>(blocks_of(bucket(index)).size());
   }
@@ -77,9 +72,7 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
     for (const HeldBucket& held : holding.buckets) entry(held.bucket).offset = held.offset;
     arena = holding.element_count;
   }
-  weights_ = Buffer(arena);
-  gradients_ = Buffer(arena);
-  others_ = Buffer(others);
+  place(given, arena);
   push_frames_ = BufferOf<std::byte>(pushed);
   pull_frames_ = BufferOf<std::byte>(pulled);
   for (std::size_t slot = 0; slot < slot_names(optimizer.kind).size(); ++slot) {
@@ -97,6 +90,50 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
                       sub(mutable_weights(index), segment.offset, segment.range.count()));
     }
     encode_weights(entry(index));
+  }
+}
+
+void Store::place(const BucketMemory& given, index_t arena) {
+  const bool raw = plan_->wire().push.is_raw();
+  const auto given_weights = [&](const Entry& of) {
+    const auto at = static_cast<std::size_t>(of.bucket);
+    return at < given.weights.size() ? given.weights[at] : std::span<float>();
+  };
+  const auto given_contribution = [&](const Entry& of, index_t contributor) {
+    const auto at = static_cast<std::size_t>(of.bucket),
+               each = static_cast<std::size_t>(contributor);
+    return at < given.contributions.size() && each < given.contributions[at].size()
+               ? given.contributions[at][each]
+               : std::span<float>();
+  };
+  index_t others = 0;
+  bool all_weights = true, all_firsts = raw;
+  for (const Entry& of : entries_) {
+    all_weights &= !given_weights(of).empty();
+    all_firsts &= !given_contribution(of, 0).empty();
+    for (index_t each = 1; raw && each < contributor_count(of.bucket); ++each) {
+      if (given_contribution(of, each).empty()) {
+        others += page_aligned(bucket(of.bucket).element_count);
+      }
+    }
+  }
+  if (!all_weights) weights_ = Buffer(arena);
+  if (!all_firsts) gradients_ = Buffer(arena);
+  others_ = Buffer(others);
+  index_t other_offset = 0;
+  for (Entry& of : entries_) {
+    of.weights = given_weights(of);
+    if (of.weights.empty()) of.weights = part(weights_, of);
+    for (index_t each = 0; raw && each < contributor_count(of.bucket); ++each) {
+      std::span<float> place = given_contribution(of, each);
+      const index_t count = bucket(of.bucket).element_count;
+      if (place.empty() && each == 0) place = part(gradients_, of);
+      if (place.empty()) {
+        place = sub(others_.span(), other_offset, count);
+        other_offset += page_aligned(count);
+      }
+      of.contributions.push_back(place);
+    }
   }
 }
 
@@ -123,9 +160,7 @@ std::span<float> Store::contribution(index_t index, index_t contributor) {
   const Entry& of = entry(index);
   WEIR_ASSERT(contributor >= 0 && contributor < contributor_count(index));
   WEIR_ASSERT(plan_->wire().push.is_raw());
-  if (contributor == 0) return part(gradients_, of);
-  const index_t count = bucket(index).element_count;
-  return sub(others_.span(), of.other_offset + (contributor - 1) * page_aligned(count), count);
+  return of.contributions[static_cast<std::size_t>(contributor)];
 }
 
 std::span<std::byte> Store::contribution_frame(index_t index, index_t contributor) {
@@ -224,8 +259,8 @@ void Store::make_direction(index_t index, const Directive& directive) {
   for (const Block& block : blocks_of(bucket(index))) {
     const DirectionSquares squares = optimizer_direction(
         optimizer_, step_of(block.parameter, directive, 1),
-        sub(part(weights_, of), block.offset, block.count),
-        sub(gradient, block.offset, block.count), slots_of(of, block.offset, block.count));
+        sub(of.weights, block.offset, block.count), sub(gradient, block.offset, block.count),
+        slots_of(of, block.offset, block.count));
     weight_squares_[partial] = squares.weights;
     direction_squares_[partial] = squares.directions;
     ++partial;
@@ -245,8 +280,8 @@ void Store::apply(index_t index, const Directive& directive, std::span<const dou
       const index_t count = segment.range.count();
       const double ratio = trust.empty() ? 1 : trust[static_cast<std::size_t>(segment.parameter)];
       optimizer_step(optimizer_, step_of(segment.parameter, directive, ratio),
-                     sub(part(weights_, of), segment.offset, count),
-                     sub(gradient, segment.offset, count), slots_of(of, segment.offset, count));
+                     sub(of.weights, segment.offset, count), sub(gradient, segment.offset, count),
+                     slots_of(of, segment.offset, count));
     }
     encode_weights(of);
   }
@@ -274,11 +309,7 @@ void Store::begin_with(index_t update) {
   }
 }
 
-std::span<const float> Store::weights(index_t index) const {
-  const Entry& of = entry(index);
-  return weights_.span().subspan(static_cast<std::size_t>(of.offset),
-                                 static_cast<std::size_t>(bucket(index).element_count));
-}
+std::span<const float> Store::weights(index_t index) const { return entry(index).weights; }
 
 std::span<const std::byte> Store::weight_frame(index_t index) const {
   const Wire& pull = plan_->wire().pull;
@@ -297,7 +328,7 @@ void Store::encode_weights(const Entry& of) {
              static_cast<std::size_t>(pull.bytes(bucket(of.bucket).element_count))));
 }
 
-std::span<float> Store::mutable_weights(index_t index) { return part(weights_, entry(index)); }
+std::span<float> Store::mutable_weights(index_t index) { return entry(index).weights; }
 
 std::span<float> Store::slot(index_t index, std::size_t slot) {
   return part(slots_[slot], entry(index));

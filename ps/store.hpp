@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/job/bucket.hpp"
+#include "common/job/bucket_memory.hpp"
 #include "common/net/messages.hpp"
 #include "common/number/buffer.hpp"
 #include "ps/optimizer.hpp"
@@ -22,9 +23,10 @@ namespace weir::ps {
 /// every run.
 class Store {
  public:
-  /// Fills in the initial weights; moments are zero; waits for update 1. `plan` must outlive it.
+  /// Fills in the initial weights; moments are zero; waits for update 1. `plan` and what `given`
+  /// names must outlive it; contributions are given only where the push wire is raw.
   Store(const BucketPlan& plan, index_t server, const OptimizerConfig& optimizer,
-        std::uint64_t seed);
+        std::uint64_t seed, const BucketMemory& given = {});
 
   const std::vector<index_t>& buckets() const { return buckets_; }  ///< in push order
   index_t contributor_count(index_t bucket) const;
@@ -80,10 +82,11 @@ class Store {
  private:
   struct Entry {
     index_t bucket = 0;
-    index_t offset = 0;        ///< in the arenas, elements
-    index_t other_offset = 0;  ///< of its second contribution, in others_
-    index_t push_offset = 0;   ///< of its first contribution, in push_frames_
-    index_t pull_offset = 0;   ///< in pull_frames_
+    index_t offset = 0;  ///< in the arenas, elements
+    std::span<float> weights;
+    std::vector<std::span<float>> contributions;  ///< of a raw wire
+    index_t push_offset = 0;                      ///< of its first contribution, in push_frames_
+    index_t pull_offset = 0;                      ///< in pull_frames_
     index_t first_partial = 0;
     index_t update = 1;
     std::vector<bool> arrived;
@@ -98,6 +101,8 @@ class Store {
   const Entry& entry(index_t bucket) const;
   Entry& entry(index_t bucket);
   std::span<float> part(Buffer& arena, const Entry& entry);
+  /// Finds each entry's weights and raw contributions a place; arena: elements of all buckets.
+  void place(const BucketMemory& given, index_t arena);
   OptimizerStep step_of(index_t parameter, const Directive& directive, double trust) const;
   std::vector<std::span<float>> slots_of(const Entry& entry, index_t offset, index_t count);
   /// Where the sum is once there is one.
@@ -109,6 +114,7 @@ class Store {
   std::vector<index_t> buckets_;
   std::vector<Entry> entries_;     ///< one a bucket of this server
   std::vector<index_t> entry_of_;  ///< by index in the plan; -1: another server's
+  // Of what was given no place:
   Buffer weights_;
   Buffer gradients_;  ///< the first contribution of each bucket, then the sum
   Buffer others_;     ///< the other contributions

@@ -20,14 +20,14 @@ class ParameterService {
 
   /// Weights and gradients of this holder's arena (offsets as in its Holding). The memory stays
   /// where it is for the life of the service. Weights of a unit may be read from await(unit) until
-  /// the update's last ready(); gradients are added to between begin_update() and ready().
+  /// the update's last ready(); gradients are added to between await(unit) and ready(unit).
   virtual std::span<const float> weights() const = 0;
   virtual std::span<float> gradients() = 0;
 
   /// Where training begins: step, cursor and counters as after the update before (step 0, or what a
   /// checkpoint holds); `stop` if nothing is left to do. Called once, first.
   virtual Directive start() = 0;
-  /// Zeroes the gradients of this holder.
+  /// From now on the gradients of a unit are zeros once it is awaited.
   virtual void begin_update() = 0;
   /// The gradients of this unit's parameters are complete for this update. Never blocks. Units come
   /// in descending order.

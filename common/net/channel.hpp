@@ -67,10 +67,41 @@ class ChannelWindow {
   std::vector<index_t> ended_frames_;
 };
 
-/// This rank's end of a channel to one peer: an endlessly repeated row of frames, raw bytes without
-/// a header, sent from where they lie. The peer's ReceiveChannel has as many frames of the
-/// same sizes. Destroying it while a frame is under way is a bug.
-class SendChannel {
+/// This rank's end of an endlessly repeated row of frames to one peer: as messages (SendChannel) or
+/// through memory that both see (WindowSender).
+class FrameSender {
+ public:
+  virtual ~FrameSender() = default;
+  /// Frame `frame` may leave; frames are offered in order, round after round. Never blocks.
+  virtual void offer(index_t frame) = 0;
+  /// Moves what travels; true if anything moved.
+  virtual bool progress() = 0;
+  /// Every offer of this frame has left.
+  virtual bool sent(index_t frame) const = 0;
+  /// Everything offered has left.
+  virtual bool idle() const = 0;
+  /// To be asked between rounds: the peer reads the frames where they lie and may still do so, so
+  /// they must not change.
+  virtual bool read_by_peer() const = 0;
+};
+
+/// The other end.
+class FrameReceiver {
+ public:
+  virtual ~FrameReceiver() = default;
+  /// This rank is done with the frame: the next round may come. Once a round, after it has arrived.
+  /// At first all frames are closed.
+  virtual void open(index_t frame) = 0;
+  virtual void open_round() = 0;
+  /// Moves what travels. Returns the frames that have arrived since the last call, each once a
+  /// round and none that was not opened. Valid until the next call.
+  virtual std::span<const index_t> progress() = 0;
+};
+
+/// Sends frames as messages: raw bytes without a header, from where they lie. The peer's
+/// ReceiveChannel has as many frames of the same sizes. Destroying it while a frame is under way is
+/// a bug.
+class SendChannel final : public FrameSender {
  public:
   /// frames[i] must stay where it is and has whole words of four bytes. An empty frame travels too.
   SendChannel(const Comm& comm, int peer, ChannelKind kind,
@@ -79,13 +110,11 @@ class SendChannel {
   /// Frame `frame` may leave; frames are offered in order, round after round. Never blocks: what
   /// cannot leave yet leaves in a later progress(). The bytes must not change until sent(frame),
   /// or until the peer has answered in another way that it has them.
-  void offer(index_t frame);
-  /// Moves what travels; true if anything moved.
-  bool progress();
-  /// Every offer of this frame has left.
-  bool sent(index_t frame) const;
-  /// Everything offered has left.
-  bool idle() const { return offered_ == window_.started() && !window_.running(); }
+  void offer(index_t frame) override;
+  bool progress() override;
+  bool sent(index_t frame) const override;
+  bool idle() const override { return offered_ == window_.started() && !window_.running(); }
+  bool read_by_peer() const override { return false; }  // the peer has its own copy
 
  private:
   bool start_offered();
@@ -96,18 +125,17 @@ class SendChannel {
 
 /// The other end: every frame lands where its owner wants it, without a copy in between, and is
 /// overwritten only when the owner has opened it again. It begins closed.
-class ReceiveChannel {
+class ReceiveChannel final : public FrameReceiver {
  public:
   ReceiveChannel(const Comm& comm, int peer, ChannelKind kind,
                  const std::vector<std::span<std::byte>>& frames, int depth = kChannelDepth);
 
   /// The next round may overwrite this frame. Once a round, after it has arrived.
-  void open(index_t frame);
-  void open_round();
-  /// Moves what travels. Returns the frames that have arrived since the last call, each once a
-  /// round; those under way together may arrive in any order. Valid until the next call. Throws
-  /// Error if a frame is longer or shorter than planned.
-  std::span<const index_t> progress();
+  void open(index_t frame) override;
+  void open_round() override;
+  /// Frames under way together may arrive in any order. Throws Error if a frame is longer or
+  /// shorter than planned.
+  std::span<const index_t> progress() override;
   /// Ends what was opened and never sent. Before destruction, when no more frames are to come.
   void cancel() { window_.cancel(); }
 

@@ -148,6 +148,13 @@ Comm Comm::duplicate() const {
   return Comm(raw);
 }
 
+Comm Comm::host() const {
+  MPI_Comm raw = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_split_type(this->raw(), MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &raw),
+            "finding the ranks of this host");
+  return Comm(raw);
+}
+
 void Comm::barrier() const {
   MPI_Request request = MPI_REQUEST_NULL;
   check_mpi(MPI_Ibarrier(raw(), &request), "waiting for all ranks");

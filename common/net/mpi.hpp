@@ -95,6 +95,8 @@ class Comm {
   /// The ranks that gave the same color >= 0, ordered by (key, rank); a rank without one gets none.
   Comm split(std::optional<int> color, int key) const;
   Comm duplicate() const;
+  /// The ranks on this rank's host, in their order: those it can share memory with.
+  Comm host() const;
 
   /// Waits for all ranks without keeping the core busy.
   void barrier() const;

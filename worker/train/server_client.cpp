@@ -5,10 +5,10 @@
 
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
+#include "common/job/data_plane.hpp"
 #include "common/net/channel.hpp"
 #include "common/net/control.hpp"
 #include "common/net/wait.hpp"
-#include "common/number/buffer.hpp"
 #include "worker/train/wire_frames.hpp"
 
 namespace weir::worker {
@@ -19,8 +19,9 @@ struct Peer {
   std::vector<std::size_t> pushed;  ///< indices into Holding::buckets, in push order
   std::vector<std::size_t> pulled;  ///< in pull order
   std::size_t offered = 0;          ///< of `pushed`, in this update
-  std::optional<SendChannel> push;
-  std::optional<ReceiveChannel> pull;
+  bool by_window = false;
+  std::unique_ptr<FrameSender> push;
+  std::unique_ptr<FrameReceiver> pull;
   // Of `pushed`, where the push wire keeps residuals.
   std::optional<ReceiveChannel> residuals_in;  ///< once, where training begins
   std::optional<SendChannel> residuals_out;    ///< for each checkpoint
@@ -30,22 +31,24 @@ struct Peer {
 }  // namespace
 
 struct ServerClient::State {
-  State(const Comm& world, const WorkerPlace& place, const BucketPlan& plan, OwnServer own_server)
-      : holding(plan.holding(holder_of(place))),
+  State(const Comm& world, const WorkerPlace& place, const BucketPlan& plan, DataPlane& plane,
+        OwnServer own_server)
+      : plan(plan),
+        holding(plan.holding(holder_of(place))),
         replica(place.replica),
         first_server(static_cast<int>(plan.layout().rank_of_server(0))),
-        weights(holding.element_count),
-        gradients(holding.element_count),
-        frames(plan, holding, weights.span(), gradients.span()),
+        weights(plane.mutable_weights()),
+        gradients(plane.gradients()),
+        frames(plan, holding, weights, gradients),
         arrived(holding.buckets.size(), 0),
         own_server(std::move(own_server)),
         control(world, Tier::workers) {
     for (index_t server = 0; server < plan.layout().servers; ++server) {
-      add_peer(world, plan, server);
+      add_peer(world, plane, server);
     }
   }
 
-  void add_peer(const Comm& world, const BucketPlan& plan, index_t server) {
+  void add_peer(const Comm& world, DataPlane& plane, index_t server) {
     Peer peer;
     std::vector<std::span<const std::byte>> push_frames;
     std::vector<std::span<std::byte>> pull_frames;
@@ -65,8 +68,9 @@ struct ServerClient::State {
       pulled_bytes += std::ssize(pull_frames.front());
     }
     const int rank = static_cast<int>(plan.layout().rank_of_server(server));
-    if (!push_frames.empty()) peer.push.emplace(world, rank, ChannelKind::push, push_frames);
-    if (!pull_frames.empty()) peer.pull.emplace(world, rank, ChannelKind::pull, pull_frames);
+    peer.by_window = plane.by_window_with(rank);
+    if (!push_frames.empty()) peer.push = plane.sender(rank, ChannelKind::push, push_frames);
+    if (!pull_frames.empty()) peer.pull = plane.receiver(rank, ChannelKind::pull, pull_frames);
     if (!residuals.empty()) {
       const std::vector<std::span<const float>> read_only(residuals.begin(), residuals.end());
       peer.residuals_in.emplace(world, rank, ChannelKind::residual, frames_of(residuals));
@@ -94,6 +98,8 @@ struct ServerClient::State {
       for (index_t frame : peer.pull->progress()) {
         const std::size_t index = peer.pulled[static_cast<std::size_t>(frame)];
         frames.read(index);
+        // Until now the server read the gradients here, in the memory of both.
+        if (peer.by_window) zero_gradients(index);
         ++arrived[index];
         moved = true;
       }
@@ -122,6 +128,14 @@ struct ServerClient::State {
       throw Error(text("a worker received a message for servers, kind ", static_cast<int>(kind)));
     });
     return moved;
+  }
+
+  void zero_gradients(std::size_t held_index) {
+    const HeldBucket& held = holding.buckets[held_index];
+    const Bucket& bucket = plan.buckets()[static_cast<std::size_t>(held.bucket)];
+    std::ranges::fill(gradients.subspan(static_cast<std::size_t>(held.offset),
+                                        static_cast<std::size_t>(bucket.element_count)),
+                      0.0f);
   }
 
   bool pushes_ended() const {
@@ -165,11 +179,12 @@ struct ServerClient::State {
     return directive;
   }
 
+  const BucketPlan& plan;
   const Holding& holding;
   index_t replica;
   int first_server;
-  Buffer weights;
-  Buffer gradients;
+  std::span<float> weights;
+  std::span<float> gradients;
   WireFrames frames;
   std::vector<index_t> arrived;  ///< pulls of each held bucket so far
   index_t round = 0;             ///< pulls of each that were opened
@@ -184,12 +199,12 @@ struct ServerClient::State {
 };
 
 ServerClient::ServerClient(const Comm& world, const WorkerPlace& place, const BucketPlan& plan,
-                           OwnServer own_server)
-    : state_(std::make_unique<State>(world, place, plan, std::move(own_server))) {}
+                           DataPlane& plane, OwnServer own_server)
+    : state_(std::make_unique<State>(world, place, plan, plane, std::move(own_server))) {}
 ServerClient::~ServerClient() = default;
 
-std::span<const float> ServerClient::weights() const { return state_->weights.span(); }
-std::span<float> ServerClient::gradients() { return state_->gradients.span(); }
+std::span<const float> ServerClient::weights() const { return state_->weights; }
+std::span<float> ServerClient::gradients() { return state_->gradients; }
 
 Directive ServerClient::start() {
   const Directive directive = state_->next_directive();
@@ -203,8 +218,11 @@ Directive ServerClient::start() {
 void ServerClient::begin_update() {
   // The directive has said that all arrived; the local ends of the transfers may still be open.
   state_->wait([&] { return state_->pushes_ended(); });
-  for (Peer& peer : state_->peers) peer.offered = 0;
-  std::ranges::fill(state_->gradients.span(), 0.0f);
+  for (Peer& peer : state_->peers) {
+    peer.offered = 0;
+    if (peer.by_window) continue;  // each bucket when its weights arrive
+    for (std::size_t index : peer.pulled) state_->zero_gradients(index);
+  }
 }
 
 void ServerClient::ready(index_t unit) {

@@ -8,7 +8,8 @@
 
 namespace weir {
 class Comm;
-}
+class DataPlane;
+}  // namespace weir
 
 namespace weir::worker {
 
@@ -19,18 +20,18 @@ struct OwnServer {
   std::function<bool()> finished = [] { return true; };  ///< nobody will need it again
 };
 
-/// A worker's end of the protocol with servers on other ranks or its own: one channel of pushes and
-/// one of pulls to each server, with the buckets of this holder in the plan's order; control
-/// messages with server 0. Raw gradients are pushed from and raw weights pulled to where the stage
-/// works on them: no copies. Of another wire, a bucket is encoded when it is ready and decoded when
-/// it arrives.
+/// A worker's end of the protocol with servers on other ranks or its own: one row of pushes and one
+/// of pulls to each server, with the buckets of this holder in the plan's order, as the data plane
+/// has it for the two; control messages with server 0. Raw gradients are pushed from and raw
+/// weights pulled to where the stage works on them: no copies. Of another wire, a bucket is encoded
+/// when it is ready and decoded when it arrives.
 class ServerClient final : public ParameterService {
  public:
   /// world: workers and servers, as `layout` orders them. Collective in no way; the servers' loop
   /// is the other end. `own_server` is moved whenever this moves or waits, and finish() waits for
   /// it, too; its work while the client waits counts as waiting.
   ServerClient(const Comm& world, const WorkerPlace& place, const BucketPlan& plan,
-               OwnServer own_server = {});
+               DataPlane& plane, OwnServer own_server = {});
   ~ServerClient() override;
 
   std::span<const float> weights() const override;

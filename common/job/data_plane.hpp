@@ -1,0 +1,103 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/base/error.hpp"
+#include "common/job/bucket.hpp"
+#include "common/job/bucket_memory.hpp"
+#include "common/net/channel.hpp"
+#include "common/number/buffer.hpp"
+
+namespace weir {
+
+class SharedWindow;
+struct WindowLine;
+
+/// How buckets travel between a worker and a server.
+enum class Transport {
+  automatic,  ///< by window where both are on one host, else by messages
+  window,     ///< by window everywhere, or not at all
+  messages,
+};
+
+std::string name_of(Transport transport);
+
+/// Where the gradients and weights of the workers lie, and how they get to the servers and back.
+///
+/// By window, nothing is copied: a worker's gradients lie in memory that the servers of its host
+/// add up from, and the weights of a (stage, shard) lie once a host, where a server steps them and
+/// all replicas and contexts of that host read them. If some server is on another host, each
+/// worker has weights of its own, since messages land there too, and the servers of its host copy
+/// to all but the first of a bucket's readers. Everything else travels as messages.
+class DataPlane {
+ public:
+  /// Collective. world: all ranks of the plan's layout, in its order. host: those of them that
+  /// share memory with this one (Comm::host), in the same order. All must outlive this.
+  ///
+  /// in_lockstep: every replica takes part in every update. Without that a weight that all replicas
+  /// read must not be written while only some are done with it, so there is no window; nor is there
+  /// one where the plan's wires are not raw, since then nothing can be read in place.
+  ///
+  /// Throws AgreedError if `transport` is window and there cannot be one between some worker and
+  /// some server.
+  DataPlane(const Comm& world, const Comm& host, const BucketPlan& plan, Transport transport,
+            bool in_lockstep);
+  ~DataPlane();
+
+  /// Whether there is a window between this rank and that one, a worker and a server.
+  bool by_window_with(int peer) const { return window_ != nullptr && here(peer); }
+
+  /// The first worker and the first server of this rank's host (ranks of world), if it has both.
+  std::optional<std::pair<int, int>> pair_of_host() const;
+  /// The first server that is not on the host of rank 0, if any.
+  std::optional<int> far_server() const;
+
+  /// Of this rank, if it is a worker: zeros in the beginning, offsets as in its Holding.
+  std::span<const float> weights() const { return weights_; }
+  std::span<float> mutable_weights() { return weights_; }  ///< for messages to land
+  std::span<float> gradients() { return gradients_; }
+
+  /// Of this rank, if it is a server.
+  BucketMemory server_memory() const;
+
+  /// This rank's ends of pushes (a worker sends, a server receives) and pulls. frames: the buckets
+  /// that `peer` and this rank share, of a worker in push order, reversed for pulls.
+  std::unique_ptr<FrameSender> sender(int peer, ChannelKind kind,
+                                      const std::vector<std::span<const std::byte>>& frames);
+  std::unique_ptr<FrameReceiver> receiver(int peer, ChannelKind kind,
+                                          const std::vector<std::span<std::byte>>& frames);
+
+ private:
+  /// Where the memory of a worker of this host lies in the window.
+  struct WorkerPart {
+    int host_rank = 0;
+    index_t gradients = 0;      ///< bytes from the part's begin, after the lines
+    index_t weights = 0;        ///< the same, in the part of weights_of
+    index_t weights_of = 0;     ///< the worker in whose part the weights lie: itself, or the first
+    index_t element_count = 0;  ///< of each arena
+  };
+
+  bool here(index_t rank) const;
+  std::optional<Error> why_no_window(bool in_place) const;
+  /// Lays the parts out; the size of this rank's.
+  index_t lay_out();
+  std::span<float> floats(const WorkerPart& part, index_t offset, index_t count) const;
+  std::span<float> weights_of(index_t worker) const;
+  std::span<float> gradients_of(index_t worker) const;
+  WindowLine& line(index_t worker, index_t server_rank, ChannelKind kind) const;
+
+  const Comm* world_;
+  const BucketPlan* plan_;
+  std::vector<index_t> host_of_;         ///< by rank: the first rank of its host
+  std::map<index_t, WorkerPart> parts_;  ///< by worker rank, of this host
+  std::vector<index_t> servers_here_;    ///< ranks
+  std::unique_ptr<SharedWindow> window_;
+  Buffer own_weights_, own_gradients_;  ///< without a window
+  std::span<float> weights_, gradients_;
+};
+
+}  // namespace weir

@@ -1,0 +1,89 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "common/net/channel.hpp"
+#include "common/net/mpi.hpp"
+
+namespace weir {
+
+struct WindowTraits {
+  using Raw = MPI_Win;
+  static Raw none() { return MPI_WIN_NULL; }
+  static void release(Raw raw);  // nothing while unwinding or after the Session
+};
+
+/// Memory that all ranks of one host see: each brings a part. MPI allocates it (in /dev/shm) and is
+/// not asked again: whoever writes says so through a WindowLine.
+class SharedWindow {
+ public:
+  /// Collective over `host`, whose ranks all share one host's memory. Each rank brings `bytes` >= 0
+  /// of zeros that begin at a page. All of it is there when this returns: a full /dev/shm, which
+  /// would end a rank by SIGBUS at its first touch, is an AgreedError on all ranks before that.
+  SharedWindow(const Comm& host, index_t bytes);
+
+  /// Of rank `rank` of the host; its address differs from rank to rank.
+  std::span<std::byte> part(int rank) const { return parts_[static_cast<std::size_t>(rank)]; }
+
+ private:
+  Handle<WindowTraits> handle_;
+  std::vector<std::span<std::byte>> parts_;
+};
+
+/// What the ends of one direction between two ranks tell each other, in memory that both see and
+/// that is zero at first. A cache line each, since each is written by another rank.
+struct WindowLine {
+  alignas(64) std::atomic<std::uint64_t> offered;  ///< frames so far, by the sender
+  alignas(64) std::atomic<std::uint64_t> opened;   ///< frames so far, by the receiver
+};
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free, "two processes share no locks");
+
+/// Sends frames through a window: they are read where they lie, or where they are copied to. What
+/// was written before offer() is seen by whoever gets the frame from WindowReceiver::progress().
+class WindowSender final : public FrameSender {
+ public:
+  /// copies[i]: where frame i goes when it is offered; empty if it already lies in the window, or
+  /// somebody else copies it. As large as its frame.
+  WindowSender(WindowLine& line, std::vector<std::span<const std::byte>> frames,
+               std::vector<std::span<std::byte>> copies);
+
+  void offer(index_t frame) override;
+  bool progress() override { return false; }
+  bool sent(index_t) const override { return true; }
+  bool idle() const override { return true; }
+  /// Until every frame of the last round is opened again.
+  bool read_by_peer() const override;
+
+ private:
+  std::uint64_t frame_count() const { return frames_.size(); }
+
+  WindowLine* line_;
+  std::vector<std::span<const std::byte>> frames_;
+  std::vector<std::span<std::byte>> copies_;
+  std::uint64_t offered_ = 0;
+};
+
+/// The other end. Frames lie still: open() only tells the sender that they may be written.
+class WindowReceiver final : public FrameReceiver {
+ public:
+  WindowReceiver(WindowLine& line, index_t frame_count);
+
+  void open(index_t frame) override;
+  void open_round() override;
+  std::span<const index_t> progress() override;
+
+ private:
+  void mark_open(index_t frame);
+
+  WindowLine* line_;
+  std::vector<std::uint64_t> opened_rounds_;  ///< by frame
+  std::uint64_t opened_ = 0;
+  std::uint64_t arrived_ = 0;
+  std::vector<index_t> arrived_frames_;
+};
+
+}  // namespace weir

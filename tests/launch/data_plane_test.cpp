@@ -1,0 +1,214 @@
+#include "common/job/data_plane.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <optional>
+#include <random>
+#include <string>
+
+#include "common/base/machine.hpp"
+#include "common/net/agree.hpp"
+#include "ps/server_loop.hpp"
+#include "tests/mpi_test.hpp"
+#include "tests/ps/simulated_job.hpp"
+#include "worker/train/server_client.hpp"
+
+using namespace weir;
+using namespace weir::test;
+
+namespace {
+
+constexpr index_t kUpdates = 12;
+
+float gradient_of(index_t update, index_t contributor, index_t parameter, index_t element) {
+  return made_up(1000 * update + contributor, parameter, element);
+}
+
+/// A worker whose gradients are made up: those that SimulatedJob makes up, too. Dawdles at random.
+void run_worker(worker::ServerClient& client, const BucketPlan& plan, const WorkerPlace& place,
+                std::mt19937& random) {
+  const Holding& holding = plan.holding(holder_of(place));
+  const auto dawdle = [&] {
+    if (random() % 6 == 0) sleep_microseconds(index_t(random() % 500));
+    client.progress();
+  };
+  index_t not_zero = 0, changed = 0;
+  Directive directive = client.start();
+  while (!directive.stop) {
+    const index_t update = directive.update + 1;
+    client.begin_update();
+    dawdle();
+    for (index_t unit = 0; unit < 4; ++unit) client.await(unit);
+    not_zero += std::ranges::count_if(client.gradients(), [](float value) { return value != 0; });
+    for (index_t unit = 3; unit >= 0; --unit) {
+      for (const HeldBucket& held : holding.buckets) {
+        if (held.lowest_unit != unit) continue;
+        const Bucket& bucket = plan.buckets()[static_cast<std::size_t>(held.bucket)];
+        const auto& all = bucket.contributors;
+        const index_t contributor = place.replica * std::ssize(all) +
+                                    (std::ranges::find(all, holder_of(place)) - all.begin());
+        for (const Segment& segment : bucket.segments) {
+          for (index_t i = 0; i < segment.range.count(); ++i) {
+            client.gradients()[static_cast<std::size_t>(held.offset + segment.offset + i)] +=
+                gradient_of(update, contributor, segment.parameter, segment.range.begin + i);
+          }
+        }
+      }
+      client.ready(unit);
+      dawdle();
+    }
+    if (place.shard == 0 && place.stage + 1 == plan.layout().stages) {
+      client.report({.step = update,
+                     .replica = place.replica,
+                     .context = place.context,
+                     .loss_sum = 100.0 / static_cast<double>(update),
+                     .count = 700 + place.replica});
+    }
+    // Until it asks for the directive a worker may read its weights, whoever has pushed all.
+    const std::vector<float> before(client.weights().begin(), client.weights().end());
+    dawdle();
+    changed += !std::ranges::equal(before, client.weights());
+    directive = client.directive();
+    dawdle();
+  }
+  client.await_all();
+  client.finish();
+  CHECK(not_zero == 0);
+  CHECK(changed == 0);
+}
+
+/// All ranks of comm as a job over this data plane; then each worker's weights against those of the
+/// same servers in one process.
+void check_weights(const test::Ranks& ranks, const Layout& layout, const Comm& host,
+                   Transport transport, bool in_lockstep, unsigned seed) {
+  REQUIRE(layout.rank_count() == ranks.comm.size());
+  CAPTURE(layout.arithmetic());
+  CAPTURE(name_of(transport));
+  CAPTURE(seed);
+  std::mt19937 random(seed + static_cast<unsigned>(ranks.rank));
+  const BucketPlan plan = plan_of(layout);
+  const ps::ServerConfig config = server_config(kUpdates);
+  DataPlane plane(ranks.comm, host, plan, transport, in_lockstep);
+  std::optional<ps::Server> server;
+  std::optional<ps::ServerLoop> loop;
+  if (layout.is_server(ranks.rank)) {
+    const index_t index = layout.server(ranks.rank);
+    server.emplace(plan, index, config, plane.server_memory());
+    loop.emplace(ranks.comm, plan, index, *server, plane, [] { return false; });
+  }
+  if (!layout.is_worker(ranks.rank)) {
+    loop->run();
+  } else {
+    const WorkerPlace place = layout.worker(ranks.rank);
+    worker::OwnServer own;
+    if (loop) {
+      own.move = [&] { return loop->move(); };
+      own.finished = [&] { return loop->finished(); };
+      loop->begin();
+    }
+    worker::ServerClient client(ranks.comm, place, plan, plane, std::move(own));
+    run_worker(client, plan, place, random);
+
+    SimulatedJob twin(plan, config, seed);
+    twin.gradient = gradient_of;
+    twin.run();
+    const Parameters weights = twin.weights();
+    for (const HeldSlice& slice : plan.holding(holder_of(place)).slices) {
+      const auto& whole = weights[static_cast<std::size_t>(slice.parameter)];
+      CHECK(std::ranges::equal(
+          std::span(whole).subspan(static_cast<std::size_t>(slice.range.begin),
+                                   static_cast<std::size_t>(slice.range.count())),
+          client.weights().subspan(static_cast<std::size_t>(slice.offset),
+                                   static_cast<std::size_t>(slice.range.count()))));
+    }
+  }
+  ranks.comm.barrier();
+}
+
+unsigned common_seed(const test::Ranks& ranks) {
+  return static_cast<unsigned>(std::stoul(ranks.comm.broadcast(text(std::random_device()()), 0)));
+}
+
+/// 8 ranks each; tied parameters from two stages, some that all shards hold, several replicas.
+const std::vector<Layout> kLayouts = {
+    {.replicas = 3, .stages = 2, .servers = 2},
+    {.replicas = 2, .shards = 3, .servers = 2},
+    {.stages = 2, .shards = 2, .servers = 4},
+    {.replicas = 7, .servers = 1},
+    {.replicas = 1, .stages = 2, .contexts = 2, .servers = 4},
+    {.stages = 2, .contexts = 1, .shards = 3, .servers = 2},
+    {.replicas = 2, .stages = 2, .shards = 2, .servers = 8, .placement = Placement::colocated},
+};
+
+}  // namespace
+
+MPI_TEST_CASE("by window and by messages workers end with the bits of servers in one process", 8) {
+  const unsigned seed = common_seed(ranks);
+  const Comm host = ranks.comm.host();
+  for (const Layout& layout : kLayouts) {
+    check_weights(ranks, layout, host, Transport::window, true, seed);
+    check_weights(ranks, layout, host, Transport::messages, true, seed);
+  }
+}
+
+MPI_TEST_CASE("on several hosts each pair of ranks takes what it has, with the same bits", 8) {
+  const unsigned seed = common_seed(ranks);
+  std::mt19937 random(seed);
+  for (const Layout& layout : kLayouts) {
+    // Ranks told that they share memory with some others only.
+    std::vector<int> hosts(8);
+    for (int& each : hosts) each = static_cast<int>(random() % 3);
+    const Comm host = ranks.comm.split(hosts[static_cast<std::size_t>(ranks.rank)], ranks.rank);
+    check_weights(ranks, layout, host, Transport::automatic, true, seed);
+  }
+}
+
+MPI_TEST_CASE("a worker's weights lie once a host by window, and gradients where servers add up",
+              4) {
+  const Layout layout = {.replicas = 3, .servers = 1};
+  const BucketPlan plan = plan_of(layout);
+  const Comm host = ranks.comm.host();
+  DataPlane plane(ranks.comm, host, plan, Transport::automatic, true);
+  CHECK(plane.by_window_with((ranks.rank + 1) % 4));
+  if (ranks.rank == 3) {
+    const BucketMemory memory = plane.server_memory();
+    for (const HeldBucket& held : plan.holding({}).buckets) {
+      std::ranges::fill(memory.weights[static_cast<std::size_t>(held.bucket)], 5.0F);
+      for (int replica = 0; replica < 3; ++replica) {
+        std::ranges::fill(memory.contributions[static_cast<std::size_t>(held.bucket)]
+                                              [static_cast<std::size_t>(replica)],
+                          static_cast<float>(10 + replica));
+      }
+    }
+  }
+  ranks.comm.barrier();
+  if (ranks.rank < 3) {
+    const auto all_are = [](std::span<const float> values, float wanted) {
+      return std::ranges::all_of(values, [&](float value) { return value == wanted; });
+    };
+    CHECK(all_are(plane.weights(), 5.0F));
+    CHECK(all_are(plane.gradients(), static_cast<float>(10 + ranks.rank)));
+  }
+  ranks.comm.barrier();
+}
+
+MPI_TEST_CASE("a window that cannot be is refused by all ranks where it was asked for", 4) {
+  const BucketPlan plan = plan_of({.replicas = 2, .servers = 2});
+  const Comm apart = ranks.comm.split(ranks.rank == 3 ? 1 : 0, ranks.rank);
+  CHECK_THROWS_WITH_AS(
+      DataPlane(ranks.comm, apart, plan, Transport::window, true),
+      doctest::Contains("--transport window: rank 0 (replica 0, stage 0, shard 0) and rank 3 "
+                        "(server 1) are on different hosts"),
+      AgreedError);
+  const Comm host = ranks.comm.host();
+  CHECK_THROWS_WITH_AS(DataPlane(ranks.comm, host, plan, Transport::window, false),
+                       doctest::Contains("every replica takes part in every update"), AgreedError);
+  const DataPlane messages(ranks.comm, host, plan, Transport::automatic, false);
+  CHECK_FALSE(messages.by_window_with(0));
+  CHECK_FALSE(messages.by_window_with(3));
+  const BucketPlan narrow(small_model(), {0, 0, 0, 0}, {.replicas = 2, .servers = 2}, 1 << 17,
+                          {.push = {WireFormat::bf16}, .pull = {}});
+  CHECK_THROWS_WITH_AS(DataPlane(ranks.comm, host, narrow, Transport::window, true),
+                       doctest::Contains("wires are fp32"), AgreedError);
+}
