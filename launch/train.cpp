@@ -19,6 +19,7 @@
 #include "launch/local_service.hpp"
 #include "launch/local_steps.hpp"
 #include "launch/run_folder.hpp"
+#include "launch/transport_report.hpp"
 #include "launch/worker_job.hpp"
 #include "ps/server.hpp"
 #include "ps/server_loop.hpp"
@@ -279,6 +280,7 @@ int train(const Arguments& arguments) {
     host = ranks.world.host();
     plane.emplace(ranks.world, host, *job.plan, config.transport,
                   ps::waits_for_all(config.server.consistency));
+    report_transport(ranks.world, layout, *plane);
   }
 
   // Servers load their part now, so that a checkpoint that does not fit ends all ranks at once.

@@ -2,9 +2,13 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <sstream>
+#include <string>
 
 #include "common/base/error.hpp"
 
@@ -63,6 +67,29 @@ Memory::Memory(index_t elements, index_t element_bytes) {
     throw Error(text("cannot allocate ", elements, " elements of ", element_bytes,
                      " bytes; take a smaller model, batch or length, or more ranks or servers"));
   }
+}
+
+index_t Memory::huge_bytes() const {
+  if (bytes_ < kHugePage) return 0;
+  // Lines like "7f0c00000000-7f0c00400000 rw-p …", each followed by "AnonHugePages:   4096 kB" and
+  // others. A mapping of the kernel's may hold several of ours.
+  const auto address = reinterpret_cast<std::uintptr_t>(data_);
+  std::ifstream maps("/proc/self/smaps");
+  bool inside = false;
+  for (std::string line; std::getline(maps, line);) {
+    std::uintptr_t begin = 0, end = 0;
+    char dash = 0;
+    std::istringstream words(line);
+    if (words >> std::hex >> begin >> dash >> end && dash == '-') {
+      inside = begin <= address && address < end;
+      continue;
+    }
+    constexpr std::string_view kKey = "AnonHugePages:";
+    if (inside && line.starts_with(kKey)) {
+      return std::min<index_t>(std::stoll(line.substr(kKey.size())) * 1024, bytes_);
+    }
+  }
+  return 0;
 }
 
 Memory::~Memory() {

@@ -28,6 +28,8 @@ class Memory {
 
   std::byte* data() const { return data_; }
   index_t bytes() const { return bytes_; }
+  /// Of them, those that lie on huge pages: the kernel may refuse. 0 if it does not say.
+  index_t huge_bytes() const;
 
  private:
   std::byte* data_ = nullptr;
@@ -46,6 +48,7 @@ class BufferOf {
 
   T* data() { return reinterpret_cast<T*>(memory_.data()); }
   const T* data() const { return reinterpret_cast<const T*>(memory_.data()); }
+  index_t huge_bytes() const { return memory_.huge_bytes(); }
   index_t size() const { return memory_.bytes() / static_cast<index_t>(sizeof(T)); }
   std::span<T> span() { return {data(), static_cast<std::size_t>(size())}; }
   std::span<const T> span() const { return {data(), static_cast<std::size_t>(size())}; }

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <fstream>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include "common/base/error.hpp"
@@ -22,6 +24,22 @@ TEST_CASE("a buffer is zero, as long as asked for and aligned to a cache line or
     CHECK(reinterpret_cast<std::uintptr_t>(buffer.data()) % alignment == 0);
     std::ranges::fill(buffer.span(), 1.0F);  // every element may be written
   }
+}
+
+TEST_CASE("of small buffers nothing lies on huge pages, of large ones what the kernel grants") {
+  CHECK(Buffer(1000).huge_bytes() == 0);
+  const Buffer buffer(4 << 20);
+  CHECK(buffer.huge_bytes() <= (16 << 20));
+  CHECK(buffer.huge_bytes() % (2 << 20) == 0);
+  std::ifstream file("/sys/kernel/mm/transparent_hugepage/enabled");
+  std::string modes;
+  std::getline(file, modes);
+  CAPTURE(modes);
+  const bool never =
+      modes.find("[madvise]") == std::string::npos && modes.find("[always]") == std::string::npos;
+  if (never) CHECK(buffer.huge_bytes() == 0);
+  // Where memory is short the kernel may refuse some of them.
+  if (!never) CHECK(buffer.huge_bytes() > 0);
 }
 
 TEST_CASE("a buffer without elements has no memory") {

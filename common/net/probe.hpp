@@ -1,0 +1,30 @@
+#pragma once
+
+#include <string>
+
+#include "common/net/mpi.hpp"
+
+namespace weir {
+
+/// How long messages get from one rank to another.
+enum class MessagePath {
+  single_copy,
+  double_copy,
+  other,  ///< a network, or what Open MPI does not tell
+};
+
+/// What was found between two ranks.
+struct Probe {
+  MessagePath path = MessagePath::other;
+  std::string
+      mechanism;        ///< of Open MPI between ranks of one host: cma, xpmem, knem, none, unknown
+  std::string refusal;  ///< why the kernel does not let one rank read the other's memory, if so
+  double bytes_per_second = 0;
+  bool huge_pages = false;  ///< the buffers of the probe lie on them
+};
+
+/// Sends some long messages between this rank and `peer`, who calls it at the same time. Takes a
+/// few milliseconds where one copy does, up to some tens where not.
+Probe probe_messages(const Comm& comm, int peer, bool same_host);
+
+}  // namespace weir
