@@ -132,8 +132,12 @@ index_t DataPlane::lay_out() {
 }
 
 std::optional<std::pair<int, int>> DataPlane::pair_of_host() const {
-  if (parts_.empty() || servers_here_.empty()) return std::nullopt;
-  return std::pair(static_cast<int>(parts_.begin()->first), static_cast<int>(servers_here_[0]));
+  for (const auto& [worker, part] : parts_) {
+    for (index_t server : servers_here_) {
+      if (server != worker) return std::pair(static_cast<int>(worker), static_cast<int>(server));
+    }
+  }
+  return std::nullopt;
 }
 
 std::optional<int> DataPlane::far_server() const {

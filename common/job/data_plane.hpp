@@ -51,7 +51,8 @@ class DataPlane {
   /// Whether there is a window between this rank and that one, a worker and a server.
   bool by_window_with(int peer) const { return window_ != nullptr && here(peer); }
 
-  /// The first worker and the first server of this rank's host (ranks of world), if it has both.
+  /// The first worker and the first server of this rank's host that are different ranks (of world),
+  /// if it has such.
   std::optional<std::pair<int, int>> pair_of_host() const;
   /// The first server that is not on the host of rank 0, if any.
   std::optional<int> far_server() const;
