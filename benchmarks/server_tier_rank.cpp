@@ -22,22 +22,31 @@ namespace {
 constexpr const char* kAsRank = "--as-rank";
 constexpr index_t kUnits = 25;  // layers, as far as the plan is concerned
 constexpr index_t kFrameElements = index_t{1} << 18;
+// Of a backward that takes its time: a bucket a layer, each at 100 MB/s.
+constexpr index_t kPacedBytes = 524288;
+constexpr double kPacedSeconds = kPacedBytes / 100e6;
 
-std::vector<ParameterSpec> specs_of(index_t elements) {
+std::vector<ParameterSpec> specs_of(index_t elements, index_t units) {
   std::vector<ParameterSpec> specs;
-  for (index_t unit = 0; unit < kUnits; ++unit) {
+  for (index_t unit = 0; unit < units; ++unit) {
     ParameterSpec spec;
     spec.name = text("layers.", unit, ".weight");
-    spec.shape = {elements / kUnits};
+    spec.shape = {elements / units};
     spec.units = {unit};
     specs.push_back(spec);
   }
   return specs;
 }
 
-BucketPlan plan_of(const TierJob& job, index_t bucket_bytes) {
-  const Layout layout = {.replicas = job.workers, .servers = job.servers};
-  return BucketPlan(specs_of(job.elements), std::vector<index_t>(kUnits, 0), layout, bucket_bytes);
+Layout layout_of(const TierJob& job) {
+  if (job.servers > 0) return {.replicas = job.workers, .servers = job.servers};
+  return {.replicas = job.workers, .servers = job.workers, .placement = Placement::colocated};
+}
+
+BucketPlan plan_of(const TierJob& job, index_t units, index_t bucket_bytes) {
+  return BucketPlan(specs_of(job.elements, units),
+                    std::vector<index_t>(static_cast<std::size_t>(units), 0), layout_of(job),
+                    bucket_bytes);
 }
 
 void add(std::span<float> to, std::span<const float> from) {
@@ -52,10 +61,11 @@ class TierRank {
  public:
   TierRank(TierJob job, const std::filesystem::path& file)
       : job_(std::move(job)),
-        layout_({.replicas = job_.workers, .servers = job_.servers}),
+        layout_(layout_of(job_)),
         is_server_(layout_.is_server(world_.rank())),
+        is_worker_(layout_.is_worker(world_.rank())),
         host_(world_.host()),
-        workers_(world_.split(is_server_ ? std::nullopt : std::optional<int>(0), world_.rank())) {
+        workers_(world_.split(is_worker_ ? std::optional<int>(0) : std::nullopt, world_.rank())) {
     layout_.check(world_.size());
     if (world_.rank() == 0) file_.open(file);
   }
@@ -67,9 +77,13 @@ class TierRank {
       measure_messages();
       for (const index_t bytes : job_.bucket_bytes) {
         for (const Transport transport : {Transport::window, Transport::messages}) {
-          measure_case(transport, bytes);
+          measure_burst(transport, bytes);
         }
       }
+      for (const Transport transport : {Transport::window, Transport::messages}) {
+        measure_paced(transport);
+      }
+      if (layout_.placement == Placement::colocated) measure_allreduce();
     }
     world_.barrier();
   }
@@ -105,7 +119,7 @@ class TierRank {
 
   /// All servers at once, each with its share, without any traffic.
   void measure_servers() {
-    const index_t share = is_server_ ? job_.elements / job_.servers : 0;
+    const index_t share = is_server_ ? job_.elements / layout_.servers : 0;
     Buffer weights(share), gradient(share), mean(share), variance(share);
     std::ranges::fill(gradient.span(), 1e-3F);
     for (index_t repeat = 1; repeat <= job_.updates + 1; ++repeat) {
@@ -121,7 +135,7 @@ class TierRank {
   }
 
   void measure_store() {
-    const BucketPlan plan = plan_of(job_, index_t{1} << 20);
+    const BucketPlan plan = plan_of(job_, kUnits, index_t{1} << 20);
     std::optional<ps::Store> store;
     if (is_server_) store.emplace(plan, layout_.server(world_.rank()), ps::OptimizerConfig(), 1);
     std::vector<index_t> replicas(static_cast<std::size_t>(job_.workers));
@@ -144,9 +158,9 @@ class TierRank {
     }
   }
 
-  /// From worker 0 to server 0, by the channels that messages take.
+  /// From the first worker to the last server, by the channels that messages take.
   void measure_messages() {
-    const int sender = 0, receiver = static_cast<int>(layout_.rank_of_server(0));
+    const int sender = 0, receiver = world_.size() - 1;  // a worker, a server
     const bool takes_part = world_.rank() == sender || world_.rank() == receiver;
     Buffer buffer(takes_part ? job_.elements : 0);
     std::vector<std::span<float>> frames;
@@ -213,44 +227,124 @@ class TierRank {
     write("ping", 0, seconds / kPings);
   }
 
-  void measure_case(Transport transport, index_t bucket_bytes) {
-    const BucketPlan plan = plan_of(job_, bucket_bytes);
+  /// One job of `updates` updates after one that warms up. `update` makes one on a worker, from
+  /// push to pull, and returns the times that it took down. Those of the slowest worker, by update.
+  template <class Update>
+  std::vector<std::vector<double>> run_job(const BucketPlan& plan, Transport transport,
+                                           index_t updates, const Update& update) {
     DataPlane plane(world_, host_, plan, transport, true);
+    std::optional<ps::Server> server;
+    std::optional<ps::ServerLoop> loop;
+    worker::OwnServer own;
     if (is_server_) {
       ps::ServerConfig config;
-      config.steps = job_.updates + 1;
+      config.steps = updates + 1;
       config.batch = job_.workers;
       const index_t index = layout_.server(world_.rank());
-      ps::Server server(plan, index, config, plane.server_memory());
-      ps::ServerLoop(world_, plan, index, server, plane, [] { return false; }).run();
-      return;
+      server.emplace(plan, index, config, plane.server_memory());
+      loop.emplace(world_, plan, index, *server, plane, [] { return false; });
+      if (!is_worker_) {
+        loop->run();
+        return {};
+      }
+      own.move = [&] { return loop->move(); };
+      own.finished = [&] { return loop->finished(); };
+      loop->begin();
     }
-    std::vector<double> begins, ends;
-    worker::ServerClient client(world_, layout_.worker(world_.rank()), plan, plane);
-    Directive directive = client.start();
+    worker::ServerClient client(world_, layout_.worker(world_.rank()), plan, plane, own);
+    std::vector<std::vector<double>> times;
+    client.start();
     client.await_all();
-    while (!directive.stop) {
+    for (index_t each = 1; each <= updates + 1; ++each) {
       client.begin_update();
       // As backward would have written it, before the clock starts.
       std::ranges::fill(client.gradients(), 1e-3F);
-      float together = 0;
-      workers_.sum(std::span(&together, 1));
-      begins.push_back(seconds_now());
+      workers_.meet([&] { return client.progress(); });
+      times.push_back(update(client, each));
+    }
+    client.finish();
+    for (std::vector<double>& each : times) workers_.max(each);
+    times.erase(times.begin());
+    return times;
+  }
+
+  void close(worker::ServerClient& client, index_t update) const {
+    client.report({.step = update, .replica = world_.rank(), .loss_sum = 1, .count = 1});
+    client.directive();
+  }
+
+  /// Everything is pushed at once.
+  void measure_burst(Transport transport, index_t bucket_bytes) {
+    const BucketPlan plan = plan_of(job_, kUnits, bucket_bytes);
+    const auto update = [&](worker::ServerClient& client, index_t number) {
+      const double begin = seconds_now();
       for (index_t unit = kUnits; unit-- > 0;) {
         client.ready(unit);
         client.progress();
       }
-      client.report(
-          {.step = directive.update + 1, .replica = world_.rank(), .loss_sum = 1, .count = 1});
-      directive = client.directive();
+      close(client, number);
       client.await_all();
-      ends.push_back(seconds_now());
+      return std::vector{begin, seconds_now()};
+    };
+    for (const auto& times : run_job(plan, transport, job_.updates, update)) {
+      write(name_of(transport), bucket_bytes, times[1] - times[0]);
     }
-    client.finish();
-    workers_.max(begins);
-    workers_.max(ends);
-    for (std::size_t update = 1; update < begins.size(); ++update) {
-      write(name_of(transport), bucket_bytes, ends[update] - begins[update]);
+  }
+
+  /// Backward is a sleep that moves what travels now and then.
+  void measure_paced(Transport transport) {
+    constexpr index_t kSlices = 5;
+    const index_t units = 4 * job_.elements / kPacedBytes;
+    const BucketPlan plan = plan_of(job_, units, kPacedBytes);
+    const auto update = [&](worker::ServerClient& client, index_t number) {
+      for (index_t unit = units; unit-- > 0;) {
+        for (index_t slice = 0; slice < kSlices; ++slice) {
+          sleep_microseconds(static_cast<index_t>(kPacedSeconds * 1e6 / kSlices));
+          client.progress();
+        }
+        if (unit > 0) client.ready(unit);
+      }
+      std::vector<double> times = {seconds_now()};
+      client.ready(0);
+      close(client, number);
+      client.await(0);
+      times.push_back(seconds_now());
+      client.await_all();
+      times.push_back(seconds_now());
+      return times;
+    };
+    for (const auto& times : run_job(plan, transport, 2, update)) {
+      write(text("first-", name_of(transport)), kPacedBytes, times[1] - times[0]);
+      write(text("all-", name_of(transport)), kPacedBytes, times[2] - times[0]);
+    }
+  }
+
+  /// What others do who have no servers: everybody adds up and steps everything.
+  void measure_allreduce() {
+    Buffer weights(job_.elements), gradient(job_.elements), mean(job_.elements),
+        variance(job_.elements);
+    std::vector<index_t> sizes = job_.bucket_bytes;
+    sizes.push_back(4 * job_.elements);  // a single call
+    index_t applied = 0;
+    for (const index_t bytes : sizes) {
+      const index_t piece = bytes / 4;
+      for (index_t repeat = 0; repeat <= job_.updates; ++repeat) {
+        std::ranges::fill(gradient.span(), 1e-3F);
+        ++applied;
+        const double seconds = seconds_of([&] {
+          for (index_t begin = 0; begin < job_.elements; begin += piece) {
+            const index_t count = std::min(piece, job_.elements - begin);
+            check_mpi(MPI_Allreduce(MPI_IN_PLACE, gradient.data() + begin, static_cast<int>(count),
+                                    MPI_FLOAT, MPI_SUM, world_.raw()),
+                      "adding up gradients");
+          }
+          const std::span<float> slots[] = {mean.span(), variance.span()};
+          ps::optimizer_step({},
+                             {.factor = 1, .rate = 1e-3, .applied = applied, .weight_decay = 0.1},
+                             weights.span(), gradient.span(), slots);
+        });
+        if (repeat > 0) write("allreduce", bytes, seconds);
+      }
     }
   }
 
@@ -258,6 +352,7 @@ class TierRank {
   Layout layout_;
   Comm world_ = Comm::world();
   bool is_server_;
+  bool is_worker_;
   Comm host_;
   Comm workers_;
   std::ofstream file_;
@@ -267,7 +362,7 @@ class TierRank {
 
 std::string command_of(const TierJob& job, const std::string& program,
                        const std::filesystem::path& file) {
-  const index_t ranks = job.workers + job.servers;
+  const index_t ranks = layout_of(job).rank_count();
   // As launch/mpirun-weir starts a job of one host; but each rank keeps a core where they suffice,
   // or two that wait for each other may find themselves on one.
   std::string command =

@@ -62,6 +62,7 @@ void report_transport(const Comm& world, const Layout& layout, const DataPlane& 
   const auto any_host = [&](MessagePath path) {
     return world.max(index_t{probes_near && near.path == path}) > 0;
   };
+  const bool small_pages = world.max(index_t{plane.on_small_pages()}) > 0;
   const bool twice = any_host(MessagePath::double_copy);
   const bool once = any_host(MessagePath::single_copy);
   const double slowest = -world.max(probes_near ? -near.bytes_per_second : -1e300);
@@ -75,6 +76,7 @@ void report_transport(const Comm& world, const Layout& layout, const DataPlane& 
     line += text("by window between ", windows, " of ", pairs,
                  " pairs of worker and server, else as messages");
   }
+  if (small_pages) line += " (on small pages: MADV_COLLAPSE, of Linux 6.1, is refused)";
   if (slowest < 1e300) {
     line += text("; messages within a host: ",
                  twice  ? "copied twice, "

@@ -131,6 +131,8 @@ index_t DataPlane::lay_out() {
   return bytes[static_cast<std::size_t>(world_->rank())];
 }
 
+bool DataPlane::on_small_pages() const { return window_ && !window_->on_huge_pages(); }
+
 std::optional<std::pair<int, int>> DataPlane::pair_of_host() const {
   for (const auto& [worker, part] : parts_) {
     for (index_t server : servers_here_) {

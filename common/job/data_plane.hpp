@@ -51,6 +51,9 @@ class DataPlane {
   /// Whether there is a window between this rank and that one, a worker and a server.
   bool by_window_with(int peer) const { return window_ != nullptr && here(peer); }
 
+  /// Whether this rank has part in a window of small pages.
+  bool on_small_pages() const;
+
   /// The first worker and the first server of this rank's host that are different ranks (of world),
   /// if it has such.
   std::optional<std::pair<int, int>> pair_of_host() const;

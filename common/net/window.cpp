@@ -1,92 +1,167 @@
 #include "common/net/window.hpp"
 
+#include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/statvfs.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
-#include <exception>
-#include <new>
-#include <optional>
 
 #include "common/net/agree.hpp"
 
 namespace weir {
 namespace {
 
-constexpr const char* kFolder = "/dev/shm";  // where Open MPI keeps windows
+constexpr index_t kHugePage = index_t{2} << 20;
 constexpr index_t kMebi = index_t{1} << 20;
-constexpr const char* kWayOut =
-    "; make /dev/shm larger (docker: --shm-size), or take --transport messages";
+#ifdef MADV_COLLAPSE
+constexpr int kCollapse = MADV_COLLAPSE;
+#else
+constexpr int kCollapse = 25;  // a kernel that does not know it says so
+#endif
 
-index_t page_bytes() { return sysconf(_SC_PAGESIZE); }
+index_t whole_pages(index_t bytes) { return (bytes + kHugePage - 1) / kHugePage * kHugePage; }
 
-/// Why `bytes` more do not fit, if they do not.
-std::optional<Error> shortage(index_t bytes) {
-  struct statvfs found {};
-  if (statvfs(kFolder, &found) != 0 || access(kFolder, W_OK) != 0) {
-    return Error(text("a window needs ", kFolder, ": ", std::strerror(errno),
-                      "; take --transport messages"));
-  }
-  const auto free_bytes = static_cast<index_t>(found.f_bavail * found.f_frsize);
-  if (bytes <= free_bytes) return std::nullopt;
-  return Error(text("a window of ", bytes / kMebi + 1, " MiB does not fit into ", kFolder,
-                    ", which has ", free_bytes / kMebi, " MiB left", kWayOut));
+[[noreturn]] void fail(index_t bytes, const std::string& what) {
+  throw Error(text("a window of ", bytes / kMebi, " MiB for the ranks of this host: ", what,
+                   "; take --transport messages"));
 }
 
-/// Makes the pages exist, zeroed. Why not, if not.
-std::optional<Error> populate(std::span<std::byte> part) {
-  if (part.empty()) return std::nullopt;
-  if (madvise(part.data(), part.size(), MADV_POPULATE_WRITE) != 0) {
-    // EINVAL: a kernel before 5.14. Then the check of the free space has to do.
-    if (errno != EINVAL) {
-      return Error(text("cannot fill a window of ", part.size() >> 20, " MiB in ", kFolder, ": ",
-                        std::strerror(errno), kWayOut));
-    }
+struct FileTraits {
+  using Raw = int;
+  static Raw none() { return -1; }
+  static void release(Raw raw) { close(raw); }
+};
+using OpenFile = Handle<FileTraits>;
+
+/// What a rank tells the others of its part.
+struct Part {
+  index_t bytes = 0;
+  index_t process = 0;
+  index_t file = 0;
+  index_t inode = 0;  ///< in another container the process may be a stranger
+};
+
+/// By rank.
+std::vector<Part> exchange_parts(const Comm& host, const Part& own) {
+  std::vector<index_t> numbers(4 * static_cast<std::size_t>(host.size()));
+  auto* const mine = &numbers[4 * static_cast<std::size_t>(host.rank())];
+  std::ranges::copy(std::array{own.bytes, own.process, own.file, own.inode}, mine);
+  host.sum(numbers);
+  std::vector<Part> parts;
+  for (std::size_t at = 0; at < numbers.size(); at += 4) {
+    parts.push_back({numbers[at], numbers[at + 1], numbers[at + 2], numbers[at + 3]});
   }
+  return parts;
+}
+
+index_t inode_of(int file) {
+  struct stat found {};
+  return fstat(file, &found) == 0 ? static_cast<index_t>(found.st_ino) : 0;
+}
+
+OpenFile make_file(index_t bytes) {
+  OpenFile file(memfd_create("weir", MFD_CLOEXEC));
+  if (!file) fail(bytes, text("memfd_create: ", std::strerror(errno)));
+  if (ftruncate(file.get(), whole_pages(bytes)) != 0) fail(bytes, std::strerror(errno));
+  return file;
+}
+
+OpenFile open_file(const Part& part) {
+  const std::string name = text("/proc/", part.process, "/fd/", part.file);
+  OpenFile file(open(name.c_str(), O_RDWR | O_CLOEXEC));
+  if (!file) fail(part.bytes, text("cannot open ", name, " of another: ", std::strerror(errno)));
+  if (inode_of(file.get()) != part.inode) {
+    fail(part.bytes, text("process ", part.process,
+                          " is another one here (are the ranks in "
+                          "containers of their own?)"));
+  }
+  return file;
+}
+
+/// From a huge page's begin: else the kernel could not use such pages.
+std::span<std::byte> map(const OpenFile& file, index_t bytes) {
+  const auto size = static_cast<std::size_t>(whole_pages(bytes));
+  const auto reserved = size + static_cast<std::size_t>(kHugePage);
+  void* const begin =
+      mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (begin == MAP_FAILED) fail(bytes, text("cannot map it: ", std::strerror(errno)));
+  auto* const first = static_cast<std::byte*>(begin);
+  const auto over = reinterpret_cast<std::uintptr_t>(begin) % static_cast<std::size_t>(kHugePage);
+  const std::size_t before = over == 0 ? 0 : static_cast<std::size_t>(kHugePage) - over;
+  std::byte* const data = first + before;
+  if (before > 0) munmap(first, before);
+  if (before < reserved - size) munmap(data + size, reserved - size - before);
+  if (mmap(data, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file.get(), 0) ==
+      MAP_FAILED) {
+    const int error = errno;
+    munmap(data, size);
+    fail(bytes, text("cannot map it: ", std::strerror(error)));
+  }
+  return {data, static_cast<std::size_t>(bytes)};
+}
+
+/// Makes the pages exist, zeroed.
+void populate(std::span<std::byte> part) {
+  if (part.empty()) return;
+  if (madvise(part.data(), part.size(), MADV_POPULATE_WRITE) == 0) return;
+  // EINVAL: a kernel before 5.14, which can only be asked by touching.
+  if (errno != EINVAL) fail(std::ssize(part), text("cannot fill it: ", std::strerror(errno)));
   std::memset(part.data(), 0, part.size());
-  return std::nullopt;
+}
+
+bool collapse(std::span<std::byte> part) {
+  return part.empty() ||
+         madvise(part.data(), static_cast<std::size_t>(whole_pages(std::ssize(part))), kCollapse) ==
+             0;
 }
 
 }  // namespace
 
-void WindowTraits::release(Raw raw) {
-  int finalized = 0;
-  MPI_Finalized(&finalized);
-  if (std::uncaught_exceptions() == 0 && !finalized) MPI_Win_free(&raw);
-}
-
 SharedWindow::SharedWindow(const Comm& host, index_t bytes) {
   WEIR_ASSERT(bytes >= 0);
-  // Open MPI aligns nothing: a page more to round up in, and whole pages so that they stay apart.
-  const index_t page = page_bytes();
-  const index_t mapped = (bytes + page - 1) / page * page + page;
-  const index_t all = host.sum(mapped);
-  agree(host, host.rank() == 0 ? shortage(all) : std::nullopt);
-
-  MPI_Win raw = MPI_WIN_NULL;
-  void* own = nullptr;
-  check_mpi(MPI_Win_allocate_shared(mapped, 1, MPI_INFO_NULL, host.raw(), &own, &raw),
-            "allocating a window of the host");
-  handle_ = Handle<WindowTraits>(raw);
-  std::vector<index_t> sizes(static_cast<std::size_t>(host.size()), 0);
-  sizes[static_cast<std::size_t>(host.rank())] = bytes;
-  host.sum(sizes);
-  for (int rank = 0; rank < host.size(); ++rank) {
-    MPI_Aint size = 0;
-    int unit = 0;
-    void* begin = nullptr;
-    check_mpi(MPI_Win_shared_query(raw, rank, &size, &unit, &begin),
-              "asking for a part of a window");
-    // Every rank has mapped the same file from a page's begin, so all round up by as much.
-    const auto address = reinterpret_cast<std::uintptr_t>(begin);
-    const auto mask = static_cast<std::uintptr_t>(page - 1);
-    auto* const first = static_cast<std::byte*>(begin) + (((address + mask) & ~mask) - address);
-    parts_.emplace_back(first, static_cast<std::size_t>(sizes[static_cast<std::size_t>(rank)]));
+  const auto self = static_cast<std::size_t>(host.rank());
+  OpenFile own;
+  Part told;
+  agree(host, error_of([&] {
+          if (bytes == 0) return;
+          own = make_file(bytes);
+          told = {bytes, getpid(), own.get(), inode_of(own.get())};
+        }));
+  const std::vector<Part> all = exchange_parts(host, told);
+  try {
+    agree(host, error_of([&] {
+            for (std::size_t rank = 0; rank < all.size(); ++rank) {
+              const Part& part = all[rank];
+              if (part.bytes == 0) {
+                parts_.emplace_back();
+              } else if (rank == self) {
+                parts_.push_back(map(own, part.bytes));
+              } else {
+                parts_.push_back(map(open_file(part), part.bytes));
+              }
+            }
+          }));
+    agree(host, error_of([&] { populate(part(host.rank())); }));
+  } catch (...) {
+    unmap();
+    throw;
   }
-  agree(host, populate(part(host.rank())));
+  on_huge_pages_ = collapse(part(host.rank()));
+}
+
+SharedWindow::~SharedWindow() { unmap(); }
+
+void SharedWindow::unmap() {
+  for (const std::span<std::byte> part : parts_) {
+    if (!part.empty()) {
+      munmap(part.data(), static_cast<std::size_t>(whole_pages(std::ssize(part))));
+    }
+  }
+  parts_.clear();
 }
 
 WindowSender::WindowSender(WindowLine& line, std::vector<std::span<const std::byte>> frames,

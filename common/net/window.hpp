@@ -11,27 +11,33 @@
 
 namespace weir {
 
-struct WindowTraits {
-  using Raw = MPI_Win;
-  static Raw none() { return MPI_WIN_NULL; }
-  static void release(Raw raw);  // nothing while unwinding or after the Session
-};
-
-/// Memory that all ranks of one host see: each brings a part. MPI allocates it (in /dev/shm) and is
-/// not asked again: whoever writes says so through a WindowLine.
+/// Memory that all ranks of one host see: each brings a part. Whoever writes says so through a
+/// WindowLine.
+///
+/// A part is a file without a name (memfd), which the others open through /proc: nothing is left
+/// behind whatever kills the ranks, and the size of /dev/shm, 64 MiB in many containers, is no
+/// limit. It lies on huge pages where the kernel has MADV_COLLAPSE (Linux 6.1), which needs no
+/// setting of the administrator.
 class SharedWindow {
  public:
   /// Collective over `host`, whose ranks all share one host's memory. Each rank brings `bytes` >= 0
-  /// of zeros that begin at a page. All of it is there when this returns: a full /dev/shm, which
-  /// would end a rank by SIGBUS at its first touch, is an AgreedError on all ranks before that.
+  /// of zeros that begin at a page. All of it is there when this returns. Throws AgreedError if the
+  /// ranks cannot see each other's memory or there is not enough.
   SharedWindow(const Comm& host, index_t bytes);
+  SharedWindow(const SharedWindow&) = delete;
+  SharedWindow& operator=(const SharedWindow&) = delete;
+  ~SharedWindow();
 
   /// Of rank `rank` of the host; its address differs from rank to rank.
   std::span<std::byte> part(int rank) const { return parts_[static_cast<std::size_t>(rank)]; }
+  /// All of this rank's part.
+  bool on_huge_pages() const { return on_huge_pages_; }
 
  private:
-  Handle<WindowTraits> handle_;
+  void unmap();
+
   std::vector<std::span<std::byte>> parts_;
+  bool on_huge_pages_ = false;
 };
 
 /// What the ends of one direction between two ranks tell each other, in memory that both see and

@@ -19,7 +19,6 @@ struct Peer {
   std::vector<std::size_t> pushed;  ///< indices into Holding::buckets, in push order
   std::vector<std::size_t> pulled;  ///< in pull order
   std::size_t offered = 0;          ///< of `pushed`, in this update
-  bool by_window = false;
   std::unique_ptr<FrameSender> push;
   std::unique_ptr<FrameReceiver> pull;
   // Of `pushed`, where the push wire keeps residuals.
@@ -41,6 +40,7 @@ struct ServerClient::State {
         gradients(plane.gradients()),
         frames(plan, holding, weights, gradients),
         arrived(holding.buckets.size(), 0),
+        stale(holding.buckets.size(), false),
         own_server(std::move(own_server)),
         control(world, Tier::workers) {
     for (index_t server = 0; server < plan.layout().servers; ++server) {
@@ -68,7 +68,6 @@ struct ServerClient::State {
       pulled_bytes += std::ssize(pull_frames.front());
     }
     const int rank = static_cast<int>(plan.layout().rank_of_server(server));
-    peer.by_window = plane.by_window_with(rank);
     if (!push_frames.empty()) peer.push = plane.sender(rank, ChannelKind::push, push_frames);
     if (!pull_frames.empty()) peer.pull = plane.receiver(rank, ChannelKind::pull, pull_frames);
     if (!residuals.empty()) {
@@ -98,8 +97,6 @@ struct ServerClient::State {
       for (index_t frame : peer.pull->progress()) {
         const std::size_t index = peer.pulled[static_cast<std::size_t>(frame)];
         frames.read(index);
-        // Until now the server read the gradients here, in the memory of both.
-        if (peer.by_window) zero_gradients(index);
         ++arrived[index];
         moved = true;
       }
@@ -136,6 +133,7 @@ struct ServerClient::State {
     std::ranges::fill(gradients.subspan(static_cast<std::size_t>(held.offset),
                                         static_cast<std::size_t>(bucket.element_count)),
                       0.0f);
+    stale[held_index] = false;
   }
 
   bool pushes_ended() const {
@@ -187,6 +185,7 @@ struct ServerClient::State {
   std::span<float> gradients;
   WireFrames frames;
   std::vector<index_t> arrived;  ///< pulls of each held bucket so far
+  std::vector<bool> stale;       ///< the gradients of each held bucket are of the update before
   index_t round = 0;             ///< pulls of each that were opened
   std::vector<Peer> peers;
   OwnServer own_server;
@@ -218,11 +217,9 @@ Directive ServerClient::start() {
 void ServerClient::begin_update() {
   // The directive has said that all arrived; the local ends of the transfers may still be open.
   state_->wait([&] { return state_->pushes_ended(); });
-  for (Peer& peer : state_->peers) {
-    peer.offered = 0;
-    if (peer.by_window) continue;  // each bucket when its weights arrive
-    for (std::size_t index : peer.pulled) state_->zero_gradients(index);
-  }
+  for (Peer& peer : state_->peers) peer.offered = 0;
+  // Not before their new weights are here: until then a server may read them in the memory of both.
+  state_->stale.assign(state_->stale.size(), true);
 }
 
 void ServerClient::ready(index_t unit) {
@@ -248,16 +245,20 @@ Directive ServerClient::directive() {
 }
 
 void ServerClient::await(index_t unit) {
+  const auto holds = [&](std::size_t index) {
+    const HeldBucket& held = state_->holding.buckets[index];
+    return held.lowest_unit <= unit && unit <= held.highest_unit;
+  };
+  const std::size_t count = state_->arrived.size();
   state_->wait([&] {
-    for (std::size_t index = 0; index < state_->arrived.size(); ++index) {
-      const HeldBucket& held = state_->holding.buckets[index];
-      if (held.lowest_unit <= unit && unit <= held.highest_unit &&
-          state_->arrived[index] < state_->round) {
-        return false;
-      }
+    for (std::size_t index = 0; index < count; ++index) {
+      if (holds(index) && state_->arrived[index] < state_->round) return false;
     }
     return true;
   });
+  for (std::size_t index = 0; index < count; ++index) {
+    if (holds(index) && state_->stale[index]) state_->zero_gradients(index);
+  }
 }
 
 void ServerClient::await_all() {
