@@ -8,7 +8,7 @@ namespace weir {
 
 void FaultyDataset::training_sample(index_t cursor, worker::Sample& sample) const {
   clean_->training_sample(cursor, sample);
-  if (!worker::is_bad_step(injection_, cursor / batch_ + 1, seed_)) return;
+  if (!worker::has_random_targets(injection_, cursor / batch_ + 1, seed_)) return;
   const std::uint64_t stream = stream_of("inject targets");
   const auto draw = [&](index_t at, index_t below) {
     const auto index = static_cast<std::uint64_t>(cursor * sample_length() + at);
@@ -33,7 +33,10 @@ FaultyService::FaultyService(ParameterService& service, const Job& job, const Wo
       seed_(static_cast<std::uint64_t>(job.config.train.seed)) {}
 
 void FaultyService::ready(index_t unit) {
-  if (worker::is_bad_step(injection_, step_, seed_)) {
+  const bool any = std::ranges::any_of(injection_.faults, [&](const worker::Fault& fault) {
+    return worker::strikes(fault, step_, seed_);
+  });
+  if (any) {
     const auto is_here = [&](index_t each) {
       return plan_.unit_stage()[static_cast<std::size_t>(each)] == place_.stage;
     };
@@ -41,12 +44,39 @@ void FaultyService::ready(index_t unit) {
       const auto& units = plan_.specs()[static_cast<std::size_t>(slice.parameter)].units;
       // Units come in descending order: with the lowest one here its gradient is complete.
       if (*std::ranges::find_if(units, is_here) != unit) continue;
-      const std::span<float> gradient = service_.gradients().subspan(
-          static_cast<std::size_t>(slice.offset), static_cast<std::size_t>(slice.range.count()));
-      for (float& value : gradient) value *= static_cast<float>(injection_.bad_factor);
+      strike(slice, service_.gradients().subspan(static_cast<std::size_t>(slice.offset),
+                                                 static_cast<std::size_t>(slice.range.count())));
     }
   }
   service_.ready(unit);
+}
+
+void FaultyService::strike(const HeldSlice& slice, std::span<float> gradient) {
+  const std::vector<ParameterSpec>& specs = plan_.specs();
+  for (const worker::Fault& fault : injection_.faults) {
+    if (!worker::strikes(fault, step_, seed_)) continue;
+    const auto one_of = [&](index_t count) { return worker::struck(fault, step_, seed_, count); };
+    if (fault.kind == worker::FaultKind::flip) {
+      index_t element = 0;  // of all parameters, then of this one
+      for (const ParameterSpec& spec : specs) element += spec.element_count();
+      element = one_of(element);
+      for (index_t before = 0; before < slice.parameter; ++before) {
+        element -= specs[static_cast<std::size_t>(before)].element_count();
+      }
+      // Once, though several may hold it: in one replica, one context, the first of its stages.
+      const auto& units = specs[static_cast<std::size_t>(slice.parameter)].units;
+      const bool owns = place_.replica == 0 && place_.context == 0 &&
+                        plan_.unit_stage()[static_cast<std::size_t>(units.front())] == place_.stage;
+      if (owns && slice.range.begin <= element && element < slice.range.end) {
+        gradient[static_cast<std::size_t>(element - slice.range.begin)] = worker::kFlipped;
+      }
+      continue;
+    }
+    if (fault.kind == worker::FaultKind::tensor && one_of(std::ssize(specs)) != slice.parameter) {
+      continue;
+    }
+    for (float& value : gradient) value *= static_cast<float>(fault.factor);
+  }
 }
 
 }  // namespace weir

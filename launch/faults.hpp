@@ -9,7 +9,7 @@
 
 namespace weir {
 
-/// The bad batches of `--inject bad=1%:30x`: their targets are drawn at random.
+/// The bad batches of `--inject bad=…`: their targets are drawn at random.
 class FaultyDataset final : public worker::Dataset {
  public:
   /// batch: samples a step, so that samples know theirs.
@@ -36,7 +36,7 @@ class FaultyDataset final : public worker::Dataset {
   std::uint64_t seed_;
 };
 
-/// And their gradients, which are multiplied before they leave. Passes everything on otherwise.
+/// And the gradients of all faults, which strike before they leave. Passes everything on otherwise.
 class FaultyService final : public ParameterService {
  public:
   /// All outlive it.
@@ -58,6 +58,7 @@ class FaultyService final : public ParameterService {
   index_t pulled_bytes() const override { return service_.pulled_bytes(); }
 
  private:
+  void strike(const HeldSlice& slice, std::span<float> gradient);
   Directive passed(Directive directive) {
     step_ = directive.step + 1;
     return directive;

@@ -1,5 +1,7 @@
 #include "launch/job.hpp"
 
+#include <algorithm>
+
 #include "launch/cut.hpp"
 #include "launch/faults.hpp"
 
@@ -12,7 +14,10 @@ Job make_job(RunConfig config) {
   job.dataset = worker::make_dataset(config.data, config.train.length,
                                      static_cast<std::uint64_t>(config.train.seed));
   const worker::Injection injection = worker::parse_injection(config.train.inject);
-  if (injection.bad_share > 0) {
+  const auto is_bad = [](const worker::Fault& fault) {
+    return fault.kind == worker::FaultKind::bad;
+  };
+  if (std::ranges::any_of(injection.faults, is_bad)) {
     job.dataset =
         std::make_unique<FaultyDataset>(std::move(job.dataset), injection, config.train.batch,
                                         static_cast<std::uint64_t>(config.train.seed));

@@ -41,11 +41,13 @@ std::vector<Option> options(TrainConfig& config) {
        "even: replicas take as many micro-batches each; measured: those that are slower take fewer",
        choice(config.balance, {{"even", BalanceKind::even}, {"measured", BalanceKind::measured}})},
       {"inject", "",
-       "slowness on purpose: slow=1:3x, replica 1 takes three times as long; slow=1:5x:20%, in a "
-       "fifth of its steps; slow=any:5x:5%, each now and then; bad=1%:30x, from step 100 on a "
-       "hundredth of the batches has random "
-       "targets and gradients 30 times as large; sleep=50ms, all wait so long before "
-       "each step",
+       "faults on purpose. Slowness: slow=1:3x, replica 1 takes three times as long; "
+       "slow=1:5x:20%, "
+       "in a fifth of its steps; slow=any:5x:5%, each now and then; sleep=50ms, all wait so long "
+       "before each step. Gradients: bad=1%:30x, from step 100 on a hundredth of the batches has "
+       "random targets and gradients 30 times as large; scale=300-:4x, from step 300 on all are 4 "
+       "times as large; tensor=1%:1000x, those of one parameter; flip=1%, one element is 1e30. All "
+       "four take a share of the steps or steps: bad=300-319:30x",
        &config.inject},
   };
 }

@@ -9,6 +9,17 @@
 namespace weir::worker {
 namespace {
 
+const std::vector<std::pair<std::string, FaultKind>> kFaultNames = {{"bad", FaultKind::bad},
+                                                                    {"scale", FaultKind::scale},
+                                                                    {"tensor", FaultKind::tensor},
+                                                                    {"flip", FaultKind::flip}};
+
+std::uint64_t stream_of_fault(FaultKind kind, std::string_view what = "") {
+  const auto found =
+      std::ranges::find(kFaultNames, kind, &std::pair<std::string, FaultKind>::second);
+  return stream_of(text("inject ", found->first, what));
+}
+
 /// The number at the beginning of `rest`, which goes on after it and `suffix`.
 template <class Number>
 bool take(std::string_view& rest, Number& number, std::string_view suffix) {
@@ -18,6 +29,27 @@ bool take(std::string_view& rest, Number& number, std::string_view suffix) {
   if (!rest.starts_with(suffix)) return false;
   rest.remove_prefix(suffix.size());
   return true;
+}
+
+/// `1%`, `300-319` or `300-`.
+bool take_when(std::string_view& rest, Fault& fault) {
+  double percent = 0;
+  if (std::string_view share = rest; take(share, percent, "%")) {
+    rest = share;
+    fault.share = percent / 100;
+    return percent >= 0 && percent <= 100;
+  }
+  if (!take(rest, fault.first, "-")) return false;
+  const bool ends = !rest.empty() && rest.front() != ':';
+  return (!ends || take(rest, fault.last, "")) && 1 <= fault.first && fault.first <= fault.last;
+}
+
+bool parse_fault(std::string_view rest, Fault& fault) {
+  if (!take_when(rest, fault)) return false;
+  if (fault.kind == FaultKind::flip) return rest.empty();
+  if (!rest.starts_with(":")) return false;
+  rest.remove_prefix(1);
+  return take(rest, fault.factor, "x") && rest.empty() && fault.factor >= 1;
 }
 
 bool parse_item(std::string_view rest, Injection& injection) {
@@ -33,10 +65,10 @@ bool parse_item(std::string_view rest, Injection& injection) {
     return good && milliseconds >= 0 && milliseconds <= 1e6;
   }
   double percent = 100;
-  if (begins("bad=")) {
-    const bool good = take(rest, percent, "%:") && take(rest, injection.bad_factor, "x");
-    injection.bad_share = percent / 100;
-    return good && rest.empty() && percent >= 0 && percent <= 100 && injection.bad_factor >= 1;
+  for (const auto& [name, kind] : kFaultNames) {
+    if (begins(name + "=")) {
+      return parse_fault(rest, injection.faults.emplace_back(Fault{.kind = kind}));
+    }
   }
   if (!begins("slow=")) return false;
   index_t replica = 0;
@@ -62,7 +94,9 @@ Injection parse_injection(const std::string& words) {
       throw UsageError(text(
           "--inject ", words,
           " is not understood; expected slow=REPLICA:FACTORx, as slow=1:3x, or "
-          "slow=1:5x:20% for a fifth of its steps, slow=any:5x:5%, sleep=50ms, or bad=1%:30x"));
+          "slow=1:5x:20% for a fifth of its steps, slow=any:5x:5%, sleep=50ms; or, for a share of "
+          "the steps as 1% or for steps as 300-319 or 300-, bad=1%:30x, scale=300-:4x, "
+          "tensor=1%:1000x, flip=1%"));
     }
     rest.remove_prefix(std::min(comma + 1, rest.size()));
   }
@@ -78,9 +112,21 @@ double injected_seconds(const Injection& injection, index_t replica, index_t ste
   return factor * injection.sleep_seconds + (factor - 1) * seconds;
 }
 
-bool is_bad_step(const Injection& injection, index_t step, std::uint64_t seed) {
-  return step >= kFirstBadStep && uniform(seed, stream_of("inject bad"),
-                                          static_cast<std::uint64_t>(step)) < injection.bad_share;
+bool strikes(const Fault& fault, index_t step, std::uint64_t seed) {
+  return fault.first <= step && step <= fault.last &&
+         uniform(seed, stream_of_fault(fault.kind), static_cast<std::uint64_t>(step)) < fault.share;
+}
+
+bool has_random_targets(const Injection& injection, index_t step, std::uint64_t seed) {
+  return std::ranges::any_of(injection.faults, [&](const Fault& fault) {
+    return fault.kind == FaultKind::bad && strikes(fault, step, seed);
+  });
+}
+
+index_t struck(const Fault& fault, index_t step, std::uint64_t seed, index_t count) {
+  const std::uint64_t word =
+      random_word(seed, stream_of_fault(fault.kind, " place"), static_cast<std::uint64_t>(step));
+  return static_cast<index_t>(word % static_cast<std::uint64_t>(count));
 }
 
 }  // namespace weir::worker
