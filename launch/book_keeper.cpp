@@ -26,7 +26,7 @@ BookKeeper::BookKeeper(const Job& job, const ParameterService& parameters, doubl
       parameters_(parameters),
       gemm_peak_(gemm_peak),
       flops_a_sample_(flops_a_sample(job)),
-      file_(metrics_file),
+      file_(metrics_file, layer_groups(job.plan->specs()).names),
       progress_({.mode = job.config.progress, .steps = job.config.train.steps, .out = &std::cout}),
       began_at_(seconds_now()),
       step_began_at_(began_at_) {}
@@ -53,6 +53,7 @@ void BookKeeper::step(const Directive& directive) {
   metrics.elapsed_seconds = now - began_at_;
   training_seconds_ += metrics.step_seconds;
   training_waited_seconds_ += metrics.waited_seconds;
+  if (directive.skip != SkipReason::none) ++skips_[directive.skip];
   file_.step(metrics);
   progress_.step(metrics);
   newest_ = metrics;
@@ -89,6 +90,7 @@ void BookKeeper::summary(SummaryMetrics metrics, const WorkerResult& result) {
   progress_.end();
   metrics.step = result.last.step;
   metrics.skipped_count = result.last.skipped_count;
+  metrics.skips = skips_;
   metrics.stopped = result.last.step < job_.config.train.steps;
   if (newest_) {
     const auto steps = static_cast<double>(result.last.step - first_step_);

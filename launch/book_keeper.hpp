@@ -42,6 +42,7 @@ class BookKeeper {
   double training_waited_seconds_ = 0;
   index_t validation_samples_ = 0;
   index_t first_step_ = 0;
+  SkipCounts skips_;
   std::optional<StepMetrics> newest_;
   std::optional<ValidationMetrics> validation_;
   double validation_seconds_ = 0;

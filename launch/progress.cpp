@@ -51,6 +51,9 @@ std::string progress_line(const ProgressState& state) {
     line += text(" thr ", fixed(directive.threshold, 2), " clip ", percent(state.clipped_share));
   }
   line += text(" skip ", directive.skipped_count);
+  if (!state.skips.empty()) {
+    line += text(" (", skips_text(state.skips, directive.skipped_count), ')');
+  }
   if (!std::isnan(state.newest.flop_fraction)) {
     line += text(" | ", percent(state.newest.flop_fraction), " of peak");
   }
@@ -66,7 +69,8 @@ std::string summary_table(const SummaryMetrics& metrics) {
   };
   table.add({"steps", text(grouped(metrics.step), metrics.stopped ? " (stopped on request)" : "",
                            metrics.skipped_count > 0
-                               ? text(" (", metrics.skipped_count, " skipped: not finite)")
+                               ? text(" (", metrics.skipped_count, " skipped: ",
+                                      skips_text(metrics.skips, metrics.skipped_count), ")")
                                : std::string())});
   const auto loss = [](double nats, double bits) {
     std::string words = or_unknown(nats, text(fixed(nats, 4), " nats"));
@@ -115,12 +119,14 @@ ProgressState Progress::state() const {
           .steps = parts_.steps,
           .tokens_per_second = seconds > 0 ? tokens / seconds : 0,
           .clipped_share = clipped / count,
+          .skips = skips_,
           .waited_share = seconds > 0 ? waited / seconds : 0,
           .seconds_left = std::max(0.0, steps_left * seconds / count)};
 }
 
 void Progress::step(const StepMetrics& metrics) {
   if (parts_.mode == ProgressMode::none) return;
+  if (metrics.directive.skip != SkipReason::none) ++skips_[metrics.directive.skip];
   recent_.push_back(metrics);
   if (recent_.size() > kRecentSteps) recent_.pop_front();
   newest_shown_ = false;

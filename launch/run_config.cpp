@@ -215,6 +215,18 @@ void check(const RunConfig& config) {
   }
   check(config.model, layout);
   check(config.server.optimizer);
+  if (config.server.clip.policy == ps::ClipPolicy::update_rms &&
+      config.server.optimizer.kind != ps::OptimizerKind::adamw) {
+    throw UsageError(text("--clip.policy update_rms looks at the variance that adamw keeps, which ",
+                          name_of(config.server.optimizer.kind),
+                          " has not, or steps by in another way; take another --clip.policy"));
+  }
+  if (config.server.consistency.mode == ps::Consistency::local &&
+      config.server.rollback.bad_steps > 0) {
+    throw UsageError(
+        "--rollback goes back on the servers alone, and with --consistency local replicas step by "
+        "themselves; leave it out");
+  }
   const index_t part = longest_part(config.model.length, layout.contexts);
   const double elements = static_cast<double>(config.train.micro_batch) *
                           static_cast<double>(part) * static_cast<double>(config.model.width);

@@ -16,7 +16,8 @@ const std::vector<std::pair<std::string, ClipPolicy>> kPolicyNames = {
     {"quantile", ClipPolicy::quantile},
     {"zclip", ClipPolicy::zclip},
     {"robust", ClipPolicy::robust},
-    {"per_tensor", ClipPolicy::per_tensor}};
+    {"per_tensor", ClipPolicy::per_tensor},
+    {"update_rms", ClipPolicy::update_rms}};
 
 constexpr index_t kWarmUp = 25;   ///< steps of zclip and robust
 constexpr double kOutlier = 2.5;  ///< standard deviations
@@ -286,7 +287,7 @@ std::vector<Option> options(ClipConfig& config) {
        "how the norm of the gradient is bounded: fixed: to clip.max-norm; decay: to a threshold "
        "that falls with each norm above it; quantile: to one of the last 1,000 norms; zclip, "
        "robust: outliers among the norms, which robust skips if they are far out; per_tensor: each "
-       "parameter to its usual norm",
+       "parameter to its usual norm; update_rms: adamw's step of each parameter, not the gradient",
        choice(config.policy, kPolicyNames)},
       {"clip.max-norm",
        "",
@@ -326,6 +327,7 @@ void Clip::restore(std::span<const double> state) {
 std::unique_ptr<Clip> make_clip(const ClipConfig& config, index_t parameters) {
   switch (config.policy) {
     case ClipPolicy::none:
+    case ClipPolicy::update_rms:  // it clips what the optimizer makes of the gradient
       return std::make_unique<None>();
     case ClipPolicy::fixed:
       return std::make_unique<Fixed>(config);

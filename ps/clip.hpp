@@ -9,7 +9,7 @@
 
 namespace weir::ps {
 
-enum class ClipPolicy { none, fixed, decay, quantile, zclip, robust, per_tensor };
+enum class ClipPolicy { none, fixed, decay, quantile, zclip, robust, per_tensor, update_rms };
 
 struct ClipConfig {
   ClipPolicy policy = ClipPolicy::robust;
@@ -53,6 +53,9 @@ struct ClipDecision {
 ///               |l - mu|, an outlier entering as one of 2.5 sigma
 ///   per_tensor  each parameter by itself: to 1.05 times the moving average (0.98) of its clipped
 ///               norm (AdaGC: Wang et al., arXiv 2502.11034)
+///   update_rms  1: not the gradient is clipped, but by how much adamw steps each parameter, to a
+///               root mean square of g / sqrt(v) of 1 (Shazeer & Stern, arXiv 1804.04235; see
+///               trust.hpp). Bounds the step, not what enters the moments; costs LAMB's extra round
 ///
 /// The first 25 steps of zclip and robust, 100 of per_tensor, clip to c alone and measure.
 /// `decay` has a known failure: where the median norm stays above t it falls without end.

@@ -37,7 +37,8 @@ Decider::Decider(const BucketPlan& plan, const DecideConfig& config)
       clip_(make_clip(config.clip, static_cast<index_t>(plan.specs().size()))),
       last_step_(config.steps),
       order_(plan),
-      balance_(config.batch / config.micro_batch, plan.layout().replicas) {
+      balance_(config.batch / config.micro_batch, plan.layout().replicas),
+      rollback_(config.rollback) {
   squares_.resize(order_.canonical.size());
   partials_here_.assign(static_cast<std::size_t>(plan.layout().servers), false);
   const index_t reports = plan.layout().replicas * plan.layout().contexts;
@@ -60,6 +61,7 @@ Decider::Decider(const BucketPlan& plan, const DecideConfig& config)
 void Decider::restore(const Progress& progress) {
   clip_->restore(progress.clip_state);
   progress_ = origin_ = progress;
+  rollback_.begin(progress);
   log_ = DecisionLog(config_.decisions, config_.consistency, replicas(), progress.update);
   if (clocks_) clocks_->begin(progress.step, progress.update);
   if (!config_.replay.empty()) replay_from(progress.update);
@@ -204,7 +206,7 @@ std::optional<std::variant<Close, Directive>> Decider::decide(double now) {
   progress_.dropped_count += static_cast<index_t>(decision->replicas.size());
   Directive directive = newest_;  // of the update that they missed
   directive.contributors.clear();
-  directive.checkpoint = false;
+  directive.keep = directive.checkpoint = false;
   directive.dropped_count = progress_.dropped_count;
   directive.dropped = decision->replicas;
   forget_reports(decision->replicas);
@@ -274,6 +276,8 @@ Directive Decider::close(const std::vector<index_t>& contributors) {
     }
   }
   clip_or_skip(directive, own_loss_sum);
+  rollback_.on_step(directive, progress_, *clip_);
+  alarms_.on_step(directive);
   forget_reports(contributors);
   partials_here_.assign(partials_here_.size(), false);
   let_go(directive);
@@ -281,9 +285,21 @@ Directive Decider::close(const std::vector<index_t>& contributors) {
   return directive;
 }
 
+std::vector<double> Decider::layer_norms(double count) const {
+  const LayerGroups groups = layer_groups(plan_->specs());
+  std::vector<double> norms(groups.names.size(), 0);
+  const std::vector<double> squares = sums_by_parameter(*plan_, order_, squares_);
+  for (std::size_t each = 0; each < squares.size(); ++each) {
+    norms[static_cast<std::size_t>(groups.of[each])] += squares[each];
+  }
+  for (double& norm : norms) norm = static_cast<float>(std::sqrt(norm) / count);
+  return norms;
+}
+
 void Decider::clip_or_skip(Directive& directive, double loss_sum) {
   const auto count = static_cast<double>(directive.count);
   directive.norm = static_cast<float>(std::sqrt(total_squares()) / count);
+  if (config_.norms == Norms::layers) directive.layer_norms = layer_norms(count);
   if (std::isfinite(directive.norm) && std::isfinite(loss_sum)) {
     std::vector<double> parameters;
     if (config_.clip.policy == ClipPolicy::per_tensor) {
@@ -303,7 +319,6 @@ void Decider::clip_or_skip(Directive& directive, double loss_sum) {
     }
     progress_.clip_state = clip_->state();
     progress_.skips_in_a_row = 0;
-    alarms_.on_step(directive);
     return;
   }
   directive.skip = SkipReason::not_finite;
@@ -319,7 +334,6 @@ void Decider::clip_or_skip(Directive& directive, double loss_sum) {
                      " had no finite gradient and were skipped; take a lower rate.peak or look "
                      "at the data"));
   }
-  alarms_.on_step(directive);
 }
 
 /// Who goes on with the weights that this directive makes; if all do so together, the job may save
@@ -339,9 +353,11 @@ void Decider::let_go(Directive& directive) {
   directive.stop = progress_.step >= last_step_;
   const index_t every = config_.checkpoint_every;
   checkpoint_due_ |= every > 0 && progress_.step % every == 0;
-  if (directive.stop || (checkpoint_due_ && directive.skip == SkipReason::none)) {
+  const bool good = directive.skip == SkipReason::none && !rollback_.in_doubt();
+  if (directive.stop || (checkpoint_due_ && good)) {
     directive.checkpoint = config_.checkpoints;
     checkpoint_due_ = false;
+    if (directive.checkpoint) rollback_.on_checkpoint(directive, progress_);
   }
 }
 

@@ -15,6 +15,7 @@
 #include "ps/clocks.hpp"
 #include "ps/decision_log.hpp"
 #include "ps/rate.hpp"
+#include "ps/rollback.hpp"
 
 namespace weir::ps {
 
@@ -31,12 +32,20 @@ struct Progress {
   index_t dropped_count = 0;
   index_t skipped_count = 0;
   index_t skips_in_a_row = 0;
-  std::vector<double> clip_state;  ///< Clip::state
+  std::vector<double> clip_state;      ///< Clip::state
+  std::vector<double> rollback_state;  ///< empty: it begins anew
+};
+
+enum class Norms {
+  total,
+  layers,  ///< and that of each layer
 };
 
 struct DecideConfig {
   ClipConfig clip;
   RateConfig rate;
+  RollbackConfig rollback = {};
+  Norms norms = Norms::total;
   ConsistencyConfig consistency = {};
   index_t steps = 0;        ///< of the whole training
   index_t batch = 0;        ///< samples a step
@@ -63,7 +72,8 @@ struct DecideConfig {
 /// rate; its loss is the mean over the newest contributions of all replicas.
 ///
 /// A checkpoint that is due at a skipped step waits for the next one that is not: whatever makes
-/// gradients infinite must not drive out the checkpoints from before it. Only a stop saves anyway.
+/// gradients infinite must not drive out the checkpoints from before it. So does one that is due
+/// amid bad steps, with a rollback in sight. Only a stop saves anyway.
 class Decider {
  public:
   /// `plan` must outlive it. Throws Error if the log to replay is none of this job.
@@ -104,6 +114,7 @@ class Decider {
   void forget_reports(std::span<const index_t> replicas);
   void advance_cursor(std::span<const index_t> contributors);
   Directive close(const std::vector<index_t>& contributors);
+  std::vector<double> layer_norms(double count) const;
   void clip_or_skip(Directive& directive, double loss_sum);
   void let_go(Directive& directive);
   void replay_from(index_t update);
@@ -131,6 +142,7 @@ class Decider {
   std::vector<std::vector<bool>> arrived_;  ///< by replica and server
   std::vector<index_t> contributors_;       ///< of the update that is being added up
   Alarms alarms_;
+  Rollback rollback_;
   Directive newest_;  ///< that closed an update
 };
 

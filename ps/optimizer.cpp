@@ -1,6 +1,7 @@
 #include "ps/optimizer.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "common/base/error.hpp"
@@ -87,6 +88,18 @@ WEIR_EACH_CPU void lamb_direction(AdamScalars s, std::size_t count, const float*
 #pragma omp simd
   for (std::size_t i = 0; i < count; ++i) {
     gradient[i] = adam_direction(s, w[i], gradient[i], mean[i], variance[i]);
+  }
+}
+
+/// Of adamw, without its mean and decay: what update clipping measures.
+WEIR_EACH_CPU void relative_gradient(AdamScalars s, std::size_t count,
+                                     const float* __restrict gradient,
+                                     const float* __restrict variance, float* __restrict out) {
+#pragma omp simd
+  for (std::size_t i = 0; i < count; ++i) {
+    const float g = s.factor * gradient[i];
+    const float after = s.beta2 * variance[i] + s.rest2 * (g * g);
+    out[i] = g / std::max(std::sqrt(after) * s.deviation_correction, s.epsilon);
   }
 }
 
@@ -178,7 +191,9 @@ std::vector<std::string> slot_names(OptimizerKind kind) {
   WEIR_UNREACHABLE();
 }
 
-bool has_trust(OptimizerKind kind) { return kind == OptimizerKind::lamb; }
+bool has_trust(const OptimizerConfig& config) {
+  return config.kind == OptimizerKind::lamb || config.clips_updates;
+}
 
 void optimizer_step(const OptimizerConfig& config, const OptimizerStep& step,
                     std::span<float> weights, std::span<const float> gradient,
@@ -201,8 +216,8 @@ void optimizer_step(const OptimizerConfig& config, const OptimizerStep& step,
            weights.size(), weights.data(), gradient.data(), slots[0].data());
       return;
     case OptimizerKind::adamw:
-      adamw(adam_scalars(config, step), rate, weights.size(), weights.data(), gradient.data(),
-            slots[0].data(), slots[1].data());
+      adamw(adam_scalars(config, step), static_cast<float>(step.rate * step.trust), weights.size(),
+            weights.data(), gradient.data(), slots[0].data(), slots[1].data());
       return;
     case OptimizerKind::lamb:
       follow(static_cast<float>(step.rate * step.trust), weights.size(), weights.data(),
@@ -215,12 +230,19 @@ void optimizer_step(const OptimizerConfig& config, const OptimizerStep& step,
 DirectionSquares optimizer_direction(const OptimizerConfig& config, const OptimizerStep& step,
                                      std::span<const float> weights, std::span<float> gradient,
                                      std::span<const std::span<float>> slots) {
-  WEIR_ASSERT(has_trust(config.kind));
+  WEIR_ASSERT(has_trust(config));
   check_sizes(config, step, weights.size(), gradient.size(), slots);
   const AdamScalars scalars = adam_scalars(config, step);
   DirectionSquares squares;
   for (std::size_t begin = 0; begin < weights.size(); begin += kRunElements) {
     const std::size_t count = std::min(kRunElements, weights.size() - begin);
+    if (config.clips_updates) {
+      std::array<float, kRunElements> update;
+      relative_gradient(scalars, count, gradient.data() + begin, slots[1].data() + begin,
+                        update.data());
+      squares.directions += square_sum(std::span<const float>(update).first(count));
+      continue;
+    }
     lamb_direction(scalars, count, weights.data() + begin, gradient.data() + begin,
                    slots[0].data() + begin, slots[1].data() + begin);
     squares.weights += square_sum(weights.subspan(begin, count));

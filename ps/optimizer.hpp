@@ -18,6 +18,8 @@ struct OptimizerConfig {
   double beta2 = 0.95;    ///< of adamw, lion and lamb
   double epsilon = 1e-8;  ///< of adamw and lamb
   double weight_decay = 0.01;
+  // No option: follows from clip.policy.
+  bool clips_updates = false;  ///< of adamw: the rate of each parameter follows from its update
 };
 
 std::vector<Option> options(OptimizerConfig& config);
@@ -32,7 +34,7 @@ std::vector<std::string> slot_names(OptimizerKind kind);
 /// Whether each parameter's step is scaled by a trust ratio, which needs the norms of its weights
 /// and its direction over all servers (trust.hpp). A step then takes two passes:
 /// optimizer_direction on all elements, and, with the ratios, optimizer_step.
-bool has_trust(OptimizerKind kind);
+bool has_trust(const OptimizerConfig& config);
 
 /// Of one step, for all buckets.
 struct OptimizerStep {
@@ -70,11 +72,16 @@ struct DirectionSquares {
   double directions = 0;
 };
 
-/// The first pass of kinds with trust ratios; slots change in place, the gradient becomes the
-/// direction u. Returns the squares of these weights and directions, added in an order that the
-/// number of elements alone decides. Otherwise as optimizer_step.
+/// The first pass where has_trust. Returns the squares of these weights and directions u, added in
+/// an order that the number of elements alone decides. Otherwise as optimizer_step.
 ///
-///   lamb:   u = what adamw subtracts, but for the rate: decay is part of it
+///   lamb:   u = what adamw subtracts, but for the rate: decay is part of it. Slots change in
+///   place,
+///           the gradient becomes u
+///   adamw that clips updates:
+///           u = g / max(sqrt(v / (1 - beta2^applied)), epsilon), v as it will be after this step.
+///           Nothing changes; weights are not looked at. (Shazeer & Stern, arXiv 1804.04235,
+///           section 6, as Wortsman et al., arXiv 2304.13013, algorithm 2, have it.)
 DirectionSquares optimizer_direction(const OptimizerConfig& config, const OptimizerStep& step,
                                      std::span<const float> weights, std::span<float> gradient,
                                      std::span<const std::span<float>> slots);

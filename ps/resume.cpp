@@ -81,6 +81,15 @@ index_t integer(const Manifest& manifest, const std::string& name,
   return found->second;
 }
 
+/// PREFIX0, PREFIX1, …
+std::vector<double> numbers(const Manifest& manifest, const char* prefix) {
+  std::vector<double> all;
+  for (auto found = manifest.numbers.end();; all.push_back(found->second)) {
+    found = manifest.numbers.find(text(prefix, all.size()));
+    if (found == manifest.numbers.end()) return all;
+  }
+}
+
 std::vector<double> clip_state(const Manifest& manifest, const ClipConfig& config,
                                index_t parameters) {
   const std::string policy = setting(manifest, kClipSetting);
@@ -89,11 +98,7 @@ std::vector<double> clip_state(const Manifest& manifest, const ClipConfig& confi
                   " starts from its beginning"));
     return make_clip(config, parameters)->state();
   }
-  std::vector<double> state;
-  for (auto found = manifest.numbers.end();; state.push_back(found->second)) {
-    found = manifest.numbers.find(text(kClipPrefix, state.size()));
-    if (found == manifest.numbers.end()) return state;
-  }
+  return numbers(manifest, kClipPrefix);
 }
 
 }  // namespace
@@ -150,7 +155,8 @@ Progress load_checkpoint(const std::filesystem::path& checkpoint, const ResumeCo
       .dropped_count = integer(manifest, "dropped", checkpoint),
       .skipped_count = skipped_count,
       .skips_in_a_row = integer(manifest, "skips_in_a_row", checkpoint),
-      .clip_state = clip_state(manifest, config.clip, static_cast<index_t>(plan.specs().size()))};
+      .clip_state = clip_state(manifest, config.clip, static_cast<index_t>(plan.specs().size())),
+      .rollback_state = numbers(manifest, kRollbackPrefix)};
 }
 
 }  // namespace weir::ps

@@ -13,6 +13,8 @@ namespace {
 DecideConfig decide_config(const ServerConfig& config) {
   return {.clip = config.clip,
           .rate = config.rate,
+          .rollback = config.rollback,
+          .norms = config.norms,
           .consistency = config.consistency,
           .steps = config.steps,
           .batch = config.batch,
@@ -25,14 +27,22 @@ DecideConfig decide_config(const ServerConfig& config) {
           .checkpoint_every = config.checkpoint.every};
 }
 
+ServerConfig completed(ServerConfig config) {
+  config.optimizer.clips_updates = config.clip.policy == ClipPolicy::update_rms;
+  return config;
+}
+
 }  // namespace
 
 std::vector<Option> options(ServerConfig& config) {
   std::vector<Option> rows = options(config.optimizer);
-  for (const auto& table : {options(config.rate), options(config.clip), options(config.checkpoint),
-                            options(config.consistency)}) {
+  for (const auto& table : {options(config.rate), options(config.clip), options(config.rollback),
+                            options(config.checkpoint), options(config.consistency)}) {
     rows.insert(rows.end(), table.begin(), table.end());
   }
+  rows.push_back({"norms", "",
+                  "norms of the gradient in metrics.jsonl: of all; or of each layer, too",
+                  choice(config.norms, {{"total", Norms::total}, {"layers", Norms::layers}})});
   return rows;
 }
 
@@ -40,13 +50,15 @@ Server::Server(const BucketPlan& plan, index_t server, const ServerConfig& confi
                const BucketMemory& given)
     : plan_(&plan),
       server_(server),
-      config_(config),
-      store_(plan, server, config.optimizer, config.seed, given),
+      config_(completed(config)),
+      store_(plan, server, config_.optimizer, config.seed, given),
       residuals_(plan, server),
+      trust_(plan, server, config_.optimizer),
+      kept_(plan, server, slot_names(config.optimizer.kind).size()),
       snapshot_(plan, server, config.checkpoint, config.optimizer.kind, config.clip.policy,
                 residuals_) {
   if (server == 0) decider_.emplace(plan, decide_config(config));
-  if (server == 0 && has_trust(config.optimizer.kind)) trust_.emplace(plan);
+  keep_all();
   for (index_t replica = 0; replica < plan.layout().replicas; ++replica) {
     contributors_.push_back(replica);
     last_.released.push_back({.replica = replica});
@@ -77,6 +89,7 @@ void Server::load(const std::filesystem::path& checkpoint) {
       checkpoint, {config_.checkpoint.settings, config_.optimizer.kind, config_.clip}, *plan_,
       store_, residuals_);
   store_.begin_with(progress.update + 1);
+  keep_all();
   partials_update_ = last_.update = progress.update;
   last_.step = progress.step;
   last_.cursor = progress.cursor;
@@ -87,6 +100,11 @@ void Server::load(const std::filesystem::path& checkpoint) {
   last_.skipped_count = progress.skipped_count;
   last_.stop = progress.step >= config_.steps;
   if (decider_) decider_->restore(progress);
+}
+
+void Server::keep_all() {
+  if (config_.rollback.bad_steps == 0) return;
+  for (index_t bucket : store_.buckets()) kept_.take(bucket, store_);
 }
 
 void Server::begin_at(index_t step) {
@@ -177,23 +195,12 @@ void Server::on_directive(const Directive& directive) {
 
 void Server::on_direction_partials(const DirectionPartials& partials) {
   require_server_0(true, "partial sums of directions");
-  if (directions_ == Directions::none || partials.update != last_.update) {
-    throw Error(text("server 0 received partial sums of directions of update ", partials.update,
-                     " while in update ", last_.update, "; are all ranks the same build?"));
-  }
-  trust_->on_partials(partials);
+  trust_.on_partials(partials, last_.update);
 }
 
 void Server::on_trust_ratios(const TrustRatios& trust) {
   require_server_0(false, "trust ratios");
-  if (directions_ != Directions::awaiting_trust || trust.update != last_.update ||
-      trust.ratios.size() != plan_->specs().size()) {
-    throw Error(text("server ", server_, " received ", trust.ratios.size(),
-                     " trust ratios of update ", trust.update, " while in update ", last_.update,
-                     "; are all ranks the same build?"));
-  }
-  trust_ratios_ = trust.ratios;
-  directions_ = Directions::none;
+  trust_.on_ratios(trust, last_.update);
 }
 
 void Server::on_save_begin(const SaveBegin& begin) {
@@ -236,12 +243,7 @@ void Server::begin_apply(const Directive& directive) {
   applying_ = true;
   applied_count_ = 0;
   save_due_ = directive.checkpoint;
-  trust_ratios_.clear();
-  directions_made_ = 0;
-  if (has_trust(config_.optimizer.kind) && !directive.contributors.empty() &&
-      directive.skip == SkipReason::none) {
-    directions_ = Directions::being_made;
-  }
+  trust_.begin(directive);
   start_save();
   if (save_due_ || !directive.checkpoint || !early_begin_) return;
   snapshot_.on_begin(*std::exchange(early_begin_, std::nullopt));
@@ -264,7 +266,7 @@ bool Server::poll() {
     std::visit([&](auto&& each) { outputs_.push_back(std::move(each)); }, std::move(*message));
     return true;
   }
-  return poll_directive() || poll_directions() || poll_apply() || poll_close() || poll_sum() ||
+  return poll_directive() || poll_trust() || poll_apply() || poll_close() || poll_sum() ||
          poll_partials() || poll_decide();
 }
 
@@ -275,46 +277,16 @@ bool Server::poll_directive() {
   return true;
 }
 
-bool Server::poll_directions() {
-  const std::vector<index_t>& buckets = store_.buckets();
-  switch (directions_) {
-    case Directions::none:
-      return false;
-    case Directions::being_made:
-      if (directions_made_ < buckets.size()) {
-        store_.make_direction(buckets[directions_made_++], last_);
-        return true;
-      }
-      directions_ = Directions::awaiting_trust;
-      send_direction_partials();
-      return true;
-    case Directions::awaiting_trust: {
-      if (!trust_) return false;
-      std::optional<std::vector<double>> ratios = trust_->decide();
-      if (!ratios) return false;
-      trust_ratios_ = std::move(*ratios);
-      directions_ = Directions::none;
-      outputs_.push_back(TrustRatios{last_.update, trust_ratios_});
-      return true;
-    }
+bool Server::poll_trust() {
+  if (!trust_.poll(store_, last_)) return false;
+  if (auto message = trust_.take_message()) {
+    std::visit([&](auto&& each) { outputs_.push_back(std::move(each)); }, std::move(*message));
   }
-  WEIR_UNREACHABLE();
-}
-
-void Server::send_direction_partials() {
-  DirectionPartials partials = {.update = last_.update,
-                                .server = server_,
-                                .weights = store_.weight_squares(),
-                                .directions = store_.direction_squares()};
-  if (trust_) {
-    trust_->on_partials(partials);
-  } else {
-    outputs_.push_back(std::move(partials));
-  }
+  return true;
 }
 
 bool Server::poll_apply() {
-  if (!applying_ || directions_ != Directions::none) return false;
+  if (!applying_ || trust_.is_on()) return false;
   start_save();
   // The copy of the checkpoint before is still being written: training waits for the disk.
   if (save_due_) return false;
@@ -328,8 +300,7 @@ bool Server::poll_apply() {
       unsent += std::ssize(last_.released) * static_cast<index_t>(readers);
       for (index_t replica : last_.dropped) store_.discard(bucket, replica);
     }
-    if (!last_.contributors.empty()) store_.apply(bucket, last_, trust_ratios_);
-    if (last_.checkpoint) snapshot_.copy(bucket, store_);
+    step(bucket);
     outputs_.push_back(BucketStepped{bucket});
     ++applied_count_;
   }
@@ -341,6 +312,15 @@ bool Server::poll_apply() {
     applying_ = false;
   }
   return true;
+}
+
+void Server::step(index_t bucket) {
+  if (!last_.contributors.empty()) {
+    store_.apply(bucket, last_, trust_.ratios());
+    if (last_.skip == SkipReason::rollback) kept_.put_back(bucket, store_);
+  }
+  if (last_.keep) kept_.take(bucket, store_);
+  if (last_.checkpoint) snapshot_.copy(bucket, store_);
 }
 
 bool Server::poll_close() {

@@ -8,6 +8,7 @@
 
 #include "common/job/bucket.hpp"
 #include "common/net/messages.hpp"
+#include "ps/copies.hpp"
 #include "ps/decide.hpp"
 #include "ps/optimizer.hpp"
 #include "ps/snapshot.hpp"
@@ -20,6 +21,8 @@ struct ServerConfig {
   OptimizerConfig optimizer;
   ClipConfig clip;
   RateConfig rate;
+  RollbackConfig rollback;
+  Norms norms = Norms::total;
   SnapshotConfig checkpoint;
   ConsistencyConfig consistency;
   // No options: what follows from the rest of the job, as in DecideConfig.
@@ -74,6 +77,9 @@ using Output = std::variant<Arrival, Close, Partials, Directive, BucketStepped, 
 /// Optimizers with trust ratios have a round of their own between the directive and its steps:
 ///
 ///   Directive -> make_direction … -> DirectionPartials -> TrustRatios -> apply, BucketStepped …
+///
+/// With a rollback (rollback.hpp) each server keeps copies of its buckets, and a directive may say
+/// that they are taken anew, or put back.
 ///
 /// Training begins with start(), which all workers get as their first directive, and with the
 /// weights of every bucket, which are there from the beginning: the loop sends both.
@@ -160,9 +166,9 @@ class Server {
 
  private:
   bool poll_directive();
-  bool poll_directions();
-  void send_direction_partials();
+  bool poll_trust();
   bool poll_apply();
+  void step(index_t bucket);
   bool poll_close();
   bool poll_sum();
   bool poll_partials();
@@ -170,6 +176,7 @@ class Server {
   void begin_apply(const Directive& directive);
   void count_arrival(index_t bucket, index_t contributor);
   index_t contributions_of_a_replica() const;
+  void keep_all();
   void start_save();
   void end_copying();
   void require_server_0(bool is_0, const char* what) const;
@@ -180,7 +187,8 @@ class Server {
   Store store_;
   Residuals residuals_;
   std::optional<Decider> decider_;  ///< of server 0
-  std::optional<Trust> trust_;      ///< of server 0, if the optimizer has trust ratios
+  TrustRound trust_;
+  Copies kept_;  ///< what a rollback goes back to
   Snapshot snapshot_;
   Directive last_;  ///< applied, or being applied
   bool applying_ = false;
@@ -198,12 +206,6 @@ class Server {
   std::vector<index_t> missing_;  ///< contributions of each replica
   std::vector<index_t> unsent_;   ///< by bucket of the plan: released readers
   std::deque<Output> outputs_;
-
-  /// Of last_ and if the optimizer has trust ratios; apply waits for the end of it.
-  enum class Directions { none, being_made, awaiting_trust };
-  Directions directions_ = Directions::none;
-  std::size_t directions_made_ = 0;  ///< buckets
-  std::vector<double> trust_ratios_;
 };
 
 }  // namespace weir::ps

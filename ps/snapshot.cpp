@@ -43,13 +43,9 @@ Snapshot::Snapshot(const BucketPlan& plan, index_t server, const SnapshotConfig&
       clip_(clip),
       residuals_(&residuals),
       records_(checkpoint_records(plan.specs(), optimizer)),
-      offsets_(plan.buckets().size(), -1) {
+      copies_(plan, server, slot_names(optimizer).size()) {
   const std::vector<CheckpointRecord> more = residual_records(plan);
   records_.insert(records_.end(), more.begin(), more.end());
-  for (index_t bucket : plan.buckets_of(server)) {
-    offsets_[static_cast<std::size_t>(bucket)] = element_count_;
-    element_count_ += plan.buckets()[static_cast<std::size_t>(bucket)].element_count;
-  }
 }
 
 /// Runs `work(result)` on a thread. Failures of the file system end up in the result.
@@ -75,20 +71,7 @@ void Snapshot::start(index_t step, bool last, const Progress& progress) {
   progress_ = progress;
   copied_ = false;
   started_at_ = seconds_now();
-  if (copies_.empty()) {
-    for (std::size_t slot = 0; slot < 1 + slot_names(optimizer_).size(); ++slot) {
-      copies_.emplace_back(element_count_);
-    }
-  }
   open();
-}
-
-void Snapshot::copy(index_t bucket, Store& store) {
-  const std::ptrdiff_t offset = offsets_[static_cast<std::size_t>(bucket)];
-  std::ranges::copy(store.weights(bucket), copies_[0].span().begin() + offset);
-  for (std::size_t slot = 0; slot + 1 < copies_.size(); ++slot) {
-    std::ranges::copy(store.slot(bucket, slot), copies_[slot + 1].span().begin() + offset);
-  }
 }
 
 void Snapshot::copied() { copied_ = true; }
@@ -122,17 +105,15 @@ void Snapshot::write() {
   // The thread alone looks at the copies until it is done.
   run([this](Result& result) {
     CheckpointWriter writer(*config_.files, config_.folder, step_, records_);
-    for (std::size_t slot = 0; slot < copies_.size(); ++slot) {
+    for (std::size_t slot = 0; slot < copies_.count(); ++slot) {
       for (index_t index : plan_->buckets_of(server_)) {
-        const index_t offset = offsets_[static_cast<std::size_t>(index)];
+        const std::span<const float> values = copies_.of(index, slot);
         for (const Segment& segment : plan_->buckets()[static_cast<std::size_t>(index)].segments) {
           const index_t record =
               static_cast<index_t>(slot * plan_->specs().size()) + segment.parameter;
           writer.write(record, segment.range.begin,
-                       std::as_const(copies_[slot])
-                           .span()
-                           .subspan(static_cast<std::size_t>(offset + segment.offset),
-                                    static_cast<std::size_t>(segment.range.count())));
+                       values.subspan(static_cast<std::size_t>(segment.offset),
+                                      static_cast<std::size_t>(segment.range.count())));
         }
       }
     }
@@ -188,6 +169,9 @@ Manifest Snapshot::manifest() const {
   manifest.integers["skips_in_a_row"] = progress_.skips_in_a_row;
   for (std::size_t i = 0; i < progress_.clip_state.size(); ++i) {
     manifest.numbers[text(kClipPrefix, i)] = progress_.clip_state[i];
+  }
+  for (std::size_t i = 0; i < progress_.rollback_state.size(); ++i) {
+    manifest.numbers[text(kRollbackPrefix, i)] = progress_.rollback_state[i];
   }
   manifest.records = records_;
   for (const SavePrepared& each : prepared_) {

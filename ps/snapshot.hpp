@@ -13,7 +13,7 @@
 #include "common/io/manifest.hpp"
 #include "common/job/bucket.hpp"
 #include "common/net/messages.hpp"
-#include "common/number/buffer.hpp"
+#include "ps/copies.hpp"
 #include "ps/decide.hpp"
 #include "ps/residuals.hpp"
 #include "ps/store.hpp"
@@ -49,8 +49,9 @@ inline constexpr const char* kClipSetting = "clip.policy";
 
 /// Integers of a manifest whose names begin so and end in 0, 1, …: Progress::again.
 inline constexpr const char* kAgainPrefix = "again.";
-/// Numbers, the same way: Progress::clip_state.
+/// Numbers, the same way: Progress::clip_state and rollback_state.
 inline constexpr const char* kClipPrefix = "clip.";
+inline constexpr const char* kRollbackPrefix = "rollback.";
 
 struct SaveTotals {
   index_t count = 0;   ///< committed
@@ -82,7 +83,8 @@ class Snapshot {
   bool busy() const { return phase_ != Phase::idle; }
   /// A new save begins: not while busy. `last`: of the job. `progress`: server 0's, after the step.
   void start(index_t step, bool last, const Progress& progress);
-  void copy(index_t bucket, Store& store);  ///< once for each bucket of this server
+  /// Once for each bucket of this server.
+  void copy(index_t bucket, Store& store) { copies_.take(bucket, store); }
   void copied();  ///< that was all of them, and the residuals are there, too
 
   void on_begin(const SaveBegin& begin);
@@ -139,10 +141,8 @@ class Snapshot {
   SaveTotals totals_;
   std::vector<CheckpointRecord> records_;  ///< checkpoint_records, then residual_records
   std::vector<SavePrepared> prepared_;
-  std::vector<index_t> offsets_;  ///< of the plan's buckets in the copies; -1: another server's
-  index_t element_count_ = 0;
-  std::vector<Buffer> copies_;  ///< weights, then each slot
-  std::future<Result> work_;    ///< last: its end is awaited before the rest goes
+  Copies copies_;
+  std::future<Result> work_;  ///< last: its end is awaited before the rest goes
 };
 
 }  // namespace weir::ps

@@ -79,7 +79,7 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
     slots_.emplace_back(arena);
   }
   partials_.resize(static_cast<std::size_t>(partials));
-  if (has_trust(optimizer.kind)) {
+  if (has_trust(optimizer)) {
     weight_squares_.resize(partials_.size());
     direction_squares_.resize(partials_.size());
   }

@@ -68,7 +68,9 @@ class Store {
   std::span<const float> weights(index_t bucket) const;
   /// The weights as the plan's pull wire encodes them, as they are after apply() or begin_with().
   std::span<const std::byte> weight_frame(index_t bucket) const;
-  std::span<float> mutable_weights(index_t bucket);  ///< to load a checkpoint
+  std::span<float> mutable_weights(index_t bucket);  ///< to load a checkpoint, or to go back
+  /// After mutable_weights() were written, unless begin_with() comes: for weight_frame().
+  void encode_weights(index_t bucket) { encode_weights(entry(bucket)); }
   /// One of the optimizer's slots, as slot_names numbers them.
   std::span<float> slot(index_t bucket, std::size_t index);
 

@@ -34,7 +34,9 @@ void put_if_known(Json& line, const std::string& key, double value) {
   }
 }
 
-const char* name_of(SkipReason reason) {
+}  // namespace
+
+std::string name_of(SkipReason reason) {
   switch (reason) {
     case SkipReason::none:
       return "none";
@@ -42,16 +44,29 @@ const char* name_of(SkipReason reason) {
       return "not_finite";
     case SkipReason::spike:
       return "spike";
+    case SkipReason::rollback:
+      return "rollback";
   }
   WEIR_UNREACHABLE();
 }
 
-}  // namespace
+std::string skips_text(const SkipCounts& counts, index_t total) {
+  std::string words;
+  const auto add = [&](index_t count, const std::string& what) {
+    words += text(words.empty() ? "" : ", ", count, ' ', what);
+  };
+  for (const auto& [reason, count] : counts) {
+    add(count, reason == SkipReason::not_finite ? "not finite" : name_of(reason));
+    total -= count;
+  }
+  if (total > 0) add(total, counts.contains(SkipReason::rollback) ? "undone or before" : "before");
+  return words;
+}
 
 double bits_per_byte(double loss) { return loss / std::numbers::ln2; }
 
-MetricsFile::MetricsFile(const std::filesystem::path& path)
-    : path_(path), file_(path, std::ios::app) {
+MetricsFile::MetricsFile(const std::filesystem::path& path, std::vector<std::string> layer_names)
+    : path_(path), layer_names_(std::move(layer_names)), file_(path, std::ios::app) {
   if (!file_) {
     throw Error(text("cannot open ", path.string(), " for metrics: ", std::strerror(errno)));
   }
@@ -91,6 +106,13 @@ void MetricsFile::step(const StepMetrics& metrics) {
   put(line, "loss", directive.loss);
   put_if_known(line, "bits_per_byte", metrics.bits_per_byte);
   put(line, "norm", directive.norm);
+  if (!directive.layer_norms.empty()) {
+    Json norms = Json::object();
+    for (std::size_t layer = 0; layer < layer_names_.size(); ++layer) {
+      put(norms, layer_names_[layer], directive.layer_norms.at(layer));
+    }
+    line["layer_norms"] = norms;
+  }
   put(line, "threshold", directive.threshold);
   put(line, "coefficient", directive.coefficient);
   line["clipped"] = directive.clipped;

@@ -3,7 +3,9 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
+#include <map>
 #include <string>
+#include <vector>
 
 #include "common/job/layout.hpp"
 #include "common/net/messages.hpp"
@@ -16,6 +18,14 @@ inline constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 
 /// Of a model whose tokens are bytes: what a loss in nats costs a byte of text.
 double bits_per_byte(double loss);
+
+std::string name_of(SkipReason reason);
+
+/// Steps that were skipped, by reason, since this start.
+using SkipCounts = std::map<SkipReason, index_t>;
+/// `2 spike, 1 rollback`; what `total` has beyond them has other reasons: they are from before this
+/// start, or undone by a rollback.
+std::string skips_text(const SkipCounts& counts, index_t total);
 
 /// One step, as the worker that keeps the books saw it.
 struct StepMetrics {
@@ -45,6 +55,7 @@ struct ValidationMetrics {
 struct SummaryMetrics {
   index_t step = 0;
   index_t skipped_count = 0;
+  SkipCounts skips = {};
   bool stopped = false;  ///< on request, before its last step
   double loss = kUnknown;
   double bits_per_byte = kUnknown;
@@ -70,8 +81,9 @@ struct SummaryMetrics {
 /// alone means unknown. A line is handed to the system whole, so a reader may follow along.
 class MetricsFile {
  public:
-  /// Throws Error if the file cannot be opened.
-  explicit MetricsFile(const std::filesystem::path& path);
+  /// layer_names: of a directive's layer_norms. Throws Error if the file cannot be opened.
+  explicit MetricsFile(const std::filesystem::path& path,
+                       std::vector<std::string> layer_names = {});
 
   void start(index_t step, const Layout& layout, const std::string& version);
   void step(const StepMetrics& metrics);
@@ -82,6 +94,7 @@ class MetricsFile {
   void append(const std::string& line);
 
   std::filesystem::path path_;
+  std::vector<std::string> layer_names_;
   std::ofstream file_;
   bool complained_ = false;
 };

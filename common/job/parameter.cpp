@@ -42,6 +42,19 @@ void initial_weights(const ParameterSpec& spec, std::uint64_t seed, ElementRange
   WEIR_UNREACHABLE();
 }
 
+LayerGroups layer_groups(const std::vector<ParameterSpec>& specs) {
+  LayerGroups groups;
+  for (const ParameterSpec& spec : specs) {
+    std::size_t end = spec.name.find('.');
+    if (spec.name.starts_with("layers.")) end = spec.name.find('.', end + 1);
+    const std::string name = spec.name.substr(0, end);
+    const auto found = std::ranges::find(groups.names, name);
+    groups.of.push_back(found - groups.names.begin());
+    if (found == groups.names.end()) groups.names.push_back(name);
+  }
+  return groups;
+}
+
 std::string digest(const std::vector<ParameterSpec>& specs) {
   std::string all;
   for (const ParameterSpec& spec : specs) {

@@ -49,6 +49,14 @@ ElementRange slice_of(const ParameterSpec& spec, index_t shard, index_t shards);
 void initial_weights(const ParameterSpec& spec, std::uint64_t seed, ElementRange range,
                      std::span<float> values);
 
+/// The parameters by the layer that their names tell: `layers.3`, else the first word
+/// (`embedding`).
+struct LayerGroups {
+  std::vector<std::string> names;  ///< in the order of the specs
+  std::vector<index_t> of;         ///< by parameter: its layer's place among the names
+};
+LayerGroups layer_groups(const std::vector<ParameterSpec>& specs);
+
 /// Differs if any name, shape, split, unit or initial value differs.
 std::string digest(const std::vector<ParameterSpec>& specs);
 

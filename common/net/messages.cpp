@@ -69,7 +69,7 @@ class Reader {
   void one(double& value) { archive_(value); }
   void one(bool& value) { value = byte_below(2, "a truth value") != 0; }
   void one(SkipReason& value) {
-    constexpr auto kLast = static_cast<std::uint8_t>(SkipReason::spike);
+    constexpr auto kLast = static_cast<std::uint8_t>(SkipReason::rollback);
     value = static_cast<SkipReason>(byte_below(kLast + 1, "a reason to skip"));
   }
   void one(SavedRange& range) { (*this)(range.record, range.begin, range.end, range.crc); }
@@ -140,8 +140,9 @@ struct Wire<Directive> {
   static constexpr const char* kName = "directive";
   static void visit(auto& each, auto& m) {
     each(m.update, m.contributors, m.dropped, m.released, m.again, m.shares, m.step, m.cursor,
-         m.factor, m.factors, m.rate, m.loss, m.count, m.norm, m.threshold, m.coefficient,
-         m.clipped, m.skip, m.skipped_count, m.dropped_count, m.staleness, m.checkpoint, m.stop);
+         m.factor, m.factors, m.rate, m.loss, m.count, m.norm, m.layer_norms, m.threshold,
+         m.coefficient, m.clipped, m.skip, m.skipped_count, m.dropped_count, m.staleness, m.keep,
+         m.checkpoint, m.stop);
   }
 };
 

@@ -47,7 +47,8 @@ struct Partials {
 enum class SkipReason : std::uint8_t {
   none,
   not_finite,
-  spike,  ///< the clip holds the norm for a fault
+  spike,     ///< the clip holds the norm for a fault
+  rollback,  ///< several bad steps in a row: the servers go back to the state they have kept
 };
 
 /// A replica gets the weights as they stand after a directive, and begins its next step.
@@ -75,17 +76,20 @@ struct Directive {
   double factor = 0;   ///< summed gradients times this are what the optimizer sees
   /// Instead of the factor, one for each parameter; mostly none.
   std::vector<double> factors = {};
-  double rate = 0;         ///< learning rate of this step
-  double loss = 0;         ///< mean over the loss terms of this update
-  index_t count = 0;       ///< loss terms of this update
-  double norm = 0;         ///< of the mean gradient, before the clip, rounded to float
+  double rate = 0;    ///< learning rate of this step
+  double loss = 0;    ///< mean over the loss terms of this update
+  index_t count = 0;  ///< loss terms of this update
+  double norm = 0;    ///< of the mean gradient, before the clip, rounded to float
+  /// With `--norms layers` that of each layer (layer_groups), the same way; else none.
+  std::vector<double> layer_norms = {};
   double threshold = 0;    ///< of the clip after this update; 0 for the policy `none`
   double coefficient = 1;  ///< of the clip: the norm times this is what the optimizer sees
   bool clipped = false;
   SkipReason skip = SkipReason::none;
-  index_t skipped_count = 0;  ///< updates skipped since step 0
+  index_t skipped_count = 0;  ///< updates skipped, or undone by a rollback, since step 0
   index_t dropped_count = 0;  ///< contributions dropped since step 0
   index_t staleness = 0;      ///< updates between a contributor's pull and this one, at most
+  bool keep = false;          ///< a rollback goes back to the state after this update
   bool checkpoint = false;    ///< the servers save after applying this update
   bool stop = false;          ///< the job ends after this update (and its checkpoint)
 };

@@ -60,6 +60,11 @@ TEST_CASE("a line of progress holds what is known") {
   CHECK(progress_line(state) ==
         "step 1200/4000 | loss 1.482 (2.14 bits/byte) | 41.2k tok/s | norm 0.83 skip 2 | "
         "61 % of peak | wait 3 % | 00:01:12 left");
+  state.newest.directive.skipped_count = 32;
+  state.skips = {{SkipReason::not_finite, 3}, {SkipReason::spike, 2}, {SkipReason::rollback, 1}};
+  CHECK(progress_line(state).find(
+            "skip 32 (3 not finite, 2 spike, 1 rollback, 26 undone or before) |") !=
+        std::string::npos);
   state.newest.directive.loss = std::nan("");
   CHECK(progress_line(state).find("loss nan") != std::string::npos);
 }
@@ -137,6 +142,8 @@ TEST_CASE("time left, clip and wait come from the last steps") {
   for (index_t step = 1; step <= 2; ++step) {
     StepMetrics metrics = metrics_of(step);
     metrics.directive.clipped = step == 2;
+    metrics.directive.skipped_count = step - 1;
+    if (step == 2) metrics.directive.skip = SkipReason::spike;
     metrics.step_seconds = step == 1 ? 1.0 : 3.0;
     metrics.waited_seconds = step == 1 ? 0.0 : 1.0;
     metrics.tokens_per_second = step == 1 ? 3000 : 1000;
@@ -146,6 +153,7 @@ TEST_CASE("time left, clip and wait come from the last steps") {
   const std::string line = screen.split('\n').at(1);
   CAPTURE(line);
   CHECK(line.find("clip 50 %") != std::string::npos);
+  CHECK(line.find("skip 1 (1 spike)") != std::string::npos);
   CHECK(line.find("wait 25 %") != std::string::npos);
   CHECK(line.find("1.50k tok/s") != std::string::npos);    // 6,000 tokens in 4 s
   CHECK(line.find("00:03:16 left") != std::string::npos);  // 98 steps of 2 s
@@ -171,7 +179,8 @@ TEST_CASE("what ends within two seconds gets no bar, what takes longer one that 
 TEST_CASE("the summary says what is unknown and where the time went") {
   SummaryMetrics metrics;
   metrics.step = 4000;
-  metrics.skipped_count = 2;
+  metrics.skipped_count = 3;
+  metrics.skips = {{SkipReason::not_finite, 1}, {SkipReason::spike, 1}};
   metrics.loss = 1.4824;
   metrics.bits_per_byte = bits_per_byte(1.4824);
   metrics.validation_loss = 1.5;
@@ -183,7 +192,7 @@ TEST_CASE("the summary says what is unknown and where the time went") {
   metrics.checkpoint_count = 3;
   metrics.checkpoint_seconds = 1.5;
   CHECK(summary_table(metrics) ==
-        "  steps                  4,000 (2 skipped: not finite)\n"
+        "  steps                  4,000 (3 skipped: 1 not finite, 1 spike, 1 before)\n"
         "  loss                   1.4824 nats, 2.1387 bits per byte\n"
         "  validation loss        1.5000 nats, 36.4 % right\n"
         "  tokens/s               41.2k\n"
@@ -194,7 +203,7 @@ TEST_CASE("the summary says what is unknown and where the time went") {
         "    validation           0.00 s  0 %\n"
         "  checkpoints            3 in 1.50 s of a server\n");
   metrics.stopped = true;
-  CHECK(summary_table(metrics).find("4,000 (stopped on request) (2 skipped") != std::string::npos);
+  CHECK(summary_table(metrics).find("4,000 (stopped on request) (3 skipped") != std::string::npos);
 }
 
 }  // namespace

@@ -2,8 +2,10 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
+
 #include "ps/store.hpp"
-#include "tests/ps/twin.hpp"
+#include "tests/ps/simulated_job.hpp"
 
 using namespace weir;
 using namespace weir::ps;
@@ -100,4 +102,37 @@ TEST_CASE("a checkpoint is due every so many steps, at the end and with a stop")
   CHECK(checkpoints(3, 6, 0) == "--c--c|");
   CHECK(checkpoints(0, 4, 0) == "---c|");
   CHECK(checkpoints(3, 7, 5) == "--c-c|");
+}
+
+TEST_CASE("norms of layers: each element once, cut or held by several, and all squares together") {
+  for (const Layout& layout : {Layout{},
+                               {.replicas = 2, .stages = 2, .servers = 3},
+                               {.shards = 3, .servers = 2},
+                               {.stages = 2, .shards = 2}}) {
+    CAPTURE(layout.arithmetic());
+    const BucketPlan plan = plan_of(layout);
+    ServerConfig config = server_config(1);
+    config.norms = Norms::layers;
+    SimulatedJob job(plan, config, 1);
+    job.gradient = [](index_t, index_t, index_t, index_t) { return 2.0F; };
+    job.run();
+    // Contributors: a replica each, of the tied embedding both its stages.
+    const auto replicas = static_cast<double>(layout.replicas);
+    const double count = layout.replicas == 1 ? 700 : 1401;
+    const double of_one = 2 * replicas / count;
+    const double embedding = (layout.stages > 1 ? 2 : 1) * of_one * std::sqrt(501.0 * 67);
+    const double layer = of_one * std::sqrt(67.0 + 134 * 67 + 268 * 67);
+    const std::vector<double> expected = {embedding, layer, layer, of_one * std::sqrt(67.0)};
+    const Directive& directive = job.directives.back();
+    REQUIRE(directive.layer_norms.size() == expected.size());
+    double squares = 0;
+    for (std::size_t at = 0; at < expected.size(); ++at) {
+      CAPTURE(at);
+      CHECK(directive.layer_norms[at] == doctest::Approx(expected[at]).epsilon(1e-7));
+      squares += directive.layer_norms[at] * directive.layer_norms[at];
+    }
+    CHECK(directive.norm == doctest::Approx(std::sqrt(squares)).epsilon(1e-7));
+  }
+  const std::vector<std::string> names = {"embedding", "layers.1", "layers.2", "final_norm"};
+  CHECK(layer_groups(small_model()).names == names);
 }

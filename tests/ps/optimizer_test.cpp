@@ -21,7 +21,7 @@ void step(const OptimizerConfig& config, const OptimizerStep& step, State& state
   const auto part = [&](std::vector<float>& all) { return std::span(all).subspan(begin, count); };
   std::vector<std::span<float>> slots = {part(state.first)};
   if (slot_names(config.kind).size() == 2) slots.push_back(part(state.second));
-  if (has_trust(config.kind)) {
+  if (has_trust(config)) {
     optimizer_direction(config, step, part(state.weights), part(state.gradient), slots);
   }
   optimizer_step(config, step, part(state.weights), part(state.gradient), slots);

@@ -32,7 +32,7 @@ DirectionPartials made_partials(const BucketPlan& plan, index_t server) {
 }
 
 std::vector<double> ratios_of(const BucketPlan& plan, const auto& change) {
-  Trust trust(plan);
+  Trust trust(plan, lamb_config(1).optimizer);
   for (index_t server = plan.layout().servers; server-- > 0;) {
     CHECK(!trust.decide());
     DirectionPartials partials = made_partials(plan, server);
@@ -148,9 +148,73 @@ TEST_CASE("lamb over two servers is algorithm 2 of You et al. in f64, within rou
   }
 }
 
+TEST_CASE(
+    "update_rms: the rate of a parameter is that of adamw over the root mean square of g / "
+    "sqrt(v)") {
+  const unsigned seed = std::random_device()();
+  CAPTURE(seed);
+  ServerConfig config = server_config(6);
+  config.clip.policy = ClipPolicy::update_rms;
+  const auto gradient = [](index_t update, index_t salt, index_t parameter, index_t element) {
+    // Parameter 2 has a spike that v does not know yet.
+    const float spike = update == 5 && parameter == 2 ? 40.0F : 1.0F;
+    return spike * made_up(1000 * update + salt, parameter, element);
+  };
+  const BucketPlan plan = plan_of({.replicas = 2, .servers = 2});
+  SimulatedJob job(plan, config, seed);
+  job.gradient = gradient;
+  job.run();
+  const BucketPlan other = plan_of({.replicas = 2, .servers = 3}, 65536);
+  SimulatedJob again(other, config, seed + 1);
+  again.gradient = gradient;
+  again.run();
+  CHECK(again.weights() == job.weights());
+
+  // In f64, whole parameters at a time: Wortsman et al., algorithm 2.
+  const OptimizerConfig& o = config.optimizer;
+  const Parameters weights = job.weights();
+  const double count = 700 + 701;
+  for (std::size_t p = 0; p < weights.size(); ++p) {
+    const ParameterSpec& spec = plan.specs()[p];
+    CAPTURE(spec.name);
+    const auto size = static_cast<std::size_t>(spec.element_count());
+    std::vector<float> initial(size);
+    initial_weights(spec, config.seed, {0, spec.element_count()}, initial);
+    std::vector<double> w(initial.begin(), initial.end()), m(size, 0), v(size, 0), g(size);
+    double least = 1;
+    for (index_t t = 1; t <= config.steps; ++t) {
+      double squares = 0;
+      for (std::size_t e = 0; e < size; ++e) {
+        g[e] = 0;
+        for (index_t c = 0; c < 2; ++c) {
+          g[e] += double(gradient(t, c, static_cast<index_t>(p), static_cast<index_t>(e))) / count;
+        }
+        m[e] = o.beta1 * m[e] + (1 - o.beta1) * g[e];
+        v[e] = o.beta2 * v[e] + (1 - o.beta2) * g[e] * g[e];
+        const double usual = v[e] / (1 - std::pow(o.beta2, t));
+        squares += g[e] * g[e] / std::max(usual, o.epsilon * o.epsilon);
+      }
+      const double clip = 1 / std::max(1.0, std::sqrt(squares / static_cast<double>(size)));
+      least = std::min(least, clip);
+      const double rate = clip * rate_at(config.rate, t, config.steps);
+      for (std::size_t e = 0; e < size; ++e) {
+        const double mean = m[e] / (1 - std::pow(o.beta1, t));
+        const double deviation = std::sqrt(v[e] / (1 - std::pow(o.beta2, t)));
+        w[e] -= rate * (mean / (deviation + o.epsilon) + (spec.decay ? o.weight_decay : 0) * w[e]);
+      }
+    }
+    CHECK((least < 0.6) == (p == 2));  // the spike has been clipped
+    double worst = 0;
+    for (std::size_t e = 0; e < size; ++e) {
+      worst = std::max(worst, std::abs(w[e] - double(weights[p][e])));
+    }
+    CHECK(worst < 2e-6);
+  }
+}
+
 TEST_CASE("partial sums and trust ratios out of order are refused by name") {
   const BucketPlan plan = plan_of({.servers = 2});
-  Trust trust(plan);
+  Trust trust(plan, lamb_config(1).optimizer);
   trust.on_partials(made_partials(plan, 0));
   CHECK_THROWS_WITH_AS(trust.on_partials(made_partials(plan, 0)),
                        doctest::Contains("directions of server 0 for update 1 come twice"), Error);

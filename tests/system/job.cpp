@@ -106,6 +106,7 @@ std::vector<StepLine> read_steps(const std::filesystem::path& run_folder) {
                      .norm = number("norm"),
                      .threshold = number("threshold"),
                      .cursor = json.at("cursor")};
+    if (json.contains("layer_norms")) step.layer_norms = json["layer_norms"];
     steps[step.step] = step;
   }
   std::vector<StepLine> lines;

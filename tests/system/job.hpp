@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -50,6 +51,7 @@ struct StepLine {
   double norm = 0;
   double threshold = 0;
   index_t cursor = 0;
+  std::map<std::string, double> layer_norms = {};  ///< with --norms layers
   bool operator==(const StepLine&) const = default;
 };
 std::vector<StepLine> read_steps(const std::filesystem::path& run_folder);

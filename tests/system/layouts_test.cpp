@@ -15,6 +15,20 @@ struct Cut {
   const char* schedule = "1f1b";
 };
 
+/// Norms of layers, too, as those of one rank.
+void check_layer_norms(const StepLine& step, const StepLine& one) {
+  REQUIRE(one.layer_norms.size() >= 3);
+  REQUIRE(step.layer_norms.size() == one.layer_norms.size());
+  double squares = 0;
+  for (const auto& [name, norm] : one.layer_norms) {
+    CAPTURE(name);
+    REQUIRE(step.layer_norms.contains(name));
+    CHECK(std::abs(step.layer_norms.at(name) - norm) <= 1e-5 * norm);
+    squares += norm * norm;
+  }
+  CHECK(std::abs(std::sqrt(squares) - one.norm) <= 1e-6 * one.norm);
+}
+
 /// 20 steps with dropout of a small model that every cut below divides.
 std::vector<std::string> arguments(const TemporaryFolder& folder, const std::string& run,
                                    const std::string& optimizer) {
@@ -38,6 +52,7 @@ std::vector<std::string> arguments(const TemporaryFolder& folder, const std::str
                                   "--progress=none",
                                   "--eval-every=7",
                                   "--eval-samples=4",
+                                  "--norms=layers",
                                   "--run=" + (folder / run).string()};
   if (optimizer == "lamb") {
     all.insert(all.end(), {"--optimizer.kind=lamb", "--rate.peak=1e-2"});
@@ -98,7 +113,9 @@ std::string name_of(const Cut& cut) {
 
 }  // namespace
 
-TEST_CASE("every layout and schedule, colocated, too, has the losses and norms of one rank") {
+TEST_CASE(
+    "every layout and schedule, colocated, too, has the losses and norms of one rank, also by "
+    "layer") {
   const TemporaryFolder folder;
   write_corpus(folder / "corpus.txt", 60000, 1);
   const auto agrees = [&](const Cut& cut, const std::string& optimizer,
@@ -112,6 +129,7 @@ TEST_CASE("every layout and schedule, colocated, too, has the losses and norms o
       CHECK(std::abs(steps[at].loss - one[at].loss) <= 1e-5 * one[at].loss);
       CHECK(std::abs(steps[at].norm - one[at].norm) <= 1e-5 * one[at].norm);
       CHECK(steps[at].cursor == one[at].cursor);
+      check_layer_norms(steps[at], one[at]);
     }
     if (!colocated_too) return;
     // Of the same workers to the bit, wherever the servers are.

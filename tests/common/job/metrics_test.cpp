@@ -81,6 +81,19 @@ TEST_CASE("a loss and a norm that are not finite stay visible") {
   CHECK(line["skipped_count"] == 1);
 }
 
+TEST_CASE("norms of layers stand by their names, also one that is not finite") {
+  const MetricsPath where;
+  StepMetrics metrics = step_3();
+  metrics.directive.layer_norms = {0.25, INFINITY};
+  MetricsFile(where.path(), {"embedding", "layers.0"}).step(metrics);
+  const json line = where.lines().at(0);
+  CHECK(line["layer_norms"]["embedding"] == 0.25);
+  CHECK(line["layer_norms"]["layers.0"].is_null());
+  CHECK(line["layer_norms"]["layers.0_state"] == "inf");
+  MetricsFile(where.path()).step(step_3());
+  CHECK_FALSE(where.lines().at(1).contains("layer_norms"));
+}
+
 TEST_CASE("a second life appends, and its start line says where it goes on") {
   const MetricsPath where;
   Layout layout;

@@ -191,7 +191,7 @@ TEST_CASE("no mutated message does worse than an Error") {
         CHECK(message.squares.size() <= bytes.size() / sizeof(double));
       } else if (round % 3 == 1) {
         const auto message = from_bytes<Directive>(bytes);
-        CHECK(message.skip <= SkipReason::spike);
+        CHECK(message.skip <= SkipReason::rollback);
       } else {
         const auto message = from_bytes<SavePrepared>(bytes);
         CHECK(message.ranges.size() <= bytes.size() / sizeof(SavedRange));
