@@ -54,8 +54,10 @@ Options options_of(int argument_count, char** arguments) {
       options.quick = true;
     } else if (argument == "--json" && i + 1 < argument_count) {
       options.json = arguments[++i];
+    } else if (argument == "--jobs" && i + 1 < argument_count) {
+      options.jobs = std::clamp<index_t>(std::atoi(arguments[++i]), 1, core_count());
     } else {
-      std::cerr << arguments[0] << " [--quick] [--json FILE]\n";
+      std::cerr << arguments[0] << " [--quick] [--json FILE] [--jobs N]\n";
       std::exit(2);
     }
   }

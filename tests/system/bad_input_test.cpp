@@ -105,6 +105,17 @@ TEST_CASE("settings that do not go together end all ranks with exit code 2 and o
            {3, {"--replicas=2", "--replay=x"}, "nothing is decided"},
            {3, {"--replicas=2", "--inject=slow=2:3x"}, "names replica 2, the last one is 1"},
            {3, {"--replicas=2", "--inject=slow:3x"}, "expected slow=REPLICA:FACTORx"},
+           {2, {"--inject=bad=20-10:30x"}, "bad=1%:30x"},
+           {2,
+            {"--clip.policy=update_rms", "--optimizer.kind=sgd"},
+            "the variance that adamw keeps"},
+           {2, {"--clip.policy=median"}, "--clip.policy"},
+           {2, {"--clip.max-norm=0"}, "--clip.max-norm"},
+           {2, {"--clip.quantile=1"}, "--clip.quantile"},
+           {2, {"--rollback=-1"}, "--rollback"},
+           {2,
+            {"--rollback=3", "--consistency=local"},
+            "--rollback goes back on the servers alone"},
        }) {
     check_refused(run_weir(ranks, arguments(folder, words)), kUsage, message);
     CHECK_FALSE(fs::exists(folder / "run" / "metrics.jsonl"));

@@ -1,0 +1,138 @@
+#include "benchmarks/clipping_runs.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <future>
+#include <mutex>
+
+#include "benchmarks/job.hpp"
+#include "common/base/error.hpp"
+#include "common/base/text.hpp"
+#include "launch/run_log.hpp"
+#include "worker/train/inject.hpp"
+
+namespace weir::benchmark {
+namespace {
+
+using Words = std::vector<std::string>;
+
+/// From step 100 on, each batch with p = 1 %: random targets, gradients times 30.
+const FaultCase kPublished = {"bad 1 %", "bad=1%:30x"};
+
+Words with(Words words, const Words& more) {
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+Curve curve_of(const std::filesystem::path& run, const CurveJob& job) {
+  const RunLog log = read_run_log(run / "metrics.jsonl");
+  const std::vector<double>& losses = log.steps.column("loss");
+  if (losses.empty() || !std::isfinite(losses.front())) {
+    throw Error(text("the first step has no loss; see ", run.string()));
+  }
+  const double untrained = losses.front();
+  const auto faults = worker::parse_injection(job.setting->faults[job.fault].inject);
+  Curve curve;
+  double mean = untrained;
+  std::size_t row = 0;
+  for (index_t step = 1; step <= job.setting->steps; ++step) {
+    double loss = untrained;  // that of steps that there are none of
+    if (row < losses.size() && log.steps.steps[row] == step) loss = losses[row++];
+    if (!std::isfinite(loss)) loss = untrained;
+    // A bad batch has a bad loss, whatever the model.
+    if (!has_random_targets(faults, step, static_cast<std::uint64_t>(job.seed))) {
+      mean = 0.9 * mean + 0.1 * std::min(loss, untrained);
+    }
+    curve.loss.push_back(mean);
+  }
+  const auto summary = log.summary.find("validation_loss");
+  const bool ended = summary != log.summary.end() && std::isfinite(summary->second);
+  curve.diverged = !ended || summary->second > untrained;
+  curve.validation = curve.diverged ? untrained : summary->second;
+  curve.skipped = log.steps.column("skipped_count").back();
+  return curve;
+}
+
+Curve run_curve(const CurveJob& job) {
+  const Setting& setting = *job.setting;
+  Words words = with(setting.options, setting.optimizers[job.optimizer].options);
+  words.push_back("--clip.policy=" + job.policy);
+  words.push_back(text("--steps=", setting.steps));
+  words.push_back(text("--seed=", job.seed));
+  const std::string& inject = setting.faults[job.fault].inject;
+  if (!inject.empty()) words.push_back("--inject=" + inject);
+  const ScratchFolder scratch;
+  const auto run = scratch.path() / "run";
+  try {
+    train(1, words, run);
+  } catch (const Error&) {  // it may have diverged; what it wrote until then tells
+    if (!std::filesystem::exists(run / "metrics.jsonl")) throw;
+  }
+  return curve_of(run, job);
+}
+
+}  // namespace
+
+std::vector<Setting> clipping_settings(const std::string& corpus, bool quick) {
+  const auto adamw = [](const char* rate) {
+    return TunedOptimizer{"AdamW", {"--optimizer.kind=adamw", text("--rate.peak=", rate)}};
+  };
+  const auto sgd = [](const char* rate) {
+    return TunedOptimizer{
+        "SGD", {"--optimizer.kind=sgd", text("--rate.peak=", rate), "--optimizer.weight-decay=0"}};
+  };
+  const Words common = {"--rate.schedule=constant", "--checkpoint-every=0"};
+  const index_t steps = quick ? 102 : 600;
+  const index_t middle = steps / 2;
+  Setting text_model = {
+      .name = "text",
+      .options = with(common, {"--data.files=" + corpus,
+                               text("--data.held-out=", quick ? 1000 : 16384), "--model.layers=2",
+                               "--model.width=32", "--model.heads=2", "--model.feed-forward=128",
+                               "--length=64", "--batch=8", "--micro-batch=8", "--rate.warm-up=50"}),
+      .steps = steps,
+      .optimizers = {adamw("1.5e-3"), sgd("0.5")},
+      .faults = {{"clean", ""},
+                 kPublished,
+                 {"tensor x1000", "tensor=1%:1000x"},
+                 {"bit flip", "flip=1%"},
+                 {"20 bad in a row", text("bad=", middle, "-", middle + 19, ":30x")},
+                 {"all x4", text("scale=", middle, "-:4x")}}};
+  if (quick) {
+    text_model.optimizers.pop_back();
+    text_model.faults.resize(2);
+    return {text_model};
+  }
+  const Setting listops = {
+      .name = "ListOps",
+      .options = with(
+          common, {text("--config=", WEIR_CONFIGS, "/listops.ini"), "--eval-every=0",
+                   "--model.layers=1", "--model.width=16", "--model.heads=1",
+                   "--model.feed-forward=32", "--batch=4", "--micro-batch=1", "--rate.warm-up=30"}),
+      .steps = 300,
+      .optimizers = {adamw("3e-3"), sgd("0.03")},
+      .faults = {{"clean", ""}, kPublished}};
+  return {text_model, listops};
+}
+
+void run_curves(const std::vector<CurveJob>& jobs, index_t at_once,
+                const std::function<void(std::size_t, Curve)>& done) {
+  std::atomic<std::size_t> next = 0;
+  std::mutex one_at_a_time;
+  const auto run_some = [&] {
+    for (std::size_t at = next++; at < jobs.size(); at = next++) {
+      Curve curve = run_curve(jobs[at]);
+      const std::lock_guard lock(one_at_a_time);
+      done(at, std::move(curve));
+    }
+  };
+  std::vector<std::future<void>> others;
+  for (index_t each = 1; each < at_once; ++each) {
+    others.push_back(std::async(std::launch::async, run_some));
+  }
+  run_some();
+  for (auto& other : others) other.get();
+}
+
+}  // namespace weir::benchmark
