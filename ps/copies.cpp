@@ -23,6 +23,10 @@ void Copies::take(index_t bucket, Store& store) {
   }
 }
 
+void Copies::take_all(Store& store) {
+  for (index_t bucket : store.buckets()) take(bucket, store);
+}
+
 void Copies::put_back(index_t bucket, Store& store) const {
   WEIR_ASSERT(copies_.size() == count());
   std::ranges::copy(of(bucket, 0), store.mutable_weights(bucket).begin());

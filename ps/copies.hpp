@@ -17,6 +17,7 @@ class Copies {
   Copies(const BucketPlan& plan, index_t server, std::size_t slots);
 
   void take(index_t bucket, Store& store);
+  void take_all(Store& store);
   /// The store has the bucket as it was at the last take() of it.
   void put_back(index_t bucket, Store& store) const;
 

@@ -58,7 +58,7 @@ Server::Server(const BucketPlan& plan, index_t server, const ServerConfig& confi
       snapshot_(plan, server, config.checkpoint, config.optimizer.kind, config.clip.policy,
                 residuals_) {
   if (server == 0) decider_.emplace(plan, decide_config(config));
-  keep_all();
+  if (config_.rollback.bad_steps > 0) kept_.take_all(store_);
   for (index_t replica = 0; replica < plan.layout().replicas; ++replica) {
     contributors_.push_back(replica);
     last_.released.push_back({.replica = replica});
@@ -89,7 +89,7 @@ void Server::load(const std::filesystem::path& checkpoint) {
       checkpoint, {config_.checkpoint.settings, config_.optimizer.kind, config_.clip}, *plan_,
       store_, residuals_);
   store_.begin_with(progress.update + 1);
-  keep_all();
+  if (config_.rollback.bad_steps > 0) kept_.take_all(store_);
   partials_update_ = last_.update = progress.update;
   last_.step = progress.step;
   last_.cursor = progress.cursor;
@@ -100,11 +100,6 @@ void Server::load(const std::filesystem::path& checkpoint) {
   last_.skipped_count = progress.skipped_count;
   last_.stop = progress.step >= config_.steps;
   if (decider_) decider_->restore(progress);
-}
-
-void Server::keep_all() {
-  if (config_.rollback.bad_steps == 0) return;
-  for (index_t bucket : store_.buckets()) kept_.take(bucket, store_);
 }
 
 void Server::begin_at(index_t step) {

@@ -176,7 +176,6 @@ class Server {
   void begin_apply(const Directive& directive);
   void count_arrival(index_t bucket, index_t contributor);
   index_t contributions_of_a_replica() const;
-  void keep_all();
   void start_save();
   void end_copying();
   void require_server_0(bool is_0, const char* what) const;

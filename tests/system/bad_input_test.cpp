@@ -114,7 +114,7 @@ TEST_CASE("settings that do not go together end all ranks with exit code 2 and o
            {2, {"--clip.quantile=1"}, "--clip.quantile"},
            {2, {"--rollback=-1"}, "--rollback"},
            {2,
-            {"--rollback=3", "--consistency=local"},
+            {"--rollback=3", "--consistency=local", "--local.steps=2"},
             "--rollback goes back on the servers alone"},
        }) {
     check_refused(run_weir(ranks, arguments(folder, words)), kUsage, message);
