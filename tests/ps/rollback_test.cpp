@@ -73,6 +73,25 @@ TEST_CASE("after bad steps in a row every server has the state that it kept, wha
   }
 }
 
+TEST_CASE("readers get the weights that are put back, also where the wire is not raw") {
+  const QuietLog quiet;
+  const WireConfig wire = {.pull = {WireFormat::bf16}};
+  const BucketPlan plan(small_model(), {0, 0, 0, 0}, {.servers = 2}, 1 << 17, wire);
+  SimulatedJob job(plan, config_with_rollback(100), 1);
+  job.loss_sum = loss_with_spike(47, 49);
+  job.run(49);
+  REQUIRE(rollbacks_of(job) == std::vector<index_t>{49});
+  for (const auto& server : job.servers) {
+    for (index_t bucket : server->buckets()) {
+      const std::span<const float> weights = server->weights(bucket);
+      std::vector<std::byte> frame(
+          static_cast<std::size_t>(wire.pull.bytes(static_cast<index_t>(weights.size()))));
+      encode(wire.pull, weights, {}, frame);
+      CHECK(std::ranges::equal(server->weight_frame(bucket), frame));
+    }
+  }
+}
+
 TEST_CASE("after a rollback training goes on as if the steps between had not been") {
   const QuietLog quiet;
   const BucketPlan plan = plan_of({.servers = 2});
