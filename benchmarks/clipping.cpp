@@ -26,6 +26,9 @@ namespace {
 constexpr double kClaimedSaving = 40;
 constexpr double kClaimedSteps = 0.75;
 
+/// Nats a step; a policy that has less can hardly be bettered, and shares of it mean nothing.
+constexpr double kNoDamage = 5e-4;
+
 struct Plan {
   // Drawn after the policies' constants had been committed.
   std::vector<index_t> seeds = {211, 212, 213, 214, 215, 216, 217, 218};
@@ -185,7 +188,12 @@ class Outcomes {
     std::string line = text(name_of(key), ": damage ", short_number(damage.median));
     const auto against = [&](std::size_t peer) {
       if (key.policy <= peer) return;
-      const Spread gain = saved(own, damages(key, peer));
+      const std::vector<double> others = damages(key, peer);
+      if (mean_of(others).median < kNoDamage) {
+        line += text(", ", plan_.policies[peer], " has no damage to save");
+        return;
+      }
+      const Spread gain = saved(own, others);
       report_.add({name_of(key), text("saved of ", plan_.policies[peer], "'s damage*"), gain, "%",
                    "an article's claim", kClaimedSaving});
       line += text(", saved of ", plan_.policies[peer], "'s ", fixed(gain.median, 0), " % (",

@@ -1,6 +1,7 @@
 #include "benchmarks/clipping_overhead.hpp"
 
 #include <functional>
+#include <iostream>
 
 #include "benchmarks/job.hpp"
 #include "common/base/machine.hpp"
@@ -63,6 +64,8 @@ void report_overhead(const Options& options, const std::string& corpus, Report& 
   report.add({name + "a step, one core", "time", spread_of(steps), "s"});
   const auto add = [&](const std::string& what, Spread seconds) {
     for (double* each : {&seconds.low, &seconds.median, &seconds.high}) *each *= 100 / step;
+    std::cout << text(name, what, ": ", short_number(seconds.median), " % of a step\n")
+              << std::flush;
     report.add({name + what, "of a step", seconds, "%", "limit", 1});
   };
 
