@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
+#include <span>
 #include <string>
 
 #include "common/job/layout.hpp"
@@ -17,6 +18,18 @@ inline constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 /// Of a model whose tokens are bytes: what a loss in nats costs a byte of text.
 double bits_per_byte(double loss);
 
+/// The servers between two steps that the worker that keeps the books saw, or in a whole job.
+struct ServerLoad {
+  double busy_seconds = kUnknown;     ///< mean over the servers
+  double waited_seconds = kUnknown;   ///< the same; of ranks that are nothing but servers
+  double busy_imbalance = kUnknown;   ///< most busy over mean; of two servers or more
+  double bytes_imbalance = kUnknown;  ///< most received and sent over mean; the same
+};
+
+/// `before` and `now` as two directives have them. A job of one process has none.
+ServerLoad server_load(std::span<const ServerTime> before, std::span<const ServerTime> now,
+                       const Layout& layout);
+
 /// One step, as the worker that keeps the books saw it.
 struct StepMetrics {
   Directive directive;
@@ -25,6 +38,7 @@ struct StepMetrics {
   double waited_seconds = 0;  ///< of them, for servers
   index_t pushed_bytes = 0;   ///< by this worker in this step
   index_t pulled_bytes = 0;
+  ServerLoad servers = {};
   double tokens_per_second = 0;     ///< over all replicas, padding left out
   double flop_fraction = kUnknown;  ///< of the GEMM peak measured on as many cores
   double elapsed_seconds = 0;       ///< since the job began
@@ -55,7 +69,8 @@ struct SummaryMetrics {
   double flop_fraction = kUnknown;
   double elapsed_seconds = 0;
   double compute_seconds = 0;
-  double waited_seconds = 0;      ///< for servers
+  double waited_seconds = 0;  ///< for servers
+  ServerLoad servers = {};
   double checkpoint_seconds = 0;  ///< a server's, snapshot and commit
   double validation_seconds = 0;
   index_t checkpoint_count = 0;
