@@ -190,4 +190,22 @@ TEST_CASE("bsp: runs of four replicas with delays of any kind end in the same bi
     if (repeat == 0) first = digests_of(folder / run);
     CHECK(digests_of(folder / run) == first);
   }
+
+  // Seen from outside: servers wait for replicas that sleep, and share the work.
+  std::ifstream file(folder / "bsp0" / "metrics.jsonl");
+  double busy = 0, waited = 0, elapsed = 0;
+  for (std::string line; std::getline(file, line);) {
+    const auto json = nlohmann::json::parse(line);
+    if (json.at("kind") != "step") continue;
+    busy += json.at("server_busy_s").get<double>();
+    waited += json.at("server_waited_s").get<double>();
+    elapsed = json.at("elapsed_s");
+    CHECK(json.at("server_busy_imbalance").get<double>() >= 1);
+    CHECK(json.at("server_busy_imbalance").get<double>() <= 2);  // of two
+    CHECK(json.at("server_bytes_imbalance").get<double>() >= 1);
+    CHECK(json.at("server_bytes_imbalance").get<double>() < 1.5);
+  }
+  CHECK(busy > 0);
+  CHECK(waited > busy);
+  CHECK(busy + waited < elapsed);
 }
