@@ -181,8 +181,8 @@ TEST_CASE("bsp: runs of four replicas with delays of any kind end in the same bi
     const std::string run = "bsp" + std::to_string(repeat);
     const Ended ended =
         run_weir(6, arguments(folder, run,
-                              {"--replicas=4", "--servers=2", "--steps=24", "--batch=8",
-                               "--length=32", "--model.layers=2", "--model.width=32",
+                              {"--replicas=4", "--bucket-bytes=65536", "--servers=2", "--steps=24",
+                               "--batch=8", "--length=32", "--model.layers=2", "--model.width=32",
                                "--model.heads=4", "--model.feed-forward=64", "--model.dropout=0.1",
                                "--inject=sleep=1ms,slow=" + slow}));
     INFO(ended.output);
