@@ -106,7 +106,7 @@ void measure_waiting(const Options& options, Report& report) {
         Words words = model.options;
         words.insert(words.end(), wires[at].second.begin(), wires[at].second.end());
         words.insert(words.end(), {text("--steps=", model.steps), "--checkpoint-every=0",
-                                   "--data.files=" + corpus, "--data.held-out=2000"});
+                                   "--data.files=" + corpus, "--data.held-out=300"});
         const JobRecord record = train(model.ranks, words);
         const auto& step_s = record.column("step", "step_s");
         const auto& waited_s = record.column("step", "waited_s");
