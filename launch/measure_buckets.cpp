@@ -6,6 +6,7 @@
 
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
+#include "common/job/data_plane.hpp"
 #include "common/net/mpi.hpp"
 #include "launch/cut.hpp"
 #include "launch/quantities.hpp"
@@ -54,7 +55,7 @@ ps::ServerConfig server_config(const RunConfig& config) {
 
 /// Seconds of each step of this worker.
 std::vector<double> steps_of_worker(const RunConfig& config, const BucketPlan& plan,
-                                    const Comm& world, ps::ServerLoop* loop) {
+                                    const Comm& world, DataPlane& plane, ps::ServerLoop* loop) {
   const Layout& layout = config.layout;
   const WorkerPlace place = layout.worker(world.rank());
   worker::OwnServer own;
@@ -62,7 +63,7 @@ std::vector<double> steps_of_worker(const RunConfig& config, const BucketPlan& p
     own.move = [&] { return loop->move(); };
     own.finished = [&] { return loop->finished(); };
   }
-  worker::ServerClient client(world, place, plan, std::move(own));
+  worker::ServerClient client(world, place, plan, plane, std::move(own));
   if (loop) loop->begin();
   const ElementRange units = units_of_stage(config, first_units(config), place.stage);
   const bool reports = place.stage + 1 == layout.stages && place.shard == 0;
@@ -92,15 +93,18 @@ std::vector<double> steps_of_ranks(const RunConfig& config, index_t bucket_bytes
                                    const Comm& world) {
   const Layout& layout = config.layout;
   const BucketPlan plan = plan_with(config, bucket_bytes);
+  const Comm host = world.host();
+  DataPlane plane(world, host, plan, config.transport,
+                  ps::waits_for_all(config.server.consistency));
   std::optional<ps::Server> server;
   std::optional<ps::ServerLoop> loop;
   if (layout.is_server(world.rank())) {
-    server.emplace(plan, layout.server(world.rank()), server_config(config));
-    loop.emplace(world, plan, layout.server(world.rank()), *server, [] { return false; });
+    server.emplace(plan, layout.server(world.rank()), server_config(config), plane.server_memory());
+    loop.emplace(world, plan, layout.server(world.rank()), *server, plane, [] { return false; });
   }
   std::vector<double> seconds;
   if (layout.is_worker(world.rank())) {
-    seconds = steps_of_worker(config, plan, world, loop ? &*loop : nullptr);
+    seconds = steps_of_worker(config, plan, world, plane, loop ? &*loop : nullptr);
     seconds.erase(seconds.begin());
   } else {
     loop->run();
