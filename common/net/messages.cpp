@@ -134,7 +134,7 @@ struct Wire<Close> {
 template <>
 struct Wire<Partials> {
   static constexpr const char* kName = "sums of squares";
-  static void visit(auto& each, auto& m) { each(m.update, m.server, m.squares, m.time); }
+  static void visit(auto& each, auto& m) { each(m.update, m.server, m.time, m.squares); }
 };
 
 template <>
