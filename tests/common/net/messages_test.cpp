@@ -49,7 +49,8 @@ SavePrepared some_part(std::size_t count) {
   return part;
 }
 
-/// The encoded count of `squares`, after cereal's byte for the order of bytes, two integers and the time.
+/// The encoded count of `squares`, after cereal's byte for the order of bytes, two integers and the
+/// time.
 constexpr std::size_t kCountOffset = 1 + 8 + 8 + 16;
 
 }  // namespace
