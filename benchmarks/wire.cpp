@@ -1,13 +1,15 @@
 // What does it cost to write gradients in fewer bytes, and to add them up again? Each wire format
-// on one core, beside a copy of the same floats.
+// on one core, beside a copy of the same floats; and what a worker waits for servers in real steps.
 
 #include "common/number/wire.hpp"
 
 #include <algorithm>
 #include <cstring>
+#include <fstream>
 #include <functional>
 
 #include "benchmarks/bench.hpp"
+#include "benchmarks/job.hpp"
 #include "common/base/machine.hpp"
 #include "common/base/text.hpp"
 #include "common/number/buffer.hpp"
@@ -54,6 +56,77 @@ double rate(const Arenas& arenas, const std::function<void(index_t)>& work) {
   return bytes / (seconds_now() - begin) * 1e-9;
 }
 
+using Words = std::vector<std::string>;
+
+struct Model {
+  std::string name;
+  index_t ranks;
+  index_t steps;  ///< the first one warms up
+  int rounds;
+  Words options;
+};
+
+std::vector<Model> models(bool quick) {
+  Model quick_start = {"quick-start, 2 workers + 1 server",
+                       3,
+                       quick ? 3 : 60,
+                       quick ? 1 : 3,
+                       {text("--config=", WEIR_CONFIGS, "/quickstart.ini")}};
+  if (quick) return {quick_start};
+  // 12 x 1024^2 a layer: 50.6 M with what is beside them.
+  Model large = {"50 M parameters, 1 worker + 1 server",
+                 2,
+                 4,
+                 2,
+                 {"--model.layers=4", "--model.width=1024", "--model.heads=16",
+                  "--model.feed-forward=4096", "--attention.left=64",
+                  "--attention.global-tokens=0-3", "--length=256", "--batch=4", "--micro-batch=1"}};
+  return {quick_start, large};
+}
+
+/// Exposed waiting of worker 0 in each step.
+void measure_waiting(const Options& options, Report& report) {
+  const std::vector<std::pair<std::string, Words>> wires = {
+      {"fp32", {}},
+      {"bf16", {"--wire-push=bf16"}},
+      {"bf16, pulls too", {"--wire-push=bf16", "--wire-pull=bf16"}},
+      {"fp16", {"--wire-push=fp16"}},
+      {"int8", {"--wire-push=int8"}},
+      {"topk 1 %", {"--wire-push=topk", "--topk-percent=1"}},
+  };
+  const ScratchFolder scratch;
+  const std::string corpus = scratch.path() / "bytes";
+  std::ofstream file(corpus, std::ios::binary);
+  for (index_t i = 0; i < 100'000; ++i) file.put(static_cast<char>('a' + i * i % 26));
+  file.close();
+  for (const Model& model : models(options.quick)) {
+    std::vector<std::vector<double>> shares(wires.size()), seconds(wires.size());
+    for (int round = 0; round < model.rounds; ++round) {  // all formats see the same neighbours
+      for (std::size_t at = 0; at < wires.size(); ++at) {
+        Words words = model.options;
+        words.insert(words.end(), wires[at].second.begin(), wires[at].second.end());
+        words.insert(words.end(), {text("--steps=", model.steps), "--checkpoint-every=0",
+                                   "--data.files=" + corpus, "--data.held-out=300"});
+        const JobRecord record = train(model.ranks, words);
+        const auto& step_s = record.column("step", "step_s");
+        const auto& waited_s = record.column("step", "waited_s");
+        for (std::size_t step = 1; step < step_s.size(); ++step) {
+          shares[at].push_back(100 * waited_s[step] / step_s[step]);
+          seconds[at].push_back(1000 * step_s[step]);
+        }
+      }
+    }
+    for (std::size_t at = 0; at < wires.size(); ++at) {
+      const std::string of = text(model.name, ": ", wires[at].first);
+      report.add({of, "step", spread_of(seconds[at]), "ms", "fp32", spread_of(seconds[0]).median});
+      report.add({of, "waiting for servers", spread_of(shares[at]), "% of a step", "aim", 10});
+    }
+  }
+  if (core_count() < 3) {
+    report.remark(text("the servers share ", core_count(), " cores with the workers"));
+  }
+}
+
 void run(const Options& options) {
   const std::vector<Case> cases = {
       {"fp32", {WireFormat::fp32}},
@@ -90,8 +163,10 @@ void run(const Options& options) {
       decodes[at].push_back(decoded);
     }
   }
-  Report report("wire", "GB/s of floats written in each wire format, and added up again, one core",
-                options);
+  Report report(
+      "wire",
+      "what does it cost to write gradients in fewer bytes, on one core and in a training step?",
+      options);
   const double copy = spread_of(copies).median;
   report.add({"memcpy", "copy", spread_of(copies), "GB/s"});
   for (std::size_t at = 0; at < cases.size(); ++at) {
@@ -106,6 +181,7 @@ void run(const Options& options) {
                                     static_cast<double>(Arenas::kElements)),
                        " bytes an element"));
   }
+  measure_waiting(options, report);
   report.print();
 }
 

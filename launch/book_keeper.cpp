@@ -1,9 +1,11 @@
 #include "launch/book_keeper.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <iostream>
 
 #include "common/base/machine.hpp"
+#include "launch/plan.hpp"
 #include "worker/models/cost.hpp"
 
 namespace weir {
@@ -18,6 +20,19 @@ double flops_a_sample(const Job& job) {
   return worker::model_flops_a_sample(model);
 }
 
+/// Of what the servers receive and send in an update of all, the most over the mean.
+double bytes_imbalance(const Job& job) {
+  double all = 0, most = 0, servers = 0;
+  for (const RankPlan& rank : rank_plans(job.config)) {
+    if (!rank.is_server) continue;
+    const auto bytes = static_cast<double>(rank.pushed_bytes + rank.pulled_bytes);
+    all += bytes;
+    most = std::max(most, bytes);
+    ++servers;
+  }
+  return servers > 1 ? most * servers / all : kUnknown;
+}
+
 }  // namespace
 
 BookKeeper::BookKeeper(const Job& job, const ParameterService& parameters, double gemm_peak,
@@ -29,7 +44,8 @@ BookKeeper::BookKeeper(const Job& job, const ParameterService& parameters, doubl
       file_(metrics_file, layer_groups(job.plan->specs()).names),
       progress_({.mode = job.config.progress, .steps = job.config.train.steps, .out = &std::cout}),
       began_at_(seconds_now()),
-      step_began_at_(began_at_) {}
+      step_began_at_(began_at_),
+      bytes_imbalance_(bytes_imbalance(job)) {}
 
 void BookKeeper::start(index_t step) {
   first_step_ = step;
@@ -47,6 +63,9 @@ void BookKeeper::step(const Directive& directive) {
   metrics.waited_seconds = parameters_.waited_seconds() - waited_before_;
   metrics.pushed_bytes = parameters_.pushed_bytes();
   metrics.pulled_bytes = parameters_.pulled_bytes();
+  metrics.servers = server_load(server_times_, directive.server_times, job_.config.layout);
+  metrics.servers.bytes_imbalance = bytes_imbalance_;
+  server_times_ = directive.server_times;
   const auto batch = static_cast<double>(job_.config.train.batch);
   metrics.tokens_per_second = batch * job_.dataset->mean_length() / metrics.step_seconds;
   metrics.flop_fraction = batch * flops_a_sample_ / metrics.step_seconds / gemm_peak_;
@@ -107,6 +126,8 @@ void BookKeeper::summary(SummaryMetrics metrics, const WorkerResult& result) {
   }
   metrics.elapsed_seconds = seconds_now() - began_at_;
   metrics.waited_seconds = training_waited_seconds_;
+  metrics.servers = server_load({}, server_times_, job_.config.layout);
+  metrics.servers.bytes_imbalance = bytes_imbalance_;
   metrics.validation_seconds = validation_seconds_;
   metrics.compute_seconds =
       training_seconds_ - training_waited_seconds_ - result.times.pipeline_seconds;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include "common/job/metrics.hpp"
 #include "common/job/parameter_service.hpp"
@@ -40,6 +41,8 @@ class BookKeeper {
   double waited_before_ = 0;
   double training_seconds_ = 0;
   double training_waited_seconds_ = 0;
+  std::vector<ServerTime> server_times_;  ///< of the newest directive
+  double bytes_imbalance_;
   index_t validation_samples_ = 0;
   index_t first_step_ = 0;
   SkipCounts skips_;

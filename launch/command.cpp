@@ -12,7 +12,7 @@ const std::vector<Command>& commands() {
       {"train", "trains a model, under mpirun or in one process", true, train},
       {"eval", "scores a checkpoint on held-out data", false, eval},
       {"generate", "goes on with a text as a trained language model would", false, generate},
-      {"plan", "what each rank will hold and send, and the schedule, without MPI", false, plan},
+      {"plan", "what each rank will hold and send, and the schedule; --measure", true, plan},
       {"inspect", "what is in a checkpoint or a run folder", false, inspect},
       {"report", "draws the metrics of a run as an HTML page", false, report},
   };

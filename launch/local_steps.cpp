@@ -1,25 +1,32 @@
 #include "launch/local_steps.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "common/base/error.hpp"
+#include "common/base/log.hpp"
+#include "common/io/checkpoint_format.hpp"
 #include "common/job/share.hpp"
+#include "common/net/wait.hpp"
 
 namespace weir {
 
 LocalSteps::LocalSteps(ParameterService& servers, ps::Server& own, const BucketPlan& own_plan,
-                       const RunConfig& config, index_t replica)
+                       const RunConfig& config, index_t replica, std::filesystem::path checkpoint)
     : servers_(servers),
       own_(own),
       own_service_(own, own_plan, [] { return false; }),
       own_plan_(own_plan),
       steps_a_round_(config.local.steps),
       batch_(config.train.batch),
-      replica_(replica) {
+      replicas_(config.layout.replicas),
+      replica_(replica),
+      optimizer_(name_of(config.server.optimizer.kind)),
+      checkpoint_(std::move(checkpoint)) {
   WEIR_ASSERT(servers.weights().size() == own_service_.weights().size());
   const index_t micro_batches = batch_ / config.train.micro_batch;
-  for (index_t each = 0; each < config.layout.replicas; ++each) {
-    shares_.push_back(share_of(micro_batches, each, config.layout.replicas).count());
+  for (index_t each = 0; each < replicas_; ++each) {
+    shares_.push_back(share_of(micro_batches, each, replicas_).count());
   }
 }
 
@@ -36,10 +43,39 @@ void LocalSteps::take_weights() {
 
 Directive LocalSteps::start() {
   round_ = in_steps(servers_.start());
-  take_weights();
-  own_.begin_at(round_.step);
+  if (!load_own()) own_.begin_at(round_.step);
+  take_weights();  // not those that this replica went to by itself
   own_service_.start();
   return round_;
+}
+
+bool LocalSteps::load_own() {
+  if (checkpoint_.empty()) return false;
+  const std::filesystem::path own =
+      checkpoint_folder(replica_checkpoints(checkpoint_.parent_path(), replica_), round_.step);
+  const auto anew = [&](const std::string& why) {
+    log_info(text("moments and clip of replica ", replica_, "'s own steps begin anew: ", why));
+    return false;
+  };
+  if (!std::filesystem::exists(own)) return anew(text("there is no ", own.string()));
+  const auto settings = read_manifest(own).settings;
+  const auto differs = [&](const char* name, const std::string& value) {
+    const auto found = settings.find(name);
+    return found == settings.end() || found->second != value;
+  };
+  if (differs("replicas", text(replicas_))) return anew("the checkpoint has other replicas");
+  if (differs(ps::kOptimizerSetting, optimizer_)) return anew("they were of another optimizer");
+  own_.load(own);
+  return true;
+}
+
+void LocalSteps::await_save() {
+  wait_until([&] { return !own_.saving(); }, [&] { return progress(); });
+}
+
+void LocalSteps::finish() {
+  await_save();
+  servers_.finish();
 }
 
 bool LocalSteps::progress() {
@@ -60,13 +96,14 @@ Directive LocalSteps::directive() {
   Directive own = own_service_.directive();
   ++done_;
   met_ = done_ == steps_a_round_;
-  const Directive servers = met_ ? end_round() : round_;
+  const Directive servers = met_ ? end_round(own.checkpoint) : round_;
   // Norm, threshold and rate are those of this replica's step.
   own.step = round_.step + (met_ ? 0 : done_);
   own.cursor = round_.cursor + (met_ ? 0 : done_ * batch_);
   own.shares = shares_;
   own.contributors = servers.contributors;
   own.dropped_count = servers.dropped_count;
+  own.server_times = servers.server_times;
   own.stop = met_ && servers.stop;
   own.checkpoint = met_ && servers.checkpoint;
   if (met_) {  // of all replicas' steps
@@ -76,7 +113,8 @@ Directive LocalSteps::directive() {
   return own;
 }
 
-Directive LocalSteps::end_round() {
+Directive LocalSteps::end_round(bool saved) {
+  await_save();
   // The servers divide by the count of all: this replica's way counts as much as its loss terms.
   const auto count = static_cast<float>(sum_.count);
   const std::span<const float> from = servers_.weights();
@@ -90,6 +128,7 @@ Directive LocalSteps::end_round() {
   servers_.report(sum_);
   sum_ = {};
   round_ = in_steps(servers_.directive());
+  if (round_.checkpoint && !saved) own_.save();
   take_weights();
   done_ = 0;
   return round_;
@@ -110,9 +149,14 @@ ps::ServerConfig server_config_of_rounds(ps::ServerConfig config, const LocalCon
   return config;
 }
 
-ps::ServerConfig server_config_of_replica(ps::ServerConfig config) {
+std::filesystem::path replica_checkpoints(const std::filesystem::path& checkpoints,
+                                          index_t replica) {
+  return checkpoints / text("replica-", replica);
+}
+
+ps::ServerConfig server_config_of_replica(ps::ServerConfig config, index_t replica) {
   config.consistency = {};
-  config.checkpoint = {};
+  config.checkpoint.folder = replica_checkpoints(config.checkpoint.folder, replica);
   config.decisions.clear();
   config.replay.clear();
   return config;

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <filesystem>
+#include <string>
+
 #include "common/job/parameter_service.hpp"
 #include "launch/local_service.hpp"
 #include "launch/run_config.hpp"
@@ -13,14 +16,17 @@ namespace weir {
 /// servers step by the mean with Nesterov's momentum. So traffic is divided by H. The trainer sees
 /// a ParameterService of single steps. Source: Douillard et al., DiLoCo, arXiv 2311.08105.
 ///
-/// The replica's own moments are not in a checkpoint: they begin anew on resuming.
+/// What a replica's own server keeps (moments, clip, counters) has checkpoints of its own beside
+/// the servers' (replica_checkpoints), so that a job goes on to the same bits. They are committed
+/// before the round's end travels, or, where only the servers know of the checkpoint (a job that is
+/// asked to stop), right after. A replica that finds none that fits begins anew, and says so.
 class LocalSteps final : public ParameterService {
  public:
   /// `servers`: of rounds, each H steps (server_config_of_rounds); `own`: a server of the plan
   /// `own_plan` of one worker and one server, whose arena is laid out as that of `place` among the
-  /// servers. All outlive this.
+  /// servers. All outlive this. checkpoint: that the servers have loaded, empty if none.
   LocalSteps(ParameterService& servers, ps::Server& own, const BucketPlan& own_plan,
-             const RunConfig& config, index_t replica);
+             const RunConfig& config, index_t replica, std::filesystem::path checkpoint);
 
   std::span<const float> weights() const override { return own_service_.weights(); }
   std::span<float> gradients() override { return own_service_.gradients(); }
@@ -33,7 +39,7 @@ class LocalSteps final : public ParameterService {
   Directive directive() override;
   void await(index_t) override {}
   void await_all() override {}
-  void finish() override { servers_.finish(); }
+  void finish() override;
 
   double waited_seconds() const override { return servers_.waited_seconds(); }
   /// 0 but in the steps that end a round.
@@ -44,7 +50,11 @@ class LocalSteps final : public ParameterService {
   /// The servers' directive, of rounds, as one of steps.
   Directive in_steps(Directive of_rounds) const;
   void take_weights();
-  Directive end_round();
+  /// saved: the replica's own state, as of now.
+  Directive end_round(bool saved);
+  /// False if the checkpoint has no state of this replica that fits.
+  bool load_own();
+  void await_save();
 
   ParameterService& servers_;
   ps::Server& own_;
@@ -52,7 +62,10 @@ class LocalSteps final : public ParameterService {
   const BucketPlan& own_plan_;
   index_t steps_a_round_;
   index_t batch_;
+  index_t replicas_;
   index_t replica_;
+  std::string optimizer_;
+  std::filesystem::path checkpoint_;
   std::vector<index_t> shares_;
   Directive round_;   ///< that the present round began from
   index_t done_ = 0;  ///< steps of the round
@@ -63,8 +76,13 @@ class LocalSteps final : public ParameterService {
 /// The servers' side: a step of theirs is a round of H steps.
 ps::ServerConfig server_config_of_rounds(ps::ServerConfig config, const LocalConfig& local);
 
-/// A replica's own side: its optimizer, clip and rate are those of the job, and nothing is saved.
-ps::ServerConfig server_config_of_replica(ps::ServerConfig config);
+/// A replica's own side: its optimizer, clip and rate are those of the job.
+ps::ServerConfig server_config_of_replica(ps::ServerConfig config, index_t replica);
+
+/// Where a replica saves what is its own: step-N, in steps, while the servers count rounds in their
+/// folder `checkpoints`.
+std::filesystem::path replica_checkpoints(const std::filesystem::path& checkpoints,
+                                          index_t replica);
 
 /// Throws UsageError unless checkpoints, validations and the end fall on ends of rounds, and a
 /// replica is one worker.

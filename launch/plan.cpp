@@ -2,12 +2,16 @@
 
 #include <algorithm>
 #include <iostream>
+#include <optional>
 
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
 #include "common/job/share.hpp"
+#include "common/net/agree.hpp"
+#include "common/net/mpi.hpp"
 #include "launch/command.hpp"
 #include "launch/cut.hpp"
+#include "launch/measure_buckets.hpp"
 #include "launch/quantities.hpp"
 #include "launch/table.hpp"
 #include "worker/kernels/cpu.hpp"
@@ -290,10 +294,11 @@ int plan(const Arguments& arguments) {
   if (asks_for_help(arguments)) {
     RunConfig standard;
     std::cout << help_of_command(
-        "plan", "[FILE] [options]",
+        "plan", "[FILE] [--measure] [options]",
         "Prints what each rank of a training job will hold, send and receive, and its schedule,\n"
-        "without MPI and without reading the data. Takes the options of `weir train`; those that\n"
-        "matter here:",
+        "without MPI and without reading the data. With --measure, under mpirun or alone, tries\n"
+        "sizes of buckets for some seconds and recommends one. Takes the options of `weir train`;\n"
+        "those that matter here:",
         chosen_options(standard,
                        {"batch",     "micro-batch",  "length",     "schedule",  "recompute",
                         "threads",   "bucket-bytes", "wire-push",  "wire-pull", "topk-percent",
@@ -302,11 +307,30 @@ int plan(const Arguments& arguments) {
     return 0;
   }
   Arguments words = arguments;
+  const bool measures = std::erase(words, "--measure") > 0;
   if (!words.empty() && !words[0].starts_with("-")) words[0].insert(0, "--config=");
-  RunConfig config = parse_run_config(words, weir_environment()).config;
-  fit_model_to_data(config);
-  check(config);
-  std::cout << plan_text(config, measured_gemm_peak(0.2, static_cast<int>(config.threads)));
+  Comm world;
+  if (started_by_mpi_launcher()) world = Comm::world();
+  RunConfig config;
+  const std::optional<Error> refused = error_of([&] {
+    config = parse_run_config(words, weir_environment()).config;
+    fit_model_to_data(config);
+    check(config);
+    if (measures && world) config.layout.check(world.size());
+  });
+  if (world) {
+    agree(world, refused);
+  } else if (refused) {
+    throw *refused;
+  }
+  const bool speaks = !world || world.rank() == 0;
+  if (!measures) {
+    const double peak = speaks ? measured_gemm_peak(0.2, static_cast<int>(config.threads)) : 0;
+    if (speaks) std::cout << plan_text(config, peak);
+    return 0;
+  }
+  const BucketTrials trials = measure_buckets(config, world ? &world : nullptr);
+  if (speaks) std::cout << trials_text(config, trials, bool(world));
   return 0;
 }
 

@@ -27,6 +27,24 @@ index_t next_round_count(index_t count) {
   return count < 2 * ten ? 2 * ten : count < 5 * ten ? 5 * ten : 10 * ten;
 }
 
+/// Unknown where either is.
+double waited_share(const ServerLoad& servers) {
+  return servers.waited_seconds / (servers.waited_seconds + servers.busy_seconds);
+}
+
+std::string server_text(const ServerLoad& servers) {
+  std::string words = text("busy ", seconds_text(servers.busy_seconds));
+  if (!std::isnan(servers.waited_seconds)) {
+    words += text(", waiting ", seconds_text(servers.waited_seconds), " (",
+                  percent(waited_share(servers)), ")");
+  }
+  if (!std::isnan(servers.busy_imbalance)) {
+    words += text("; most over mean: time ", fixed(servers.busy_imbalance, 2), ", bytes ",
+                  fixed(servers.bytes_imbalance, 2));
+  }
+  return words;
+}
+
 std::string loss_text(double loss, double bits_per_byte) {
   std::string words = fixed(loss, 3);
   if (!std::isnan(bits_per_byte)) words += " (" + fixed(bits_per_byte, 2) + " bits/byte)";
@@ -57,8 +75,11 @@ std::string progress_line(const ProgressState& state) {
   if (!std::isnan(state.newest.flop_fraction)) {
     line += text(" | ", percent(state.newest.flop_fraction), " of peak");
   }
-  return line + text(" | wait ", percent(state.waited_share), " | ", clock_text(state.seconds_left),
-                     " left");
+  line += text(" | wait ", percent(state.waited_share));
+  if (!std::isnan(state.servers_waited_share)) {
+    line += text(", servers ", percent(state.servers_waited_share));
+  }
+  return line + text(" | ", clock_text(state.seconds_left), " left");
 }
 
 std::string summary_table(const SummaryMetrics& metrics) {
@@ -91,6 +112,10 @@ std::string summary_table(const SummaryMetrics& metrics) {
   part("  compute", metrics.compute_seconds);
   part("  waiting for servers", metrics.waited_seconds);
   part("  validation", metrics.validation_seconds);
+  const ServerLoad& servers = metrics.servers;
+  if (!std::isnan(servers.busy_seconds)) {
+    table.add({"servers", server_text(servers)});
+  }
   table.add({"checkpoints", text(metrics.checkpoint_count, " in ",
                                  seconds_text(metrics.checkpoint_seconds), " of a server")});
   if (metrics.peak_memory_bytes > 0) {
@@ -106,11 +131,14 @@ Progress::Progress(ProgressParts parts) : parts_(std::move(parts)) {
 
 ProgressState Progress::state() const {
   double seconds = 0, waited = 0, tokens = 0, clipped = 0;
+  ServerLoad servers = {.busy_seconds = 0, .waited_seconds = 0};
   for (const StepMetrics& each : recent_) {
     seconds += each.step_seconds;
     waited += each.waited_seconds;
     tokens += each.tokens_per_second * each.step_seconds;
     clipped += each.directive.clipped ? 1 : 0;
+    servers.busy_seconds += each.servers.busy_seconds;
+    servers.waited_seconds += each.servers.waited_seconds;
   }
   const auto count = static_cast<double>(recent_.size());
   const StepMetrics& newest = recent_.back();
@@ -121,6 +149,7 @@ ProgressState Progress::state() const {
           .clipped_share = clipped / count,
           .skips = skips_,
           .waited_share = seconds > 0 ? waited / seconds : 0,
+          .servers_waited_share = waited_share(servers),
           .seconds_left = std::max(0.0, steps_left * seconds / count)};
 }
 

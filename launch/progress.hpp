@@ -29,14 +29,15 @@ struct ProgressState {
   index_t steps = 0;  ///< the job's last step
   double tokens_per_second = 0;
   double clipped_share = 0;
-  SkipCounts skips = {};    ///< since this start
-  double waited_share = 0;  ///< of the time, for servers
+  SkipCounts skips = {};                   ///< since this start
+  double waited_share = 0;                 ///< of the time, for servers
+  double servers_waited_share = kUnknown;  ///< of theirs
   double seconds_left = 0;
 };
 
 /// step 1200/4000 | loss 1.482 (2.14 bits/byte) | 41.2k tok/s | norm 0.83 thr 0.97 clip 12 % skip 0
-/// (or `skip 3 (2 spike, 1 not finite)`) | 61 % of peak | wait 3 % | 00:01:12 left. Without what is
-/// unknown, or of no use without a clip.
+/// (or `skip 3 (2 spike, 1 not finite)`) | 61 % of peak | wait 3 %, servers 88 % | 00:01:12 left.
+/// Without what is unknown, or of no use without a clip.
 std::string progress_line(const ProgressState& state);
 
 /// What stands under a finished job: losses, speed, and where the time went.

@@ -94,6 +94,17 @@ Rows summary_rows(const RunLog& log) {
     if (std::isnan(seconds) || !(elapsed > 0)) continue;
     rows.emplace_back(name, text(seconds_text(seconds), ", ", percent(seconds / elapsed)));
   }
+  if (const double busy = value_of(summary, "server_busy_s"); !std::isnan(busy)) {
+    const double waited = value_of(summary, "server_waited_s");
+    const double time = value_of(summary, "server_busy_imbalance");
+    std::string words = text("busy ", seconds_text(busy));
+    if (!std::isnan(waited)) words += text(", waiting ", seconds_text(waited));
+    if (!std::isnan(time)) {
+      words += text("; most over mean: time ", fixed(time, 2), ", bytes ",
+                    fixed(value_of(summary, "server_bytes_imbalance"), 2));
+    }
+    rows.emplace_back("servers", words);
+  }
   if (const double bytes = value_of(summary, "peak_memory_bytes"); bytes > 0 && bytes < 1e18) {
     rows.emplace_back("most memory of a rank", bytes_text(static_cast<index_t>(bytes)));
   }

@@ -159,14 +159,17 @@ ps::ServerConfig server_config(const Job& job, const std::vector<Setting>& setti
 /// What a replica needs to step by itself.
 struct OwnSteps {
   OwnSteps(const Job& job, const ps::ServerConfig& config, ParameterService& servers,
-           index_t replica)
+           index_t replica, const fs::path& checkpoint)
       : plan([&] {
           RunConfig alone = job.config;
           alone.layout = {.placement = Placement::local};
+          alone.wire = {};
           return make_bucket_plan(alone, first_units(alone));
         }()),
-        server(plan, 0, server_config_of_replica(config)),
-        steps(servers, server, plan, job.config, replica) {}
+        server(plan, 0, server_config_of_replica(config, replica)),
+        steps(servers, server, plan, job.config, replica, checkpoint) {
+    fs::create_directories(config.checkpoint.folder);  // whoever of the servers saves makes none
+  }
   const BucketPlan plan;
   ps::Server server;
   LocalSteps steps;
@@ -334,7 +337,7 @@ int train(const Arguments& arguments) {
     if (loop) loop->begin();
     const std::unique_ptr<OwnSteps> own =
         steps_locally ? std::make_unique<OwnSteps>(job, server_config(job, parsed.settings),
-                                                   *parameters, ranks.rank())
+                                                   *parameters, ranks.rank(), checkpoint)
                       : nullptr;
     FaultyService service(own ? own->steps : *parameters, job, layout.worker(ranks.rank()));
     run_as_worker(job, ranks.rank(), workers, service, folder ? &*folder : nullptr, run);

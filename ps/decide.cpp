@@ -41,6 +41,7 @@ Decider::Decider(const BucketPlan& plan, const DecideConfig& config)
       rollback_(config.rollback) {
   squares_.resize(order_.canonical.size());
   partials_here_.assign(static_cast<std::size_t>(plan.layout().servers), false);
+  server_times_.resize(partials_here_.size());
   const index_t reports = plan.layout().replicas * plan.layout().contexts;
   reports_here_.assign(static_cast<std::size_t>(reports), false);
   reports_.resize(reports_here_.size());
@@ -157,6 +158,7 @@ void Decider::on_partials(const Partials& partials) {
   std::ranges::copy(partials.squares,
                     squares_.begin() + static_cast<std::ptrdiff_t>(order_.server_begin[server]));
   partials_here_[server] = true;
+  server_times_[server] = partials.time;
 }
 
 void Decider::request_stop() {
@@ -340,6 +342,7 @@ void Decider::clip_or_skip(Directive& directive, double loss_sum) {
 /// and end here.
 void Decider::let_go(Directive& directive) {
   directive.released.clear();
+  directive.server_times = server_times_;
   directive.stop = false;
   for (index_t replica : clocks_ ? clocks_->release() : all_of(replicas())) {
     directive.released.push_back({replica, step_of(replica), cursor_after(step_of(replica))});

@@ -131,9 +131,10 @@ class Decider {
   std::vector<double> squares_;
   BlockOrder order_;
   std::vector<bool> partials_here_;  ///< by server
-  std::vector<bool> reports_here_;   ///< by replica and context
-  std::vector<Report> reports_;      ///< the newest that came
-  std::vector<Report> counted_;      ///< the newest that made an update
+  std::vector<ServerTime> server_times_;
+  std::vector<bool> reports_here_;  ///< by replica and context
+  std::vector<Report> reports_;     ///< the newest that came
+  std::vector<Report> counted_;     ///< the newest that made an update
   Balance balance_;
   DecisionLog log_;
   std::deque<LoggedDecision> replayed_shares_;  ///< to come, if decisions are replayed

@@ -149,7 +149,9 @@ std::vector<Option> options(OptimizerConfig& config) {
        {0, 0.9999}},
       {"optimizer.beta2",
        "",
-       "adamw, lamb: decay of the variance; lion: of the momentum (0.99 is usual)",
+       "adamw, lamb: decay of the variance; lion: of the momentum; the default is one for all "
+       "(usual "
+       "are 0.99 for lion and 0.999 for lamb)",
        &config.beta2,
        {0, 0.99999}},
       {"optimizer.epsilon", "", "adamw, lamb: added to the deviation", &config.epsilon, {1e-12, 1}},

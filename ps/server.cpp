@@ -109,9 +109,20 @@ void Server::begin_at(index_t step) {
   decider_->restore(progress);
 }
 
+void Server::save() {
+  WEIR_ASSERT(decider_ && !applying_ && !saving() && !residuals_.kept());
+  snapshot_.start(last_.step, last_.stop, decider_->progress());
+  for (index_t bucket : store_.buckets()) snapshot_.copy(bucket, store_);
+  snapshot_.copied();
+}
+
 Directive Server::start() const { return decider_ ? decider_->start() : last_; }
 
 void Server::on_contribution(index_t bucket, index_t contributor) {
+  if (began_at_ == 0) {
+    began_at_ = seconds_now();
+    busy_seconds_ = 0;
+  }
   const bool whole = store_.arrived(bucket, contributor);
   if (!missing_.empty()) {
     count_arrival(bucket, contributor);
@@ -341,7 +352,10 @@ bool Server::poll_partials() {
   }
   partials_update_ = update;
   if (!missing_.empty()) contributors_.clear();
-  Partials partials = {.update = update, .server = server_, .squares = store_.partials()};
+  Partials partials = {.update = update,
+                       .server = server_,
+                       .squares = store_.partials(),
+                       .time = {began_at_ > 0 ? seconds_now() - began_at_ : 0, busy_seconds_}};
   if (decider_) {
     decider_->on_partials(partials);
   } else {

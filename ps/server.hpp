@@ -133,6 +133,8 @@ class Server {
   // Of optimizers with trust ratios:
   void on_direction_partials(const DirectionPartials& partials);  ///< server 0
   void on_trust_ratios(const TrustRatios& trust);                 ///< other servers
+  /// The loop has worked so long for this server, poll() included.
+  void add_busy(double seconds) { busy_seconds_ += seconds; }
   /// Server 0: the job ends after the present update and a checkpoint.
   void request_stop();
 
@@ -163,6 +165,11 @@ class Server {
   std::span<float> mutable_weight_arena() { return store_.mutable_weight_arena(); }
   /// Instead of load(): training begins after `step` steps, with moments of zero.
   void begin_at(index_t step);
+  /// Of a server alone, between two updates, without residuals, and while none is being saved:
+  /// saves what stands now, as a directive with a checkpoint would.
+  void save();
+  /// A checkpoint is underway; poll() moves it on.
+  bool saving() const { return snapshot_.busy(); }
 
  private:
   bool poll_directive();
@@ -198,7 +205,9 @@ class Server {
   index_t partials_update_ = 0;        ///< the newest update whose partials were given away
   std::deque<index_t> complete_;       ///< buckets to be summed
   std::vector<index_t> contributors_;  ///< whose contributions are summed; none before a Close
-  std::deque<Directive> directives_;   ///< of server 0, not yet begun
+  double busy_seconds_ = 0;
+  double began_at_ = 0;                   ///< with the first contribution; 0: it has not come
+  std::deque<Directive> directives_;      ///< of server 0, not yet begun
   std::optional<SaveBegin> early_begin_;  ///< of a checkpoint whose directive is one of these
   // Unless every update waits for all:
   std::optional<Close> closed_;   ///< not yet begun

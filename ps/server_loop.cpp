@@ -6,6 +6,7 @@
 #include <variant>
 
 #include "common/base/error.hpp"
+#include "common/base/machine.hpp"
 #include "common/job/data_plane.hpp"
 #include "common/net/channel.hpp"
 #include "common/net/control.hpp"
@@ -306,7 +307,13 @@ void ServerLoop::begin() {
   }
 }
 
-bool ServerLoop::move() { return state_->move(); }
+bool ServerLoop::move() {
+  const double begin = seconds_now();
+  const bool moved = state_->move();
+  if (moved) state_->server.add_busy(seconds_now() - begin);
+  return moved;
+}
+
 bool ServerLoop::finished() const { return state_->finished(); }
 
 }  // namespace weir::ps

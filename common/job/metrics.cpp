@@ -1,5 +1,6 @@
 #include "common/job/metrics.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cmath>
@@ -34,6 +35,13 @@ void put_if_known(Json& line, const std::string& key, double value) {
   }
 }
 
+void put(Json& line, const ServerLoad& servers) {
+  put_if_known(line, "server_busy_s", servers.busy_seconds);
+  put_if_known(line, "server_waited_s", servers.waited_seconds);
+  put_if_known(line, "server_busy_imbalance", servers.busy_imbalance);
+  put_if_known(line, "server_bytes_imbalance", servers.bytes_imbalance);
+}
+
 }  // namespace
 
 std::string name_of(SkipReason reason) {
@@ -61,6 +69,27 @@ std::string skips_text(const SkipCounts& counts, index_t total) {
   }
   if (total > 0) add(total, counts.contains(SkipReason::rollback) ? "undone or before" : "before");
   return words;
+}
+
+ServerLoad server_load(std::span<const ServerTime> before, std::span<const ServerTime> now,
+                       const Layout& layout) {
+  ServerLoad load;
+  if (layout.placement == Placement::local || now.empty()) return load;
+  double all = 0, busy = 0, most = 0;
+  for (std::size_t server = 0; server < now.size(); ++server) {
+    const ServerTime begin = before.empty() ? ServerTime() : before[server];
+    const double its = now[server].busy_seconds - begin.busy_seconds;
+    all += now[server].seconds - begin.seconds;
+    busy += its;
+    most = std::max(most, its);
+  }
+  const auto count = static_cast<double>(now.size());
+  load.busy_seconds = busy / count;
+  if (layout.placement == Placement::dedicated) {
+    load.waited_seconds = std::max(0.0, all - busy) / count;
+  }
+  if (now.size() > 1 && busy > 0) load.busy_imbalance = most / load.busy_seconds;
+  return load;
 }
 
 double bits_per_byte(double loss) { return loss / std::numbers::ln2; }
@@ -128,6 +157,7 @@ void MetricsFile::step(const StepMetrics& metrics) {
   line["pulled_bytes"] = metrics.pulled_bytes;
   put(line, "step_s", metrics.step_seconds);
   put(line, "waited_s", metrics.waited_seconds);
+  put(line, metrics.servers);
   put(line, "elapsed_s", metrics.elapsed_seconds);
   append(line.dump());
 }
@@ -160,6 +190,7 @@ void MetricsFile::summary(const SummaryMetrics& metrics) {
   put(line, "elapsed_s", metrics.elapsed_seconds);
   put(line, "compute_s", metrics.compute_seconds);
   put(line, "waited_s", metrics.waited_seconds);
+  put(line, metrics.servers);
   put(line, "checkpoint_s", metrics.checkpoint_seconds);
   put(line, "validation_s", metrics.validation_seconds);
   line["checkpoint_count"] = metrics.checkpoint_count;

@@ -4,6 +4,7 @@
 #include <fstream>
 #include <limits>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,18 @@ using SkipCounts = std::map<SkipReason, index_t>;
 /// start, or undone by a rollback.
 std::string skips_text(const SkipCounts& counts, index_t total);
 
+/// The servers between two steps that the worker that keeps the books saw, or in a whole job.
+struct ServerLoad {
+  double busy_seconds = kUnknown;     ///< mean over the servers
+  double waited_seconds = kUnknown;   ///< the same; of ranks that are nothing but servers
+  double busy_imbalance = kUnknown;   ///< most busy over mean; of two servers or more
+  double bytes_imbalance = kUnknown;  ///< most received and sent over mean; the same
+};
+
+/// `before` and `now` as two directives have them. A job of one process has none.
+ServerLoad server_load(std::span<const ServerTime> before, std::span<const ServerTime> now,
+                       const Layout& layout);
+
 /// One step, as the worker that keeps the books saw it.
 struct StepMetrics {
   Directive directive;
@@ -35,6 +48,7 @@ struct StepMetrics {
   double waited_seconds = 0;  ///< of them, for servers
   index_t pushed_bytes = 0;   ///< by this worker in this step
   index_t pulled_bytes = 0;
+  ServerLoad servers = {};
   double tokens_per_second = 0;     ///< over all replicas, padding left out
   double flop_fraction = kUnknown;  ///< of the GEMM peak measured on as many cores
   double elapsed_seconds = 0;       ///< since the job began
@@ -66,7 +80,8 @@ struct SummaryMetrics {
   double flop_fraction = kUnknown;
   double elapsed_seconds = 0;
   double compute_seconds = 0;
-  double waited_seconds = 0;      ///< for servers
+  double waited_seconds = 0;  ///< for servers
+  ServerLoad servers = {};
   double checkpoint_seconds = 0;  ///< a server's, snapshot and commit
   double validation_seconds = 0;
   index_t checkpoint_count = 0;

@@ -44,6 +44,7 @@ class Writer {
   }
   void one(const SavedRange& range) { (*this)(range.record, range.begin, range.end, range.crc); }
   void one(const Release& release) { (*this)(release.replica, release.step, release.cursor); }
+  void one(const ServerTime& time) { (*this)(time.seconds, time.busy_seconds); }
   template <class Value>
   void one(const std::vector<Value>& values) {
     archive_(std::uint64_t{values.size()});
@@ -74,6 +75,7 @@ class Reader {
   }
   void one(SavedRange& range) { (*this)(range.record, range.begin, range.end, range.crc); }
   void one(Release& release) { (*this)(release.replica, release.step, release.cursor); }
+  void one(ServerTime& time) { (*this)(time.seconds, time.busy_seconds); }
   void one(std::string& value) {
     value.resize(count_of(1));
     archive_(cereal::binary_data(value.data(), value.size()));
@@ -132,7 +134,7 @@ struct Wire<Close> {
 template <>
 struct Wire<Partials> {
   static constexpr const char* kName = "sums of squares";
-  static void visit(auto& each, auto& m) { each(m.update, m.server, m.squares); }
+  static void visit(auto& each, auto& m) { each(m.update, m.server, m.time, m.squares); }
 };
 
 template <>
@@ -141,8 +143,8 @@ struct Wire<Directive> {
   static void visit(auto& each, auto& m) {
     each(m.update, m.contributors, m.dropped, m.released, m.again, m.shares, m.step, m.cursor,
          m.factor, m.factors, m.rate, m.loss, m.count, m.norm, m.layer_norms, m.threshold,
-         m.coefficient, m.clipped, m.skip, m.skipped_count, m.dropped_count, m.staleness, m.keep,
-         m.checkpoint, m.stop);
+         m.coefficient, m.clipped, m.skip, m.skipped_count, m.dropped_count, m.staleness,
+         m.server_times, m.keep, m.checkpoint, m.stop);
   }
 };
 

@@ -36,12 +36,20 @@ struct Close {
   std::vector<index_t> replicas;  ///< ascending
 };
 
+/// Of a server, since its first contribution. A rank that is nothing else waits when it is not
+/// busy.
+struct ServerTime {
+  double seconds = 0;
+  double busy_seconds = 0;  ///< that something moved or was computed
+};
+
 /// 2b. Server -> server 0, when its last bucket of an update is summed: sums of squares of the
 /// summed gradient, one double per fixed block, in the order of ps::Store::partials.
 struct Partials {
   index_t update = 0;
   index_t server = 0;
   std::vector<double> squares;
+  ServerTime time = {};
 };
 
 enum class SkipReason : std::uint8_t {
@@ -89,9 +97,10 @@ struct Directive {
   index_t skipped_count = 0;  ///< updates skipped, or undone by a rollback, since step 0
   index_t dropped_count = 0;  ///< contributions dropped since step 0
   index_t staleness = 0;      ///< updates between a contributor's pull and this one, at most
-  bool keep = false;          ///< a rollback goes back to the state after this update
-  bool checkpoint = false;    ///< the servers save after applying this update
-  bool stop = false;          ///< the job ends after this update (and its checkpoint)
+  std::vector<ServerTime> server_times = {};  ///< by server, as of its newest partials
+  bool keep = false;        ///< a rollback goes back to the state after this update
+  bool checkpoint = false;  ///< the servers save after applying this update
+  bool stop = false;        ///< the job ends after this update (and its checkpoint)
 };
 
 /// 2c. Only of optimizers whose steps are scaled by trust ratios. Server -> server 0, when it has

@@ -60,6 +60,8 @@ TEST_CASE("a line of progress holds what is known") {
   CHECK(progress_line(state) ==
         "step 1200/4000 | loss 1.482 (2.14 bits/byte) | 41.2k tok/s | norm 0.83 skip 2 | "
         "61 % of peak | wait 3 % | 00:01:12 left");
+  state.servers_waited_share = 0.88;
+  CHECK(progress_line(state).find("| wait 3 %, servers 88 % | 00") != std::string::npos);
   state.newest.directive.skipped_count = 32;
   state.skips = {{SkipReason::not_finite, 3}, {SkipReason::spike, 2}, {SkipReason::rollback, 1}};
   CHECK(progress_line(state).find(
@@ -202,6 +204,14 @@ TEST_CASE("the summary says what is unknown and where the time went") {
         "    waiting for servers  5.00 s  3 %\n"
         "    validation           0.00 s  0 %\n"
         "  checkpoints            3 in 1.50 s of a server\n");
+  metrics.servers = {.busy_seconds = 20, .waited_seconds = 60};
+  CHECK(summary_table(metrics).find(
+            "  servers                busy 20.0 s, waiting 00:01:00 (75 %)\n") !=
+        std::string::npos);
+  metrics.servers = {.busy_seconds = 20, .busy_imbalance = 1.25, .bytes_imbalance = 1.02};
+  CHECK(summary_table(metrics).find(
+            "  servers                busy 20.0 s; most over mean: time 1.25, bytes 1.02\n") !=
+        std::string::npos);
   metrics.stopped = true;
   CHECK(summary_table(metrics).find("4,000 (stopped on request) (3 skipped") != std::string::npos);
 }

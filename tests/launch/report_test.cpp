@@ -124,6 +124,8 @@ TEST_CASE("the page draws every step's value, and its gaps, as the lines say the
     lines += step_line(
         step, text(R"("loss":)", skipped ? "null" : text(loss), R"(,"norm":)", 0.5 * double(step),
                    R"(,"threshold":1.5,"rate":0.001,"step_s":0.5,"waited_s":0.125,)",
+                   R"("server_busy_s":0.0625,"server_waited_s":0.375,)",
+                   R"("server_busy_imbalance":1.5,"server_bytes_imbalance":1.25,)",
                    R"("tokens_per_s":1000,"pushed_bytes":2097152,"pulled_bytes":0,"skip":")",
                    skipped ? "not_finite" : "none", "\""));
   }
@@ -147,6 +149,12 @@ TEST_CASE("the page draws every step's value, and its gaps, as the lines say the
   CHECK(series_of(data, "Norm of the gradient", "threshold of the clip")["values"][0] == 1.5);
   CHECK(series_of(data, "Time of a step", "computing")["values"][3] == 375);  // ms
   CHECK(series_of(data, "Time of a step", "waiting for servers")["values"][3] == 125);
+  const std::string servers = "Time of the servers in a step, mean";
+  CHECK(series_of(data, servers, "busy")["values"][3] == 62.5);
+  CHECK(series_of(data, servers, "waiting")["values"][3] == 375);
+  const std::string imbalance = "Imbalance between servers, most over mean";
+  CHECK(series_of(data, imbalance, "busy time")["values"][3] == 1.5);
+  CHECK(series_of(data, imbalance, "bytes")["values"][3] == 1.25);
   const std::string traffic = "Pushed and pulled by a worker, a step";
   CHECK(series_of(data, traffic, "pushed")["values"][0] == 2);          // MiB
   CHECK(series_of(data, traffic, "pulled").is_null());                  // nothing was
@@ -202,7 +210,9 @@ TEST_CASE("lives, the summary, and settings other than the defaults are told") {
       "{\"kind\":\"start\",\"step\":0,\"unix_s\":1764288000}\n" + step_line(1, "\"loss\":3") +
       step_line(2, "\"loss\":3") + "{\"kind\":\"start\",\"step\":1,\"unix_s\":1764291600}\n" +
       step_line(2, "\"loss\":2.5") +
-      R"({"kind":"summary","step":2,"stopped":false,"loss":2.5,"elapsed_s":8,"waited_s":2})"
+      R"({"kind":"summary","step":2,"stopped":false,"loss":2.5,"elapsed_s":8,"waited_s":2,)"
+      R"("server_busy_s":2,"server_waited_s":5.5,)"
+      R"("server_busy_imbalance":1.5,"server_bytes_imbalance":1.25})"
       "\n");
   run.write("config.ini", "steps = 2\nmodel.width = 128\nclip.policy = <script>\nseed = 1\n");
   run.write("environment.txt", "host       a & b\ncores      2\n");
@@ -212,6 +222,9 @@ TEST_CASE("lives, the summary, and settings other than the defaults are told") {
   CHECK(has(page, "<th>resumed</th><td>2025-11-28 01:00:00 UTC, at step 1</td>"));
   CHECK(has(page, "<title>resumed at step 1</title>"));
   CHECK(has(page, "<th>waiting for servers</th><td>2.00 s, 25 %</td>"));
+  CHECK(has(page,
+            "<th>servers</th><td>busy 2.00 s, waiting 5.50 s; "
+            "most over mean: time 1.50, bytes 1.25</td>"));
   CHECK(has(page, "<th>loss</th><td>2.5000 nats</td>"));
   CHECK(has(page, "<th>steps</th><td>2</td>"));
   CHECK(has(page, "<th>clip.policy</th><td>&lt;script&gt;</td>"));

@@ -40,18 +40,6 @@ std::vector<std::string> arguments(const TemporaryFolder& folder, const std::str
   return all;
 }
 
-/// The digests of all tensors of the checkpoint of step 24.
-std::string digests(const std::filesystem::path& run) {
-  std::ifstream manifest(run / "checkpoints" / "step-00000024" / "MANIFEST");
-  REQUIRE(manifest.good());
-  std::string all;
-  for (std::string line; std::getline(manifest, line);) {
-    if (line.starts_with("digest ")) all += line + '\n';
-  }
-  REQUIRE(!all.empty());
-  return all;
-}
-
 std::string contents(const std::filesystem::path& path) {
   std::ifstream file(path);
   REQUIRE(file.good());
@@ -91,7 +79,7 @@ TEST_CASE("a run in which somebody is slow is repeated to the bit from its decis
       INFO(second.output);
       REQUIRE(second.exit_code == 0);
       CHECK(read_steps(folder / again) == read_steps(folder / name));
-      CHECK(digests(folder / again) == digests(folder / name));
+      CHECK(digests_of(folder / again) == digests_of(folder / name));
       CHECK(contents(folder / again / "decisions.jsonl") == contents(log));
     }
   }
@@ -144,61 +132,4 @@ TEST_CASE(
   const std::string log = (folder / "measured" / "decisions.jsonl").string();
   CHECK(contents(log).find("\"share\":[") != std::string::npos);
   CHECK(run("replayed", 3, {"--balance=measured", "--replay=" + log}) == measured);
-}
-
-TEST_CASE("rounds of one local step are steps of all: the curve of bsp") {
-  const TemporaryFolder folder;
-  write_corpus(folder / "corpus.txt", 30'000, 10);
-  const std::vector<std::string> sgd = {"--replicas=3",       "--servers=2",
-                                        "--rate.peak=0.2",    "--optimizer.kind=sgd",
-                                        "--clip.policy=none", "--optimizer.momentum=0",
-                                        "--rate.warm-up=3",   "--local.steps=1",
-                                        "--local.momentum=0", "--local.rate=1"};
-  const auto run = [&](const char* mode) {
-    std::vector<std::string> more = sgd;
-    more.push_back(std::string("--consistency=") + mode);
-    const Ended ended = run_weir(5, arguments(folder, mode, more));
-    INFO(ended.output);
-    REQUIRE(ended.exit_code == 0);
-    return read_steps(folder / mode);
-  };
-  const auto together = run("bsp");
-  const auto rounds = run("local");
-  REQUIRE(rounds.size() == together.size());
-  for (std::size_t at = 0; at < rounds.size(); ++at) {
-    CHECK(rounds[at].loss == doctest::Approx(together[at].loss).epsilon(1e-5));
-    CHECK(rounds[at].cursor == together[at].cursor);
-  }
-}
-
-TEST_CASE("local steps send a round's way, resume between rounds and end with one") {
-  const TemporaryFolder folder;
-  write_corpus(folder / "corpus.txt", 30'000, 11);
-  const auto run = [&](const std::string& steps) {
-    std::vector<std::string> all =
-        arguments(folder, "run",
-                  {"--replicas=2", "--servers=1", "--consistency=local", "--local.steps=6",
-                   "--checkpoint-every=12", "--steps=" + steps});
-    return run_weir(3, all);
-  };
-  CHECK(run("25").exit_code == 2);
-  const Ended first = run("24");
-  INFO(first.output);
-  REQUIRE(first.exit_code == 0);
-  const Ended second = run("48");
-  INFO(second.output);
-  REQUIRE(second.exit_code == 0);
-  CHECK(second.output.find("goes on from") != std::string::npos);
-  const auto steps = read_steps(folder / "run");
-  REQUIRE(steps.size() == 48);
-  CHECK(steps.back().loss < steps.front().loss);
-  // A model travels in one step of six.
-  std::ifstream metrics(folder / "run" / "metrics.jsonl");
-  index_t silent = 0, loud = 0;
-  for (std::string line; std::getline(metrics, line);) {
-    if (line.find("\"kind\":\"step\"") == std::string::npos) continue;
-    (line.find("\"pushed_bytes\":0,") != std::string::npos ? silent : loud) += 1;
-  }
-  CHECK(silent == 40);
-  CHECK(loud == 8);
 }

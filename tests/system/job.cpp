@@ -129,6 +129,16 @@ std::vector<float> read_newest_checkpoint(const std::filesystem::path& run_folde
   return all;
 }
 
+std::string digests_of(const std::filesystem::path& run_folder, index_t step) {
+  std::ifstream manifest(checkpoint_folder(run_folder / "checkpoints", step) / "MANIFEST");
+  std::string all;
+  for (std::string line; std::getline(manifest, line);) {
+    if (line.starts_with("digest ")) all += line + '\n';
+  }
+  if (all.empty()) throw Error(text("no checkpoint of step ", step, " in ", run_folder.string()));
+  return all;
+}
+
 void write_corpus(const std::filesystem::path& path, index_t bytes, std::uint64_t seed) {
   const char* const words[] = {"the ",   "weir ", "holds ", "water ",  "and ", "a ",
                                "river ", "runs ", "over ",  "stone. ", "low ", "dam "};

@@ -59,6 +59,9 @@ std::vector<StepLine> read_steps(const std::filesystem::path& run_folder);
 /// All numbers of the newest checkpoint: weights and moments, in the order of its MANIFEST.
 std::vector<float> read_newest_checkpoint(const std::filesystem::path& run_folder);
 
+/// The digests of all tensors of the checkpoint of this step.
+std::string digests_of(const std::filesystem::path& run_folder, index_t step = 24);
+
 /// A text of `bytes` bytes with some structure: words drawn from a small dictionary by `seed`.
 void write_corpus(const std::filesystem::path& path, index_t bytes, std::uint64_t seed);
 

@@ -127,14 +127,28 @@ TEST_CASE("a rank that dies ends the job within seconds") {
   struct Death {
     std::size_t victim, ranks;
     const char* placement;
+    std::vector<std::string> mode;
   };
-  for (const auto& [victim, rank_count, placement] :
-       {Death{0, 3, "dedicated"}, {2, 3, "dedicated"}, {1, 2, "colocated"}}) {
-    const std::string run = placement + std::to_string(victim);
-    Process job(weir_command(
-        int(rank_count),
-        arguments(folder, run,
-                  {"--replicas=2", "--steps=100000", "--placement=" + std::string(placement)})));
+  int number = 0;
+  for (const auto& [victim, rank_count, placement, mode] :
+       {Death{0, 3, "dedicated", {}},
+        {2, 3, "dedicated", {}},
+        {1, 2, "colocated", {}},
+        {1, 3, "dedicated", {"--consistency=ssp", "--staleness=3"}},
+        {1, 3, "dedicated", {"--consistency=asp"}},
+        {1, 3, "dedicated", {"--backup=1"}},
+        {2, 3, "dedicated", {"--backup=1"}},
+        {1, 2, "colocated", {"--consistency=asp"}},
+        {1,
+         3,
+         "dedicated",
+         {"--consistency=local", "--local.steps=5", "--eval-every=0", "--checkpoint-every=0"}}}) {
+    const std::string run = placement + std::to_string(number++);
+    std::vector<std::string> options = {"--replicas=2", "--steps=100000",
+                                        "--placement=" + std::string(placement)};
+    options.insert(options.end(), mode.begin(), mode.end());
+    CAPTURE(run);
+    Process job(weir_command(int(rank_count), arguments(folder, run, options)));
     wait_for_step(job, folder / run, 2);
     std::vector<int> ranks = ranks_of(job.id());
     std::ranges::sort(ranks);

@@ -131,6 +131,35 @@ TEST_CASE("a second life appends, and its start line says where it goes on") {
   CHECK(lines[5]["validation_loss"].is_null());
 }
 
+TEST_CASE("the load of servers is what passed between two directives, where it means something") {
+  const std::vector<ServerTime> before = {{10, 4}, {10, 1}};
+  const std::vector<ServerTime> now = {{12, 5}, {14, 1.5}};
+  Layout layout{.servers = 2};
+  ServerLoad load = server_load(before, now, layout);
+  CHECK(load.busy_seconds == 0.75);
+  CHECK(load.waited_seconds == 2.25);
+  CHECK(load.busy_imbalance == 1 / 0.75);
+  load = server_load({}, now, layout);  // since the beginning
+  CHECK(load.busy_seconds == 3.25);
+  CHECK(load.busy_imbalance == 5 / 3.25);
+
+  // Between two meetings of local steps nothing passes, and one server alone is not uneven.
+  load = server_load(now, now, layout);
+  CHECK(load.busy_seconds == 0);
+  CHECK(std::isnan(load.busy_imbalance));
+  layout.servers = 1;
+  load = server_load(std::span(before).first(1), std::span(now).first(1), layout);
+  CHECK(load.waited_seconds == 1);
+  CHECK(std::isnan(load.busy_imbalance));
+  // A rank that is a worker, too, computes when its server is not busy.
+  layout.placement = Placement::colocated;
+  load = server_load(before, now, layout);
+  CHECK(load.busy_seconds == 0.75);
+  CHECK(std::isnan(load.waited_seconds));
+  layout.placement = Placement::local;
+  CHECK(std::isnan(server_load(before, now, layout).busy_seconds));
+}
+
 TEST_CASE("a metrics file that cannot be opened is named") {
   CHECK_THROWS_WITH_AS(MetricsFile("/nowhere/metrics.jsonl"),
                        doctest::Contains("/nowhere/metrics.jsonl"), Error);

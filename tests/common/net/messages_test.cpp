@@ -20,6 +20,7 @@ Directive some_directive() {
   directive.again = {40, 44};
   directive.dropped_count = 12;
   directive.staleness = 4;
+  directive.server_times = {{}, {7, 0.25}};
   directive.factor = 0.1;
   directive.rate = 1e-300;
   directive.loss = -0.0;
@@ -34,7 +35,7 @@ Directive some_directive() {
 }
 
 Partials some_partials(std::size_t count) {
-  Partials partials{.update = 9, .server = 3, .squares = {}};
+  Partials partials{.update = 9, .server = 3, .squares = {}, .time = {2.5, 0.5}};
   for (std::size_t i = 0; i < count; ++i) partials.squares.push_back(1.0 / double(i + 1));
   return partials;
 }
@@ -48,8 +49,9 @@ SavePrepared some_part(std::size_t count) {
   return part;
 }
 
-/// The encoded count of `squares`, after cereal's byte for the order of bytes and two integers.
-constexpr std::size_t kCountOffset = 1 + 8 + 8;
+/// The encoded count of `squares`, after cereal's byte for the order of bytes, two integers and the
+/// time.
+constexpr std::size_t kCountOffset = 1 + 8 + 8 + 16;
 
 }  // namespace
 
@@ -74,6 +76,8 @@ TEST_CASE("messages come back as they were") {
     CHECK(partials.update == 9);
     CHECK(partials.server == 3);
     CHECK(partials.squares == some_partials(count).squares);
+    CHECK(partials.time.seconds == 2.5);
+    CHECK(partials.time.busy_seconds == 0.5);
   }
 
   const auto directive = from_bytes<Directive>(to_bytes(some_directive()));
@@ -88,6 +92,9 @@ TEST_CASE("messages come back as they were") {
   CHECK(directive.again == std::vector<index_t>{40, 44});
   CHECK(directive.dropped_count == 12);
   CHECK(directive.staleness == 4);
+  REQUIRE(directive.server_times.size() == 2);
+  CHECK(directive.server_times[1].seconds == 7);
+  CHECK(directive.server_times[1].busy_seconds == 0.25);
   CHECK(directive.step == 2);
   CHECK(directive.cursor == index_t{1} << 50);
   CHECK(directive.factor == 0.1);
