@@ -131,7 +131,7 @@ std::vector<double> steps_of_server(const RunConfig& config, index_t bucket_byte
     const Directive directive = {
         .update = step, .contributors = replicas, .step = step, .factor = 1, .rate = 1e-3};
     for (index_t bucket : store.buckets()) {
-      if (has_trust(config.server.optimizer.kind)) store.make_direction(bucket, directive);
+      if (has_trust(config.server.optimizer)) store.make_direction(bucket, directive);
     }
     const std::vector<double> trust(plan.specs().size(), 1);
     for (index_t bucket : store.buckets()) store.apply(bucket, directive, trust);
