@@ -70,13 +70,13 @@ void report_transport(const Comm& world, const Layout& layout, const DataPlane& 
 
   const index_t pairs = layout.worker_count() * layout.servers;
   std::string line = "buckets travel ";
-  if (windows == pairs) line += "by window";
-  if (windows == 0) line += "as messages";
+  if (windows == pairs) line += text("by window");
+  if (windows == 0) line += text("as messages");
   if (windows > 0 && windows < pairs) {
     line += text("by window between ", windows, " of ", pairs,
                  " pairs of worker and server, else as messages");
   }
-  if (small_pages) line += " (on small pages: MADV_COLLAPSE, of Linux 6.1, is refused)";
+  if (small_pages) line += text(" (on small pages: MADV_COLLAPSE, of Linux 6.1, is refused)");
   if (slowest < 1e300) {
     line += text("; messages within a host: ",
                  twice  ? "copied twice, "
