@@ -106,7 +106,7 @@ TEST_CASE("asp: in a real job the others do not wait for one who is always slow"
     const std::string run = "asp" + std::to_string(replicas);
     const Ended ended = run_weir(
         static_cast<int>(replicas) + 1,
-        arguments(folder, run, many_steps(replicas, steps, seed, "1:6x", {"--consistency=asp"})));
+        arguments(folder, run, many_steps(replicas, steps, seed, "1:20x", {"--consistency=asp"})));
     INFO(ended.output);
     REQUIRE(ended.exit_code == 0);
     std::vector<index_t> done(static_cast<std::size_t>(replicas), 0);
@@ -116,7 +116,7 @@ TEST_CASE("asp: in a real job the others do not wait for one who is always slow"
       farthest = std::max(farthest, done[who.front()] - done[1]);
     });
     CHECK(done == std::vector<index_t>(done.size(), steps));
-    CHECK(farthest > steps / 2);
+    CHECK(farthest > steps / 5);  // on a busy machine the others are slow now and then, too
   }
 }
 
