@@ -1,6 +1,7 @@
 // How near do push, sum, step and pull of all parameters come to the optimizer's step alone?
 #include <cstdlib>
 #include <fstream>
+#include <iostream>
 #include <map>
 
 #include "benchmarks/bench.hpp"
@@ -132,12 +133,13 @@ void run(const Options& options) {
   job.elements = index_t{options.quick ? 1 : 25} << 20;
   job.bucket_bytes = {65536, 262144, 524288, 1 << 20, 4 << 20, 32 << 20};
   if (options.quick) job.bucket_bytes = {65536, 524288};
-  job.rounds = options.quick ? 1 : 5;
+  job.rounds = options.quick ? 1 : 3;
   job.updates = options.quick ? 1 : 4;
   for (const auto& [workers, servers] :
        {std::pair<index_t, index_t>{1, 1}, {2, 0}, {1, 2}, {2, 1}, {2, 2}}) {
     job.workers = workers;
     job.servers = servers;
+    std::cerr << "measuring " << layout_text(job) << std::endl;
     Rows(job, report).add_all();
   }
   report.remark(text("GB of parameters a second: ", (job.elements * 4) >> 20,
