@@ -53,7 +53,7 @@ void report_transport(const Comm& world, const Layout& layout, const DataPlane& 
   }
 
   index_t windows = 0;
-  if (!layout.is_server(world.rank())) {
+  if (layout.is_worker(world.rank())) {
     for (index_t server = 0; server < layout.servers; ++server) {
       windows += plane.by_window_with(static_cast<int>(layout.rank_of_server(server)));
     }

@@ -73,13 +73,22 @@ TEST_CASE(
     "a job says at its start how buckets travel, and says loudly if messages are copied twice") {
   const TemporaryFolder folder;
   write_corpus(folder / "corpus.txt", 60000, 1);
-  const auto said = [&](const std::string& run, const char* mechanism) {
+  const auto said = [&](const std::string& run, const char* mechanism,
+                        const std::vector<std::string>& layout = {}) {
     setenv("OMPI_MCA_btl_vader_single_copy_mechanism", mechanism, 1);
-    const Ended ended =
-        run_weir(2, {"train", "--steps=1", "--batch=1", "--micro-batch=1", "--length=16",
-                     "--model.width=16", "--model.heads=2", "--progress=none",
-                     "--data.files=" + (folder / "corpus.txt").string(), "--data.held-out=100",
-                     "--run=" + (folder / run).string()});
+    std::vector<std::string> words = {"train",
+                                      "--steps=1",
+                                      "--batch=2",
+                                      "--micro-batch=1",
+                                      "--length=16",
+                                      "--model.width=16",
+                                      "--model.heads=2",
+                                      "--progress=none",
+                                      "--data.files=" + (folder / "corpus.txt").string(),
+                                      "--data.held-out=100",
+                                      "--run=" + (folder / run).string()};
+    words.insert(words.end(), layout.begin(), layout.end());
+    const Ended ended = run_weir(2, words);
     unsetenv("OMPI_MCA_btl_vader_single_copy_mechanism");
     CAPTURE(ended.output);
     CHECK(ended.exit_code == 0);
@@ -89,6 +98,9 @@ TEST_CASE(
   CAPTURE(fast);
   CAPTURE(slow);
   CHECK(fast.find("buckets travel by window") != std::string::npos);
+  // Where every rank is a server, too.
+  const std::string both = said("both", "cma", {"--replicas=2", "--placement=colocated"});
+  CHECK(both.find("buckets travel by window;") != std::string::npos);
   CHECK(slow.find("messages within a host: copied twice") != std::string::npos);
   CHECK(slow.find("SLOW: every long message on this host is copied twice") != std::string::npos);
   CHECK(slow.find("btl_vader_single_copy_mechanism is none") != std::string::npos);
