@@ -46,8 +46,7 @@ std::vector<Option> own_options(RunConfig& config) {
        {65536, 1 << 30}},
       {"transport", "",
        "to and from servers: window, memory that the ranks of a host share; messages; auto: the "
-       "one "
-       "or the other by pair of ranks",
+       "one or the other by pair of ranks",
        choice(config.transport, {{name_of(Transport::automatic), Transport::automatic},
                                  {name_of(Transport::window), Transport::window},
                                  {name_of(Transport::messages), Transport::messages}})},
