@@ -11,35 +11,6 @@ using namespace weir::test;
 
 namespace {
 
-std::vector<std::string> arguments(const TemporaryFolder& folder, const std::string& run,
-                                   const std::vector<std::string>& more) {
-  std::vector<std::string> all = {"train",
-                                  "--steps=24",
-                                  "--batch=8",
-                                  "--micro-batch=1",
-                                  "--length=32",
-                                  "--model.layers=2",
-                                  "--model.width=32",
-                                  "--model.heads=4",
-                                  "--model.feed-forward=64",
-                                  "--model.dropout=0.1",
-                                  "--attention.left=8",
-                                  "--data.files=" + (folder / "corpus.txt").string(),
-                                  "--data.held-out=2000",
-                                  "--bucket-bytes=65536",
-                                  "--checkpoint-every=10",
-                                  "--eval-every=6",
-                                  "--eval-samples=4",
-                                  "--progress=none",
-                                  "--run=" + (folder / run).string()};
-  for (const std::string& each : more) {  // instead of what has the same name
-    const std::string name = each.substr(0, each.find('=') + 1);
-    std::erase_if(all, [&](const std::string& other) { return other.starts_with(name); });
-    all.push_back(each);
-  }
-  return all;
-}
-
 std::string contents(const std::filesystem::path& path) {
   std::ifstream file(path);
   REQUIRE(file.good());
@@ -64,7 +35,7 @@ TEST_CASE("a run in which somebody is slow is repeated to the bit from its decis
       return more;
     };
     const Ended first =
-        run_weir(5, arguments(folder, name, with({"--servers=2", "--inject=slow=1:4x"})));
+        run_weir(5, small_job(folder, name, with({"--servers=2", "--inject=slow=1:4x"})));
     INFO(first.output);
     REQUIRE(first.exit_code == 0);
     const std::string log = (folder / name / "decisions.jsonl").string();
@@ -75,7 +46,7 @@ TEST_CASE("a run in which somebody is slow is repeated to the bit from its decis
           {"--inject=slow=2:3x", 3, "--placement=colocated"}}) {
       const std::string again = name + slow + servers;
       const Ended second =
-          run_weir(ranks, arguments(folder, again, with({servers, slow, "--replay=" + log})));
+          run_weir(ranks, small_job(folder, again, with({servers, slow, "--replay=" + log})));
       INFO(second.output);
       REQUIRE(second.exit_code == 0);
       CHECK(read_steps(folder / again) == read_steps(folder / name));
@@ -101,7 +72,7 @@ TEST_CASE(
     const std::string run = mode + layout.options.back();
     std::vector<std::string> more = {"--replicas=2", "--staleness=0", mode};
     more.insert(more.end(), layout.options.begin(), layout.options.end());
-    const Ended ended = run_weir(layout.ranks, arguments(folder, run, more));
+    const Ended ended = run_weir(layout.ranks, small_job(folder, run, more));
     INFO(ended.output);
     REQUIRE(ended.exit_code == 0);
     const auto steps = read_steps(folder / run);
@@ -116,7 +87,7 @@ TEST_CASE(
   write_corpus(folder / "corpus.txt", 30'000, 9);
   const auto run = [&](const std::string& name, int servers, std::vector<std::string> more) {
     more.insert(more.end(), {"--replicas=2", "--steps=60", "--servers=" + std::to_string(servers)});
-    std::vector<std::string> all = arguments(folder, name, more);
+    std::vector<std::string> all = small_job(folder, name, more);
     const Ended ended = run_weir(2 + servers, all);
     INFO(ended.output);
     REQUIRE(ended.exit_code == 0);

@@ -139,6 +139,35 @@ std::string digests_of(const std::filesystem::path& run_folder, index_t step) {
   return all;
 }
 
+std::vector<std::string> small_job(const TemporaryFolder& folder, const std::string& run,
+                                   const std::vector<std::string>& more) {
+  std::vector<std::string> all = {"train",
+                                  "--steps=24",
+                                  "--batch=8",
+                                  "--micro-batch=1",
+                                  "--length=32",
+                                  "--model.layers=2",
+                                  "--model.width=32",
+                                  "--model.heads=4",
+                                  "--model.feed-forward=64",
+                                  "--model.dropout=0.1",
+                                  "--attention.left=8",
+                                  "--data.files=" + (folder / "corpus.txt").string(),
+                                  "--data.held-out=2000",
+                                  "--bucket-bytes=65536",
+                                  "--checkpoint-every=10",
+                                  "--eval-every=6",
+                                  "--eval-samples=4",
+                                  "--progress=none",
+                                  "--run=" + (folder / run).string()};
+  for (const std::string& each : more) {  // instead of what has the same name
+    const std::string name = each.substr(0, each.find('=') + 1);
+    std::erase_if(all, [&](const std::string& other) { return other.starts_with(name); });
+    all.push_back(each);
+  }
+  return all;
+}
+
 void write_corpus(const std::filesystem::path& path, index_t bytes, std::uint64_t seed) {
   const char* const words[] = {"the ",   "weir ", "holds ", "water ",  "and ", "a ",
                                "river ", "runs ", "over ",  "stone. ", "low ", "dam "};

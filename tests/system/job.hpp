@@ -44,6 +44,12 @@ class Process {
 std::vector<std::string> weir_command(int ranks, const std::vector<std::string>& arguments);
 Ended run_weir(int ranks, const std::vector<std::string>& arguments, double timeout_s = 60);
 
+/// The words of a training job of 24 steps, small and with all that a model may have, on
+/// `folder`/corpus.txt into the run folder `folder`/`run`. `more` takes the place of what has the
+/// same name.
+std::vector<std::string> small_job(const TemporaryFolder& folder, const std::string& run,
+                                   const std::vector<std::string>& more);
+
 /// What metrics.jsonl says of a step; of several lines for a step the last.
 struct StepLine {
   index_t step = 0;

@@ -8,39 +8,6 @@
 using namespace weir;
 using namespace weir::test;
 
-namespace {
-
-std::vector<std::string> arguments(const TemporaryFolder& folder, const std::string& run,
-                                   const std::vector<std::string>& more) {
-  std::vector<std::string> all = {"train",
-                                  "--steps=24",
-                                  "--batch=8",
-                                  "--micro-batch=1",
-                                  "--length=32",
-                                  "--model.layers=2",
-                                  "--model.width=32",
-                                  "--model.heads=4",
-                                  "--model.feed-forward=64",
-                                  "--model.dropout=0.1",
-                                  "--attention.left=8",
-                                  "--data.files=" + (folder / "corpus.txt").string(),
-                                  "--data.held-out=2000",
-                                  "--bucket-bytes=65536",
-                                  "--checkpoint-every=10",
-                                  "--eval-every=6",
-                                  "--eval-samples=4",
-                                  "--progress=none",
-                                  "--run=" + (folder / run).string()};
-  for (const std::string& each : more) {  // instead of what has the same name
-    const std::string name = each.substr(0, each.find('=') + 1);
-    std::erase_if(all, [&](const std::string& other) { return other.starts_with(name); });
-    all.push_back(each);
-  }
-  return all;
-}
-
-}  // namespace
-
 TEST_CASE("rounds of one local step are steps of all: the curve of bsp") {
   const TemporaryFolder folder;
   write_corpus(folder / "corpus.txt", 30'000, 10);
@@ -52,7 +19,7 @@ TEST_CASE("rounds of one local step are steps of all: the curve of bsp") {
   const auto run = [&](const char* mode) {
     std::vector<std::string> more = sgd;
     more.push_back(std::string("--consistency=") + mode);
-    const Ended ended = run_weir(5, arguments(folder, mode, more));
+    const Ended ended = run_weir(5, small_job(folder, mode, more));
     INFO(ended.output);
     REQUIRE(ended.exit_code == 0);
     return read_steps(folder / mode);
@@ -71,7 +38,7 @@ TEST_CASE("local steps send a round's way, resume between rounds and end with on
   write_corpus(folder / "corpus.txt", 30'000, 11);
   const auto run = [&](const std::string& steps) {
     std::vector<std::string> all =
-        arguments(folder, "run",
+        small_job(folder, "run",
                   {"--replicas=2", "--servers=1", "--consistency=local", "--local.steps=6",
                    "--checkpoint-every=12", "--steps=" + steps});
     return run_weir(3, all);
@@ -105,7 +72,7 @@ TEST_CASE("local steps go on to the same bits: each replica's moments are in the
     more.insert(more.end(),
                 {"--replicas=" + std::to_string(replicas), "--servers=2", "--consistency=local",
                  "--local.steps=4", "--checkpoint-every=8", "--eval-every=8", "--wire-push=int8"});
-    return run_weir(replicas + 2, arguments(folder, name, more));
+    return run_weir(replicas + 2, small_job(folder, name, more));
   };
   const Ended whole = run("whole", 2, {});
   INFO(whole.output);
@@ -145,10 +112,10 @@ TEST_CASE("local steps that are asked to stop go on to the same bits") {
     all.push_back(more);
     return all;
   };
-  const Ended whole = run_weir(3, arguments(folder, "whole", job));
+  const Ended whole = run_weir(3, small_job(folder, "whole", job));
   INFO(whole.output);
   REQUIRE(whole.exit_code == 0);
-  Process first(weir_command(3, arguments(folder, "parts", with("--inject=sleep=100ms"))));
+  Process first(weir_command(3, small_job(folder, "parts", with("--inject=sleep=100ms"))));
   for (int look = 0; look < 1000 && read_steps(folder / "parts").size() < 6; ++look) {
     sleep_microseconds(10'000);
   }
@@ -157,7 +124,7 @@ TEST_CASE("local steps that are asked to stop go on to the same bits") {
   INFO(stopped.output);
   REQUIRE(stopped.exit_code == 75);
   REQUIRE(read_steps(folder / "parts").size() < 24);
-  const Ended rest = run_weir(3, arguments(folder, "parts", job));
+  const Ended rest = run_weir(3, small_job(folder, "parts", job));
   INFO(rest.output);
   REQUIRE(rest.exit_code == 0);
   CHECK(rest.output.find("begin anew") == std::string::npos);

@@ -10,12 +10,15 @@
 #include "common/base/machine.hpp"
 #include "common/net/wait.hpp"
 #include "common/number/buffer.hpp"
+#include "tests/common/net/made_up_frames.hpp"
 #include "tests/mpi_test.hpp"
 
 namespace weir {
 
 namespace {
 
+using test::fill;
+using test::wrong_values;
 using Sizes = std::vector<index_t>;
 
 /// Frames one after the other in one buffer, with a guard float behind each.
@@ -36,22 +39,6 @@ struct Frames {
   Buffer memory;
   std::vector<std::span<float>> spans;
 };
-
-float value_of(index_t round, index_t frame, index_t element) {
-  return static_cast<float>((round * 7919 + frame * 104729 + element) % (1 << 24));
-}
-
-void fill(std::span<float> values, index_t round, index_t frame) {
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] = value_of(round, frame, index_t(i));
-}
-
-index_t wrong_values(std::span<const float> values, index_t round, index_t frame) {
-  index_t wrong = 0;
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    wrong += values[i] != value_of(round, frame, index_t(i));
-  }
-  return wrong;
-}
 
 void random_delay(std::mt19937& random) {
   if (random() % 4 == 0) sleep_microseconds(index_t(random() % 2000));
