@@ -4,8 +4,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <cstdio>
-#include <fstream>
 #include <future>
 
 #include "benchmarks/bench.hpp"
@@ -191,28 +189,12 @@ void compare_memory(const std::string& corpus, bool quick, Report& report) {
   report.remark("whole jobs: other layers hide attention; `attention` measures it alone");
 }
 
-std::string austen() {
-  FILE* pipe = popen("'" WEIR_CORPUS "'", "r");
-  if (pipe == nullptr) throw Error(text("cannot start ", WEIR_CORPUS));
-  std::string path;
-  for (int letter; (letter = std::fgetc(pipe)) != EOF;) path += static_cast<char>(letter);
-  if (pclose(pipe) != 0) throw Error("there is no text to train on; see above, or use --quick");
-  while (!path.empty() && path.back() == '\n') path.pop_back();
-  return path;
-}
-
-std::string synthetic(const std::filesystem::path& path) {
-  std::ofstream file(path, std::ios::binary);
-  for (index_t i = 0; i < 16384; ++i) file.put(static_cast<char>('a' + i * i % 26));
-  return path;
-}
-
 void run(const Options& options) {
   const bool quick = options.quick;
   Report report("attention_accuracy",
                 "what does sparse attention cost in accuracy and save in memory?", options);
   const ScratchFolder scratch;
-  const std::string corpus = quick ? synthetic(scratch.path() / "bytes") : austen();
+  const std::string corpus = quick ? write_letters(scratch.path() / "bytes", 16384) : austen_text();
   const index_t seeds = quick ? 2 : 4;
 
   const Amount expressions = quick ? Amount{2, 4} : Amount{300, 16};

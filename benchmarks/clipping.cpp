@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <deque>
 #include <iostream>
 #include <map>
@@ -13,6 +12,7 @@
 #include "benchmarks/bench.hpp"
 #include "benchmarks/clipping_overhead.hpp"
 #include "benchmarks/clipping_runs.hpp"
+#include "benchmarks/job.hpp"
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
 #include "common/base/text.hpp"
@@ -218,22 +218,12 @@ class Outcomes {
   std::deque<Key> cases_;  ///< not told yet
 };
 
-std::string austen() {
-  FILE* pipe = popen("'" WEIR_CORPUS "'", "r");
-  if (pipe == nullptr) throw Error(text("cannot start ", WEIR_CORPUS));
-  std::string path;
-  for (int letter; (letter = std::fgetc(pipe)) != EOF;) path += static_cast<char>(letter);
-  if (pclose(pipe) != 0) throw Error("there is no text to train on; see above");
-  while (!path.empty() && path.back() == '\n') path.pop_back();
-  return path;
-}
-
 void run(const Options& options) {
   Plan plan;
   if (options.quick) plan = {.seeds = {1}, .policies = {"none", "fixed", "robust"}};
   Report report("clipping", "how much of what faults cost does each clip policy save?", options);
   // --quick needs no download: any text will do.
-  const std::string corpus = options.quick ? std::string(WEIR_LICENSE) : austen();
+  const std::string corpus = options.quick ? std::string(WEIR_LICENSE) : austen_text();
   report_overhead(options, corpus, report);
   const std::vector<Setting> settings = clipping_settings(corpus, options.quick);
   std::vector<Key> keys;

@@ -1,6 +1,7 @@
 #include "benchmarks/job.hpp"
 
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -40,6 +41,22 @@ ScratchFolder::ScratchFolder() {
 ScratchFolder::~ScratchFolder() {
   std::error_code ignored;
   std::filesystem::remove_all(path_, ignored);
+}
+
+std::string austen_text() {
+  FILE* pipe = popen("'" WEIR_CORPUS "'", "r");
+  if (pipe == nullptr) throw Error(text("cannot start ", WEIR_CORPUS));
+  std::string path;
+  for (int letter; (letter = std::fgetc(pipe)) != EOF;) path += static_cast<char>(letter);
+  if (pclose(pipe) != 0) throw Error("there is no text to train on; see above, or use --quick");
+  while (!path.empty() && path.back() == '\n') path.pop_back();
+  return path;
+}
+
+std::string write_letters(const std::filesystem::path& path, index_t bytes) {
+  std::ofstream file(path, std::ios::binary);
+  for (index_t i = 0; i < bytes; ++i) file.put(static_cast<char>('a' + i * i % 26));
+  return path;
 }
 
 JobRecord::JobRecord(const std::filesystem::path& metrics_file) {

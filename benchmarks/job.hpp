@@ -22,6 +22,13 @@ class ScratchFolder {
   std::filesystem::path path_;
 };
 
+/// Jane Austen's six novels (launch/corpus), fetched if they are not here: the path of the text.
+/// Throws Error if there is none.
+std::string austen_text();
+
+/// Writes `bytes` letters without sense, for jobs whose loss nobody looks at.
+std::string write_letters(const std::filesystem::path& path, index_t bytes);
+
 /// The numbers that a job wrote into its metrics.jsonl.
 class JobRecord {
  public:

@@ -1,6 +1,5 @@
 // What share of the machine's own GEMM peak does a training step reach, alone and with servers?
 #include <algorithm>
-#include <fstream>
 #include <thread>
 
 #include "benchmarks/bench.hpp"
@@ -98,12 +97,7 @@ void run(const Options& options) {
                 options);
   const worker::ModelConfig model = model_of(options.quick);
   const ScratchFolder scratch;
-  const std::string corpus = scratch.path() / "bytes";
-  std::ofstream file(corpus, std::ios::binary);
-  for (index_t i = 0; i < 64 * model.length; ++i) {
-    file.put(static_cast<char>('a' + i * i % 26));
-  }
-  file.close();
+  const std::string corpus = write_letters(scratch.path() / "bytes", 64 * model.length);
 
   measure({"1 rank", 1, 1}, options, corpus, report);
   measure({"2 workers + 1 server", 2, 3}, options, corpus, report);

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <fstream>
 #include <functional>
 
 #include "benchmarks/bench.hpp"
@@ -95,10 +94,7 @@ void measure_waiting(const Options& options, Report& report) {
       {"topk 1 %", {"--wire-push=topk", "--topk-percent=1"}},
   };
   const ScratchFolder scratch;
-  const std::string corpus = scratch.path() / "bytes";
-  std::ofstream file(corpus, std::ios::binary);
-  for (index_t i = 0; i < 100'000; ++i) file.put(static_cast<char>('a' + i * i % 26));
-  file.close();
+  const std::string corpus = write_letters(scratch.path() / "bytes", 100'000);
   for (const Model& model : models(options.quick)) {
     std::vector<std::vector<double>> shares(wires.size()), seconds(wires.size());
     for (int round = 0; round < model.rounds; ++round) {  // all formats see the same neighbours
