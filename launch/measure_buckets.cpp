@@ -8,6 +8,7 @@
 #include "common/base/machine.hpp"
 #include "common/job/data_plane.hpp"
 #include "common/net/mpi.hpp"
+#include "common/number/median.hpp"
 #include "launch/cut.hpp"
 #include "launch/quantities.hpp"
 #include "launch/table.hpp"
@@ -140,13 +141,6 @@ std::vector<double> steps_of_server(const RunConfig& config, index_t bucket_byte
   return seconds;
 }
 
-double median_of(std::vector<double> values) {
-  if (values.empty()) return 0;
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::ranges::nth_element(values, middle);
-  return *middle;
-}
-
 }  // namespace
 
 BucketTrials measure_buckets(const RunConfig& config, const Comm* world) {
@@ -166,10 +160,10 @@ BucketTrials measure_buckets(const RunConfig& config, const Comm* world) {
   for (std::size_t at = 0; at < seconds.size(); ++at) {
     const BucketPlan plan = plan_with(small, kSizes[at]);
     result.parameter_bytes = bytes_of(plan);
-    const double median = median_of(seconds[at]);
+    const double own = seconds[at].empty() ? 0 : median(seconds[at]);  // none: no worker
     result.trials.push_back({.bucket_bytes = kSizes[at],
                              .bucket_count = std::ssize(plan.buckets()),
-                             .seconds = world ? world->max(median) : median});
+                             .seconds = world ? world->max(own) : own});
   }
   return result;
 }

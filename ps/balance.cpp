@@ -5,15 +5,10 @@
 
 #include "common/base/error.hpp"
 #include "common/job/share.hpp"
+#include "common/number/median.hpp"
 
 namespace weir::ps {
 namespace {
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::ranges::nth_element(values, middle);
-  return *middle;
-}
 
 double longest(std::span<const index_t> counts, std::span<const double> seconds) {
   double most = 0;

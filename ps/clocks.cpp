@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "common/base/error.hpp"
+#include "common/number/median.hpp"
 
 namespace weir::ps {
 namespace {
@@ -103,10 +104,8 @@ void Clocks::arrived(index_t replica, double now) {
 
 bool Clocks::grace_is_over(double now) const {
   if (step_durations_.empty()) return false;  // of the first step nobody is left out
-  std::vector<double> sorted(step_durations_.begin(), step_durations_.end());
-  const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
-  std::ranges::nth_element(sorted, middle);
-  return now - quorum_at_ >= config_.grace * *middle;
+  return now - quorum_at_ >=
+         config_.grace * median({step_durations_.begin(), step_durations_.end()});
 }
 
 std::optional<Decision> Clocks::due(double now) const {

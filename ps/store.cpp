@@ -8,15 +8,7 @@
 namespace weir::ps {
 namespace {
 
-/// Buckets start on pages; transfers of whole pages need no extra ones.
-constexpr index_t kPageElements = 1024;
-constexpr index_t kPageBytes = 4096;
-
-index_t page_aligned(index_t elements) {
-  return (elements + kPageElements - 1) / kPageElements * kPageElements;
-}
-
-index_t whole_pages(index_t bytes) { return (bytes + kPageBytes - 1) / kPageBytes * kPageBytes; }
+constexpr index_t kPageElements = kPageBytes / 4;
 
 bool one_holder(const Layout& layout) {
   return layout.servers == 1 && layout.stages * layout.contexts * layout.shards == 1;
@@ -62,9 +54,9 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
     added.arrived.assign(static_cast<std::size_t>(contributors), false);
     added.missing = static_cast<std::size_t>(contributors);
     entries_.push_back(added);
-    arena += page_aligned(count);
-    if (!push.is_raw()) pushed += contributors * whole_pages(push.bytes(count));
-    if (!pull.is_raw()) pulled += whole_pages(pull.bytes(count));
+    arena += round_up(count, kPageElements);
+    if (!push.is_raw()) pushed += contributors * round_up(push.bytes(count), kPageBytes);
+    if (!pull.is_raw()) pulled += round_up(pull.bytes(count), kPageBytes);
     partials += static_cast<index_t>(blocks_of(bucket(index)).size());
   }
   if (one_holder(plan.layout())) {
@@ -113,7 +105,7 @@ void Store::place(const BucketMemory& given, index_t arena) {
     all_firsts &= !given_contribution(of, 0).empty();
     for (index_t each = 1; raw && each < contributor_count(of.bucket); ++each) {
       if (given_contribution(of, each).empty()) {
-        others += page_aligned(bucket(of.bucket).element_count);
+        others += round_up(bucket(of.bucket).element_count, kPageElements);
       }
     }
   }
@@ -130,7 +122,7 @@ void Store::place(const BucketMemory& given, index_t arena) {
       if (place.empty() && each == 0) place = part(gradients_, of);
       if (place.empty()) {
         place = sub(others_.span(), other_offset, count);
-        other_offset += page_aligned(count);
+        other_offset += round_up(count, kPageElements);
       }
       of.contributions.push_back(place);
     }
@@ -169,7 +161,8 @@ std::span<std::byte> Store::contribution_frame(index_t index, index_t contributo
   WEIR_ASSERT(contributor >= 0 && contributor < contributor_count(index));
   const index_t bytes = push.bytes(bucket(index).element_count);
   return push_frames_.span().subspan(
-      static_cast<std::size_t>(entry(index).push_offset + contributor * whole_pages(bytes)),
+      static_cast<std::size_t>(entry(index).push_offset +
+                               contributor * round_up(bytes, kPageBytes)),
       static_cast<std::size_t>(bytes));
 }
 

@@ -7,7 +7,7 @@
 # counts. Outside of common/net and the loops that drive it only the plain structs of common/net are
 # open to all: what does not know MPI is tested without mpirun.
 set(TABLE
-  # common: base < number < {io, net} < job. index.hpp is one alias that every room speaks.
+  # common: base < number < {io, net} < job. index.hpp is what every room counts in.
   "common/base/: common/base/ common/number/index.hpp"
   "common/number/: common/base/ common/number/"
   "common/io/: common/base/ common/number/ common/io/"

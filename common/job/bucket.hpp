@@ -1,5 +1,6 @@
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -90,6 +91,12 @@ class BucketPlan {
   const WireConfig& wire() const { return wire_; }
   const std::vector<Bucket>& buckets() const { return buckets_; }  ///< in push order of the model
   const Holding& holding(Holder holder) const;
+  /// The elements of a bucket in an arena of its holder.
+  std::span<float> part(std::span<float> arena, const HeldBucket& held) const {
+    const Bucket& bucket = buckets_[static_cast<std::size_t>(held.bucket)];
+    return arena.subspan(static_cast<std::size_t>(held.offset),
+                         static_cast<std::size_t>(bucket.element_count));
+  }
   /// Indices of the buckets of one server, in push order.
   std::vector<index_t> buckets_of(index_t server) const;
   /// Digest of all of this; ends compare it when they meet.

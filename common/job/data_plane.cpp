@@ -9,10 +9,6 @@
 namespace weir {
 namespace {
 
-constexpr index_t kPageBytes = 4096;
-
-index_t whole_pages(index_t bytes) { return (bytes + kPageBytes - 1) / kPageBytes * kPageBytes; }
-
 std::vector<index_t> hosts_of(const Comm& world, const Comm& host) {
   // The first rank of a host is the one farthest below the number of ranks.
   const index_t size = world.size();
@@ -117,8 +113,9 @@ index_t DataPlane::lay_out() {
       WorkerPart part;
       part.host_rank = host_rank;
       part.element_count = plan_->holding(holder_of(place)).element_count;
-      const index_t arena = whole_pages(part.element_count * 4);
-      part.gradients = whole_pages(2 * std::ssize(servers_here_) * index_t{sizeof(WindowLine)});
+      const index_t arena = round_up(part.element_count * 4, kPageBytes);
+      part.gradients =
+          round_up(2 * std::ssize(servers_here_) * index_t{sizeof(WindowLine)}, kPageBytes);
       used = part.gradients + arena;
       const auto [first, is_first] = first_holder.try_emplace({place.stage, place.shard}, rank);
       part.weights_of = one_copy ? first->second : rank;
@@ -185,17 +182,14 @@ BucketMemory DataPlane::server_memory() const {
       const auto at = static_cast<std::size_t>(held.bucket);
       const Bucket& bucket = buckets[at];
       if (layout.rank_of_server(bucket.server) != world_->rank()) continue;
-      const auto within = [&](std::span<float> arena) {
-        return arena.subspan(static_cast<std::size_t>(held.offset),
-                             static_cast<std::size_t>(bucket.element_count));
-      };
-      if (memory.weights[at].empty()) memory.weights[at] = within(weights_of(worker));
+      if (memory.weights[at].empty()) memory.weights[at] = plan_->part(weights_of(worker), held);
       if (!held.pushes) continue;
       const auto& all = bucket.contributors;
       const auto position = std::ranges::find(all, holder_of(place)) - all.begin();
       memory.contributions[at].resize(static_cast<std::size_t>(layout.replicas) * all.size());
       memory.contributions[at][static_cast<std::size_t>(place.replica) * all.size() +
-                               static_cast<std::size_t>(position)] = within(gradients_of(worker));
+                               static_cast<std::size_t>(position)] =
+          plan_->part(gradients_of(worker), held);
     }
   }
   return memory;
@@ -216,8 +210,7 @@ std::unique_ptr<FrameSender> DataPlane::sender(
     for (auto each = held.rbegin(); each != held.rend(); ++each) {
       const Bucket& bucket = plan_->buckets()[static_cast<std::size_t>(each->bucket)];
       if (plan_->layout().rank_of_server(bucket.server) != server) continue;
-      const auto place = std::as_writable_bytes(weights_of(worker).subspan(
-          static_cast<std::size_t>(each->offset), static_cast<std::size_t>(bucket.element_count)));
+      const auto place = std::as_writable_bytes(plan_->part(weights_of(worker), *each));
       WEIR_ASSERT(frames[frame].size() == place.size());
       if (frames[frame].data() != place.data()) copies[frame] = place;
       ++frame;

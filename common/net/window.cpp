@@ -11,19 +11,17 @@
 #include <cstring>
 
 #include "common/net/agree.hpp"
+#include "common/number/huge_page.hpp"
 
 namespace weir {
 namespace {
 
-constexpr index_t kHugePage = index_t{2} << 20;
 constexpr index_t kMebi = index_t{1} << 20;
 #ifdef MADV_COLLAPSE
 constexpr int kCollapse = MADV_COLLAPSE;
 #else
 constexpr int kCollapse = 25;  // a kernel that does not know it says so
 #endif
-
-index_t whole_pages(index_t bytes) { return (bytes + kHugePage - 1) / kHugePage * kHugePage; }
 
 [[noreturn]] void fail(index_t bytes, const std::string& what) {
   throw Error(text("a window of ", bytes / kMebi, " MiB for the ranks of this host: ", what,
@@ -66,7 +64,7 @@ index_t inode_of(int file) {
 OpenFile make_file(index_t bytes) {
   OpenFile file(memfd_create("weir", MFD_CLOEXEC));
   if (!file) fail(bytes, text("memfd_create: ", std::strerror(errno)));
-  if (ftruncate(file.get(), whole_pages(bytes)) != 0) fail(bytes, std::strerror(errno));
+  if (ftruncate(file.get(), round_up(bytes, kHugePage)) != 0) fail(bytes, std::strerror(errno));
   return file;
 }
 
@@ -84,21 +82,13 @@ OpenFile open_file(const Part& part) {
 
 /// From a huge page's begin: else the kernel could not use such pages.
 std::span<std::byte> map(const OpenFile& file, index_t bytes) {
-  const auto size = static_cast<std::size_t>(whole_pages(bytes));
-  const auto reserved = size + static_cast<std::size_t>(kHugePage);
-  void* const begin =
-      mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (begin == MAP_FAILED) fail(bytes, text("cannot map it: ", std::strerror(errno)));
-  auto* const first = static_cast<std::byte*>(begin);
-  const auto over = reinterpret_cast<std::uintptr_t>(begin) % static_cast<std::size_t>(kHugePage);
-  const std::size_t before = over == 0 ? 0 : static_cast<std::size_t>(kHugePage) - over;
-  std::byte* const data = first + before;
-  if (before > 0) munmap(first, before);
-  if (before < reserved - size) munmap(data + size, reserved - size - before);
-  if (mmap(data, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file.get(), 0) ==
-      MAP_FAILED) {
+  const index_t size = round_up(bytes, kHugePage);
+  std::byte* const data = map_at_huge_page(size, PROT_NONE);
+  if (data == nullptr) fail(bytes, text("cannot map it: ", std::strerror(errno)));
+  if (mmap(data, static_cast<std::size_t>(size), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+           file.get(), 0) == MAP_FAILED) {
     const int error = errno;
-    munmap(data, size);
+    munmap(data, static_cast<std::size_t>(size));
     fail(bytes, text("cannot map it: ", std::strerror(error)));
   }
   return {data, static_cast<std::size_t>(bytes)};
@@ -115,8 +105,8 @@ void populate(std::span<std::byte> part) {
 
 bool collapse(std::span<std::byte> part) {
   return part.empty() ||
-         madvise(part.data(), static_cast<std::size_t>(whole_pages(std::ssize(part))), kCollapse) ==
-             0;
+         madvise(part.data(), static_cast<std::size_t>(round_up(std::ssize(part), kHugePage)),
+                 kCollapse) == 0;
 }
 
 }  // namespace
@@ -158,7 +148,7 @@ SharedWindow::~SharedWindow() { unmap(); }
 void SharedWindow::unmap() {
   for (const std::span<std::byte> part : parts_) {
     if (!part.empty()) {
-      munmap(part.data(), static_cast<std::size_t>(whole_pages(std::ssize(part))));
+      munmap(part.data(), static_cast<std::size_t>(round_up(std::ssize(part), kHugePage)));
     }
   }
   parts_.clear();

@@ -11,36 +11,20 @@
 #include <string>
 
 #include "common/base/error.hpp"
+#include "common/number/huge_page.hpp"
 
 namespace weir {
 namespace {
 
-constexpr index_t kHugePage = index_t{2} << 20;
-constexpr index_t kSmallPage =
-    4096;  // the smallest of any machine: touching more often is harmless
 constexpr index_t kCacheLine = 64;
 
-index_t round_up(index_t bytes, index_t multiple) {
-  return (bytes + multiple - 1) / multiple * multiple;
-}
-
-/// A mapping of whole huge pages that starts on one: maps one more and gives back both ends.
+/// Faulted in at once.
 std::byte* map_huge(index_t bytes) {
-  const auto mapped = static_cast<std::size_t>(bytes + kHugePage);
-  void* const begin =
-      mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (begin == MAP_FAILED) return nullptr;
-  const auto address = reinterpret_cast<std::uintptr_t>(begin);
-  const auto aligned =
-      (address + static_cast<std::uintptr_t>(kHugePage) - 1) & ~std::uintptr_t{kHugePage - 1};
-  auto* const first = static_cast<std::byte*>(begin);
-  std::byte* const data = first + (aligned - address);
-  const auto before = static_cast<std::size_t>(data - first);
-  if (before > 0) munmap(first, before);
-  munmap(data + bytes, mapped - before - static_cast<std::size_t>(bytes));
+  std::byte* const data = map_at_huge_page(bytes, PROT_READ | PROT_WRITE);
+  if (data == nullptr) return nullptr;
   // Where the kernel has no huge pages this fails and the memory is merely slower.
   madvise(data, static_cast<std::size_t>(bytes), MADV_HUGEPAGE);
-  for (index_t offset = 0; offset < bytes; offset += kSmallPage) {
+  for (index_t offset = 0; offset < bytes; offset += kPageBytes) {
     reinterpret_cast<volatile char*>(data)[offset] = 0;
   }
   return data;

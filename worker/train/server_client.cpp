@@ -128,11 +128,7 @@ struct ServerClient::State {
   }
 
   void zero_gradients(std::size_t held_index) {
-    const HeldBucket& held = holding.buckets[held_index];
-    const Bucket& bucket = plan.buckets()[static_cast<std::size_t>(held.bucket)];
-    std::ranges::fill(gradients.subspan(static_cast<std::size_t>(held.offset),
-                                        static_cast<std::size_t>(bucket.element_count)),
-                      0.0f);
+    std::ranges::fill(plan.part(gradients, holding.buckets[held_index]), 0.0f);
     stale[held_index] = false;
   }
 

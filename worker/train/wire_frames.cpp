@@ -3,14 +3,6 @@
 #include "common/base/error.hpp"
 
 namespace weir::worker {
-namespace {
-
-/// Frames begin at pages: transfers of whole pages need no extra ones.
-constexpr index_t kPageBytes = 4096;
-
-index_t whole_pages(index_t bytes) { return (bytes + kPageBytes - 1) / kPageBytes * kPageBytes; }
-
-}  // namespace
 
 WireFrames::WireFrames(const BucketPlan& plan, const Holding& holding, std::span<float> weights,
                        std::span<float> gradients)
@@ -22,8 +14,8 @@ WireFrames::WireFrames(const BucketPlan& plan, const Holding& holding, std::span
   };
   index_t bytes = 0;
   for (const HeldBucket& held : holding.buckets) {
-    if (held.pushes && !push.is_raw()) bytes += whole_pages(push.bytes(count_of(held)));
-    if (!pull.is_raw()) bytes += whole_pages(pull.bytes(count_of(held)));
+    if (held.pushes && !push.is_raw()) bytes += round_up(push.bytes(count_of(held)), kPageBytes);
+    if (!pull.is_raw()) bytes += round_up(pull.bytes(count_of(held)), kPageBytes);
   }
   memory_ = BufferOf<std::byte>(bytes);
   std::span<std::byte> rest = memory_.span();
@@ -31,7 +23,7 @@ WireFrames::WireFrames(const BucketPlan& plan, const Holding& holding, std::span
     if (wire.is_raw()) return std::as_writable_bytes(part(arena, held));
     const index_t size = wire.bytes(count_of(holding.buckets[held]));
     const auto taken = rest.first(static_cast<std::size_t>(size));
-    rest = rest.subspan(static_cast<std::size_t>(whole_pages(size)));
+    rest = rest.subspan(static_cast<std::size_t>(round_up(size, kPageBytes)));
     return taken;
   };
   for (std::size_t held = 0; held < holding.buckets.size(); ++held) {
@@ -42,10 +34,7 @@ WireFrames::WireFrames(const BucketPlan& plan, const Holding& holding, std::span
 }
 
 std::span<float> WireFrames::part(std::span<float> arena, std::size_t held) const {
-  const HeldBucket& of = holding_->buckets[held];
-  const Bucket& bucket = plan_->buckets()[static_cast<std::size_t>(of.bucket)];
-  return arena.subspan(static_cast<std::size_t>(of.offset),
-                       static_cast<std::size_t>(bucket.element_count));
+  return plan_->part(arena, holding_->buckets[held]);
 }
 
 void WireFrames::write(std::size_t held) {
