@@ -275,8 +275,9 @@ void run(const Options& options) {
       "damage: mean excess of the smoothed loss of clean batches over the same seed without "
       "faults; a loss above an untrained model's counts as that");
   report.remark(
-      "steps to target: to the smoothed loss of fixed, undisturbed, after 5/6 of its steps; 1.2 if "
-      "it is not reached; medians and quartiles");
+      "steps to target: to the smoothed loss of fixed, undisturbed, after 5/6 of its steps; all of "
+      "a "
+      "run's steps if it is not reached; medians and quartiles");
   report.remark(
       "other medians and quartiles are means, lowest and highest of the seeds; * 95 % interval of "
       "a paired bootstrap");

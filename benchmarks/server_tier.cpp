@@ -149,7 +149,7 @@ void run(const Options& options) {
       "push from another rank");
   report.remark(
       "the norm decides every step, so nothing is stepped before all is summed: a burst reads each "
-      "gradient once more than A does; behind a backward that is hidden");
+      "gradient once more than A does; behind a slow backward the sums are made meanwhile");
   report.remark(
       "workers compute nothing: gradients are written before the clock starts; the slow backward "
       "sleeps, a bucket of 512 KiB each 5.24 ms (100 MB/s), and the clock starts at its end");
