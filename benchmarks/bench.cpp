@@ -56,8 +56,10 @@ Options options_of(int argument_count, char** arguments) {
       options.json = arguments[++i];
     } else if (argument == "--jobs" && i + 1 < argument_count) {
       options.jobs = std::clamp<index_t>(std::atoi(arguments[++i]), 1, core_count());
+    } else if (argument == "--ps-lite" && i + 1 < argument_count) {
+      options.ps_lite = arguments[++i];
     } else {
-      std::cerr << arguments[0] << " [--quick] [--json FILE] [--jobs N]\n";
+      std::cerr << arguments[0] << " [--quick] [--json FILE] [--jobs N] [--ps-lite PATH]\n";
       std::exit(2);
     }
   }

@@ -27,13 +27,15 @@ Spread spread_of(std::vector<double> values);
 Spread mean_of(const std::vector<double>& values);
 
 /// What the caller of a benchmark asks for: --quick (seconds, figures that mean little: only to see
-/// that it still runs), --json FILE (appends) and --jobs N (so many at once where there are many;
-/// at most as many as cores). Ends the program with exit code 2 on anything else. Also gives
-/// OpenBLAS the kernels that fit the processor, so call it first of all in main.
+/// that it still runs), --json FILE (appends), --jobs N (so many at once where there are many;
+/// at most as many as cores) and --ps-lite PATH (a build of it to compare with). Ends the program
+/// with exit code 2 on anything else. Also gives OpenBLAS the kernels that fit the processor, so
+/// call it first of all in main.
 struct Options {
   bool quick = false;
   std::string json;
   index_t jobs = 1;
+  std::string ps_lite;
 };
 Options options_of(int argument_count, char** arguments);
 

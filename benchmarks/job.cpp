@@ -21,14 +21,14 @@ std::string contents_of(const std::filesystem::path& path) {
   return contents.str();
 }
 
+}  // namespace
+
 std::string quoted(const std::string& word) {
   std::string result = "'";
   for (const char letter : word)
     result += letter == '\'' ? std::string("'\\''") : std::string(1, letter);
   return result + "'";
 }
-
-}  // namespace
 
 ScratchFolder::ScratchFolder() {
   std::string name = std::filesystem::temp_directory_path() / "weir-benchmark-XXXXXX";

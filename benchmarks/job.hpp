@@ -9,6 +9,9 @@
 
 namespace weir::benchmark {
 
+/// As one word of a shell's command.
+std::string quoted(const std::string& word);
+
 /// A folder that goes with the object.
 class ScratchFolder {
  public:

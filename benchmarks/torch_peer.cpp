@@ -5,18 +5,12 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "benchmarks/job.hpp"
 #include "common/base/error.hpp"
 #include "common/base/text.hpp"
 
 namespace weir::benchmark {
 namespace {
-
-/// As one word of a shell's command.
-std::string quoted(const std::string& word) {
-  std::string quotes = "'";
-  for (const char c : word) quotes += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return quotes + "'";
-}
 
 PeerResult parse(const std::string& line) {
   const auto json = nlohmann::json::parse(line);
