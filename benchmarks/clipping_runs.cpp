@@ -18,7 +18,7 @@ namespace {
 using Words = std::vector<std::string>;
 
 /// From step 100 on, each batch with p = 1 %: random targets, gradients times 30.
-const FaultCase kPublished = {"bad 1 %", "bad=1%:30x"};
+const FaultCase kPublished = {"bad 1 %", "bad=1%:30x", "bad=1%:1e39x"};
 
 Words with(Words words, const Words& more) {
   words.insert(words.end(), more.begin(), more.end());
@@ -57,10 +57,12 @@ Curve curve_of(const std::filesystem::path& run, const CurveJob& job) {
 Curve run_curve(const CurveJob& job) {
   const Setting& setting = *job.setting;
   Words words = with(setting.options, setting.optimizers[job.optimizer].options);
-  words.push_back("--clip.policy=" + job.policy);
+  const bool by_oracle = job.policy == kOracle;
+  words.push_back("--clip.policy=" + (by_oracle ? "fixed" : job.policy));
   words.push_back(text("--steps=", setting.steps));
   words.push_back(text("--seed=", job.seed));
-  const std::string& inject = setting.faults[job.fault].inject;
+  const FaultCase& fault = setting.faults[job.fault];
+  const std::string& inject = by_oracle ? fault.oracle : fault.inject;
   if (!inject.empty()) words.push_back("--inject=" + inject);
   const ScratchFolder scratch;
   const auto run = scratch.path() / "run";
@@ -87,17 +89,19 @@ std::vector<Setting> clipping_settings(const std::string& corpus, bool quick) {
   const index_t middle = steps / 2;
   Setting text_model = {
       .name = "text",
-      .options = with(common, {"--data.files=" + corpus,
-                               text("--data.held-out=", quick ? 1000 : 16384), "--model.layers=2",
-                               "--model.width=32", "--model.heads=2", "--model.feed-forward=128",
-                               "--length=64", "--batch=8", "--micro-batch=8", "--rate.warm-up=50"}),
+      .options =
+          with(common, {"--data.files=" + corpus, text("--data.held-out=", quick ? 1000 : 16384),
+                        "--model.layers=2", "--model.width=64", "--model.heads=4",
+                        "--model.feed-forward=256", "--length=64", "--batch=16", "--micro-batch=16",
+                        "--rate.warm-up=50"}),
       .steps = steps,
-      .optimizers = {adamw("1.5e-3"), sgd("0.5")},
+      .optimizers = {adamw("3e-3"), sgd("0.5")},
       .faults = {{"clean", ""},
                  kPublished,
-                 {"tensor x1000", "tensor=1%:1000x"},
+                 {"tensor x1000", "tensor=1%:1000x", "tensor=1%:1e39x"},
                  {"bit flip", "flip=1%"},
-                 {"20 bad in a row", text("bad=", middle, "-", middle + 19, ":30x")},
+                 {"20 bad in a row", text("bad=", middle, "-", middle + 19, ":30x"),
+                  text("bad=", middle, "-", middle + 19, ":1e39x")},
                  {"all x4", text("scale=", middle, "-:4x")}}};
   if (quick) {
     text_model.optimizers.pop_back();

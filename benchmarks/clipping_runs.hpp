@@ -17,7 +17,13 @@ struct TunedOptimizer {
 struct FaultCase {
   std::string name;
   std::string inject;  ///< as --inject wants it; empty: none
+  /// The same steps with gradients that are not finite, which no policy lets pass: what is left of
+  /// the damage when just the faulty steps are skipped. Empty: not asked.
+  std::string oracle = "";
 };
+
+/// In the place of a policy: `fixed`, with FaultCase::oracle.
+inline constexpr const char* kOracle = "oracle";
 
 /// A model and its data, what it is trained with, and what is done to it.
 struct Setting {
