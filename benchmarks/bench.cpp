@@ -1,6 +1,7 @@
 #include "benchmarks/bench.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -55,7 +56,14 @@ Options options_of(int argument_count, char** arguments) {
     } else if (argument == "--json" && i + 1 < argument_count) {
       options.json = arguments[++i];
     } else if (argument == "--jobs" && i + 1 < argument_count) {
-      options.jobs = std::clamp<index_t>(std::atoi(arguments[++i]), 1, core_count());
+      const std::string number = arguments[++i];
+      const auto [end, code] =
+          std::from_chars(number.data(), number.data() + number.size(), options.jobs);
+      if (code != std::errc() || end != number.data() + number.size() || options.jobs < 1) {
+        std::cerr << arguments[0] << ": --jobs wants a number from 1 on, not '" << number << "'\n";
+        std::exit(2);
+      }
+      options.jobs = std::min<index_t>(options.jobs, core_count());
     } else if (argument == "--ps-lite" && i + 1 < argument_count) {
       options.ps_lite = arguments[++i];
     } else {

@@ -20,7 +20,8 @@ namespace weir {
 namespace {
 
 constexpr index_t kSizes[] = {65536, 131072, 262144, 524288, 1048576, 2097152, 4194304};
-constexpr index_t kRoundsMax = 4;      ///< over all sizes, so that a busy moment meets them alike
+constexpr index_t kDepths[] = {1, 2, 4, 8, 16};
+constexpr index_t kRoundsMax = 4;      ///< over all values, so that a busy moment meets them alike
 constexpr double kRoundSeconds = 1.5;  ///< no round begins later
 constexpr index_t kSteps = 5;          ///< a round; the first one warms up
 constexpr double kAsGood = 1.03;
@@ -31,14 +32,19 @@ index_t bytes_of(const BucketPlan& plan) {
   return elements * static_cast<index_t>(sizeof(float));
 }
 
-BucketPlan plan_with(RunConfig config, index_t bucket_bytes) {
-  config.bucket_bytes = bucket_bytes;
+BucketPlan plan_of(const RunConfig& config) {
   return make_bucket_plan(config, first_units(config));
+}
+
+DataPlane plane_of(const RunConfig& config, const Comm& world, const Comm& host,
+                   const BucketPlan& plan) {
+  return DataPlane(world, host, plan, config.transport,
+                   ps::waits_for_all(config.server.consistency), config.ring_depth);
 }
 
 RunConfig with_few_layers(RunConfig config) {
   while (config.model.layers > std::max<index_t>(1, config.layout.stages) &&
-         bytes_of(plan_with(config, kSizes[3])) > kTrialBytes) {
+         bytes_of(plan_of(config)) > kTrialBytes) {
     --config.model.layers;
   }
   return config;
@@ -90,13 +96,11 @@ std::vector<double> steps_of_worker(const RunConfig& config, const BucketPlan& p
 }
 
 /// All but the first of kSteps steps; none on a rank that is no worker.
-std::vector<double> steps_of_ranks(const RunConfig& config, index_t bucket_bytes,
-                                   const Comm& world) {
+std::vector<double> steps_of_ranks(const RunConfig& config, const Comm& world) {
   const Layout& layout = config.layout;
-  const BucketPlan plan = plan_with(config, bucket_bytes);
+  const BucketPlan plan = plan_of(config);
   const Comm host = world.host();
-  DataPlane plane(world, host, plan, config.transport,
-                  ps::waits_for_all(config.server.consistency));
+  DataPlane plane = plane_of(config, world, host, plan);
   std::optional<ps::Server> server;
   std::optional<ps::ServerLoop> loop;
   if (layout.is_server(world.rank())) {
@@ -110,13 +114,13 @@ std::vector<double> steps_of_ranks(const RunConfig& config, index_t bucket_bytes
   } else {
     loop->run();
   }
-  world.barrier();  // nobody takes the next size's messages for this one's
+  world.barrier();  // nobody takes the next trial's messages for this one's
   return seconds;
 }
 
 /// What server 0 does in all but the first of kSteps steps.
-std::vector<double> steps_of_server(const RunConfig& config, index_t bucket_bytes) {
-  const BucketPlan plan = plan_with(config, bucket_bytes);
+std::vector<double> steps_of_server(const RunConfig& config) {
+  const BucketPlan plan = plan_of(config);
   ps::Store store(plan, 0, config.server.optimizer, 1);
   std::vector<index_t> replicas(static_cast<std::size_t>(config.layout.replicas));
   std::iota(replicas.begin(), replicas.end(), index_t{0});
@@ -141,60 +145,108 @@ std::vector<double> steps_of_server(const RunConfig& config, index_t bucket_byte
   return seconds;
 }
 
-}  // namespace
-
-BucketTrials measure_buckets(const RunConfig& config, const Comm* world) {
-  const RunConfig small = with_few_layers(config);
-  BucketTrials result;
-  std::vector<std::vector<double>> seconds(std::size(kSizes));
+/// Each of these by `value`, in turn over all, for some seconds.
+std::vector<Trial> try_all(const std::vector<RunConfig>& configs, index_t RunConfig::*value,
+                           const Comm* world, index_t& rounds) {
+  std::vector<std::vector<double>> seconds(configs.size());
   const double begin = seconds_now();
-  for (double elapsed = 0; elapsed < kRoundSeconds && result.rounds < kRoundsMax; ++result.rounds) {
-    for (std::size_t at = 0; at < seconds.size(); ++at) {
+  rounds = 0;
+  for (double elapsed = 0; elapsed < kRoundSeconds && rounds < kRoundsMax; ++rounds) {
+    for (std::size_t at = 0; at < configs.size(); ++at) {
       const std::vector<double> more =
-          world ? steps_of_ranks(small, kSizes[at], *world) : steps_of_server(small, kSizes[at]);
+          world ? steps_of_ranks(configs[at], *world) : steps_of_server(configs[at]);
       seconds[at].insert(seconds[at].end(), more.begin(), more.end());
     }
     elapsed = seconds_now() - begin;
     if (world) elapsed = world->max(elapsed);
   }
-  for (std::size_t at = 0; at < seconds.size(); ++at) {
-    const BucketPlan plan = plan_with(small, kSizes[at]);
-    result.parameter_bytes = bytes_of(plan);
+  std::vector<Trial> trials;
+  for (std::size_t at = 0; at < configs.size(); ++at) {
     const double own = seconds[at].empty() ? 0 : median(seconds[at]);  // none: no worker
-    result.trials.push_back({.bucket_bytes = kSizes[at],
-                             .bucket_count = std::ssize(plan.buckets()),
-                             .seconds = world ? world->max(own) : own});
+    trials.push_back({.value = configs[at].*value,
+                      .bucket_count = std::ssize(plan_of(configs[at]).buckets()),
+                      .seconds = world ? world->max(own) : own});
   }
+  return trials;
+}
+
+/// Whether some worker and some server that are different ranks have no window. Collective.
+bool by_messages(const RunConfig& config, const Comm& world) {
+  const BucketPlan plan = plan_of(config);
+  const Comm host = world.host();
+  const DataPlane plane = plane_of(config, world, host, plan);
+  const Layout& layout = config.layout;
+  const auto self = static_cast<index_t>(world.rank());
+  double found = 0;
+  for (index_t server = 0; server < layout.servers && layout.is_worker(self); ++server) {
+    const index_t rank = layout.rank_of_server(server);
+    if (rank != self && !plane.by_window_with(static_cast<int>(rank))) found = 1;
+  }
+  return world.max(found) > 0;
+}
+
+std::string recommendation(const char* option, index_t chosen, index_t present) {
+  return text("recommended: --", option, " ", chosen,
+              chosen == present ? ", as it is" : text(" (it is ", present, ")"),
+              "; the smallest within 3 % of the best\n");
+}
+
+}  // namespace
+
+BucketTrials measure_buckets(const RunConfig& config, const Comm* world) {
+  RunConfig small = with_few_layers(config);
+  BucketTrials result = {
+      .parameter_bytes = bytes_of(plan_of(small)), .bucket_bytes = {}, .ring_depths = {}};
+  std::vector<RunConfig> variants(std::size(kSizes), small);
+  for (std::size_t at = 0; at < variants.size(); ++at) variants[at].bucket_bytes = kSizes[at];
+  result.bucket_bytes = try_all(variants, &RunConfig::bucket_bytes, world, result.rounds);
+  if (world == nullptr || !by_messages(small, *world)) return result;
+  small.bucket_bytes = recommended(result.bucket_bytes);
+  variants.assign(std::size(kDepths), small);
+  for (std::size_t at = 0; at < variants.size(); ++at) variants[at].ring_depth = kDepths[at];
+  index_t rounds = 0;
+  result.ring_depths = try_all(variants, &RunConfig::ring_depth, world, rounds);
   return result;
 }
 
-index_t recommended_bucket_bytes(const std::vector<BucketTrial>& trials) {
+index_t recommended(const std::vector<Trial>& trials) {
   WEIR_ASSERT(!trials.empty());
-  const double best = std::ranges::min(trials, {}, &BucketTrial::seconds).seconds;
-  return std::ranges::find_if(
-             trials, [&](const BucketTrial& each) { return each.seconds <= kAsGood * best; })
-      ->bucket_bytes;
+  const double best = std::ranges::min(trials, {}, &Trial::seconds).seconds;
+  return std::ranges::find_if(trials,
+                              [&](const Trial& each) { return each.seconds <= kAsGood * best; })
+      ->value;
 }
 
 std::string trials_text(const RunConfig& config, const BucketTrials& trials, bool with_ranks) {
-  Table table("rrrr", {"bucket at most", "buckets", "a step", "parameters"});
-  for (const BucketTrial& each : trials.trials) {
-    table.add({bytes_text(each.bucket_bytes), grouped(each.bucket_count),
-               text(fixed(1000 * each.seconds, 2), " ms"),
-               text(fixed(static_cast<double>(trials.parameter_bytes) / each.seconds * 1e-9, 2),
-                    " GB/s")});
+  const auto milliseconds = [](const Trial& each) {
+    return text(fixed(1000 * each.seconds, 2), " ms");
+  };
+  const auto rate = [&](const Trial& each) {
+    return text(fixed(static_cast<double>(trials.parameter_bytes) / each.seconds * 1e-9, 2),
+                " GB/s");
+  };
+  Table sizes("rrrr", {"bucket at most", "buckets", "a step", "parameters"});
+  for (const Trial& each : trials.bucket_bytes) {
+    sizes.add({bytes_text(each.value), grouped(each.bucket_count), milliseconds(each), rate(each)});
   }
-  const index_t chosen = recommended_bucket_bytes(trials.trials);
-  return text(
+  std::string out = text(
       "sizes of buckets, tried with ", bytes_text(trials.parameter_bytes), " of parameters",
       with_ranks ? " on these ranks: push, sum, optimizer and pull, medians of "
                  : " on one core: the sum and optimizer of server 0 without what travelling costs "
                    "(start it under mpirun for that), medians of ",
-      trials.rounds * (kSteps - 1), " steps\n", table.to_text(), "recommended: --bucket-bytes ",
-      chosen,
-      chosen == config.bucket_bytes ? ", as it is" : text(" (it is ", config.bucket_bytes, ")"),
-      "; the smallest within 3 % of the best. The ring's depth is no option: 1 to 8 are alike "
-      "(common/README.md)\n");
+      trials.rounds * (kSteps - 1), " steps\n", sizes.to_text(),
+      recommendation("bucket-bytes", recommended(trials.bucket_bytes), config.bucket_bytes));
+  if (trials.ring_depths.empty()) {
+    return out +
+           (with_ranks ? "no buckets travel as messages here: --ring-depth does not matter\n" : "");
+  }
+  Table depths("rrr", {"under way at once", "a step", "parameters"});
+  for (const Trial& each : trials.ring_depths) {
+    depths.add({grouped(each.value), milliseconds(each), rate(each)});
+  }
+  return out +
+         text("depths of the ring, with buckets as recommended\n", depths.to_text(),
+              recommendation("ring-depth", recommended(trials.ring_depths), config.ring_depth));
 }
 
 }  // namespace weir

@@ -297,13 +297,15 @@ int plan(const Arguments& arguments) {
         "plan", "[FILE] [--measure] [options]",
         "Prints what each rank of a training job will hold, send and receive, and its schedule,\n"
         "without MPI and without reading the data. With --measure, under mpirun or alone, tries\n"
-        "sizes of buckets for some seconds and recommends one. Takes the options of `weir train`;\n"
+        "sizes of buckets, and depths of the ring of messages, for some seconds and "
+        "recommends.\nTakes the options of `weir train`;\n"
         "those that matter here:",
         chosen_options(standard,
-                       {"batch",     "micro-batch",  "length",     "schedule",  "recompute",
-                        "threads",   "bucket-bytes", "wire-push",  "wire-pull", "topk-percent",
-                        "replicas",  "stages",       "contexts",   "shards",    "servers",
-                        "placement", "model.",       "attention.", "data.kind", "optimizer.kind"}));
+                       {"batch",     "micro-batch",   "length",    "schedule",   "recompute",
+                        "threads",   "bucket-bytes",  "transport", "ring-depth", "wire-push",
+                        "wire-pull", "topk-percent",  "replicas",  "stages",     "contexts",
+                        "shards",    "servers",       "placement", "model.",     "attention.",
+                        "data.kind", "optimizer.kind"}));
     return 0;
   }
   Arguments words = arguments;

@@ -38,6 +38,7 @@ struct RunConfig {
   index_t threads = 1;
   index_t bucket_bytes = 524288;
   Transport transport = Transport::automatic;
+  index_t ring_depth = kChannelDepth;
   WireConfig wire;
   ProgressMode progress = ProgressMode::automatic;
   LogLevel log_level = LogLevel::info;

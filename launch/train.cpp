@@ -282,7 +282,7 @@ int train(const Arguments& arguments) {
   if (layout.placement != Placement::local) {
     host = ranks.world.host();
     plane.emplace(ranks.world, host, *job.plan, config.transport,
-                  ps::waits_for_all(config.server.consistency));
+                  ps::waits_for_all(config.server.consistency), config.ring_depth);
     report_transport(ranks.world, layout, *plane);
   }
 

@@ -94,6 +94,7 @@ std::vector<index_t> Clocks::those(const Holds& holds) const {
 void Clocks::arrived(index_t replica, double now) {
   WEIR_ASSERT(clock(replica).state == State::working);
   clock(replica).state = State::arrived;
+  clock(replica).arrived_at = now;
   arrivals_.push_back(replica);
   const auto in_time = std::ranges::count_if(
       arrivals_, [&](index_t each) { return clock(each).step + 1 == open_step_; });
@@ -102,10 +103,21 @@ void Clocks::arrived(index_t replica, double now) {
   }
 }
 
-bool Clocks::grace_is_over(double now) const {
-  if (step_durations_.empty()) return false;  // of the first step nobody is left out
-  return now - quorum_at_ >=
-         config_.grace * median({step_durations_.begin(), step_durations_.end()});
+std::optional<double> Clocks::grace() const {
+  if (step_durations_.empty()) return std::nullopt;
+  return config_.grace * median({step_durations_.begin(), step_durations_.end()});
+}
+
+std::vector<index_t> Clocks::to_drop() const {
+  // At a step where all meet nobody is on the way to another one.
+  const bool open = std::ranges::any_of(clocks_, [&](const Clock& each) {
+    return each.step + 1 == open_step_ && each.state != State::waiting;
+  });
+  const std::optional<double> grace = this->grace();
+  return those([&](const Clock& each) {
+    const bool late = each.state == State::arrived && each.step + 1 < open_step_;
+    return late && (!open || !grace || each.arrived_at - step_began_at_ <= *grace);
+  });
 }
 
 std::optional<Decision> Clocks::due(double now) const {
@@ -113,15 +125,20 @@ std::optional<Decision> Clocks::due(double now) const {
   if (config_.mode != Consistency::bsp) {
     return Decision{Decision::Kind::close, {arrivals_.front()}};
   }
-  const std::vector<index_t> late = those([&](const Clock& each) {
-    return each.state == State::arrived && each.step + 1 < open_step_;
-  });
-  if (!late.empty()) return Decision{Decision::Kind::drop, late};
-  const std::vector<index_t> in_time =
-      those([](const Clock& each) { return each.state == State::arrived; });
-  const auto count = static_cast<index_t>(in_time.size());
-  const bool enough = count >= replicas() - config_.backup && grace_is_over(now);
-  if (count < replicas() && !enough) return std::nullopt;
+  if (const std::vector<index_t> late = to_drop(); !late.empty()) {
+    return Decision{Decision::Kind::drop, late};
+  }
+  const auto of_open_step = [&](State state) {
+    return those(
+        [&](const Clock& each) { return each.state == state && each.step + 1 == open_step_; });
+  };
+  const std::vector<index_t> in_time = of_open_step(State::arrived);
+  if (std::ssize(in_time) < replicas() - config_.backup) return std::nullopt;
+  // Of the first step nobody is left out.
+  const std::optional<double> grace = this->grace();
+  const bool all = std::ssize(in_time) == replicas();
+  const bool in_vain = grace && of_open_step(State::working).empty();
+  if (!all && !in_vain && !(grace && now - quorum_at_ >= *grace)) return std::nullopt;
   return Decision{Decision::Kind::close, in_time};
 }
 

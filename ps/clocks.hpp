@@ -56,9 +56,10 @@ struct Decision {
 ///
 /// ssp, asp: next() closes an update with the one replica that arrived first. It is released when
 /// the slowest clock is at most `staleness` behind its own (asp: at once). (Ho et al., NIPS 2013.)
-/// bsp: next() closes step t when all replicas but `backup` have arrived with it and the grace is
-/// over, or all have. Who arrives with an older step is dropped, and joins the step that is open.
-/// (Chen et al., arXiv 1604.00981.)
+/// bsp: next() closes step t when all replicas but `backup` have arrived with it and either the
+/// grace is over or nobody else works on it. Who arrives with an older step is dropped. It joins
+/// the step that is open if that has been so for less than the grace, or it would be late again;
+/// else the next one, with all others. (Chen et al., arXiv 1604.00981.)
 ///
 /// At steps that `meets` names all wait for all: checkpoints and validations see one state.
 class Clocks {
@@ -95,6 +96,7 @@ class Clocks {
     index_t step = 0;
     index_t pulled = 0;  ///< the newest update in the weights it works with
     index_t staleness = 0;
+    double arrived_at = 0;
   };
   const Clock& clock(index_t replica) const { return clocks_[static_cast<std::size_t>(replica)]; }
   Clock& clock(index_t replica) { return clocks_[static_cast<std::size_t>(replica)]; }
@@ -103,7 +105,9 @@ class Clocks {
   std::vector<index_t> those(const Holds& holds) const;
   std::optional<Decision> due(double now) const;
   std::optional<Decision> due_by_script() const;
-  bool grace_is_over(double now) const;
+  /// Of bsp, seconds; none before the first step has been timed.
+  std::optional<double> grace() const;
+  std::vector<index_t> to_drop() const;
   void carry_out(const Decision& decision, double now);
 
   ConsistencyConfig config_;

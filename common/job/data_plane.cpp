@@ -34,8 +34,11 @@ std::string name_of(Transport transport) {
 }
 
 DataPlane::DataPlane(const Comm& world, const Comm& host, const BucketPlan& plan,
-                     Transport transport, bool in_lockstep)
-    : world_(&world), plan_(&plan), host_of_(hosts_of(world, host)) {
+                     Transport transport, bool in_lockstep, index_t ring_depth)
+    : world_(&world),
+      plan_(&plan),
+      ring_depth_(static_cast<int>(ring_depth)),
+      host_of_(hosts_of(world, host)) {
   const bool in_place = in_lockstep && plan.wire().push.is_raw() && plan.wire().pull.is_raw();
   if (transport == Transport::window) agree(world, why_no_window(in_place));
   const index_t bytes = lay_out();
@@ -200,7 +203,7 @@ std::unique_ptr<FrameSender> DataPlane::sender(
   const index_t worker = kind == ChannelKind::push ? world_->rank() : peer;
   const index_t server = kind == ChannelKind::push ? peer : world_->rank();
   if (!by_window_with(peer)) {
-    return std::make_unique<SendChannel>(*world_, peer, kind, frames);
+    return std::make_unique<SendChannel>(*world_, peer, kind, frames, ring_depth_);
   }
   // What a worker pushes, and what the servers step where it reads, is there already.
   std::vector<std::span<std::byte>> copies(frames.size());
@@ -225,7 +228,7 @@ std::unique_ptr<FrameReceiver> DataPlane::receiver(
   const index_t worker = kind == ChannelKind::pull ? world_->rank() : peer;
   const index_t server = kind == ChannelKind::pull ? peer : world_->rank();
   if (!by_window_with(peer)) {
-    return std::make_unique<ReceiveChannel>(*world_, peer, kind, frames);
+    return std::make_unique<ReceiveChannel>(*world_, peer, kind, frames, ring_depth_);
   }
   return std::make_unique<WindowReceiver>(line(worker, server, kind), std::ssize(frames));
 }

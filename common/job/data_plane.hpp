@@ -42,10 +42,12 @@ class DataPlane {
   /// read must not be written while only some are done with it, so there is no window; nor is there
   /// one where the plan's wires are not raw, since then nothing can be read in place.
   ///
+  /// ring_depth: frames under way at once in each channel of messages.
+  ///
   /// Throws AgreedError if `transport` is window and there cannot be one between some worker and
   /// some server.
   DataPlane(const Comm& world, const Comm& host, const BucketPlan& plan, Transport transport,
-            bool in_lockstep);
+            bool in_lockstep, index_t ring_depth = kChannelDepth);
   ~DataPlane();
 
   /// Whether there is a window between this rank and that one, a worker and a server.
@@ -96,6 +98,7 @@ class DataPlane {
 
   const Comm* world_;
   const BucketPlan* plan_;
+  int ring_depth_;
   std::vector<index_t> host_of_;         ///< by rank: the first rank of its host
   std::map<index_t, WorkerPart> parts_;  ///< by worker rank, of this host
   std::vector<index_t> servers_here_;    ///< ranks

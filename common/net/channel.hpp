@@ -13,8 +13,9 @@ namespace weir {
 /// each direction.
 enum class ChannelKind { push = 1, pull, activation, gradient, residual };
 
-/// Frames that may be under way at once in a channel. Measured for 100 MiB in buckets of 1 MiB: 4
-/// to 8 reach 94 % of the bound; hundreds posted ahead take twice the time.
+/// Frames that may be under way at once in a channel, unless --ring-depth says otherwise. Measured
+/// for 100 MiB in buckets of 1 MiB: 4 to 8 reach 94 % of the bound; hundreds posted ahead take
+/// twice the time.
 inline constexpr int kChannelDepth = 4;
 
 /// Floats as frames.

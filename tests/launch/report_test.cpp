@@ -205,6 +205,21 @@ TEST_CASE("100,000 steps make a page of less than 2 MB that keeps every spike") 
   CHECK(has(page, "<th>skipped steps</th><td>2,000 spike</td>"));
 }
 
+TEST_CASE("the step that went back is told apart from the spikes that led to it") {
+  std::string lines;
+  for (index_t step = 1; step <= 15; ++step) {
+    const char* skip = step == 7 || step == 8 ? "spike" : step == 9 ? "rollback" : "none";
+    lines += step_line(step, text(R"("loss":2,"norm":1,"skip":")", skip, "\""));
+  }
+  const Run run(lines);
+  const std::string page = run.page();
+  const Json data = data_of(page);
+  REQUIRE(data["marks"].size() == 3);
+  CHECK(data["marks"][1]["words"] == "step 8 skipped: spike");
+  CHECK(data["marks"][2]["words"] == "step 9 skipped: rollback");
+  CHECK(has(page, "<th>skipped steps</th><td>1 rollback, 2 spike</td>"));
+}
+
 TEST_CASE("lives, the summary, and settings other than the defaults are told") {
   const Run run(
       "{\"kind\":\"start\",\"step\":0,\"unix_s\":1764288000}\n" + step_line(1, "\"loss\":3") +

@@ -151,7 +151,7 @@ TEST_CASE("asp: whoever has pushed goes on at once, but where all meet") {
   CHECK(farthest > 2);  // they do drift apart
 }
 
-TEST_CASE("bsp with backups never stands still, and late replicas join the step that is open") {
+TEST_CASE("bsp with backups never stands still") {
   const unsigned seed = std::random_device()();
   CAPTURE(seed);
   std::mt19937 random(seed);
@@ -204,6 +204,51 @@ TEST_CASE("a grace over before the last one comes closes the step, one that is n
   };
   CHECK(closes_with(0.9) == std::vector<index_t>{0, 1, 2});
   CHECK(closes_with(1.1) == std::vector<index_t>{0, 2});
+}
+
+TEST_CASE("a late one is not waited for, and joins where it comes in time") {
+  Clocks clocks({.mode = Consistency::bsp, .backup = 1, .grace = 0.25}, 3,
+                [](index_t) { return false; });
+  clocks.begin(0, 0);
+  using Released = std::vector<index_t>;
+  const auto close = [&](const std::vector<index_t>& arriving, double now) {
+    for (index_t replica : arriving) clocks.arrived(replica, now);
+    const std::optional<Decision> decision = clocks.next(now);
+    REQUIRE(decision);
+    CHECK(decision->kind == Decision::Kind::close);
+    if (!arriving.empty()) CHECK(decision->replicas == arriving);
+    return clocks.release();
+  };
+  close({0, 1, 2}, 100);
+  close({0, 1, 2}, 104);  // a step takes 4 s, the grace is 1 s
+
+  // Replica 1 is in this step, so the grace counts.
+  clocks.arrived(0, 108);
+  clocks.arrived(2, 108);
+  CHECK_FALSE(clocks.next(108.9));
+  CHECK(close({}, 109.1) == Released{0, 2});
+  // It is still in the step before: no grace.
+  CHECK(close({0, 2}, 113) == Released{0, 2});
+  // It comes in the middle of a step that it could not finish with the others: it waits for them.
+  clocks.arrived(1, 115);
+  CHECK_FALSE(clocks.next(115));
+  CHECK(clocks.release().empty());
+  CHECK(close({0, 2}, 117) == Released{0, 2});
+  const std::optional<Decision> dropped = clocks.next(119);  // the server was busy meanwhile
+  REQUIRE(dropped);
+  CHECK(*dropped == Decision{Decision::Kind::drop, {1}});
+  CHECK(clocks.release() == Released{1});
+  CHECK(clocks.step(1) == clocks.step(0));
+  CHECK(close({0, 1, 2}, 121) == Released{0, 1, 2});
+
+  // This time it comes soon after the step has begun, and joins it at once.
+  clocks.arrived(0, 125);
+  clocks.arrived(2, 125);
+  CHECK(close({}, 126.5) == Released{0, 2});
+  clocks.arrived(1, 127);
+  CHECK(clocks.next(127) == Decision{Decision::Kind::drop, {1}});
+  CHECK(clocks.release() == Released{1});
+  CHECK(close({0, 1, 2}, 130) == Released{0, 1, 2});
 }
 
 TEST_CASE("decisions followed again are the same, whatever the speeds now") {

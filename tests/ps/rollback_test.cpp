@@ -75,7 +75,7 @@ TEST_CASE("after bad steps in a row every server has the state that it kept, wha
 
 TEST_CASE("readers get the weights that are put back, also where the wire is not raw") {
   const QuietLog quiet;
-  const WireConfig wire = {.pull = {WireFormat::bf16}};
+  const WireConfig wire = {.push = {}, .pull = {WireFormat::bf16}};
   const BucketPlan plan(small_model(), {0, 0, 0, 0}, {.servers = 2}, 1 << 17, wire);
   SimulatedJob job(plan, config_with_rollback(100), 1);
   job.loss_sum = loss_with_spike(47, 49);
