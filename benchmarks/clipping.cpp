@@ -89,7 +89,7 @@ class Outcomes {
   Outcomes(const Plan& plan, const std::vector<Setting>& settings, Report& report)
       : plan_(plan), settings_(settings), report_(report) {}
 
-  /// In whatever order; cases are told in the order of their keys.
+  /// Cases are told in this order; what a case is held against comes before it.
   void expect(const Key& key) {
     if (key.seed == 0) cases_.push_back(key);
   }
@@ -271,7 +271,7 @@ void run(const Options& options) {
   for (const Setting& setting : settings) {
     report.remark(text(setting.name, ": ", setting.steps, " steps of ",
                        setting.name == "text" ? "16 x 64 bytes, 2 layers, width 64"
-                                              : "16 expressions, 1 layer, width 16"));
+                                              : "4 expressions, 1 layer, width 16"));
     for (const FaultCase& fault : setting.faults) {
       if (!fault.inject.empty()) report.remark(text("  ", fault.name, ": --inject ", fault.inject));
     }

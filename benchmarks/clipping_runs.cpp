@@ -54,6 +54,15 @@ Curve curve_of(const std::filesystem::path& run, const CurveJob& job) {
   return curve;
 }
 
+index_t struck_steps(const CurveJob& job) {
+  const auto faults = worker::parse_injection(job.setting->faults[job.fault].oracle).faults;
+  index_t count = 0;
+  for (index_t step = 1; step <= job.setting->steps; ++step) {
+    count += strikes(faults.front(), step, static_cast<std::uint64_t>(job.seed)) ? 1 : 0;
+  }
+  return count;
+}
+
 Curve run_curve(const CurveJob& job) {
   const Setting& setting = *job.setting;
   Words words = with(setting.options, setting.optimizers[job.optimizer].options);
@@ -71,7 +80,12 @@ Curve run_curve(const CurveJob& job) {
   } catch (const Error&) {  // it may have diverged; what it wrote until then tells
     if (!std::filesystem::exists(run / "metrics.jsonl")) throw;
   }
-  return curve_of(run, job);
+  Curve curve = curve_of(run, job);
+  if (by_oracle && curve.skipped != static_cast<double>(struck_steps(job))) {
+    throw Error(text("the oracle skipped ", curve.skipped, " steps, not just the ",
+                     struck_steps(job), " faulty ones"));
+  }
+  return curve;
 }
 
 }  // namespace
@@ -105,7 +119,7 @@ std::vector<Setting> clipping_settings(const std::string& corpus, bool quick) {
                  {"all x4", text("scale=", middle, "-:4x")}}};
   if (quick) {
     text_model.optimizers.pop_back();
-    text_model.faults.resize(2);
+    text_model.faults = {{"clean", ""}, {"bad", "bad=101-101:30x", "bad=101-101:1e39x"}};
     return {text_model};
   }
   const Setting listops = {

@@ -40,7 +40,7 @@ struct Disturbance {
 struct Outcome {
   double steps_per_second = 0;
   double loss = 0;
-  double dropped = 0;                    ///< contributions, a step
+  double left_out = 0;                   ///< replicas, a step
   std::map<index_t, index_t> staleness;  ///< contributions by updates since their pull
 };
 
@@ -69,7 +69,7 @@ Outcome run_job(const Mode& mode, const std::string& inject, index_t steps,
   // From the end of the first step on: the job starts up before it.
   outcome.steps_per_second = static_cast<double>(steps - 1) / (seconds.back() - seconds.front());
   outcome.loss = record.column("summary", "validation_loss").back();
-  outcome.dropped = record.column("step", "dropped_count").back() / static_cast<double>(steps);
+  outcome.left_out = kReplicas - mean_of(record.column("step", "contributors")).median;
   std::ifstream log(RunFolder::decisions_of(scratch.path()));
   for (std::string line; std::getline(log, line);) {
     const auto decision = nlohmann::json::parse(line);
@@ -133,7 +133,7 @@ void run(const Options& options) {
       report.add({of, "validation loss", spread(d, m, &Outcome::loss), "nats", "bsp undisturbed",
                   spread(0, 0, &Outcome::loss).median});
       if (kModes[m].name.find("backup") != std::string::npos) {
-        report.add({of, "dropped", spread(d, m, &Outcome::dropped), "a step"});
+        report.add({of, "replicas left out", spread(d, m, &Outcome::left_out), "a step"});
       }
     }
   }

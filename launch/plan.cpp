@@ -297,9 +297,8 @@ int plan(const Arguments& arguments) {
         "plan", "[FILE] [--measure] [options]",
         "Prints what each rank of a training job will hold, send and receive, and its schedule,\n"
         "without MPI and without reading the data. With --measure, under mpirun or alone, tries\n"
-        "sizes of buckets, and depths of the ring of messages, for some seconds and "
-        "recommends.\nTakes the options of `weir train`;\n"
-        "those that matter here:",
+        "sizes of buckets and depths of the ring of messages for some seconds, and recommends one\n"
+        "of each. Takes the options of `weir train`; those that matter here:",
         chosen_options(standard,
                        {"batch",     "micro-batch",   "length",    "schedule",   "recompute",
                         "threads",   "bucket-bytes",  "transport", "ring-depth", "wire-push",

@@ -38,7 +38,9 @@ std::vector<Option> options(ConsistencyConfig& config) {
        {0, 1e9}},
       {"grace",
        "",
-       "bsp with --backup: how long late replicas are waited for, as a share of the median step",
+       "bsp with --backup: how long late replicas are waited for, as a share of the median step, "
+       "and "
+       "how soon after a step has begun a late one may still join it",
        &config.grace,
        {0, 100}},
   };
@@ -109,14 +111,14 @@ std::optional<double> Clocks::grace() const {
 }
 
 std::vector<index_t> Clocks::to_drop() const {
-  // At a step where all meet nobody is on the way to another one.
-  const bool open = std::ranges::any_of(clocks_, [&](const Clock& each) {
-    return each.step + 1 == open_step_ && each.state != State::waiting;
-  });
+  // Who is to wait for the next close must not be needed for it.
+  const bool closes = std::ranges::count_if(clocks_, [&](const Clock& each) {
+                        return each.step + 1 == open_step_ && each.state != State::waiting;
+                      }) >= replicas() - config_.backup;
   const std::optional<double> grace = this->grace();
   return those([&](const Clock& each) {
     const bool late = each.state == State::arrived && each.step + 1 < open_step_;
-    return late && (!open || !grace || each.arrived_at - step_began_at_ <= *grace);
+    return late && (!closes || !grace || each.arrived_at - let_go_at_ <= *grace);
   });
 }
 
@@ -193,7 +195,7 @@ void Clocks::carry_out(const Decision& decision, double now) {
   }
 }
 
-std::vector<index_t> Clocks::release() {
+std::vector<index_t> Clocks::release(double now) {
   const index_t slowest = this->slowest();
   const auto waiting = [](const Clock& each) { return each.state == State::waiting; };
   const std::vector<index_t> released = those([&](const Clock& each) {
@@ -204,6 +206,10 @@ std::vector<index_t> Clocks::release() {
   for (index_t replica : released) {
     clock(replica).state = State::working;
     clock(replica).pulled = update_;
+  }
+  if (!released.empty() && let_go_step_ != open_step_) {
+    let_go_step_ = open_step_;
+    let_go_at_ = now;
   }
   return released;
 }

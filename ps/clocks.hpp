@@ -57,9 +57,10 @@ struct Decision {
 /// ssp, asp: next() closes an update with the one replica that arrived first. It is released when
 /// the slowest clock is at most `staleness` behind its own (asp: at once). (Ho et al., NIPS 2013.)
 /// bsp: next() closes step t when all replicas but `backup` have arrived with it and either the
-/// grace is over or nobody else works on it. Who arrives with an older step is dropped. It joins
-/// the step that is open if that has been so for less than the grace, or it would be late again;
-/// else the next one, with all others. (Chen et al., arXiv 1604.00981.)
+/// grace is over or nobody else works on it. Who arrives with an older step is dropped: at once,
+/// and joins the step that is open, if that was let go no longer ago than the grace, or too few
+/// work on it to close it; else it would be late again, and is dropped after the next close, to go
+/// on with all others. (Chen et al., arXiv 1604.00981.)
 ///
 /// At steps that `meets` names all wait for all: checkpoints and validations see one state.
 class Clocks {
@@ -84,8 +85,8 @@ class Clocks {
   void arrived(index_t replica, double now);
   /// The next decision, if one is due. Throws Error if the decisions to follow cannot be.
   std::optional<Decision> next(double now);
-  /// Those who may go on, ascending: they have done step(replica) steps.
-  std::vector<index_t> release();
+  /// Those who may go on from `now`, ascending: they have done step(replica) steps.
+  std::vector<index_t> release(double now);
   /// Updates between this replica's pull and the update that its contribution made or makes.
   index_t staleness(index_t replica) const { return clock(replica).staleness; }
 
@@ -118,6 +119,8 @@ class Clocks {
   index_t update_ = 0;            ///< closed so far
   std::deque<Decision> script_;
   double step_began_at_ = 0;
+  index_t let_go_step_ = 0;  ///< bsp: the newest step that replicas were released into, and when
+  double let_go_at_ = 0;
   double quorum_at_ = 0;               ///< bsp: when all but `backup` had arrived
   std::deque<double> step_durations_;  ///< the newest ones
 };

@@ -191,11 +191,11 @@ Directive Decider::start() const {
 std::optional<std::variant<Close, Directive>> Decider::decide(double now) {
   if (!clocks_) {
     if (!all(reports_here_) || !all(partials_here_)) return std::nullopt;
-    return close(all_of(replicas()));
+    return close(all_of(replicas()), now);
   }
   if (!contributors_.empty()) {
     if (!all(partials_here_)) return std::nullopt;
-    return close(std::exchange(contributors_, {}));
+    return close(std::exchange(contributors_, {}), now);
   }
   const std::optional<Decision> decision = clocks_->next(now);
   if (!decision) return std::nullopt;
@@ -212,7 +212,7 @@ std::optional<std::variant<Close, Directive>> Decider::decide(double now) {
   directive.dropped_count = progress_.dropped_count;
   directive.dropped = decision->replicas;
   forget_reports(decision->replicas);
-  let_go(directive);
+  let_go(directive, now);
   return directive;
 }
 
@@ -234,7 +234,7 @@ void Decider::advance_cursor(std::span<const index_t> contributors) {
   progress_.again = std::move(again);
 }
 
-Directive Decider::close(const std::vector<index_t>& contributors) {
+Directive Decider::close(const std::vector<index_t>& contributors, double now) {
   ++progress_.update;
   index_t step = progress_.step + 1;
   const bool together = config_.consistency.mode == Consistency::bsp;
@@ -282,7 +282,7 @@ Directive Decider::close(const std::vector<index_t>& contributors) {
   alarms_.on_step(directive);
   forget_reports(contributors);
   partials_here_.assign(partials_here_.size(), false);
-  let_go(directive);
+  let_go(directive, now);
   newest_ = directive;
   return directive;
 }
@@ -340,11 +340,11 @@ void Decider::clip_or_skip(Directive& directive, double loss_sum) {
 
 /// Who goes on with the weights that this directive makes; if all do so together, the job may save
 /// and end here.
-void Decider::let_go(Directive& directive) {
+void Decider::let_go(Directive& directive, double now) {
   directive.released.clear();
   directive.server_times = server_times_;
   directive.stop = false;
-  for (index_t replica : clocks_ ? clocks_->release() : all_of(replicas())) {
+  for (index_t replica : clocks_ ? clocks_->release(now) : all_of(replicas())) {
     directive.released.push_back({replica, step_of(replica), cursor_after(step_of(replica))});
   }
   const bool all_meet = std::ssize(directive.released) == replicas() &&

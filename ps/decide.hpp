@@ -113,10 +113,10 @@ class Decider {
   void arrive_if_whole(index_t replica, double now);
   void forget_reports(std::span<const index_t> replicas);
   void advance_cursor(std::span<const index_t> contributors);
-  Directive close(const std::vector<index_t>& contributors);
+  Directive close(const std::vector<index_t>& contributors, double now);
   std::vector<double> layer_norms(double count) const;
   void clip_or_skip(Directive& directive, double loss_sum);
-  void let_go(Directive& directive);
+  void let_go(Directive& directive, double now);
   void replay_from(index_t update);
   void balance(Directive& directive);
 

@@ -67,11 +67,11 @@ void measure_with(const test::Ranks& ranks, std::vector<std::string> layout) {
 }
 
 MPI_TEST_CASE("two workers and a server try sizes of buckets", 3) {
-  measure_with(ranks, {"--replicas=2"});
+  measure_with(ranks, {"--replicas=2", "--transport=window"});
   measure_with(ranks, {"--replicas=2", "--transport=messages"});
 }
 MPI_TEST_CASE("stages and shards of colocated ranks try sizes of buckets", 4) {
-  measure_with(ranks, {"--stages=2", "--shards=2", "--placement=colocated"});
+  measure_with(ranks, {"--stages=2", "--shards=2", "--placement=colocated", "--transport=window"});
 }
 
 }  // namespace

@@ -74,7 +74,7 @@ struct Race {
         REQUIRE(!working[at]);
         if (config.mode != Consistency::bsp) ++done[at];
       }
-      const std::vector<index_t> released = clocks.release();
+      const std::vector<index_t> released = clocks.release(now);
       for (index_t replica : released) {
         if (config.mode == Consistency::bsp)
           done[static_cast<std::size_t>(replica)] = open_step - 1;
@@ -192,7 +192,7 @@ TEST_CASE("a grace over before the last one comes closes the step, one that is n
         clocks.arrived(1, now);
         decision = clocks.next(now);
       }
-      clocks.release();
+      clocks.release(now);
       return decision.value().replicas;
     };
     // Two steps of 2 s: the first is never closed early, the second gives the median.
@@ -217,7 +217,7 @@ TEST_CASE("a late one is not waited for, and joins where it comes in time") {
     REQUIRE(decision);
     CHECK(decision->kind == Decision::Kind::close);
     if (!arriving.empty()) CHECK(decision->replicas == arriving);
-    return clocks.release();
+    return clocks.release(now);
   };
   close({0, 1, 2}, 100);
   close({0, 1, 2}, 104);  // a step takes 4 s, the grace is 1 s
@@ -232,12 +232,12 @@ TEST_CASE("a late one is not waited for, and joins where it comes in time") {
   // It comes in the middle of a step that it could not finish with the others: it waits for them.
   clocks.arrived(1, 115);
   CHECK_FALSE(clocks.next(115));
-  CHECK(clocks.release().empty());
+  CHECK(clocks.release(115).empty());
   CHECK(close({0, 2}, 117) == Released{0, 2});
   const std::optional<Decision> dropped = clocks.next(119);  // the server was busy meanwhile
   REQUIRE(dropped);
   CHECK(*dropped == Decision{Decision::Kind::drop, {1}});
-  CHECK(clocks.release() == Released{1});
+  CHECK(clocks.release(119) == Released{1});
   CHECK(clocks.step(1) == clocks.step(0));
   CHECK(close({0, 1, 2}, 121) == Released{0, 1, 2});
 
@@ -247,7 +247,7 @@ TEST_CASE("a late one is not waited for, and joins where it comes in time") {
   CHECK(close({}, 126.5) == Released{0, 2});
   clocks.arrived(1, 127);
   CHECK(clocks.next(127) == Decision{Decision::Kind::drop, {1}});
-  CHECK(clocks.release() == Released{1});
+  CHECK(clocks.release(127) == Released{1});
   CHECK(close({0, 1, 2}, 130) == Released{0, 1, 2});
 }
 
@@ -270,6 +270,27 @@ TEST_CASE("decisions followed again are the same, whatever the speeds now") {
       REQUIRE(first.decisions[at] == second.decisions[at]);
     }
   }
+}
+
+TEST_CASE("a log of more backups, followed to its end, leaves nobody waiting for a step in vain") {
+  Clocks clocks({.mode = Consistency::bsp, .backup = 1}, 4, [](index_t) { return false; });
+  clocks.begin(0, 0);
+  const Decision all = {Decision::Kind::close, {0, 1, 2, 3}};
+  clocks.follow({all, all, {Decision::Kind::close, {0, 1}}});
+  for (const double now : {100, 104}) {
+    for (index_t replica = 0; replica < 4; ++replica) clocks.arrived(replica, now);
+    CHECK(clocks.next(now) == all);
+    clocks.release(now);
+  }
+  clocks.arrived(0, 108);
+  clocks.arrived(1, 108);
+  CHECK(clocks.next(108));
+  clocks.release(108);
+  // From here on three are needed, and only two are on the way.
+  clocks.arrived(0, 112);
+  clocks.arrived(1, 112);
+  clocks.arrived(2, 112);
+  CHECK(clocks.next(112) == Decision{Decision::Kind::drop, {2}});
 }
 
 TEST_CASE("decisions that cannot be repeated are an error that says why") {
