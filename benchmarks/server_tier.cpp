@@ -176,7 +176,7 @@ void run(const Options& options) {
       "workers compute nothing: gradients are written before the clock starts; the slow backward "
       "sleeps, a bucket of 512 KiB each 5.24 ms (100 MB/s), and the clock starts at its end");
   report.remark(
-      "at rest: after as much sleep as the slow backward has; memory that was hardly used is "
+      "at rest: AdamW after as much sleep as the slow backward has; memory hardly used is "
       "slower");
   if (ps_lite) {
     report.remark(
