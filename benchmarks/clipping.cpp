@@ -240,10 +240,10 @@ void run(const Options& options) {
   for (std::size_t fault = 0; fault < settings.front().faults.size(); ++fault) {
     for (std::size_t setting = 0; setting < settings.size(); ++setting) {
       const Setting& of = settings[setting];
+      if (fault >= of.faults.size()) continue;
       for (std::size_t optimizer = 0; optimizer < of.optimizers.size(); ++optimizer) {
         for (std::size_t policy = 0; policy < plan.policies.size(); ++policy) {
-          if (fault >= of.faults.size() || !makes_sense(of, optimizer, fault, policy, plan))
-            continue;
+          if (!makes_sense(of, optimizer, fault, policy, plan)) continue;
           for (std::size_t seed = 0; seed < plan.seeds.size(); ++seed) {
             keys.push_back({setting, optimizer, fault, policy, seed});
             jobs.push_back({&of, optimizer, fault, plan.policies[policy], plan.seeds[seed]});
@@ -287,9 +287,8 @@ void run(const Options& options) {
       "damage: mean excess of the smoothed loss of clean batches over the same seed without "
       "faults; a loss above an untrained model's counts as that");
   report.remark(
-      "steps to target: to the smoothed loss of fixed, undisturbed, after 5/6 of its steps; all of "
-      "a "
-      "run's steps if it is not reached; medians and quartiles");
+      "steps to target: to the smoothed loss of fixed, undisturbed, after 5/6 of its steps; all "
+      "of a run's steps if it is not reached; medians and quartiles");
   report.remark(
       "other medians and quartiles are means, lowest and highest of the seeds; * 95 % interval of "
       "a paired bootstrap");

@@ -38,9 +38,8 @@ std::vector<Option> options(ConsistencyConfig& config) {
        {0, 1e9}},
       {"grace",
        "",
-       "bsp with --backup: how long late replicas are waited for, as a share of the median step, "
-       "and "
-       "how soon after a step has begun a late one may still join it",
+       "bsp with --backup: how long late replicas are waited for, as a share of the median "
+       "step, and how soon after a step has begun a late one may still join it",
        &config.grace,
        {0, 100}},
   };
@@ -111,15 +110,18 @@ std::optional<double> Clocks::grace() const {
 }
 
 std::vector<index_t> Clocks::to_drop() const {
+  std::vector<index_t> late = those([&](const Clock& each) {
+    return each.state == State::arrived && each.step + 1 < open_step_;
+  });
+  if (late.empty()) return late;
   // Who is to wait for the next close must not be needed for it.
   const bool closes = std::ranges::count_if(clocks_, [&](const Clock& each) {
                         return each.step + 1 == open_step_ && each.state != State::waiting;
                       }) >= replicas() - config_.backup;
   const std::optional<double> grace = this->grace();
-  return those([&](const Clock& each) {
-    const bool late = each.state == State::arrived && each.step + 1 < open_step_;
-    return late && (!closes || !grace || each.arrived_at - let_go_at_ <= *grace);
-  });
+  if (!closes || !grace) return late;
+  std::erase_if(late, [&](index_t each) { return clock(each).arrived_at - let_go_at_ > *grace; });
+  return late;
 }
 
 std::optional<Decision> Clocks::due(double now) const {

@@ -18,18 +18,13 @@ Words arguments(const TemporaryFolder& folder, const std::string& run, const Wor
   Words all = {"train",
                "--batch=4",
                "--micro-batch=2",
-               "--length=32",
-               "--model.layers=2",
-               "--model.width=32",
-               "--model.heads=4",
-               "--model.feed-forward=64",
-               "--model.dropout=0.1",
-               "--attention.left=8",
                "--data.held-out=400",
                "--checkpoint-every=0",
                "--progress=none",
                "--run=" + (folder / run).string()};
-  all.insert(all.end(), more.begin(), more.end());
+  for (const Words& words : {small_model(), more}) {
+    all.insert(all.end(), words.begin(), words.end());
+  }
   return all;
 }
 

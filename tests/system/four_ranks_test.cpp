@@ -12,13 +12,6 @@ std::vector<std::string> arguments(const TemporaryFolder& folder,
   std::vector<std::string> all = {"train",
                                   "--batch=4",
                                   "--micro-batch=1",
-                                  "--length=32",
-                                  "--model.layers=2",
-                                  "--model.width=32",
-                                  "--model.heads=4",
-                                  "--model.feed-forward=64",
-                                  "--model.dropout=0.1",
-                                  "--attention.left=8",
                                   "--optimizer.kind=adamw",
                                   "--rate.peak=3e-3",
                                   "--clip.policy=decay",
@@ -29,7 +22,9 @@ std::vector<std::string> arguments(const TemporaryFolder& folder,
                                   "--checkpoint-every=4",
                                   "--progress=none",
                                   "--run=" + (folder / "run").string()};
-  all.insert(all.end(), layout.begin(), layout.end());
+  for (const auto& words : {small_model(), layout}) {
+    all.insert(all.end(), words.begin(), words.end());
+  }
   return all;
 }
 

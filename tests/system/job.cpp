@@ -139,19 +139,18 @@ std::string digests_of(const std::filesystem::path& run_folder, index_t step) {
   return all;
 }
 
+std::vector<std::string> small_model() {
+  return {"--length=32",       "--model.layers=2",        "--model.width=32",
+          "--model.heads=4",   "--model.feed-forward=64", "--model.dropout=0.1",
+          "--attention.left=8"};
+}
+
 std::vector<std::string> small_job(const TemporaryFolder& folder, const std::string& run,
                                    const std::vector<std::string>& more) {
   std::vector<std::string> all = {"train",
                                   "--steps=24",
                                   "--batch=8",
                                   "--micro-batch=1",
-                                  "--length=32",
-                                  "--model.layers=2",
-                                  "--model.width=32",
-                                  "--model.heads=4",
-                                  "--model.feed-forward=64",
-                                  "--model.dropout=0.1",
-                                  "--attention.left=8",
                                   "--data.files=" + (folder / "corpus.txt").string(),
                                   "--data.held-out=2000",
                                   "--bucket-bytes=65536",
@@ -160,6 +159,8 @@ std::vector<std::string> small_job(const TemporaryFolder& folder, const std::str
                                   "--eval-samples=4",
                                   "--progress=none",
                                   "--run=" + (folder / run).string()};
+  const std::vector<std::string> model = small_model();
+  all.insert(all.end(), model.begin(), model.end());
   for (const std::string& each : more) {  // instead of what has the same name
     const std::string name = each.substr(0, each.find('=') + 1);
     std::erase_if(all, [&](const std::string& other) { return other.starts_with(name); });

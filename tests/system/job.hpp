@@ -44,9 +44,11 @@ class Process {
 std::vector<std::string> weir_command(int ranks, const std::vector<std::string>& arguments);
 Ended run_weir(int ranks, const std::vector<std::string>& arguments, double timeout_s = 60);
 
-/// The words of a training job of 24 steps, small and with all that a model may have, on
-/// `folder`/corpus.txt into the run folder `folder`/`run`. `more` takes the place of what has the
-/// same name.
+/// The words of a small model on sequences of 32, with all that a model may have.
+std::vector<std::string> small_model();
+
+/// The words of a training job of 24 steps of small_model(), on `folder`/corpus.txt into the run
+/// folder `folder`/`run`. `more` takes the place of what has the same name.
 std::vector<std::string> small_job(const TemporaryFolder& folder, const std::string& run,
                                    const std::vector<std::string>& more);
 
