@@ -1,9 +1,6 @@
 #include "launch/run_folder.hpp"
 
-#include <cerrno>
 #include <csignal>
-#include <cstring>
-#include <fstream>
 
 #include "common/base/error.hpp"
 #include "common/base/log.hpp"
@@ -38,23 +35,16 @@ RunFolder::RunFolder(const fs::path& path) : path_(made_folder(path)), lock_(pat
   }
 }
 
-void RunFolder::write(const char* name, const std::string& contents) const {
-  std::ofstream file(path_ / name, std::ios::trunc);
-  file << contents << std::flush;
-  if (!file) {
-    throw Error(text("cannot write ", (path_ / name).string(), ": ", std::strerror(errno)));
-  }
-}
-
 void RunFolder::write_config(const std::vector<Setting>& settings) const {
-  write("config.ini", settings_as_ini(settings));
+  replace_file(path_ / "config.ini", settings_as_ini(settings));
 }
 
 void RunFolder::write_environment(index_t ranks, std::string_view data) const {
-  write("environment.txt",
-        text("weir       ", WEIR_VERSION, "\nhost       ", host_name(), "\ncpu        ", cpu_name(),
-             "\ncores      ", core_count(), "\nOpenBLAS   ", blas_core(), "\nranks      ", ranks,
-             "\ndata       ", data, "\n"));
+  replace_file(
+      path_ / "environment.txt",
+      text("weir       ", WEIR_VERSION, "\nhost       ", host_name(), "\ncpu        ", cpu_name(),
+           "\ncores      ", core_count(), "\nOpenBLAS   ", blas_core(), "\nranks      ", ranks,
+           "\ndata       ", data, "\n"));
 }
 
 StopRequest::StopRequest(const fs::path& run) : file_(run / "STOP") {

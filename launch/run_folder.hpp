@@ -38,8 +38,6 @@ class RunFolder {
   static fs::path decisions_of(const fs::path& run) { return run / "decisions.jsonl"; }
 
  private:
-  void write(const char* name, const std::string& contents) const;
-
   fs::path path_;
   FolderLock lock_;
 };

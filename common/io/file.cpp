@@ -11,9 +11,11 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <random>
 
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
+#include "common/io/digest.hpp"
 
 namespace weir {
 namespace {
@@ -33,15 +35,35 @@ auto uninterrupted(Call&& call) {
 
 File open_file(const fs::path& path, int flags, std::string_view doing) {
   const int descriptor =
-      uninterrupted([&] { return ::open(path.c_str(), flags | O_CLOEXEC, 0600); });
+      uninterrupted([&] { return ::open(path.c_str(), flags | O_CLOEXEC, 0666); });
+  if (descriptor < 0 && errno == ELOOP && fs::is_symlink(path)) {
+    throw Error(text(doing, " ", path.string(), ": it is a link, which weir does not follow here"));
+  }
   if (descriptor < 0) fail(doing, path);
   return {descriptor, path};
+}
+
+/// A name beside `path` that nobody else has: of two writers neither touches the other's file.
+fs::path temporary_beside(const fs::path& path) {
+  std::random_device random;
+  constexpr std::size_t kNameMax = 200;  // bytes; most file systems allow 255
+  return path.parent_path() / text(".tmp-", path.filename().string().substr(0, kNameMax), '-',
+                                   hexadecimal(std::uint32_t{random()}),
+                                   hexadecimal(std::uint32_t{random()}));
+}
+
+/// Removes what a failed write left. If that fails as well, the first error is what counts.
+void remove_quietly(FileSystem& files, const fs::path& path) {
+  try {
+    files.remove_all(path);
+  } catch (const Error&) {
+  }
 }
 
 class PosixFileSystem final : public FileSystem {
  public:
   File create(const fs::path& path) override {
-    return open_file(path, O_WRONLY | O_CREAT | O_EXCL, "cannot create");
+    return open_file(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, "cannot create");
   }
 
   File open_for_writing(const fs::path& path) override {
@@ -166,6 +188,33 @@ std::string read_whole(const fs::path& path, index_t bytes_max) {
   return bytes;
 }
 
+void replace_file(const fs::path& path, std::string_view contents, FileSystem& files) {
+  const fs::path fresh = temporary_beside(path);
+  try {
+    File file = files.create(fresh);
+    files.write(file, 0, std::as_bytes(std::span(contents)));
+    files.sync(file);
+    files.close(std::move(file));
+    files.rename(fresh, path);
+  } catch (const Error& error) {
+    remove_quietly(files, fresh);
+    throw Error(text("cannot write ", path.string(), ": ", error.what()));
+  }
+  files.sync_folder(path.has_parent_path() ? path.parent_path() : ".");
+}
+
+File open_for_appending(const fs::path& path) {
+  // O_NONBLOCK: opening a pipe that nobody reads would wait for ever.
+  constexpr int kFlags = O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK;
+  File file = open_file(path, kFlags, "cannot open for writing");
+  struct stat status {};
+  if (fstat(file.descriptor(), &status) != 0) fail("cannot open for writing", path);
+  if (!S_ISREG(status.st_mode)) {
+    throw Error(text("cannot open for writing ", path.string(), ": it is no regular file"));
+  }
+  return file;
+}
+
 MappedFile::MappedFile(const fs::path& path) {
   const File file = File::open(path);
   const auto size = static_cast<std::size_t>(file.size());
@@ -186,7 +235,8 @@ MappedFile::~MappedFile() {
 
 FolderLock::FolderLock(const fs::path& folder) {
   const fs::path path = folder / "LOCK";
-  file_ = open_file(path, O_RDWR | O_CREAT, "cannot write into the folder: cannot open");
+  file_ =
+      open_file(path, O_RDWR | O_CREAT | O_NOFOLLOW, "cannot write into the folder: cannot open");
   if (flock(file_.descriptor(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) fail("cannot lock", path);
     std::string holder;

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "common/number/index.hpp"
@@ -46,7 +47,7 @@ class FileSystem {
   FileSystem& operator=(const FileSystem&) = delete;
   virtual ~FileSystem() = default;
 
-  /// A new file for writing, readable by its owner alone; an Error if it exists.
+  /// A new file for writing, with the mode that the umask leaves; an Error if it exists.
   virtual File create(const fs::path& path) = 0;
   /// A file that exists, for writing at any offset.
   virtual File open_for_writing(const fs::path& path) = 0;
@@ -76,6 +77,18 @@ FileSystem& posix_file_system();
 /// The bytes of a file. Throws Error if there are more than `bytes_max`: what decides how much is
 /// allocated comes from outside.
 std::string read_whole(const fs::path& path, index_t bytes_max);
+
+/// Puts `contents` at `path` in one step: after a kill, a full disk or a power cut there are the
+/// old contents or the new ones, whole. The new file is written under a name of its own beside
+/// `path`, brought to the disk and renamed. What stood at `path` is replaced; a link is not
+/// followed. The mode is what the umask leaves. Throws Error, and then `path` is as it was, unless
+/// only the last step failed: bringing the folder to the disk.
+void replace_file(const fs::path& path, std::string_view contents,
+                  FileSystem& files = posix_file_system());
+
+/// Opens a file, or makes one, for writing at its end. Throws Error for all that is no regular
+/// file; a link is not followed.
+File open_for_appending(const fs::path& path);
 
 /// A file's bytes as read-only memory, read by the system when touched. The file must keep its size
 /// meanwhile: reading beyond a new, earlier end kills the process.

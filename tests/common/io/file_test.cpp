@@ -1,15 +1,19 @@
 #include "common/io/file.hpp"
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <fstream>
 #include <string>
+#include <vector>
 
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
+#include "tests/common/io/faulty_file_system.hpp"
 #include "tests/temporary_folder.hpp"
 
 using namespace weir;
@@ -21,6 +25,22 @@ std::span<const std::byte> bytes_of(const std::string& text) {
 }
 
 constexpr index_t kMax = 1 << 20;
+
+mode_t current_umask() {
+  const mode_t mask = umask(0);
+  umask(mask);
+  return mask;
+}
+
+mode_t mode_of(const fs::path& path) { return static_cast<mode_t>(fs::status(path).permissions()); }
+
+std::vector<std::string> names_in(const fs::path& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    names.push_back(entry.path().filename().string());
+  }
+  return names;
+}
 
 }  // namespace
 
@@ -41,11 +61,68 @@ TEST_CASE("what was written at offsets, brought to the disk and renamed reads ba
   files.rename(folder.path() / "a", folder.path() / "b");
   files.sync_folder(folder.path());
   CHECK(read_whole(folder.path() / "b" / "file", kMax) == "abcdefghij");
-  CHECK(fs::status(folder.path() / "b" / "file").permissions() ==
-        (fs::perms::owner_read | fs::perms::owner_write));
+  CHECK(mode_of(folder.path() / "b" / "file") == (0666 & ~current_umask()));
   files.remove_all(folder.path() / "b");
   CHECK_FALSE(fs::exists(folder.path() / "b"));
   files.remove_all(folder.path() / "b");  // nothing there is no error
+}
+
+TEST_CASE("a file is replaced whole or stays as it was, whichever call fails") {
+  const test::TemporaryFolder folder;
+  const fs::path path = folder.path() / "config.ini";
+  test::FaultyFileSystem counting(test::kNever, false);
+  replace_file(path, "old", counting);
+  CHECK(read_whole(path, kMax) == "old");
+  CHECK(mode_of(path) == (0666 & ~current_umask()));
+  REQUIRE(counting.calls() == 6);  // create, write, sync, close, rename, sync of the folder
+  for (int fatal = 1; fatal <= counting.calls(); ++fatal) {
+    for (const bool dies : {false, true}) {
+      CAPTURE(fatal);
+      CAPTURE(dies);
+      replace_file(path, "old");
+      test::FaultyFileSystem faulty(fatal, dies);
+      CHECK_THROWS_AS(replace_file(path, "new and longer", faulty), Error);
+      CHECK(read_whole(path, kMax) == (fatal < 6 ? "old" : "new and longer"));
+      if (!dies) CHECK(names_in(folder.path()) == std::vector<std::string>{"config.ini"});
+      for (const std::string& name : names_in(folder.path())) {
+        if (name != "config.ini") fs::remove(folder.path() / name);
+      }
+    }
+  }
+}
+
+TEST_CASE("no link is followed where a file is replaced, appended to or locked") {
+  const test::TemporaryFolder folder, elsewhere;
+  const fs::path target = elsewhere.path() / "target";
+  std::ofstream(target) << "mine";
+  fs::create_symlink(target, folder.path() / "config.ini");
+  replace_file(folder.path() / "config.ini", "weir's");
+  CHECK(read_whole(folder.path() / "config.ini", kMax) == "weir's");
+  CHECK_FALSE(fs::is_symlink(folder.path() / "config.ini"));
+
+  fs::create_symlink(target, folder.path() / "metrics.jsonl");
+  CHECK_THROWS_WITH_AS(open_for_appending(folder.path() / "metrics.jsonl"),
+                       doctest::Contains("it is a link, which weir does not follow here"), Error);
+  fs::create_symlink(target, folder.path() / "LOCK");
+  CHECK_THROWS_WITH_AS(FolderLock{folder.path()},
+                       doctest::Contains("it is a link, which weir does not follow here"), Error);
+  CHECK(read_whole(target, kMax) == "mine");
+}
+
+TEST_CASE("a file is opened for appending at its end; a pipe is refused at once") {
+  const test::TemporaryFolder folder;
+  const fs::path path = folder.path() / "lines";
+  for (const char* const line : {"one\n", "two\n"}) {
+    const File file = open_for_appending(path);
+    CHECK(write(file.descriptor(), line, 4) == 4);
+  }
+  CHECK(read_whole(path, kMax) == "one\ntwo\n");
+  const std::string pipe = (folder.path() / "pipe").string();
+  REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+  const File reader(::open(pipe.c_str(), O_RDONLY | O_NONBLOCK), pipe);
+  CHECK_THROWS_WITH_AS(open_for_appending(pipe),
+                       ("cannot open for writing " + pipe + ": it is no regular file").c_str(),
+                       Error);
 }
 
 TEST_CASE("exchange swaps two folders") {
