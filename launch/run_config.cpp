@@ -190,6 +190,9 @@ void fit_model_to_data(RunConfig& config) {
 }
 
 void check(const RunConfig& config) {
+  if (config.run.empty()) {
+    throw UsageError("--run is empty: name the run folder, or leave it out for runs/default");
+  }
   const Layout& layout = config.layout;
   if (layout.placement == Placement::local && layout.servers > 1) {
     throw UsageError(text("--placement local has its server in the one process, so --servers ",

@@ -1,6 +1,9 @@
 #include "launch/run_folder.hpp"
 
+#include <algorithm>
+#include <array>
 #include <csignal>
+#include <fstream>
 
 #include "common/base/error.hpp"
 #include "common/base/log.hpp"
@@ -16,7 +19,42 @@ volatile std::sig_atomic_t stop_signalled = 0;
 
 extern "C" void note_stop_signal(int) { stop_signalled = 1; }
 
+/// The first line of a regular file, cut at 100 bytes; empty if there is none.
+std::string first_line(const fs::path& path) {
+  std::error_code error;
+  if (!fs::is_regular_file(fs::symlink_status(path, error))) return {};
+  std::array<char, 101> line{};
+  std::ifstream(path).getline(line.data(), line.size());
+  return line.data();
+}
+
+bool holds_anything(const fs::path& folder) {
+  std::error_code error;
+  return fs::directory_iterator(folder, error) != fs::directory_iterator();
+}
+
+/// Throws UsageError if weir would write over what others have put there. Other files may lie in a
+/// new run folder: a job's log, its settings, its text.
+void refuse_foreign(const fs::path& folder) {
+  if (is_run_folder(folder)) return;
+  for (const char* const name : {"config.ini", "environment.txt", "metrics.jsonl",
+                                 "decisions.jsonl", "report.html", "LOCK", "checkpoints"}) {
+    const fs::path path = folder / name;
+    std::error_code error;
+    if (!fs::exists(fs::symlink_status(path, error))) continue;
+    // What a job leaves that was killed while it made its folder.
+    const bool is_begun = (path.filename() == "LOCK" && fs::is_empty(path, error)) ||
+                          (path.filename() == "checkpoints" && fs::is_directory(path, error) &&
+                           !holds_anything(path));
+    if (is_begun) continue;
+    throw UsageError(text("--run ", folder.string(), ": this folder holds ", name,
+                          ", but no run of weir, which would write there; choose another folder, "
+                          "or take the file away"));
+  }
+}
+
 fs::path made_folder(const fs::path& path) {
+  refuse_foreign(path);
   std::error_code error;
   const fs::path checkpoints = RunFolder::checkpoints_of(path);
   fs::create_directories(checkpoints, error);
@@ -29,6 +67,16 @@ fs::path made_folder(const fs::path& path) {
 
 }  // namespace
 
+bool is_run_folder(const fs::path& folder) {
+  if (first_line(folder / "LOCK").starts_with("host ")) return true;
+  if (first_line(folder / "metrics.jsonl").starts_with("{\"kind\":\"")) return true;
+  std::error_code error;
+  const fs::directory_iterator checkpoints(RunFolder::checkpoints_of(folder), error);
+  return std::ranges::any_of(checkpoints, [](const fs::directory_entry& entry) {
+    return first_line(entry.path() / "MANIFEST").starts_with("weir checkpoint ");
+  });
+}
+
 RunFolder::RunFolder(const fs::path& path) : path_(made_folder(path)), lock_(path_) {
   if (std::error_code error; fs::remove(path_ / "STOP", error)) {
     log_info(text("removed ", (path_ / "STOP").string(), ", which was left from before"));
@@ -40,11 +88,10 @@ void RunFolder::write_config(const std::vector<Setting>& settings) const {
 }
 
 void RunFolder::write_environment(index_t ranks, std::string_view data) const {
-  replace_file(
-      path_ / "environment.txt",
-      text("weir       ", WEIR_VERSION, "\nhost       ", host_name(), "\ncpu        ", cpu_name(),
-           "\ncores      ", core_count(), "\nOpenBLAS   ", blas_core(), "\nranks      ", ranks,
-           "\ndata       ", data, "\n"));
+  replace_file(path_ / "environment.txt",
+               text("weir       ", WEIR_VERSION, "\nhost       ", host_name(), "\ncpu        ",
+                    cpu_name(), "\ncores      ", core_count(), "\nOpenBLAS   ", blas_core(),
+                    "\nranks      ", ranks, "\ndata       ", data, "\n"));
 }
 
 StopRequest::StopRequest(const fs::path& run) : file_(run / "STOP") {

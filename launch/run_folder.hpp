@@ -10,6 +10,9 @@
 
 namespace weir {
 
+/// Whether a run of weir has been in this folder: its LOCK, its metrics or a checkpoint says so.
+bool is_run_folder(const fs::path& folder);
+
 /// Where a run keeps what it leaves behind. One process has it at a time (rank 0 of a job):
 ///
 ///   config.ini        the effective configuration; `weir train --config` starts the same run again
@@ -21,7 +24,8 @@ namespace weir {
 ///   LOCK              who has the folder now
 class RunFolder {
  public:
-  /// Makes the folder if need be, takes it, and removes a STOP left from before. Throws Error if
+  /// Makes the folder if need be, takes it, and removes a STOP left from before. Throws UsageError
+  /// if no run of weir has been there and a file of others has one of the names above; Error if
   /// nothing can be written there, or if another process has it.
   explicit RunFolder(const fs::path& path);
 

@@ -33,6 +33,10 @@ struct Ranks {
   Comm world;
   int rank() const { return world ? world.rank() : 0; }
   int size() const { return world ? world.size() : 1; }
+  /// Who this is on the lines of the log; nobody if there is no other.
+  std::string identity(const Layout& layout) const {
+    return size() == 1 ? std::string() : text("rank ", rank(), ", ", layout.role(rank()));
+  }
 
   /// Runs `work` here; if it threw on any rank, all throw the same.
   template <class Work>
@@ -202,11 +206,11 @@ struct WorkerRun {
 
 void run_as_worker(const Job& job, index_t rank, const Comm& workers, ParameterService& parameters,
                    const RunFolder* folder, WorkerRun& run) {
+  const std::string identity = log_identity();
   const double gemm_peak = gemm_peak_of(workers, job.config.threads);
   const WorkerPlace place = job.config.layout.worker(rank);
   if (rank == 0) run.books.emplace(job, parameters, gemm_peak, folder->metrics());
   WorkerEvents events;
-  const std::string role = text("rank ", rank, ", ", job.config.layout.role(rank));
   events.on_start = [&](const Directive& directive) {
     if (!run.books) return;
     run.books->start(directive.step);
@@ -216,7 +220,7 @@ void run_as_worker(const Job& job, index_t rank, const Comm& workers, ParameterS
     }
   };
   events.on_step = [&](const Directive& directive) {
-    set_log_identity(text(role, ", step ", directive.step));
+    set_log_identity(text(identity, identity.empty() ? "" : ", ", "step ", directive.step));
     if (run.books) run.books->step(directive);
   };
   if (run.books) {
@@ -256,7 +260,7 @@ int train(const Arguments& arguments) {
           "--placement local for one process without mpirun");
     }
   });
-  set_log_identity(text("rank ", ranks.rank(), ", ", layout.role(ranks.rank())));
+  set_log_identity(ranks.identity(layout));
   set_log_level(config.log_level);
   StopRequest stop(config.run);
   if (const std::string warning = warning_of(config.wire); ranks.rank() == 0 && !warning.empty()) {

@@ -3,6 +3,7 @@
 #include <spdlog/logger.h>
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
+#include <unistd.h>
 
 #include <memory>
 #include <string>
@@ -26,7 +27,8 @@ struct Log {
 
   void set_identity(std::string_view new_identity) {
     identity = new_identity;
-    std::string pattern = "%H:%M:%S.%e ";
+    // A file is read later, and perhaps elsewhere.
+    std::string pattern = isatty(STDERR_FILENO) != 0 ? "%H:%M:%S.%e " : "%Y-%m-%dT%H:%M:%S.%e%z ";
     for (const char letter : identity) {
       pattern += letter;
       if (letter == '%') pattern += '%';

@@ -9,6 +9,9 @@ namespace weir {
 /// ranks never mix. Any thread may log. Numbers for programs go to metrics.jsonl instead.
 ///
 ///   12:34:56.789 rank 1, replica 1, stage 0, shard 0, step 812 warning: skipped: not finite
+///
+/// That is on a terminal; elsewhere the time has its date and zone: 2026-11-28T12:34:56.789+01:00.
+/// (mpirun takes its ranks' stderr through a pipe.)
 enum class LogLevel { debug, info, warning, error };
 
 void log_debug(std::string_view line);

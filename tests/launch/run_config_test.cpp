@@ -41,6 +41,11 @@ TEST_CASE("no two options share a name or an environment variable, and each says
   }
 }
 
+TEST_CASE("an empty name of the run folder is refused: it would be the working directory") {
+  CHECK_THROWS_AS(parse({"--run="}), UsageError);
+  CHECK_THROWS_WITH_AS(parse({"--run", ""}), doctest::Contains("--run is empty"), UsageError);
+}
+
 TEST_CASE("the help holds every option of every room") {
   RunConfig config;
   const std::string help = options_help(options(config));

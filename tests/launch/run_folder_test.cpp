@@ -48,6 +48,53 @@ TEST_CASE("a second run in the folder is refused with the holder's name, until t
   CHECK_NOTHROW(RunFolder(scratch.path()));
 }
 
+TEST_CASE("a folder with files of others is refused where weir would write over them") {
+  const TemporaryFolder scratch;
+  for (const char* const name :
+       {"config.ini", "environment.txt", "metrics.jsonl", "decisions.jsonl", "report.html", "LOCK",
+        "checkpoints/model.pt"}) {
+    CAPTURE(name);
+    const fs::path folder = scratch / "others";
+    fs::create_directories((folder / name).parent_path());
+    std::ofstream(folder / name) << "# mine\n";
+    CHECK_FALSE(is_run_folder(folder));
+    CHECK_THROWS_WITH_AS(RunFolder{folder}, doctest::Contains("but no run of weir"), UsageError);
+    CHECK(contents(folder / name) == "# mine\n");
+    CHECK(std::distance(fs::directory_iterator(folder), {}) == 1);
+    fs::remove_all(folder);
+  }
+}
+
+TEST_CASE("a new run may lie beside a log, and where a job was killed while it made its folder") {
+  const TemporaryFolder scratch;
+  std::ofstream(scratch / "train.log") << "submitted\n";
+  std::ofstream(scratch / "LOCK");
+  fs::create_directory(scratch / "checkpoints");
+  CHECK_FALSE(is_run_folder(scratch.path()));
+  CHECK_NOTHROW(RunFolder(scratch.path()));
+  CHECK(is_run_folder(scratch.path()));
+  CHECK_NOTHROW(RunFolder(scratch.path()));
+}
+
+TEST_CASE("a run folder is known by its lock, its metrics or a checkpoint, each alone") {
+  const TemporaryFolder scratch;
+  const std::pair<const char*, const char*> marks[] = {
+      {"LOCK", "host a, process 7\n"},
+      {"metrics.jsonl", "{\"kind\":\"start\",\"step\":0}\n"},
+      {"checkpoints/step-00000006/MANIFEST", "weir checkpoint 1\nstep 6\n"}};
+  for (const auto& [name, line] : marks) {
+    CAPTURE(name);
+    const fs::path folder = scratch / "copied";
+    fs::create_directories((folder / name).parent_path());
+    std::ofstream(folder / name) << line;
+    std::ofstream(folder / "config.ini") << "steps = 6\n";
+    CHECK(is_run_folder(folder));
+    CHECK_NOTHROW(RunFolder{folder});
+    fs::remove_all(folder);
+  }
+  CHECK_FALSE(is_run_folder(scratch / "nowhere"));
+}
+
 TEST_CASE("a run folder that cannot be made is told with the reason") {
   CHECK_THROWS_WITH_AS(
       RunFolder("/dev/null/runs"),

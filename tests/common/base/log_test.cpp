@@ -1,10 +1,12 @@
 #include "common/base/log.hpp"
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <array>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -41,23 +43,59 @@ class CapturedStderr {
   int original_;
 };
 
-/// The line after `12:34:56.789 `.
-std::string without_time(const std::string& line) {
-  const std::string shape = "dd:dd:dd.ddd ";
+/// The line after a time of this shape: d is a digit, s a sign.
+std::string without_time(const std::string& line, const std::string& shape) {
   REQUIRE(line.size() > shape.size());
   for (std::size_t i = 0; i < shape.size(); ++i) {
+    CAPTURE(line);
     const bool is_digit = line[i] >= '0' && line[i] <= '9';
-    CHECK((shape[i] == 'd' ? is_digit : line[i] == shape[i]));
+    const bool is_sign = line[i] == '+' || line[i] == '-';
+    CHECK((shape[i] == 'd' ? is_digit : shape[i] == 's' ? is_sign : line[i] == shape[i]));
   }
   return line.substr(shape.size());
 }
 
+std::string without_date(const std::string& line) {
+  return without_time(line, "dddd-dd-ddTdd:dd:dd.dddsdd:dd ");
+}
+
+/// Puts a terminal in the place of stderr.
+class TerminalStderr {
+ public:
+  TerminalStderr() : original_(dup(STDERR_FILENO)), terminal_(posix_openpt(O_RDWR | O_NOCTTY)) {
+    REQUIRE(terminal_ >= 0);
+    REQUIRE(grantpt(terminal_) == 0);
+    REQUIRE(unlockpt(terminal_) == 0);
+    const int end = open(ptsname(terminal_), O_RDWR | O_NOCTTY);
+    REQUIRE(end >= 0);
+    dup2(end, STDERR_FILENO);
+    close(end);
+  }
+  ~TerminalStderr() {
+    dup2(original_, STDERR_FILENO);
+    for (const int end : {original_, terminal_}) close(end);
+  }
+  TerminalStderr(const TerminalStderr&) = delete;
+  TerminalStderr& operator=(const TerminalStderr&) = delete;
+
+  std::string line() {
+    std::array<char, 4096> bytes{};
+    const ssize_t size = read(terminal_, bytes.data(), bytes.size());
+    return size > 0 ? std::string(bytes.data(), static_cast<std::size_t>(size)) : std::string();
+  }
+
+ private:
+  int original_;
+  int terminal_;
+};
+
 }  // namespace
 
-TEST_CASE("a line is one write with time, identity, level and text") {
+TEST_CASE("a line is one write with date, time, zone, identity, level and text") {
   std::vector<std::string> writes;
   {
     CapturedStderr captured;
+    set_log_identity("");
     log_info("nobody {} %v");
     set_log_identity("rank 3 100%");
     log_warning("second");
@@ -66,9 +104,21 @@ TEST_CASE("a line is one write with time, identity, level and text") {
     writes = captured.writes();
   }
   REQUIRE(writes.size() == 3);
-  CHECK(without_time(writes[0]) == "info: nobody {} %v\n");
-  CHECK(without_time(writes[1]) == "rank 3 100% warning: second\n");
-  CHECK(without_time(writes[2]) == "rank 3 100% error: third\n");
+  CHECK(without_date(writes[0]) == "info: nobody {} %v\n");
+  CHECK(without_date(writes[1]) == "rank 3 100% warning: second\n");
+  CHECK(without_date(writes[2]) == "rank 3 100% error: third\n");
+}
+
+TEST_CASE("on a terminal a line has the time alone") {
+  std::string line;
+  {
+    TerminalStderr terminal;
+    set_log_identity("");
+    log_info("here");
+    line = terminal.line();
+  }
+  set_log_identity("");
+  CHECK(without_time(line, "dd:dd:dd.ddd ") == "info: here\r\n");
 }
 
 TEST_CASE("lines below the level are dropped") {
