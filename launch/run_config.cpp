@@ -15,6 +15,9 @@ namespace {
 std::vector<Option> own_options(RunConfig& config) {
   return {
       {"run", "", "run folder: configuration, metrics, checkpoints", &config.run},
+      {"private", "",
+       "only you may read what the job writes from now on; otherwise your umask says who may",
+       &config.owner_only},
       {"resume", "",
        "auto: the newest complete checkpoint of the run folder, if any; never; or a checkpoint's "
        "path",

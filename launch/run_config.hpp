@@ -33,6 +33,7 @@ struct RunConfig {
   ps::ServerConfig server;
   LocalConfig local;
   std::string run = "runs/default";
+  bool owner_only = false;      ///< nobody else may read what the run leaves
   std::string resume = "auto";  ///< auto, never, or the path of a checkpoint
   std::string replay;           ///< a decision log whose decisions are repeated
   index_t threads = 1;

@@ -55,11 +55,10 @@ void refuse_foreign(const fs::path& folder) {
 
 fs::path made_folder(const fs::path& path) {
   refuse_foreign(path);
-  std::error_code error;
-  const fs::path checkpoints = RunFolder::checkpoints_of(path);
-  fs::create_directories(checkpoints, error);
-  if (error) {
-    throw Error(text("cannot make the run folder ", checkpoints.string(), ": ", error.message(),
+  try {
+    make_folders(posix_file_system(), RunFolder::checkpoints_of(path));
+  } catch (const FileError& error) {
+    throw Error(text("cannot make the run folder ", path.string(), ": ", error.what(),
                      "; choose another with --run"));
   }
   return path;

@@ -22,7 +22,8 @@ namespace {
 
 /// `doing path: reason of errno`.
 [[noreturn]] void fail(std::string_view doing, const fs::path& path) {
-  throw Error(text(doing, " ", path.string(), ": ", std::strerror(errno)));
+  const int number = errno;
+  throw FileError(text(doing, " ", path.string(), ": ", std::strerror(number)), number);
 }
 
 /// Calls again as long as a signal interrupts the call.
@@ -98,12 +99,13 @@ class PosixFileSystem final : public FileSystem {
   }
 
   void make_folder(const fs::path& path) override {
-    if (mkdir(path.c_str(), 0700) != 0) fail("cannot make the folder", path);
+    if (mkdir(path.c_str(), 0777) != 0) fail("cannot make the folder", path);
   }
 
   void sync_folder(const fs::path& path) override {
     const File folder = open_file(path, O_RDONLY | O_DIRECTORY, "cannot open the folder");
-    sync(folder);
+    if (fsync(folder.descriptor()) == 0 || errno == EINVAL) return;  // not every system can
+    fail("cannot bring to the disk", path);
   }
 
   void rename(const fs::path& from, const fs::path& to) override {
@@ -122,11 +124,58 @@ class PosixFileSystem final : public FileSystem {
   void remove_all(const fs::path& path) override {
     std::error_code error;
     fs::remove_all(path, error);
-    if (error) throw Error(text("cannot remove ", path.string(), ": ", error.message()));
+    if (!error) return;
+    throw FileError(text("cannot remove ", path.string(), ": ", error.message()), error.value());
   }
 };
 
 }  // namespace
+
+bool FileError::is_full() const {
+  return number_ == ENOSPC || number_ == EDQUOT || number_ == EFBIG;
+}
+
+bool FileError::is_missing() const {
+  return number_ == ENOENT || number_ == ENOTDIR || number_ == EISDIR;
+}
+
+bool path_exists(const fs::path& path) {
+  struct stat status {};
+  if (stat(path.c_str(), &status) == 0) return true;
+  if (errno != ENOENT && errno != ENOTDIR) fail("cannot look at", path);
+  return false;
+}
+
+void keep_new_files_private() { umask(077); }
+
+void make_folders(FileSystem& files, const fs::path& path) {
+  const fs::path whole = fs::absolute(path);
+  const auto make = [&](const fs::path& folder) {
+    if (path_exists(folder)) return false;
+    try {
+      files.make_folder(folder);
+    } catch (const FileError& error) {
+      if (error.number() != EEXIST) throw;  // EEXIST: another process was faster
+    }
+    return true;
+  };
+  const auto sync = [&](const fs::path& folder) {
+    try {
+      files.sync_folder(folder);
+    } catch (const FileError& error) {
+      // A folder that may be searched but not read cannot be opened, so not brought to the disk.
+      if (error.number() != EACCES) throw;
+    }
+  };
+  std::vector<fs::path> all;
+  for (fs::path folder = whole; folder.has_relative_path(); folder = folder.parent_path()) {
+    if (folder.has_filename()) all.insert(all.begin(), folder);
+  }
+  for (std::size_t at = 0; at < all.size(); ++at) {
+    const bool is_new = make(all[at]);
+    if (is_new || at + 2 >= all.size()) sync(all[at].parent_path());
+  }
+}
 
 File::File(File&& other) noexcept : descriptor_(other.release()), path_(std::move(other.path_)) {}
 

@@ -7,11 +7,30 @@
 #include <string_view>
 #include <utility>
 
+#include "common/base/error.hpp"
 #include "common/number/index.hpp"
 
 namespace weir {
 
 namespace fs = std::filesystem;
+
+/// An Error of the system: `doing PATH: reason`.
+class FileError : public Error {
+ public:
+  FileError(const std::string& message, int number) : Error(message), number_(number) {}
+  int number() const { return number_; }  ///< errno
+  /// Nothing more can be written: the disk or the quota is full, or files may not become so large.
+  bool is_full() const;
+  /// There is no such file; rather than one that cannot be read now, or not by this user.
+  bool is_missing() const;
+
+ private:
+  int number_;
+};
+
+/// Whether anything is there. Throws FileError if the system does not tell, as where a folder above
+/// may not be searched.
+bool path_exists(const fs::path& path);
 
 /// Owns an open file. Errors of all that follows name the file and the reason of the system.
 class File {
@@ -61,7 +80,8 @@ class FileSystem {
   virtual void sync(const File& file) = 0;
   virtual void close(File file) = 0;
 
-  virtual void make_folder(const fs::path& path) = 0;  ///< its parent exists, it does not
+  /// With the mode that the umask leaves. Its parent exists, it does not.
+  virtual void make_folder(const fs::path& path) = 0;
   /// Makes the names in the folder, as they are now, outlive a power cut.
   virtual void sync_folder(const fs::path& path) = 0;
   /// In one step: `to` is the old or the new, never half. A folder at `to` must be empty.
@@ -73,6 +93,13 @@ class FileSystem {
 
 /// The real one.
 FileSystem& posix_file_system();
+
+/// From now on only their owner may read the files and folders that this process makes.
+void keep_new_files_private();
+
+/// Makes the folder, and those above it, where they are missing. They outlive a power cut, and so
+/// does the folder above, which an earlier process may have made and not brought to the disk.
+void make_folders(FileSystem& files, const fs::path& path);
 
 /// The bytes of a file. Throws Error if there are more than `bytes_max`: what decides how much is
 /// allocated comes from outside.

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
+#include <cstring>
 #include <string_view>
 #include <utility>
 
@@ -32,35 +34,40 @@ class Handle {
 };
 using OpenFile = Handle<H5Fclose>;
 using Dataset = Handle<H5Dclose>;
+using Group = Handle<H5Gclose>;
 using Space = Handle<H5Sclose>;
 using Type = Handle<H5Tclose>;
 using Properties = Handle<H5Pclose>;
 
-/// What HDF5 says last, which is where it found the error; of a failed call of the system, which it
-/// reports with time, file and address, on two lines, the reason alone.
-std::string innermost_error() {
+/// Throws Error with what HDF5 says last, which is where it found the error; of a failed call of
+/// the system, which it reports with time, file and address, on two lines, the reason alone.
+[[noreturn]] void fail(std::string_view doing, const fs::path& file) {
   std::string reason = "unknown reason";
   const auto keep = [](unsigned, const H5E_error2_t* error, void* out) -> herr_t {
     if (error->desc != nullptr) *static_cast<std::string*>(out) = error->desc;
     return 0;
   };
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, keep, &reason);
-  constexpr std::string_view kSystemReason = "error message = '";
-  if (const auto at = reason.find(kSystemReason); at != std::string::npos) {
-    const auto begin = at + kSystemReason.size();
-    return reason.substr(begin, reason.find('\'', begin) - begin);
+  const std::string begin = text("cannot ", doing, " ", file.string(), ": ");
+  constexpr std::string_view kNumber = "errno = ";
+  if (const auto at = reason.find(kNumber); at != std::string::npos) {
+    const int number = std::atoi(reason.c_str() + at + kNumber.size());
+    throw FileError(begin + std::strerror(number), number);
   }
-  return reason;
+  throw Error(begin + reason);
 }
 
 /// `result`, if the call that gave it did not fail.
 template <class Result>
 Result checked(Result result, std::string_view doing, const fs::path& file) {
-  if (result < 0) throw Error(text("cannot ", doing, " ", file.string(), ": ", innermost_error()));
+  if (result < 0) fail(doing, file);
   return result;
 }
 
 void start_hdf5() {
+  // Whatever is open is closed by its owner. After a failed close HDF5 keeps the file's id with
+  // memory that is gone, and its own handler at exit would die of it. Only the first call counts.
+  H5dont_atexit();
   // Errors become ours instead of a page on stderr. Set for this thread, so each time.
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
   H5PLset_loading_state(0);
@@ -73,6 +80,26 @@ Properties file_access() {
   // The run folder's lock keeps others away; HDF5's own fails on network file systems.
   H5Pset_file_locking(access, false, true);
   return access;
+}
+
+/// Without the times of their making, so that the same datasets give the same bytes.
+Properties creation_of(hid_t kind) {
+  Properties creation(H5Pcreate(kind));
+  H5Pset_obj_track_times(creation, false);
+  return creation;
+}
+
+/// Makes the groups above a dataset that are not there yet.
+void make_groups(hid_t open, const std::string& dataset, const fs::path& file) {
+  const Properties creation = creation_of(H5P_GROUP_CREATE);
+  for (auto end = dataset.find('/', 1); end != std::string::npos;
+       end = dataset.find('/', end + 1)) {
+    const std::string path = dataset.substr(0, end);
+    if (H5Lexists(open, path.c_str(), H5P_DEFAULT) > 0) continue;
+    const std::string doing = text("make the group ", path, " in");
+    const Group made(
+        checked(H5Gcreate2(open, path.c_str(), H5P_DEFAULT, creation, H5P_DEFAULT), doing, file));
+  }
 }
 
 constexpr std::array<unsigned char, 8> kSignature = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
@@ -149,25 +176,24 @@ void create_hdf5(const fs::path& file, std::vector<Hdf5Dataset>& datasets) {
   const Properties access = file_access();
   constexpr hsize_t kPage = 4096;
   H5Pset_alignment(access, 1, kPage);
+  const Properties file_creation = creation_of(H5P_FILE_CREATE);
   OpenFile open(
-      checked(H5Fcreate(file.c_str(), H5F_ACC_EXCL, H5P_DEFAULT, access), "create", file));
+      checked(H5Fcreate(file.c_str(), H5F_ACC_EXCL, file_creation, access), "create", file));
 
-  const Properties creation(H5Pcreate(H5P_DATASET_CREATE));
+  const Properties creation = creation_of(H5P_DATASET_CREATE);
   H5Pset_layout(creation, H5D_CONTIGUOUS);
   H5Pset_alloc_time(creation, H5D_ALLOC_TIME_EARLY);
   H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER);
-  H5Pset_obj_track_times(creation, false);
-  const Properties link(H5Pcreate(H5P_LINK_CREATE));
-  H5Pset_create_intermediate_group(link, 1);
 
   for (auto& dataset : datasets) {
     elements_of(dataset.shape);  // throws
     const std::vector<hsize_t> extents(dataset.shape.begin(), dataset.shape.end());
     const Space space(H5Screate_simple(static_cast<int>(extents.size()), extents.data(), nullptr));
+    make_groups(open, dataset.path, file);
     const std::string doing = text("make the dataset ", dataset.path, " in");
-    const Dataset made(checked(
-        H5Dcreate2(open, dataset.path.c_str(), H5T_IEEE_F32LE, space, link, creation, H5P_DEFAULT),
-        doing, file));
+    const Dataset made(checked(H5Dcreate2(open, dataset.path.c_str(), H5T_IEEE_F32LE, space,
+                                          H5P_DEFAULT, creation, H5P_DEFAULT),
+                               doing, file));
     const haddr_t offset = H5Dget_offset(made);
     if (offset == HADDR_UNDEF) throw Error(text("cannot ", doing, " ", file.string(), ": no room"));
     dataset.offset = static_cast<index_t>(offset);

@@ -13,6 +13,7 @@
 
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
+#include "common/io/hdf5.hpp"
 #include "tests/common/io/faulty_file_system.hpp"
 #include "tests/temporary_folder.hpp"
 
@@ -48,6 +49,7 @@ TEST_CASE("what was written at offsets, brought to the disk and renamed reads ba
   const test::TemporaryFolder folder;
   FileSystem& files = posix_file_system();
   files.make_folder(folder.path() / "a");
+  CHECK(mode_of(folder.path() / "a") == (0777 & ~current_umask()));
   File file = files.create(folder.path() / "a" / "file");
   files.preallocate(file, 10);
   CHECK(file.size() == 10);
@@ -123,6 +125,52 @@ TEST_CASE("a file is opened for appending at its end; a pipe is refused at once"
   CHECK_THROWS_WITH_AS(open_for_appending(pipe),
                        ("cannot open for writing " + pipe + ": it is no regular file").c_str(),
                        Error);
+}
+
+TEST_CASE("files and folders follow the umask, also what HDF5 makes, and can be kept private") {
+  const test::TemporaryFolder folder;
+  FileSystem& files = posix_file_system();
+  const auto modes = [&](const std::string& name) {
+    const fs::path inside = folder.path() / name;
+    files.make_folder(inside);
+    files.close(files.create(inside / "file"));
+    std::vector<Hdf5Dataset> datasets = {{"/model/a", {3}}};
+    create_hdf5(inside / "model.h5", datasets);
+    const FolderLock lock(inside);
+    std::vector<mode_t> all = {mode_of(inside)};
+    for (const char* file : {"file", "model.h5", "LOCK"}) all.push_back(mode_of(inside / file));
+    return all;
+  };
+  const mode_t before = umask(002);
+  CHECK(modes("group") == std::vector<mode_t>{0775, 0664, 0664, 0664});
+  keep_new_files_private();
+  CHECK(modes("private") == std::vector<mode_t>{0700, 0600, 0600, 0600});
+  umask(before);
+}
+
+TEST_CASE("folders are made with those above them, and what is there already is no error") {
+  const test::TemporaryFolder folder;
+  FileSystem& files = posix_file_system();
+  make_folders(files, folder.path() / "a" / "b" / "c");
+  CHECK(fs::is_directory(folder.path() / "a" / "b" / "c"));
+  make_folders(files, folder.path() / "a" / "b" / "c");
+  make_folders(files, folder.path() / "a" / "b" / "d" / "");
+  CHECK(fs::is_directory(folder.path() / "a" / "b" / "d"));
+  std::ofstream(folder.path() / "file") << "x";
+  const std::string message =
+      "cannot make the folder " + (folder.path() / "file" / "x").string() + ": Not a directory";
+  CHECK_THROWS_WITH_AS(make_folders(files, folder.path() / "file" / "x"), message.c_str(),
+                       FileError);
+}
+
+TEST_CASE("whether a path exists is not guessed") {
+  const test::TemporaryFolder folder;
+  CHECK(path_exists(folder.path()));
+  CHECK_FALSE(path_exists(folder.path() / "missing"));
+  std::ofstream(folder.path() / "file") << "x";
+  CHECK_FALSE(path_exists(folder.path() / "file" / "x"));
+  CHECK_THROWS_WITH_AS(path_exists(folder.path() / std::string(300, 'x')),
+                       doctest::Contains("File name too long"), FileError);
 }
 
 TEST_CASE("exchange swaps two folders") {

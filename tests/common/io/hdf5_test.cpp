@@ -117,6 +117,25 @@ TEST_CASE("the same datasets give the same bytes") {
   CHECK(read_whole(folder.path() / "a", 1 << 20) == read_whole(folder.path() / "b", 1 << 20));
 }
 
+TEST_CASE("no object carries the time of its making") {
+  const test::TemporaryFolder folder;
+  const fs::path path = folder.path() / "model.h5";
+  auto datasets = two_datasets();
+  create_hdf5(path, datasets);
+  const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
+  for (const char* name :
+       {"/", "/model", "/optimizer", "/optimizer/momentum", "/optimizer/momentum/bias"}) {
+    CAPTURE(name);
+    H5O_info_t object;
+    REQUIRE(H5Oget_info_by_name2(file, name, &object, H5O_INFO_TIME, H5P_DEFAULT) >= 0);
+    CHECK(object.atime == 0);
+    CHECK(object.mtime == 0);
+    CHECK(object.ctime == 0);
+    CHECK(object.btime == 0);
+  }
+  H5Fclose(file);
+}
+
 TEST_CASE("a skeleton that cannot be made is an Error with HDF5's reason") {
   const test::TemporaryFolder folder;
   const fs::path path = folder.path() / "model.h5";
@@ -226,13 +245,16 @@ TEST_CASE("a file that cannot be written is refused in one line, with the reason
   const auto handler = std::signal(SIGXFSZ, SIG_IGN);
   setrlimit(RLIMIT_FSIZE, &none);
   std::string message;
+  bool is_full = false;
   try {
     auto datasets = two_datasets();
     create_hdf5(path, datasets);
-  } catch (const Error& error) {
+  } catch (const FileError& error) {
     message = error.what();
+    is_full = error.is_full();
   }
   setrlimit(RLIMIT_FSIZE, &before);
   std::signal(SIGXFSZ, handler);
   CHECK(message == "cannot create " + path.string() + ": File too large");
+  CHECK(is_full);
 }
