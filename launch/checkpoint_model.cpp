@@ -11,8 +11,6 @@
 namespace weir {
 namespace {
 
-bool is_checkpoint(const fs::path& path) { return fs::exists(path / "MANIFEST"); }
-
 std::string shape_text(const std::vector<index_t>& shape) {
   std::string words;
   for (const index_t extent : shape) words += text(words.empty() ? "" : " x ", extent);
@@ -56,7 +54,8 @@ void check_parameters(const CheckpointReader& reader, const std::vector<Paramete
 }  // namespace
 
 fs::path checkpoint_at(const fs::path& path) {
-  if (!fs::exists(path)) throw UsageError(text(path.string(), ": there is no such file or folder"));
+  if (!path_exists(path))
+    throw UsageError(text(path.string(), ": there is no such file or folder"));
   if (is_checkpoint(path)) return path;
   const bool is_run = fs::is_directory(RunFolder::checkpoints_of(path));
   if (!is_run && path.filename() != "checkpoints") {

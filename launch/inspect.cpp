@@ -145,57 +145,57 @@ std::string checkpoint_text(const fs::path& folder, const InspectRequest& reques
   return table.to_text() + "\n" + parameters.to_text();
 }
 
-bool is_checkpoint(const fs::path& path) { return fs::exists(path / "MANIFEST"); }
-
-/// The folders of checkpoints, complete or not, in the order of their steps.
-std::vector<fs::path> step_folders(const fs::path& checkpoints) {
-  std::vector<fs::path> folders;
-  for (const auto& entry : fs::directory_iterator(checkpoints)) {
-    if (entry.path().filename().string().starts_with("step-")) folders.push_back(entry.path());
-  }
-  std::ranges::sort(folders);
-  return folders;
-}
-
-std::string run_text(const fs::path& checkpoints, const InspectRequest& request) {
+Inspection inspect_run(const fs::path& checkpoints, const InspectRequest& request) {
   if (!request.tensor.empty()) {
     throw UsageError(text("--tensor needs a checkpoint, but ", checkpoints.parent_path().string(),
                           " is a run folder; name one of ", checkpoints.string()));
   }
   Table table("lrrl", {"checkpoint", "step", "model.h5", "state"});
-  const std::vector<fs::path> folders = step_folders(checkpoints);
-  for (const fs::path& folder : folders) {
+  const auto folders = checkpoints_in(checkpoints);
+  if (folders.empty()) return {text(checkpoints.string(), " holds no checkpoint yet\n"), ""};
+  fs::path newest;
+  index_t damaged_count = 0, unreadable_count = 0;
+  for (auto at = folders.rbegin(); at != folders.rend(); ++at) {
+    const auto& [step, folder] = *at;
     const std::string name = folder.filename().string();
     try {
       const CheckpointReader reader(folder);
+      if (reader.manifest().step != step) {
+        throw Error(text("MANIFEST is that of step ", reader.manifest().step));
+      }
       if (request.verify) reader.verify();
-      table.add({name, grouped(reader.manifest().step), bytes_text(reader.manifest().file_bytes),
+      table.add({name, grouped(step), bytes_text(reader.manifest().file_bytes),
                  request.verify ? "complete, all digests hold" : "complete"});
+      newest = folder;
     } catch (const Error& error) {
+      ++(means_damage(error) ? damaged_count : unreadable_count);
       table.add({name, "-", "-", error.what()});
     }
   }
-  if (folders.empty()) return text(checkpoints.string(), " holds no checkpoint yet\n");
-  std::string newest;
-  try {
-    newest = text("newest complete: ", newest_complete(checkpoints)->string());
-  } catch (const Error& error) {
-    newest = error.what();
+  Inspection inspection = {table.to_text(), ""};
+  inspection.text += newest.empty() ? text("none is complete\n")
+                                    : text("newest complete: ", newest.string(), "\n");
+  if (unreadable_count > 0 || newest.empty() || (request.verify && damaged_count > 0)) {
+    inspection.problem = text(checkpoints.string(), ": ", damaged_count, " of ", folders.size(),
+                              " checkpoints are damaged, ", unreadable_count, " cannot be read");
   }
-  return table.to_text() + newest + "\n";
+  return inspection;
 }
 
 }  // namespace
 
-std::string inspect_text(const fs::path& path, const InspectRequest& request) {
-  if (!fs::exists(path)) throw UsageError(text(path.string(), ": there is no such file or folder"));
-  if (is_checkpoint(path)) return checkpoint_text(path, request);
-  if (is_checkpoint(path.parent_path())) return checkpoint_text(path.parent_path(), request);
-  if (fs::is_directory(RunFolder::checkpoints_of(path))) {
-    return run_text(RunFolder::checkpoints_of(path), request);
+Inspection inspect_path(const fs::path& path, const InspectRequest& request) {
+  if (!path_exists(path))
+    throw UsageError(text(path.string(), ": there is no such file or folder"));
+  if (is_checkpoint(path)) return {checkpoint_text(path, request), ""};
+  if (is_checkpoint(path.parent_path())) {
+    return {checkpoint_text(path.parent_path(), request), ""};
   }
-  if (fs::is_directory(path) && path.filename() == "checkpoints") return run_text(path, request);
-  if (fs::exists(path / "model.h5")) {
+  if (fs::is_directory(RunFolder::checkpoints_of(path))) {
+    return inspect_run(RunFolder::checkpoints_of(path), request);
+  }
+  if (fs::is_directory(path) && path.filename() == "checkpoints") return inspect_run(path, request);
+  if (path_exists(path / "model.h5")) {
     throw Error(
         text(path.string(), " is a checkpoint that was never completed: MANIFEST is missing"));
   }
@@ -208,7 +208,8 @@ int inspect(const Arguments& arguments) {
   InspectRequest request;
   const std::vector<Option> table = {
       {"tensor", "", "only this tensor, in more detail", &request.tensor},
-      {"verify", "", "read everything and check all digests", &request.verify},
+      {"verify", "", "read everything and check all digests; damage gives exit code 1",
+       &request.verify},
   };
   if (asks_for_help(arguments)) {
     std::cout << help_of_command(
@@ -222,7 +223,9 @@ int inspect(const Arguments& arguments) {
     throw UsageError("inspect: name a checkpoint or a run folder first");
   }
   parse_options(table, std::nullopt, {}, Arguments(arguments.begin() + 1, arguments.end()));
-  std::cout << inspect_text(arguments[0], request);
+  const Inspection inspection = inspect_path(arguments[0], request);
+  std::cout << inspection.text << std::flush;
+  if (!inspection.problem.empty()) throw Error(inspection.problem);
   return 0;
 }
 

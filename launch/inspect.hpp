@@ -12,8 +12,17 @@ struct InspectRequest {
   bool verify = false;      ///< read everything and check all digests
 };
 
-/// What `weir inspect` prints about a checkpoint, or about a run folder and its checkpoints. Throws
-/// UsageError if the path is neither, Error if what it needs to read is damaged.
-std::string inspect_text(const fs::path& path, const InspectRequest& request);
+/// What `weir inspect` prints.
+struct Inspection {
+  std::string text;
+  std::string
+      problem;  ///< of a run folder: why the command fails all the same; empty if it does not
+};
+
+/// About a checkpoint, or about a run folder and its checkpoints, of which those that are damaged
+/// or cannot be read are a problem: with `verify` any of them, else those that cannot be read, or
+/// if none is complete. Throws UsageError if the path is neither, Error if a checkpoint's own
+/// folder is damaged.
+Inspection inspect_path(const fs::path& path, const InspectRequest& request);
 
 }  // namespace weir

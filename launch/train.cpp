@@ -77,7 +77,7 @@ ParsedConfig agree_on_config(const Ranks& ranks, const Arguments& arguments) {
 
 /// The checkpoint that --resume PATH names: itself or the newest of a run folder.
 fs::path named_checkpoint(const fs::path& path) {
-  if (fs::exists(path / "MANIFEST")) return path;
+  if (is_checkpoint(path)) return path;
   if (const auto newest = newest_complete(RunFolder::checkpoints_of(path))) return *newest;
   throw UsageError(text("--resume ", path.string(),
                         " is neither a checkpoint nor a run folder that holds a complete one"));
@@ -90,12 +90,12 @@ fs::path find_checkpoint(const RunConfig& config) {
   const fs::path own = RunFolder::checkpoints_of(config.run);
   if (config.resume == "auto") return newest_complete(own).value_or(fs::path());
   if (config.resume == "never") {
-    if (!holds_checkpoints(own)) return {};
+    if (checkpoints_in(own).empty()) return {};
     throw UsageError(text("--resume never would mix with the checkpoints in ", own.string(),
                           "; take another --run, or remove them"));
   }
   const fs::path named = named_checkpoint(config.resume);
-  if (holds_checkpoints(own)) {
+  if (!checkpoints_in(own).empty()) {
     const fs::path newest = *newest_complete(own);
     if (read_manifest(newest).step > read_manifest(named).step) {
       throw UsageError(text("--resume ", config.resume, " goes back to before ", newest.string(),
@@ -172,7 +172,8 @@ struct OwnSteps {
         }()),
         server(plan, 0, server_config_of_replica(config, replica)),
         steps(servers, server, plan, job.config, replica, checkpoint) {
-    fs::create_directories(config.checkpoint.folder);  // whoever of the servers saves makes none
+    // Whoever of the servers saves makes none.
+    make_folders(posix_file_system(), config.checkpoint.folder);
   }
   const BucketPlan plan;
   ps::Server server;
@@ -251,6 +252,7 @@ int train(const Arguments& arguments) {
   if (started_by_mpi_launcher()) ranks.world = Comm::world();
   const ParsedConfig parsed = agree_on_config(ranks, arguments);
   const RunConfig& config = parsed.config;
+  if (config.owner_only) keep_new_files_private();
   const Layout layout = config.layout;
   ranks.together([&] {
     layout.check(ranks.size());
@@ -307,6 +309,7 @@ int train(const Arguments& arguments) {
   // Not before: a job that is refused changes nothing in the folder of an earlier one.
   ranks.together([&] {
     if (ranks.rank() != 0) return;
+    remove_leftovers(posix_file_system(), folder->checkpoints());
     folder->write_config(parsed.settings);
     folder->write_environment(ranks.size(), data);
     if (!checkpoint.empty()) log_changes(checkpoint, parsed.settings);

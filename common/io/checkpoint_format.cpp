@@ -59,8 +59,9 @@ CheckpointFolders folders_in(const fs::path& checkpoints) {
     }
   }
   if (problem) {
-    throw Error(
-        text("cannot look for checkpoints in ", checkpoints.string(), ": ", problem.message()));
+    throw FileError(
+        text("cannot look for checkpoints in ", checkpoints.string(), ": ", problem.message()),
+        problem.value());
   }
   return folders;
 }
@@ -78,6 +79,25 @@ void check_data_file(const fs::path& folder, const Manifest& manifest) {
   check_hdf5_signature(path);
 }
 
+/// Throws Error unless the folder's manifest is that of this step.
+void check_step(const fs::path& folder, const Manifest& manifest, index_t step) {
+  if (manifest.step == step) return;
+  throw Error(text(folder.string(), ": MANIFEST is that of step ", manifest.step));
+}
+
+/// Whether MANIFEST and size are right. Throws Error if they cannot be read.
+bool looks_complete(const fs::path& folder, index_t step) {
+  try {
+    const Manifest manifest = read_manifest(folder);
+    check_step(folder, manifest, step);
+    check_data_file(folder, manifest);
+    return true;
+  } catch (const Error& error) {
+    if (!means_damage(error)) throw;
+    return false;
+  }
+}
+
 void write_manifest(FileSystem& files, const fs::path& folder, const Manifest& manifest) {
   const fs::path unfinished = folder / text(kManifestName, ".tmp");
   File file = files.create(unfinished);
@@ -91,7 +111,7 @@ void write_manifest(FileSystem& files, const fs::path& folder, const Manifest& m
 
 /// Gives `made` the name `target`, which may be taken.
 void put_in_place(FileSystem& files, const fs::path& made, const fs::path& target) {
-  if (!fs::exists(target)) {
+  if (!path_exists(target)) {
     files.rename(made, target);
     files.sync_folder(target.parent_path());
     return;
@@ -118,7 +138,7 @@ fs::path checkpoint_folder(const fs::path& checkpoints, index_t step) {
 
 void begin_checkpoint(FileSystem& files, const fs::path& checkpoints, index_t step,
                       std::vector<CheckpointRecord>& records) {
-  if (!fs::exists(checkpoints)) {
+  if (!path_exists(checkpoints)) {
     files.make_folder(checkpoints);
     files.sync_folder(fs::absolute(checkpoints).parent_path());
   }
@@ -180,13 +200,21 @@ Manifest read_manifest(const fs::path& folder) {
   return parse_manifest(read_whole(path, kManifestBytesMax), path.string());
 }
 
+void remove_leftovers(FileSystem& files, const fs::path& checkpoints) {
+  if (!path_exists(checkpoints)) return;
+  for (const fs::path& leftover : folders_in(checkpoints).leftovers) files.remove_all(leftover);
+}
+
 void remove_old_checkpoints(FileSystem& files, const fs::path& checkpoints, index_t step,
                             index_t keep) {
-  const auto [folders, leftovers] = folders_in(checkpoints);
-  for (const fs::path& leftover : leftovers) files.remove_all(leftover);
+  remove_leftovers(files, checkpoints);
   index_t kept = 0;
-  for (const auto& [each, folder] : folders) {
-    if (each > step || ++kept <= keep) continue;
+  for (const auto& [each, folder] : checkpoints_in(checkpoints)) {
+    if (each > step) continue;
+    if (kept < keep) {
+      if (looks_complete(folder, each)) ++kept;
+      continue;
+    }
     // By another name first: a checkpoint is whole or does not count.
     const fs::path leaving = temporary_folder(checkpoints, each);
     files.rename(folder, leaving);
@@ -194,12 +222,13 @@ void remove_old_checkpoints(FileSystem& files, const fs::path& checkpoints, inde
   }
 }
 
-bool holds_checkpoints(const fs::path& checkpoints) {
-  return fs::exists(checkpoints) && !folders_in(checkpoints).by_step.empty();
+std::map<index_t, fs::path, std::greater<>> checkpoints_in(const fs::path& checkpoints) {
+  if (!path_exists(checkpoints)) return {};
+  return folders_in(checkpoints).by_step;
 }
 
 std::optional<fs::path> newest_complete(const fs::path& checkpoints) {
-  if (!fs::exists(checkpoints)) return std::nullopt;
+  if (!path_exists(checkpoints)) return std::nullopt;
   const auto [folders, leftovers] = folders_in(checkpoints);
   for (const fs::path& leftover : leftovers) {
     log_info(text(leftover.string(), " was never finished and does not count"));
@@ -207,13 +236,16 @@ std::optional<fs::path> newest_complete(const fs::path& checkpoints) {
   std::string problems;
   for (const auto& [step, folder] : folders) {
     try {
-      const Manifest manifest = read_manifest(folder);
-      if (manifest.step != step) {
-        throw Error(text(folder.string(), ": MANIFEST is that of step ", manifest.step));
-      }
-      check_data_file(folder, manifest);
+      const CheckpointReader reader(folder);
+      check_step(folder, reader.manifest(), step);
+      reader.verify();
+      if (!problems.empty()) log_warning(text("the newest checkpoint is now ", folder.string()));
       return folder;
     } catch (const Error& error) {
+      if (!means_damage(error)) {
+        throw Error(text(error.what(), "; nobody knows whether ", folder.string(),
+                         " is whole: make it readable, or move it away to take an older one"));
+      }
       log_warning(text("skipping a damaged checkpoint: ", error.what()));
       problems += text("\n  ", error.what());
     }
@@ -221,6 +253,13 @@ std::optional<fs::path> newest_complete(const fs::path& checkpoints) {
   if (folders.empty()) return std::nullopt;
   throw Error(text("no checkpoint in ", checkpoints.string(),
                    " is complete; repair one, or start anew in another folder:", problems));
+}
+
+bool is_checkpoint(const fs::path& folder) { return path_exists(folder / kManifestName); }
+
+bool means_damage(const Error& error) {
+  const auto* const of_system = dynamic_cast<const FileError*>(&error);
+  return of_system == nullptr || of_system->is_missing();
 }
 
 CheckpointReader::CheckpointReader(const fs::path& folder) : manifest_(read_manifest(folder)) {

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -51,19 +53,32 @@ void commit_checkpoint(FileSystem& files, const fs::path& checkpoints, Manifest 
 /// Removes what begin_checkpoint has made.
 void abandon_checkpoint(FileSystem& files, const fs::path& checkpoints, index_t step);
 
+/// Removes what saves have left unfinished.
+void remove_leftovers(FileSystem& files, const fs::path& checkpoints);
+
 /// Removes all but the newest `keep` checkpoints up to `step`, which has just been committed, and
 /// what saves have left unfinished. Checkpoints of more steps stay: the run was resumed from before
-/// them. Throws Error if something cannot be removed.
+/// them. A checkpoint whose MANIFEST or size is wrong is not one of the `keep`; the data are not
+/// read for this. Throws Error if something cannot be read or removed.
 void remove_old_checkpoints(FileSystem& files, const fs::path& checkpoints, index_t step,
                             index_t keep);
 
-/// Whether there is any, complete or damaged.
-bool holds_checkpoints(const fs::path& checkpoints);
+/// The folders of checkpoints, complete or damaged, those with most steps first; none if there is
+/// no such folder.
+std::map<index_t, fs::path, std::greater<>> checkpoints_in(const fs::path& checkpoints);
 
-/// The checkpoint with the most steps that has a valid MANIFEST and a model.h5 of the right size;
-/// nothing if none was ever committed. What is skipped is logged. Throws Error if there are some
-/// but all are damaged: starting anew in their place is not for us to decide.
+/// The checkpoint with the most steps that is whole: MANIFEST, size and the digests of all data,
+/// which are read for this. Nothing if none was ever committed. What is damaged is skipped with a
+/// warning. Throws Error if there are some but all are damaged: starting anew in their place is not
+/// for us to decide; and if one cannot be read for another reason, as it may be whole.
 std::optional<fs::path> newest_complete(const fs::path& checkpoints);
+
+/// Whether the folder holds a MANIFEST. Throws FileError if this user may not look.
+bool is_checkpoint(const fs::path& folder);
+
+/// Whether an Error of reading a checkpoint says that it is damaged, or incomplete; rather than
+/// that it cannot be read, here or now or by this user.
+bool means_damage(const Error& error);
 
 /// The manifest of a checkpoint's folder, checked.
 Manifest read_manifest(const fs::path& folder);

@@ -4,10 +4,13 @@
 
 #include <algorithm>
 #include <fstream>
+#include <iostream>
 #include <limits>
+#include <sstream>
 
 #include "common/base/error.hpp"
 #include "common/io/checkpoint_format.hpp"
+#include "launch/command.hpp"
 #include "tests/temporary_folder.hpp"
 
 namespace weir {
@@ -48,6 +51,10 @@ void damage(const fs::path& file) {
   const auto last = static_cast<char>(bytes.get() ^ 1);
   bytes.seekp(-1, std::ios::end);
   bytes.put(last);
+}
+
+std::string inspect_text(const fs::path& path, const InspectRequest& request) {
+  return inspect_path(path, request).text;
 }
 
 /// `words` with runs of blanks as single ones: how wide a column is does not matter here.
@@ -123,7 +130,28 @@ TEST_CASE("--verify reads all: damage outside of the parameters shows") {
   CHECK_NOTHROW(inspect_text(checkpoint, {}));
   CHECK_THROWS_AS(inspect_text(checkpoint, {.verify = true}), Error);
   CHECK(has(inspect_text(folder.path(), {}), "complete"));
-  CHECK_FALSE(has(inspect_text(folder.path(), {.verify = true}), "digests hold"));
+  CHECK(inspect_path(folder.path(), {}).problem.empty());
+  const Inspection only = inspect_path(folder.path(), {.verify = true});
+  CHECK_FALSE(has(only.text, "digests hold"));
+  CHECK(has(only.text, "none is complete"));
+  CHECK(has(only.problem, "1 of 1 checkpoints are damaged, 0 cannot be read"));
+  const fs::path older = save(folder.path(), 8);
+  const Inspection two = inspect_path(folder.path(), {.verify = true});
+  CHECK(has(two.text, "newest complete: " + older.string() + "\n"));
+  CHECK(has(two.problem, "1 of 2 checkpoints are damaged"));
+}
+
+TEST_CASE("inspect RUN --verify ends with 1 if any checkpoint is damaged") {
+  const TemporaryFolder folder;
+  save(folder.path(), 8);
+  const fs::path newest = save(folder.path(), 10);
+  std::ostringstream ignored;
+  std::streambuf* const screen = std::cout.rdbuf(ignored.rdbuf());
+  CHECK(inspect({folder.path().string(), "--verify"}) == 0);
+  damage(newest / "model.h5");
+  CHECK(inspect({folder.path().string()}) == 0);
+  CHECK_THROWS_AS(inspect({folder.path().string(), "--verify"}), Error);
+  std::cout.rdbuf(screen);
 }
 
 TEST_CASE("what is no checkpoint is told") {

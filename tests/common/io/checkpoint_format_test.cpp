@@ -191,6 +191,59 @@ TEST_CASE("the newest complete checkpoint counts, whatever else lies beside it")
         }).find("step-00000300: MANIFEST is that of step 9") != std::string::npos);
 }
 
+TEST_CASE("the newest complete checkpoint is one whose data are whole, and a later save mends it") {
+  const QuietLog quiet;
+  const TemporaryFolder folder;
+  FileSystem& files = posix_file_system();
+  for (const index_t step : {4, 6}) save(files, folder.path(), step);
+  const fs::path damaged = checkpoint_folder(folder.path(), 6);
+  change_byte(damaged / "model.h5", read_manifest(damaged).records[2].offset + 5);
+  CHECK(newest_complete(folder.path()) == checkpoint_folder(folder.path(), 4));
+  save(files, folder.path(), 6);
+  CHECK(newest_complete(folder.path()) == damaged);
+  CHECK(holds(damaged, 6));
+}
+
+TEST_CASE("what cannot be read is not called damaged") {
+  const QuietLog quiet;
+  const TemporaryFolder folder;
+  FileSystem& files = posix_file_system();
+  for (const index_t step : {4, 6}) save(files, folder.path(), step);
+  const fs::path newest = checkpoint_folder(folder.path(), 6);
+  for (const char* name : {"MANIFEST", "model.h5"}) {
+    CAPTURE(name);
+    fs::rename(newest / name, folder.path() / "away");
+    fs::create_symlink(std::string(300, 'x'), newest / name);  // nor can root read through it
+    CHECK(message_of(folder, [&] { newest_complete(folder.path()); }) ==
+          text("cannot open step-00000006/", name,
+               ": File name too long; nobody "
+               "knows whether step-00000006 is whole: make it readable, or move it away to take "
+               "an older one"));
+    CHECK_THROWS_AS(remove_old_checkpoints(files, folder.path(), 6, 1), FileError);
+    CHECK(fs::exists(checkpoint_folder(folder.path(), 4)));
+    fs::rename(folder.path() / "away", newest / name);
+  }
+  CHECK(newest_complete(folder.path()) == newest);
+}
+
+TEST_CASE("a damaged checkpoint drives out no complete one") {
+  const QuietLog quiet;
+  const TemporaryFolder folder;
+  FileSystem& files = posix_file_system();
+  for (const index_t step : {1, 2, 3, 4, 5}) save(files, folder.path(), step);
+  fs::resize_file(checkpoint_folder(folder.path(), 4) / "model.h5", 5000);
+  fs::remove(checkpoint_folder(folder.path(), 3) / "MANIFEST");
+  fs::create_directory(folder.path() / ".old-step-00000009");
+  remove_old_checkpoints(files, folder.path(), 5, 2);
+  std::vector<index_t> left;
+  for (const auto& [step, path] : checkpoints_in(folder.path())) left.push_back(step);
+  CHECK(left == std::vector<index_t>{5, 4, 3, 2});
+  CHECK_FALSE(fs::exists(folder.path() / ".old-step-00000009"));
+  save(files, folder.path(), 6);
+  remove_old_checkpoints(files, folder.path(), 6, 2);
+  CHECK(checkpoints_in(folder.path()).size() == 2);
+}
+
 TEST_CASE("a checkpoint of the same step is replaced") {
   const TemporaryFolder folder;
   FileSystem& files = posix_file_system();
