@@ -2,14 +2,17 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "common/base/log.hpp"
 #include "common/base/machine.hpp"
 #include "common/base/text.hpp"
 #include "common/job/metrics.hpp"
+#include "launch/checkpoint_changes.hpp"
 #include "launch/checkpoint_model.hpp"
 #include "launch/command.hpp"
 #include "launch/job.hpp"
 #include "launch/progress.hpp"
 #include "launch/quantities.hpp"
+#include "launch/run_paths.hpp"
 #include "launch/table.hpp"
 #include "worker/data/text_dataset.hpp"
 #include "worker/train/batch.hpp"
@@ -82,6 +85,16 @@ worker::Loss score(CheckpointModel& model, const worker::Dataset& dataset,
 
 bool is_text(const RunConfig& config) { return config.data.kind == worker::DataKind::text; }
 
+/// The text of a run that has been moved with it.
+void find_data(worker::DataConfig& data, const Manifest& manifest, const fs::path& checkpoint) {
+  const auto run = manifest.settings.find("run");
+  const fs::path checkpoints = fs::weakly_canonical(checkpoint).parent_path();
+  if (run == manifest.settings.end() || checkpoints.filename() != "checkpoints") return;
+  std::vector<std::string> remarks;
+  data.files = find_data_again(data.files, run->second, checkpoints.parent_path(), remarks);
+  for (const std::string& remark : remarks) log_info(remark);
+}
+
 nlohmann::ordered_json as_json(const Evaluation& found, const RunConfig& config) {
   nlohmann::ordered_json json = {{"checkpoint", found.checkpoint},
                                  {"step", found.step},
@@ -153,6 +166,8 @@ int eval(const Arguments& arguments) {
   const fs::path folder = checkpoint_at(path_argument("eval", arguments));
   const CheckpointReader reader(folder);
   config = config_of(reader);
+  find_data(config.data, reader.manifest(), folder);
+  const worker::DataConfig recorded = config.data;
   parse_overrides(eval_options(config, own), weir_environment(), arguments);
   if (is_text(config) && config.data.stride == 0) {
     config.data.stride = worker::standard_stride(config.train.length);
@@ -162,6 +177,9 @@ int eval(const Arguments& arguments) {
   CheckpointModel model(reader, config);
   const auto dataset = worker::make_dataset(config.data, config.train.length,
                                             static_cast<std::uint64_t>(config.train.seed));
+  const bool is_chosen =
+      config.data.files != recorded.files || config.data.held_out != recorded.held_out;
+  warn_of_scored_text(reader.manifest(), *dataset, is_chosen);
   found.checkpoint = folder.string();
   found.step = reader.manifest().step;
   found.data = dataset->describe();

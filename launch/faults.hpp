@@ -28,6 +28,7 @@ class FaultyDataset final : public worker::Dataset {
     clean_->validation_sample(index, sample);
   }
   std::string describe() const override { return clean_->describe(); }
+  const worker::TextDataset* as_text() const override { return clean_->as_text(); }
 
  private:
   std::unique_ptr<worker::Dataset> clean_;

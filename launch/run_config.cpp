@@ -7,6 +7,7 @@
 
 #include "common/base/error.hpp"
 #include "launch/local_steps.hpp"
+#include "launch/run_paths.hpp"
 #include "worker/data/listops.hpp"
 
 namespace weir {
@@ -14,7 +15,10 @@ namespace {
 
 std::vector<Option> own_options(RunConfig& config) {
   return {
-      {"run", "", "run folder: configuration, metrics, checkpoints", &config.run},
+      {"run", "",
+       "run folder: configuration, metrics, checkpoints; with the config.ini of a run folder as "
+       "--config that folder",
+       &config.run},
       {"private", "",
        "only you may read what the job writes from now on; otherwise your umask says who may",
        &config.owner_only},
@@ -22,6 +26,11 @@ std::vector<Option> own_options(RunConfig& config) {
        "auto: the newest complete checkpoint of the run folder, if any; never; or a checkpoint's "
        "path",
        &config.resume},
+      {"accept-changed-data", "",
+       "resume from a checkpoint of another text also where its held-out bytes would be trained "
+       "on, "
+       "or nothing would be trained",
+       &config.accept_changed_data},
       {"replay", "",
        "repeat the decisions of this log (decisions.jsonl of a run folder), and so its run, to the "
        "bit",
@@ -142,6 +151,7 @@ ParsedConfig parse_run_config(const std::vector<std::string>& arguments,
   const std::optional<std::string> file = take_config_file(rest);
   ParsedConfig parsed;
   parsed.settings = parse_options(options(parsed.config), file, environment, rest);
+  if (file) settle_run(parsed, *file);
   imply_servers(parsed);
   return parsed;
 }

@@ -35,7 +35,8 @@ struct RunConfig {
   std::string run = "runs/default";
   bool owner_only = false;      ///< nobody else may read what the run leaves
   std::string resume = "auto";  ///< auto, never, or the path of a checkpoint
-  std::string replay;           ///< a decision log whose decisions are repeated
+  bool accept_changed_data = false;
+  std::string replay;  ///< a decision log whose decisions are repeated
   index_t threads = 1;
   index_t bucket_bytes = 524288;
   Transport transport = Transport::automatic;
@@ -56,10 +57,12 @@ std::vector<Option> chosen_options(RunConfig& config, const std::vector<std::str
 struct ParsedConfig {
   RunConfig config;
   std::vector<Setting> settings;
+  std::vector<std::string> remarks = {};  ///< for the log: what a user may not expect
 };
 
 /// Takes `--config FILE` out of the arguments; that file, the environment and the other arguments
-/// say what differs from the defaults. Throws UsageError as parse_options does.
+/// say what differs from the defaults. The config.ini of a run folder means that run: see
+/// settle_run. Throws UsageError as parse_options does.
 ParsedConfig parse_run_config(const std::vector<std::string>& arguments,
                               const std::vector<std::string>& environment);
 

@@ -12,6 +12,7 @@
 #include "common/net/agree.hpp"
 #include "common/net/mpi.hpp"
 #include "launch/book_keeper.hpp"
+#include "launch/checkpoint_changes.hpp"
 #include "launch/command.hpp"
 #include "launch/cut.hpp"
 #include "launch/faults.hpp"
@@ -19,6 +20,9 @@
 #include "launch/local_service.hpp"
 #include "launch/local_steps.hpp"
 #include "launch/run_folder.hpp"
+#include "launch/run_paths.hpp"
+#include "launch/start_report.hpp"
+#include "launch/text_record.hpp"
 #include "launch/transport_report.hpp"
 #include "launch/worker_job.hpp"
 #include "ps/server.hpp"
@@ -117,20 +121,6 @@ fs::path checkpoint_to_resume(const Ranks& ranks, const RunConfig& config) {
   return ranks.from_rank_0(path);
 }
 
-/// Says which settings the checkpoint was made with other values of.
-void log_changes(const fs::path& checkpoint, const std::vector<Setting>& settings) {
-  const auto before = read_manifest(checkpoint).settings;
-  std::string changes;
-  for (const Setting& setting : settings) {
-    if (setting.name == "run" || setting.name == "resume") continue;
-    const auto found = before.find(setting.name);
-    if (found == before.end() || found->second == setting.value) continue;
-    changes += text(changes.empty() ? "" : ", ", setting.name, " ", setting.value, " (was ",
-                    found->second, ")");
-  }
-  if (!changes.empty()) log_info(text("changed since the checkpoint: ", changes));
-}
-
 /// Whether another value of a setting would make another function of the same weights.
 bool decides_the_function(const std::string& name, const worker::ModelConfig& model) {
   if (name == "model.dropout" || name == "model.deviation") return false;
@@ -154,6 +144,9 @@ ps::ServerConfig server_config(const Job& job, const std::vector<Setting>& setti
     auto& place = decides_the_function(setting.name, job.config.model) ? config.checkpoint.settings
                                                                        : config.checkpoint.notes;
     place[setting.name] = setting.value;
+  }
+  if (const worker::TextDataset* const text = job.dataset->as_text()) {
+    config.checkpoint.notes.merge(as_settings(record_of(*text)));
   }
   config.checkpoint.settings["attention.global-tokens"] =
       worker::text_of(job.config.model.sparsity().globals);  // 0,1 and 0-1 are the same
@@ -253,6 +246,7 @@ int train(const Arguments& arguments) {
   const ParsedConfig parsed = agree_on_config(ranks, arguments);
   const RunConfig& config = parsed.config;
   if (config.owner_only) keep_new_files_private();
+  const std::vector<Setting> settings = with_absolute_paths(parsed.settings);
   const Layout layout = config.layout;
   ranks.together([&] {
     layout.check(ranks.size());
@@ -268,6 +262,7 @@ int train(const Arguments& arguments) {
   if (const std::string warning = warning_of(config.wire); ranks.rank() == 0 && !warning.empty()) {
     log_warning(warning);
   }
+  for (const std::string& remark : parsed.remarks) log_info(remark);
   set_blas_threads(static_cast<int>(config.threads));
 
   Job job;
@@ -300,7 +295,7 @@ int train(const Arguments& arguments) {
   std::optional<ps::Server> server;
   ranks.together([&] {
     if (!is_server && !is_local) return;
-    ps::ServerConfig its = server_config(job, parsed.settings);
+    ps::ServerConfig its = server_config(job, settings);
     if (steps_locally) its = server_config_of_rounds(std::move(its), job.config.local);
     server.emplace(*job.plan, is_local ? 0 : layout.server(ranks.rank()), its,
                    plane ? plane->server_memory() : BucketMemory());
@@ -309,10 +304,14 @@ int train(const Arguments& arguments) {
   // Not before: a job that is refused changes nothing in the folder of an earlier one.
   ranks.together([&] {
     if (ranks.rank() != 0) return;
+    Manifest before;
+    if (!checkpoint.empty()) before = read_manifest(checkpoint);
+    if (!checkpoint.empty()) check_text(before, job);
     remove_leftovers(posix_file_system(), folder->checkpoints());
-    folder->write_config(parsed.settings);
+    folder->write_config(settings);
     folder->write_environment(ranks.size(), data);
-    if (!checkpoint.empty()) log_changes(checkpoint, parsed.settings);
+    if (!checkpoint.empty()) log_changes(before, settings, job.config);
+    for (const std::string& line : start_report(job, before.step, before.cursor)) log_info(line);
   });
 
   Comm workers;
@@ -343,8 +342,8 @@ int train(const Arguments& arguments) {
   } else {
     if (loop) loop->begin();
     const std::unique_ptr<OwnSteps> own =
-        steps_locally ? std::make_unique<OwnSteps>(job, server_config(job, parsed.settings),
-                                                   *parameters, ranks.rank(), checkpoint)
+        steps_locally ? std::make_unique<OwnSteps>(job, server_config(job, settings), *parameters,
+                                                   ranks.rank(), checkpoint)
                       : nullptr;
     FaultyService service(own ? own->steps : *parameters, job, layout.worker(ranks.rank()));
     run_as_worker(job, ranks.rank(), workers, service, folder ? &*folder : nullptr, run);

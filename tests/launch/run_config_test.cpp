@@ -86,7 +86,7 @@ TEST_CASE("file, environment and command line: the later wins") {
   const test::TemporaryFolder folder;
   const auto path = folder / "config.ini";
   std::ofstream(path) << "steps = 10\nbatch = 8\nmicro-batch = 2\n[model]\nlayers = 3\n";
-  const auto [config, settings] =
+  const auto [config, settings, remarks] =
       parse_run_config({"--steps", "30", "--config=" + path.string(), "--threads=2"},
                        {"WEIR_STEPS=20", "WEIR_BATCH=6"});
   CHECK(config.train.steps == 30);

@@ -34,6 +34,21 @@ void Corpus::copy(index_t offset, std::span<std::int32_t> out) const {
   }
 }
 
+std::uint32_t Corpus::crc(index_t begin, index_t end) const {
+  WEIR_ASSERT(0 <= begin && begin <= end && end <= size_);
+  std::uint32_t crc = 0;
+  for (const auto& piece : pieces_) {
+    const auto bytes = std::as_bytes(piece.file.bytes());
+    const index_t size = static_cast<index_t>(bytes.size());
+    const index_t first = std::clamp<index_t>(begin - piece.begin, 0, size);
+    const index_t last = std::clamp<index_t>(end - piece.begin, 0, size);
+    crc = crc32c(
+        bytes.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first)),
+        crc);
+  }
+  return crc;
+}
+
 std::string Corpus::names() const {
   std::string all;
   for (const auto& piece : pieces_) {

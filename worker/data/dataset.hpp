@@ -22,6 +22,8 @@ struct Sample {
   std::int32_t label = -1;  ///< classifier: 0 .. classes() - 1
 };
 
+class TextDataset;
+
 /// Where samples come from. Every sample is a function of (files, configuration, seed, cursor): all
 /// ranks of any layout make the same ones, in any order, and there is no state to checkpoint.
 /// Calls change nothing and may run side by side.
@@ -48,6 +50,9 @@ class Dataset {
 
   /// A line for the log and the run folder: name, size, digest, how it is scored. Reads all bytes.
   virtual std::string describe() const = 0;
+
+  /// The text that it cuts into samples, if it is one.
+  virtual const TextDataset* as_text() const { return nullptr; }
 };
 
 enum class DataKind { text, listops };

@@ -40,6 +40,12 @@ class TextDataset : public Dataset {
   index_t validation_size() const override;
   void validation_sample(index_t index, Sample& sample) const override;
   std::string describe() const override;
+  const TextDataset* as_text() const override { return this; }
+
+  const Corpus& corpus() const { return corpus_; }
+  /// The first bytes of the corpus, for training.
+  index_t training_bytes() const { return training_; }
+  const Corpus* validation() const { return nullptr; }
 
  private:
   /// Tokens from `offset` on, with their targets.

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "common/io/file.hpp"
+#include "launch/run_config.hpp"
+
+namespace weir {
+
+/// How a run finds its own files again, whoever moved or copied it, and from wherever it is called.
+///
+/// A relative path on the command line, in the environment or in a file of the user's own starts
+/// from the working directory. config.ini of a run folder and checkpoints hold absolute paths. If
+/// the text of a run is no longer where it was, weir looks for it in the same place relative to the
+/// run folder: then a project was moved as a whole.
+
+/// `--config RUN/config.ini` of a run folder means this run: --run is that folder, --resume is auto
+/// and --accept-changed-data false, unless command line or environment say otherwise. Another file
+/// changes nothing. What a user should know goes to parsed.remarks.
+void settle_run(ParsedConfig& parsed, const fs::path& file);
+
+/// The settings as config.ini and checkpoints keep them.
+std::vector<Setting> with_absolute_paths(std::vector<Setting> settings);
+
+/// A list of data files, as --data.files takes it, of a run whose folder was `before` and is `now`:
+/// what is gone and lies in the same place relative to the run folder is named there, with a line
+/// in `remarks`.
+std::string find_data_again(const std::string& list, const fs::path& before, const fs::path& now,
+                            std::vector<std::string>& remarks);
+
+}  // namespace weir

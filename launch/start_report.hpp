@@ -1,0 +1,19 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "launch/job.hpp"
+
+namespace weir {
+
+/// What a job is about to train, for the log:
+///
+///   trains 105,472 parameters on book.txt: 28,000 bytes to train on, 2,000 held out
+///   an epoch has 436 windows of 64 bytes; steps 1 to 6, 4 windows each, lead to epoch 0.055
+///   validates on all 61 windows at the end
+///
+/// step and cursor: where it begins. The second line is missing if there is nothing to train.
+std::vector<std::string> start_report(const Job& job, index_t step, index_t cursor);
+
+}  // namespace weir

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "common/number/index.hpp"
+#include "worker/data/text_dataset.hpp"
+
+namespace weir {
+
+/// What a checkpoint keeps of the text that its run reads, so that a later job can tell whether it
+/// reads the same. In MANIFEST these are the settings `text.…`.
+struct TextRecord {
+  std::string files;  ///< names without their folders
+  index_t training_bytes = 0;
+  std::uint32_t training_crc = 0;  ///< CRC-32C
+  /// Empty: the bytes held out follow those for training.
+  std::string validation_files;
+  index_t held_out_bytes = 0;
+  std::uint32_t held_out_crc = 0;
+  bool operator==(const TextRecord&) const = default;
+};
+
+/// Reads all bytes.
+TextRecord record_of(const worker::TextDataset& text);
+
+std::map<std::string, std::string> as_settings(const TextRecord& record);
+/// Nothing if the settings hold no whole record: of ListOps, or of an earlier version of weir.
+std::optional<TextRecord> record_in(const std::map<std::string, std::string>& settings);
+
+/// How the text of a job differs from that of a checkpoint.
+struct TextChange {
+  std::string words;        ///< what it was and what it is
+  index_t leaked_from = 0;  ///< bytes of the text that were held out, and are for training now
+  index_t leaked_to = 0;
+  index_t seen_bytes = 0;  ///< held out now, for training before
+  bool leaks() const { return leaked_from < leaked_to; }
+};
+
+/// Nothing if training and held-out bytes are the same, whatever the names of the files. Bytes that
+/// change sides are found where the text begins as it did: it grew, or is cut elsewhere.
+std::optional<TextChange> change_of(const TextRecord& before, const worker::TextDataset& now);
+
+}  // namespace weir
