@@ -1,10 +1,10 @@
 #include "common/job/metrics.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <cmath>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <numbers>
 
@@ -95,19 +95,25 @@ ServerLoad server_load(std::span<const ServerTime> before, std::span<const Serve
 double bits_per_byte(double loss) { return loss / std::numbers::ln2; }
 
 MetricsFile::MetricsFile(const std::filesystem::path& path, std::vector<std::string> layer_names)
-    : path_(path), layer_names_(std::move(layer_names)), file_(path, std::ios::app) {
-  if (!file_) {
-    throw Error(text("cannot open ", path.string(), " for metrics: ", std::strerror(errno)));
-  }
-}
+    : layer_names_(std::move(layer_names)), file_(open_for_appending(path)) {}
 
 void MetricsFile::append(const std::string& line) {
-  file_ << line << '\n' << std::flush;
-  if (file_ || complained_) return;
-  // A full disk is no reason to lose the training, too.
-  log_warning(text("cannot write ", path_.string(), ": ", std::strerror(errno),
-                   "; metrics are lost from here on, training goes on"));
-  complained_ = true;
+  const index_t end = file_.size();
+  const std::string bytes = line + '\n';
+  try {
+    posix_file_system().write(file_, end, std::as_bytes(std::span(bytes)));
+  } catch (const Error& error) {
+    // A full disk is no reason to lose the training, too. Half a line would spoil the next one.
+    if (ftruncate(file_.descriptor(), end) != 0 || lost_count_++ == 0) {
+      log_warning(
+          text(error.what(), "; metrics are lost until there is room again, training goes on"));
+    }
+    return;
+  }
+  if (lost_count_ > 0) {
+    log_info(text(file_.path().string(), " goes on; ", lost_count_, " lines were lost"));
+  }
+  lost_count_ = 0;
 }
 
 void MetricsFile::start(index_t step, const Layout& layout, const std::string& version) {

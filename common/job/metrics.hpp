@@ -1,13 +1,13 @@
 #pragma once
 
 #include <filesystem>
-#include <fstream>
 #include <limits>
 #include <map>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "common/io/file.hpp"
 #include "common/job/layout.hpp"
 #include "common/net/messages.hpp"
 
@@ -93,10 +93,12 @@ struct SummaryMetrics {
 /// goes on. So of several lines for one step the last counts.
 ///
 /// A number that is not finite is null, and `<key>_state` beside it says nan, inf or -inf; null
-/// alone means unknown. A line is handed to the system whole, so a reader may follow along.
+/// alone means unknown. A line is handed to the system whole, so a reader may follow along. What a
+/// full disk cuts is taken back, and the lines go on as soon as there is room again.
 class MetricsFile {
  public:
-  /// layer_names: of a directive's layer_norms. Throws Error if the file cannot be opened.
+  /// layer_names: of a directive's layer_norms. Throws Error if the file cannot be opened, or is
+  /// a link or no regular file.
   explicit MetricsFile(const std::filesystem::path& path,
                        std::vector<std::string> layer_names = {});
 
@@ -108,10 +110,9 @@ class MetricsFile {
  private:
   void append(const std::string& line);
 
-  std::filesystem::path path_;
   std::vector<std::string> layer_names_;
-  std::ofstream file_;
-  bool complained_ = false;
+  File file_;
+  index_t lost_count_ = 0;  ///< lines since the last one that was written
 };
 
 }  // namespace weir

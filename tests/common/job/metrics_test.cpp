@@ -1,8 +1,10 @@
 #include "common/job/metrics.hpp"
 
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 
 #include <cmath>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -165,10 +167,31 @@ TEST_CASE("a metrics file that cannot be opened is named") {
                        doctest::Contains("/nowhere/metrics.jsonl"), Error);
 }
 
-TEST_CASE("a full disk costs the metrics, not the job") {
-  MetricsFile file("/dev/full");
+TEST_CASE("a metrics file that is a link is refused, and what it names stays") {
+  const MetricsPath target, folder;
+  std::ofstream(target.path()) << "mine";
+  std::filesystem::create_symlink(target.path(), folder.path());
+  CHECK_THROWS_WITH_AS(MetricsFile{folder.path()}, doctest::Contains("it is a link"), Error);
+  CHECK(std::filesystem::file_size(target.path()) == 4);
+}
+
+// The size that files may have stands for the room of the disk.
+TEST_CASE("a full disk costs lines of the metrics, not the job; they go on when there is room") {
+  const MetricsPath folder;
+  MetricsFile file(folder.path());
+  file.step(step_3());
+  rlimit limit{};
+  REQUIRE(getrlimit(RLIMIT_FSIZE, &limit) == 0);
+  const rlimit full = {std::filesystem::file_size(folder.path()) + 10, limit.rlim_max};
+  const auto before = std::signal(SIGXFSZ, SIG_IGN);
+  REQUIRE(setrlimit(RLIMIT_FSIZE, &full) == 0);
   CHECK_NOTHROW(file.step(step_3()));
   CHECK_NOTHROW(file.step(step_3()));
+  CHECK(folder.lines().size() == 1);
+  REQUIRE(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+  std::signal(SIGXFSZ, before);
+  file.step(step_3());
+  CHECK(folder.lines().size() == 2);
 }
 
 }  // namespace
