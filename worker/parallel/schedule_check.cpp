@@ -70,13 +70,23 @@ class StageWalk {
 
   index_t count(ActionKind kind) const { return counts_[at(kind)]; }
 
+  // What is wrong with the action, if it is the next of the list; else it is done.
   std::string take(const Action& action) {
+    std::string reason = misplaced(action);
+    if (reason.empty()) reason = impossible(action);
+    ++counts_[at(action.kind)];
+    return reason;
+  }
+
+  std::string misplaced(const Action& action) const {
     if (action.chunk != stage_) return text("this stage holds chunk ", stage_, " only");
     if (!belongs(action.kind, stage_, schedule_)) return "this stage has no such action";
     if (count(action.kind) == schedule_.micro_batches) return "the step has no such micro-batch";
-    if (action.micro_batch != count(action.kind)) {
-      return text("out of order; micro-batch ", count(action.kind), " is next");
-    }
+    if (action.micro_batch == count(action.kind)) return {};
+    return text("out of order; micro-batch ", count(action.kind), " is next");
+  }
+
+  std::string impossible(const Action& action) {
     std::string reason;
     switch (action.kind) {
       case ActionKind::forward:
@@ -102,7 +112,6 @@ class StageWalk {
         reason = receive(action, count(ActionKind::backward));
         break;
     }
-    ++counts_[at(action.kind)];
     return reason;
   }
 
