@@ -8,6 +8,7 @@
 #include "common/io/checkpoint_format.hpp"
 #include "common/io/digest.hpp"
 #include "common/io/file.hpp"
+#include "common/io/mapped_file.hpp"
 #include "common/job/data_plane.hpp"
 #include "common/net/agree.hpp"
 #include "common/net/mpi.hpp"

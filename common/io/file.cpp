@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -262,24 +261,6 @@ File open_for_appending(const fs::path& path) {
     throw Error(text("cannot open for writing ", path.string(), ": it is no regular file"));
   }
   return file;
-}
-
-MappedFile::MappedFile(const fs::path& path) {
-  const File file = File::open(path);
-  const auto size = static_cast<std::size_t>(file.size());
-  if (size == 0) return;
-  void* const begin = mmap(nullptr, size, PROT_READ, MAP_SHARED, file.descriptor(), 0);
-  if (begin == MAP_FAILED) fail("cannot map", path);
-  bytes_ = {static_cast<const std::byte*>(begin), size};
-}
-
-MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
-  std::swap(bytes_, other.bytes_);
-  return *this;
-}
-
-MappedFile::~MappedFile() {
-  if (!bytes_.empty()) munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }
 
 FolderLock::FolderLock(const fs::path& folder) {

@@ -117,21 +117,6 @@ void replace_file(const fs::path& path, std::string_view contents,
 /// file; a link is not followed.
 File open_for_appending(const fs::path& path);
 
-/// A file's bytes as read-only memory, read by the system when touched. The file must keep its size
-/// meanwhile: reading beyond a new, earlier end kills the process.
-class MappedFile {
- public:
-  explicit MappedFile(const fs::path& path);
-  MappedFile(MappedFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
-  MappedFile& operator=(MappedFile&& other) noexcept;
-  ~MappedFile();
-
-  std::span<const std::byte> bytes() const { return bytes_; }
-
- private:
-  std::span<const std::byte> bytes_;
-};
-
 /// Keeps a folder for this process alone, as long as it lives, by a lock on its file LOCK, which
 /// names host and process. Throws Error naming the holder if another process has it, and if nothing
 /// can be written there. A process that dies leaves no lock behind.

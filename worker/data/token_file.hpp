@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "common/io/file.hpp"
+#include "common/io/mapped_file.hpp"
 #include "common/number/index.hpp"
 
 namespace weir::worker {

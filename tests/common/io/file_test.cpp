@@ -192,7 +192,6 @@ TEST_CASE("errors name what was done, the file and the reason") {
   CHECK_THROWS_WITH_AS(files.open_for_writing(path), ("cannot open for writing " + none).c_str(),
                        Error);
   CHECK_THROWS_WITH_AS(read_whole(path, kMax), ("cannot open " + none).c_str(), Error);
-  CHECK_THROWS_WITH_AS(MappedFile{path}, ("cannot open " + none).c_str(), Error);
   CHECK_THROWS_WITH_AS(files.sync_folder(path), ("cannot open the folder " + none).c_str(), Error);
   CHECK_THROWS_WITH_AS(File::open(folder.path()),
                        ("cannot open " + folder.path().string() + ": Is a directory").c_str(),
@@ -229,20 +228,6 @@ TEST_CASE("reading beyond the end, or more than allowed, is an Error") {
   CHECK_THROWS_WITH_AS(read_whole(path, 4),
                        ("cannot read " + path + ": it has 5 bytes, more than 4").c_str(), Error);
   CHECK(read_whole(path, 5) == "12345");
-}
-
-TEST_CASE("a mapped file shows the bytes, also none") {
-  const test::TemporaryFolder folder;
-  std::ofstream(folder.path() / "file") << "abc";
-  std::ofstream(folder.path() / "empty") << "";
-  MappedFile mapped(folder.path() / "file");
-  REQUIRE(mapped.bytes().size() == 3);
-  CHECK(mapped.bytes()[2] == std::byte{'c'});
-  MappedFile moved = std::move(mapped);
-  CHECK(moved.bytes()[0] == std::byte{'a'});
-  CHECK(MappedFile(folder.path() / "empty").bytes().empty());
-  moved = MappedFile(folder.path() / "empty");
-  CHECK(moved.bytes().empty());
 }
 
 TEST_CASE("a folder has one owner at a time, and the second learns who it is") {
