@@ -47,7 +47,7 @@ void print_continuation(CheckpointModel& model, const GenerateConfig& own,
   const auto window = static_cast<std::size_t>(model.config().model.length);
   const std::uint64_t stream = stream_of("generate");
   std::vector<float> logits(static_cast<std::size_t>(model.config().model.vocabulary));
-  for (index_t index = 0; index < own.bytes; ++index) {
+  for (index_t index = 0; index < own.bytes && std::cout; ++index) {
     // All of the window anew for each byte: the positions of all its tokens have moved.
     model.next_token_logits(std::span(tokens).last(std::min(window, tokens.size())), logits);
     const index_t token = choose_token(

@@ -1,3 +1,9 @@
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
 #include <iostream>
 #include <new>
 #include <optional>
@@ -8,6 +14,7 @@
 #include "common/net/agree.hpp"
 #include "common/net/mpi.hpp"
 #include "launch/command.hpp"
+#include "launch/stop_request.hpp"
 
 namespace weir {
 namespace {
@@ -16,6 +23,29 @@ void print_error(std::string_view message) {
   const std::string identity = log_identity();
   std::cerr << text("weir: ", identity.empty() ? "" : text("[", identity, "] "), message, '\n')
             << std::flush;
+}
+
+/// First of all in main.
+void begin_process(int argc, char** argv) {
+  // Else a file that is opened later gets the number of a closed stdout, and what is printed.
+  int descriptor = open("/dev/null", O_RDONLY);
+  while (0 <= descriptor && descriptor <= STDERR_FILENO) descriptor = open("/dev/null", O_RDONLY);
+  if (descriptor >= 0) close(descriptor);
+  std::signal(SIGXFSZ, SIG_IGN);  // `ulimit -f`: the write fails instead, and says why
+  if (argc < 2 || argv[1] != std::string_view("train")) return;
+  std::signal(SIGPIPE, SIG_IGN);  // training goes on when nobody reads what it prints
+  catch_stop_signals(!started_by_mpi_launcher());
+}
+
+/// The exit code where a command returned `code`: what it printed must have left the process.
+int after_output(int code) {
+  std::cout.flush();
+  if (std::cout) return code;
+  // The stream has lost the reason; the system tells it again.
+  const bool fails_still = write(STDOUT_FILENO, "\n", 1) < 0;
+  print_error(text("cannot write to stdout: ",
+                   fails_still ? std::strerror(errno) : "part of the output is missing"));
+  return code == 0 ? static_cast<int>(ExitCode::error) : code;
 }
 
 int run(int argc, char** argv) {
@@ -53,9 +83,11 @@ int run(int argc, char** argv) {
 // returned, the others would wait for it in MPI_Finalize for ever.
 int main(int argc, char** argv) {
   using namespace weir;
+  begin_process(argc, argv);
   ensure_blas_core(argc, argv);
+  release_stop_signals();
   try {
-    return run(argc, argv);
+    return after_output(run(argc, argv));
   } catch (const Error& error) {
     print_error(error.what());
     abort_job(static_cast<int>(error.code()));

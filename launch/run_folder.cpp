@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <csignal>
 #include <fstream>
 
 #include "common/base/error.hpp"
@@ -11,13 +10,6 @@
 
 namespace weir {
 namespace {
-
-constexpr double kLookSeconds = 0.5;
-
-// A handler can reach nothing else.
-volatile std::sig_atomic_t stop_signalled = 0;
-
-extern "C" void note_stop_signal(int) { stop_signalled = 1; }
 
 /// The first line of a regular file, cut at 100 bytes; empty if there is none.
 std::string first_line(const fs::path& path) {
@@ -91,24 +83,6 @@ void RunFolder::write_environment(index_t ranks, std::string_view data) const {
                text("weir       ", WEIR_VERSION, "\nhost       ", host_name(), "\ncpu        ",
                     cpu_name(), "\ncores      ", core_count(), "\nOpenBLAS   ", blas_core(),
                     "\nranks      ", ranks, "\ndata       ", data, "\n"));
-}
-
-StopRequest::StopRequest(const fs::path& run) : file_(run / "STOP") {
-  struct sigaction action {};
-  action.sa_handler = note_stop_signal;
-  action.sa_flags = SA_RESTART;
-  sigaction(SIGUSR1, &action, nullptr);
-}
-
-bool StopRequest::arrived() {
-  if (stop_signalled != 0) arrived_ = true;
-  const double now = seconds_now();
-  if (!arrived_ && now - looked_at_ >= kLookSeconds) {
-    looked_at_ = now;
-    std::error_code error;
-    arrived_ = fs::exists(file_, error);
-  }
-  return arrived_;
 }
 
 }  // namespace weir

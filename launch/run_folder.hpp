@@ -46,19 +46,4 @@ class RunFolder {
   FolderLock lock_;
 };
 
-/// Whether somebody asks the job to end: SIGUSR1 (mpirun passes it on to every rank) or a file
-/// named STOP in the run folder. Once asked is asked.
-class StopRequest {
- public:
-  /// From now on SIGUSR1 does not end the process.
-  explicit StopRequest(const fs::path& run);
-  /// Cheap: looks for the file at most twice a second.
-  bool arrived();
-
- private:
-  fs::path file_;
-  double looked_at_ = 0;
-  bool arrived_ = false;
-};
-
 }  // namespace weir

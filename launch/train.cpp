@@ -23,6 +23,7 @@
 #include "launch/run_folder.hpp"
 #include "launch/run_paths.hpp"
 #include "launch/start_report.hpp"
+#include "launch/stop_request.hpp"
 #include "launch/text_record.hpp"
 #include "launch/transport_report.hpp"
 #include "launch/worker_job.hpp"
@@ -319,7 +320,9 @@ int train(const Arguments& arguments) {
   if (ranks.world && !is_local) {
     workers = ranks.world.split(is_worker ? std::optional<int>(0) : std::nullopt, ranks.rank());
   }
-  const auto stop_requested = [&] { return stop.arrived(); };
+  // One rank looks for the file; any rank may get the signal.
+  const bool decides = is_local || (is_server && layout.server(ranks.rank()) == 0);
+  const auto stop_requested = [&] { return decides ? stop.arrived() : stop_signalled(); };
   std::optional<ps::ServerLoop> loop;  // of a server
   if (is_server) {
     loop.emplace(ranks.world, *job.plan, layout.server(ranks.rank()), *server, *plane,
@@ -334,8 +337,9 @@ int train(const Arguments& arguments) {
       own.move = [&] { return loop->move(); };
       own.finished = [&] { return loop->finished(); };
     }
-    parameters = std::make_unique<worker::ServerClient>(ranks.world, layout.worker(ranks.rank()),
-                                                        *job.plan, *plane, std::move(own));
+    parameters =
+        std::make_unique<worker::ServerClient>(ranks.world, layout.worker(ranks.rank()), *job.plan,
+                                               *plane, std::move(own), stop_requested);
   }
   WorkerRun run;
   if (!parameters) {

@@ -207,6 +207,8 @@ struct ServerLoop::State {
         return server.on_save_prepared(from_bytes<SavePrepared>(bytes));
       case MessageKind::save_end:
         return server.on_save_end(from_bytes<SaveEnd>(bytes));
+      case MessageKind::stop:
+        return server.request_stop();
       case MessageKind::finished:
         break;
     }
@@ -242,9 +244,13 @@ struct ServerLoop::State {
       std::visit([&](const auto& each) { send(each); }, *output);
       moved = true;
     }
-    if (index == 0 && !stop_seen && stop_requested()) {
+    if (!stop_seen && !server.directive().stop && stop_requested()) {
       stop_seen = true;
-      server.request_stop();
+      if (index == 0) {
+        server.request_stop();
+      } else {
+        send_to_server(0, MessageKind::stop, {});
+      }
     }
     if (!done && server.done()) {
       done = true;

@@ -25,7 +25,7 @@ class Server;
 class ServerLoop {
  public:
   /// world: all ranks of the layout. `server` has the memory that `plane` gives it.
-  /// `stop_requested` is asked again and again; server 0's answer counts.
+  /// `stop_requested` is asked again and again; a server that is not server 0 passes it on to that.
   ServerLoop(const Comm& world, const BucketPlan& plan, index_t server_index, Server& server,
              DataPlane& plane, std::function<bool()> stop_requested);
   ~ServerLoop();

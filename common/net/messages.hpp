@@ -161,6 +161,7 @@ enum class MessageKind : std::uint16_t {
   close = 9,
   direction_partials = 10,
   trust_ratios = 11,
+  stop = 12,  ///< any rank -> server 0, no content: the job is asked to stop
 };
 
 /// The bytes of a control message. Scalars as such, vectors after their count; the same on every

@@ -98,6 +98,8 @@ void abort_job(int exit_code) {
 }
 
 Session::Session(int& argument_count, char**& arguments) {
+  // MPI looks for accelerators, and an OpenCL runtime would take SIGUSR1 away from this process.
+  setenv("HWLOC_COMPONENTS", "-opencl", 0);
   int granted = 0;
   check_mpi(MPI_Init_thread(&argument_count, &arguments, MPI_THREAD_FUNNELED, &granted),
             "starting MPI");

@@ -1,10 +1,8 @@
 #include "launch/run_folder.hpp"
 
 #include <doctest/doctest.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <csignal>
 #include <fstream>
 #include <sstream>
 
@@ -101,35 +99,6 @@ TEST_CASE("a run folder that cannot be made is told with the reason") {
       "cannot make the run folder /dev/null/runs: cannot make the folder /dev/null/runs: Not a "
       "directory; choose another with --run",
       Error);
-}
-
-TEST_CASE("a file STOP asks the job to end; one from before does not") {
-  const TemporaryFolder scratch;
-  std::ofstream(scratch / "STOP").put('\n');
-  const RunFolder folder(scratch.path());
-  StopRequest early(folder.path());
-  CHECK_FALSE(early.arrived());
-  std::ofstream(scratch / "STOP").put('\n');
-  StopRequest stop(folder.path());
-  CHECK(stop.arrived());
-  fs::remove(scratch / "STOP");
-  CHECK(stop.arrived());
-}
-
-// In a process of its own: what has been signalled stays signalled.
-TEST_CASE("SIGUSR1 asks the job to end and does not kill it") {
-  const TemporaryFolder scratch;
-  const pid_t child = fork();
-  if (child == 0) {
-    StopRequest stop(scratch.path());
-    if (stop.arrived()) _exit(1);
-    raise(SIGUSR1);
-    _exit(stop.arrived() ? 0 : 2);
-  }
-  int status = -1;
-  REQUIRE(waitpid(child, &status, 0) == child);
-  CHECK(WIFEXITED(status));
-  CHECK(WEXITSTATUS(status) == 0);
 }
 
 }  // namespace

@@ -34,6 +34,7 @@ Process::Process(const std::vector<std::string>& command) : started_at_(seconds_
     dup2(output, 2);
     setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
     setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+    setenv("HWLOC_COMPONENTS", "-opencl", 0);  // OpenCL would take SIGUSR1 away from mpirun
     setenv("ASAN_OPTIONS", "detect_leaks=0", 0);
     execvp(words[0], words.data());
     _exit(127);

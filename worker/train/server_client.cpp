@@ -31,7 +31,7 @@ struct Peer {
 
 struct ServerClient::State {
   State(const Comm& world, const WorkerPlace& place, const BucketPlan& plan, DataPlane& plane,
-        OwnServer own_server)
+        OwnServer own_server, std::function<bool()> stop_requested)
       : plan(plan),
         holding(plan.holding(holder_of(place))),
         replica(place.replica),
@@ -42,6 +42,7 @@ struct ServerClient::State {
         arrived(holding.buckets.size(), 0),
         stale(holding.buckets.size(), false),
         own_server(std::move(own_server)),
+        stop_requested(std::move(stop_requested)),
         control(world, Tier::workers) {
     for (index_t server = 0; server < plan.layout().servers; ++server) {
       add_peer(world, plane, server);
@@ -83,6 +84,10 @@ struct ServerClient::State {
   /// True if anything moved.
   bool move() {
     bool moved = own_server.move();
+    if (!stop_passed_on && !finished && stop_requested()) {
+      stop_passed_on = true;
+      control.send(first_server, Tier::servers, MessageKind::stop, {});
+    }
     for (Peer& peer : peers) {
       if (peer.push && !peer.push->idle()) moved |= peer.push->progress();
       if (peer.residuals_out && !peer.residuals_out->idle()) {
@@ -120,6 +125,7 @@ struct ServerClient::State {
         case MessageKind::save_end:
         case MessageKind::arrival:
         case MessageKind::close:
+        case MessageKind::stop:
           break;
       }
       throw Error(text("a worker received a message for servers, kind ", static_cast<int>(kind)));
@@ -185,6 +191,8 @@ struct ServerClient::State {
   index_t round = 0;             ///< pulls of each that were opened
   std::vector<Peer> peers;
   OwnServer own_server;
+  std::function<bool()> stop_requested;
+  bool stop_passed_on = false;
   ControlPort control;
   std::optional<Directive> decided;
   bool finished = false;
@@ -194,8 +202,10 @@ struct ServerClient::State {
 };
 
 ServerClient::ServerClient(const Comm& world, const WorkerPlace& place, const BucketPlan& plan,
-                           DataPlane& plane, OwnServer own_server)
-    : state_(std::make_unique<State>(world, place, plan, plane, std::move(own_server))) {}
+                           DataPlane& plane, OwnServer own_server,
+                           std::function<bool()> stop_requested)
+    : state_(std::make_unique<State>(world, place, plan, plane, std::move(own_server),
+                                     std::move(stop_requested))) {}
 ServerClient::~ServerClient() = default;
 
 std::span<const float> ServerClient::weights() const { return state_->weights; }

@@ -29,9 +29,11 @@ class ServerClient final : public ParameterService {
  public:
   /// world: workers and servers, as `layout` orders them. Collective in no way; the servers' loop
   /// is the other end. `own_server` is moved whenever this moves or waits, and finish() waits for
-  /// it, too; its work while the client waits counts as waiting.
-  ServerClient(const Comm& world, const WorkerPlace& place, const BucketPlan& plan,
-               DataPlane& plane, OwnServer own_server = {});
+  /// it, too; its work while the client waits counts as waiting. `stop_requested` is asked whenever
+  /// this moves, and server 0 is told once.
+  ServerClient(
+      const Comm& world, const WorkerPlace& place, const BucketPlan& plan, DataPlane& plane,
+      OwnServer own_server = {}, std::function<bool()> stop_requested = [] { return false; });
   ~ServerClient() override;
 
   std::span<const float> weights() const override;
