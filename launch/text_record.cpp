@@ -17,11 +17,18 @@ bool parse(const std::string& digits, Integer& value, int base) {
   return result.ec == std::errc() && result.ptr == end;
 }
 
+/// Names of files, cut where they are many.
+std::string short_names(const std::string& names) {
+  constexpr std::size_t kShown = 100;
+  return names.size() <= kShown ? names : names.substr(0, kShown) + " ...";
+}
+
 std::string words_of(const TextRecord& record) {
-  return text(record.files, " (", grouped(record.training_bytes), " bytes to train on, CRC ",
-              hexadecimal(record.training_crc), "; ", grouped(record.held_out_bytes), " held out",
-              record.validation_files.empty() ? "" : text(" in ", record.validation_files),
-              ", CRC ", hexadecimal(record.held_out_crc), ")");
+  return text(
+      short_names(record.files), " (", grouped(record.training_bytes), " bytes to train on, CRC ",
+      hexadecimal(record.training_crc), "; ", grouped(record.held_out_bytes), " held out",
+      record.validation_files.empty() ? "" : text(" in ", short_names(record.validation_files)),
+      ", CRC ", hexadecimal(record.held_out_crc), ")");
 }
 
 }  // namespace

@@ -239,7 +239,9 @@ int train(const Arguments& arguments) {
         "train", "[--config FILE] [options]",
         "Trains a model; under mpirun with workers and parameter servers "
         "(on the same ranks with --placement colocated), or in one process "
-        "with --placement local.",
+        "with --placement local.\n"
+        "--config RUN/config.ini goes on with the run in that folder. Relative paths start from "
+        "the\nworking directory.",
         options(standard));
     return 0;
   }
