@@ -93,8 +93,9 @@ void settle_run(ParsedConfig& parsed, const fs::path& file) {
                                     " lies; it was ", before.string(), " when that was written"));
     }
   } else if (!same_folder(run, folder)) {
-    parsed.remarks.push_back(
-        text("the run is ", run, ", as --run says; only its settings come from ", file.string()));
+    const bool by_variable = setting_of(parsed, "run").source == Source::environment;
+    parsed.remarks.push_back(text("the run is ", run, ", as ", by_variable ? "WEIR_RUN" : "--run",
+                                  " says; only its settings come from ", file.string()));
   }
   for (const auto& [name, value] :
        {std::pair("resume", "auto"), std::pair("accept-changed-data", "false")}) {

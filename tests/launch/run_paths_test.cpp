@@ -53,11 +53,13 @@ TEST_CASE("the config.ini of a run folder means that run, wherever it lies now")
 TEST_CASE("a --run that is given counts, and the log says whose settings are taken") {
   const TemporaryFolder scratch;
   const std::string config = run_folder(scratch / "two", "run = runs/one\n");
-  for (const ParsedConfig& parsed :
-       {parse(config, {"--run=three"}), parse(config, {}, {"WEIR_RUN=three"})}) {
+  for (const auto& [parsed, said] :
+       {std::pair(parse(config, {"--run=three"}), "--run"),
+        std::pair(parse(config, {}, {"WEIR_RUN=three"}), "WEIR_RUN")}) {
     CHECK(parsed.config.run == "three");
     REQUIRE(parsed.remarks.size() == 1);
-    CHECK(parsed.remarks[0].starts_with("the run is three, as --run says; only its settings"));
+    CHECK(parsed.remarks[0] ==
+          text("the run is three, as ", said, " says; only its settings come from ", config));
   }
   const ParsedConfig same = parse(config, {"--run", (scratch / "two").string() + "/."});
   CHECK(same.config.run == (scratch / "two").string() + "/.");
