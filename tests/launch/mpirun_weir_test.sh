@@ -156,7 +156,8 @@ if grep 'the job ends' "$folder/said"; then failures=1; fi
 # Asked before there is any rank: held until there is one, and answered after the first step.
 begin_job early
 # The launcher catches SIGUSR1 and SIGUSR2 (bits 9 and 11); the latter is its last.
-until grep -q '^SigCgt:.*[abef]..$' "/proc/$job/status"; do sleep 0.01; done
+until [[ $(<"/proc/$job/comm") == mpirun-weir ]] &&
+  grep -q '^SigCgt:.*[abef]..$' "/proc/$job/status"; do sleep 0.01; done
 kill -TERM $job
 expect_end 'early TERM' 75 '(stopped on request)' early
 grep -q '"step":1,' "$folder/early/metrics.jsonl" || { echo "early TERM: no step"; failures=1; }

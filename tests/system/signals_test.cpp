@@ -99,6 +99,9 @@ TEST_CASE("output that cannot be written ends every command with 1 and the reaso
                                 : "cannot write to stdout: Bad file descriptor") !=
           std::string::npos);
   }
+  const Ended cut = shell("ulimit -f 1; weir train --help >" + (folder / "help").string());
+  CHECK(cut.exit_code == 1);
+  CHECK(cut.output == "weir: cannot write to stdout: File too large\n");
 }
 
 TEST_CASE("training goes on to its end when nobody reads what it prints, or stdout is closed") {
