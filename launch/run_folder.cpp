@@ -50,8 +50,7 @@ fs::path made_folder(const fs::path& path) {
   try {
     make_folders(posix_file_system(), RunFolder::checkpoints_of(path));
   } catch (const FileError& error) {
-    throw Error(text("cannot make the run folder ", path.string(), ": ", error.what(),
-                     "; choose another with --run"));
+    throw Error(text("no run folder: ", error.what(), "; choose another with --run"));
   }
   return path;
 }

@@ -96,8 +96,8 @@ TEST_CASE("a run folder is known by its lock, its metrics or a checkpoint, each 
 TEST_CASE("a run folder that cannot be made is told with the reason") {
   CHECK_THROWS_WITH_AS(
       RunFolder("/dev/null/runs"),
-      "cannot make the run folder /dev/null/runs: cannot make the folder /dev/null/runs: Not a "
-      "directory; choose another with --run",
+      "no run folder: cannot make the folder /dev/null/runs: Not a directory; choose another with "
+      "--run",
       Error);
 }
 
