@@ -45,6 +45,17 @@ void refuse_foreign(const fs::path& folder) {
   }
 }
 
+/// Removes what replace_file left of files that only the owner of the folder writes.
+void remove_half_written(const fs::path& folder) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    for (const char* const own : {"config.ini", "environment.txt", "decisions.jsonl"}) {
+      if (name.starts_with(text(".tmp-", own, "-"))) fs::remove(entry.path(), error);
+    }
+  }
+}
+
 fs::path made_folder(const fs::path& path) {
   refuse_foreign(path);
   try {
@@ -68,6 +79,7 @@ bool is_run_folder(const fs::path& folder) {
 }
 
 RunFolder::RunFolder(const fs::path& path) : path_(made_folder(path)), lock_(path_) {
+  remove_half_written(path_);
   if (std::error_code error; fs::remove(path_ / "STOP", error)) {
     log_info(text("removed ", (path_ / "STOP").string(), ", which was left from before"));
   }

@@ -93,6 +93,16 @@ TEST_CASE("a run folder is known by its lock, its metrics or a checkpoint, each 
   CHECK_FALSE(is_run_folder(scratch / "nowhere"));
 }
 
+TEST_CASE("what a killed job left of its small files goes with the next job, and nothing else") {
+  const TemporaryFolder scratch;
+  { const RunFolder first(scratch.path()); }
+  std::ofstream(scratch / ".tmp-config.ini-0123abcd0123abcd") << "steps";
+  std::ofstream(scratch / ".tmp-report.html-0123abcd0123abcd") << "is being written";
+  const RunFolder folder(scratch.path());
+  CHECK_FALSE(fs::exists(scratch / ".tmp-config.ini-0123abcd0123abcd"));
+  CHECK(fs::exists(scratch / ".tmp-report.html-0123abcd0123abcd"));
+}
+
 TEST_CASE("a run folder that cannot be made is told with the reason") {
   CHECK_THROWS_WITH_AS(
       RunFolder("/dev/null/runs"),
