@@ -225,6 +225,12 @@ Manifest parse_manifest(const std::string& bytes, const std::string& place) {
   // Whatever is unknown, repeated, out of order or no number does not come out as it went in.
   if (manifest_text(manifest) != bytes) throw fail("it has lines that weir does not write");
   if (manifest.step < 0 || manifest.cursor < 0) throw fail("step or cursor are below zero");
+  for (const auto& [name, count] :
+       {std::pair("step", manifest.step), {"cursor", manifest.cursor}}) {
+    if (count > kCountMax) {
+      throw fail(text(name, " ", count, " is more than the ", kCountMax, " that weir counts to"));
+    }
+  }
   check_manifest(manifest, place);
   return manifest;
 }

@@ -26,6 +26,10 @@ struct RangeDigest {
 };
 constexpr index_t kDigestElements = index_t{1} << 18;  // 1 MiB
 
+/// No step, sample or update of a training has a greater number; what is added to one does not
+/// overflow.
+constexpr index_t kCountMax = index_t{1} << 53;
+
 /// What MANIFEST holds: all of a checkpoint that is no tensor, and what the tensors must look like.
 struct Manifest {
   index_t step = 0;    ///< steps done

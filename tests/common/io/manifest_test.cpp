@@ -101,6 +101,13 @@ TEST_CASE("lines that weir does not write are refused although the CRC is right"
   CHECK(message_of(changed("step 12", "step -12")) == "M: step or cursor are below zero");
 }
 
+TEST_CASE("steps and samples that no training counts to are refused by name") {
+  CHECK(message_of(changed("step 12", "step 9223372036854775807")) ==
+        "M: step 9223372036854775807 is more than the 9007199254740992 that weir counts to");
+  CHECK(message_of(changed("cursor ", "cursor 922337203685477")).starts_with("M: cursor 922337"));
+  CHECK(message_of(changed("step 12", "step 9007199254740992")) == "accepted");
+}
+
 TEST_CASE("records and digests that contradict each other are refused although the CRC is right") {
   CHECK(message_of(changed("/model/b", "/model/a")) ==
         "M: the record name /model/a is not possible or repeats");
