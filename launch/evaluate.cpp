@@ -14,6 +14,7 @@
 #include "launch/quantities.hpp"
 #include "launch/run_paths.hpp"
 #include "launch/table.hpp"
+#include "ps/resume.hpp"
 #include "worker/data/text_dataset.hpp"
 #include "worker/train/batch.hpp"
 #include "worker/train/trainer.hpp"
@@ -181,7 +182,7 @@ int eval(const Arguments& arguments) {
       config.data.files != recorded.files || config.data.held_out != recorded.held_out;
   warn_of_scored_text(reader.manifest(), *dataset, is_chosen);
   found.checkpoint = folder.string();
-  found.step = reader.manifest().step;
+  found.step = ps::steps_done(reader.manifest());
   found.data = dataset->describe();
   found.mean_length = dataset->mean_length();
   found.stride = config.data.stride;

@@ -13,6 +13,7 @@
 #include "launch/quantities.hpp"
 #include "launch/run_folder.hpp"
 #include "launch/table.hpp"
+#include "ps/resume.hpp"
 
 namespace weir {
 namespace {
@@ -131,7 +132,7 @@ std::string checkpoint_text(const fs::path& folder, const InspectRequest& reques
   }
   Table table("ll", {"", ""});
   table.add({"checkpoint", folder.string()});
-  table.add({"step", grouped(manifest.step)});
+  table.add({"step", grouped(ps::steps_done(manifest))});
   table.add({"cursor", grouped(manifest.cursor)});
   table.add({"parameters", text(grouped(model_elements), " in ", model_records, " tensors")});
   table.add({"optimizer", text(grouped(other_elements), " in ", other_records, " tensors")});
@@ -164,7 +165,8 @@ Inspection inspect_run(const fs::path& checkpoints, const InspectRequest& reques
         throw Error(text("MANIFEST is that of step ", reader.manifest().step));
       }
       if (request.verify) reader.verify();
-      table.add({name, grouped(step), bytes_text(reader.manifest().file_bytes),
+      table.add({name, grouped(ps::steps_done(reader.manifest())),
+                 bytes_text(reader.manifest().file_bytes),
                  request.verify ? "complete, all digests hold" : "complete"});
       newest = folder;
     } catch (const Error& error) {

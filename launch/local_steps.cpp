@@ -6,8 +6,8 @@
 #include "common/base/error.hpp"
 #include "common/base/log.hpp"
 #include "common/io/checkpoint_format.hpp"
-#include "common/job/share.hpp"
 #include "common/net/wait.hpp"
+#include "ps/resume.hpp"
 
 namespace weir {
 
@@ -17,23 +17,14 @@ LocalSteps::LocalSteps(ParameterService& servers, ps::Server& own, const BucketP
       own_(own),
       own_service_(own, own_plan, [] { return false; }),
       own_plan_(own_plan),
-      steps_a_round_(config.local.steps),
+      round_steps_(config.local.steps),
       batch_(config.train.batch),
+      micro_batch_(config.train.micro_batch),
       replicas_(config.layout.replicas),
       replica_(replica),
       optimizer_(name_of(config.server.optimizer.kind)),
       checkpoint_(std::move(checkpoint)) {
   WEIR_ASSERT(servers.weights().size() == own_service_.weights().size());
-  const index_t micro_batches = batch_ / config.train.micro_batch;
-  for (index_t each = 0; each < replicas_; ++each) {
-    shares_.push_back(share_of(micro_batches, each, replicas_).count());
-  }
-}
-
-Directive LocalSteps::in_steps(Directive of_rounds) const {
-  of_rounds.step *= steps_a_round_;
-  of_rounds.shares = shares_;
-  return of_rounds;
 }
 
 void LocalSteps::take_weights() {
@@ -41,32 +32,48 @@ void LocalSteps::take_weights() {
   std::ranges::copy(servers_.weights(), own_.mutable_weight_arena().begin());
 }
 
+index_t LocalSteps::meeting() const { return (round_.step / round_steps_ + 1) * round_steps_; }
+
+index_t LocalSteps::cursor() const {
+  if (done_ == 0) return round_.cursor;
+  // The first step takes up what an earlier one of another consistency has left out.
+  const index_t taken_up = std::min(std::ssize(round_.again) * micro_batch_, batch_);
+  return round_.cursor + done_ * batch_ - taken_up;
+}
+
 Directive LocalSteps::start() {
-  round_ = in_steps(servers_.start());
-  if (!load_own()) own_.begin_at(round_.step);
+  round_ = servers_.start();
+  load_own();
+  own_.begin_at(round_.step);
   take_weights();  // not those that this replica went to by itself
   own_service_.start();
   return round_;
 }
 
-bool LocalSteps::load_own() {
-  if (checkpoint_.empty()) return false;
-  const std::filesystem::path own =
-      checkpoint_folder(replica_checkpoints(checkpoint_.parent_path(), replica_), round_.step);
+void LocalSteps::load_own() {
+  if (checkpoint_.empty()) return;
   const auto anew = [&](const std::string& why) {
-    log_info(text("moments and clip of replica ", replica_, "'s own steps begin anew: ", why));
-    return false;
+    log_warning(text("moments and clip of replica ", replica_, "'s own steps begin anew: ", why));
   };
+  const bool of_rounds = ps::is_of_rounds(read_manifest(checkpoint_));
+  const std::filesystem::path own =
+      of_rounds
+          ? checkpoint_folder(replica_checkpoints(checkpoint_.parent_path(), replica_), round_.step)
+          : checkpoint_;
   if (!std::filesystem::exists(own)) return anew(text("there is no ", own.string()));
   const auto settings = read_manifest(own).settings;
   const auto differs = [&](const char* name, const std::string& value) {
     const auto found = settings.find(name);
     return found == settings.end() || found->second != value;
   };
-  if (differs("replicas", text(replicas_))) return anew("the checkpoint has other replicas");
+  if (of_rounds && differs("replicas", text(replicas_))) {
+    return anew("the checkpoint has other replicas");
+  }
   if (differs(ps::kOptimizerSetting, optimizer_)) return anew("they were of another optimizer");
   own_.load(own);
-  return true;
+  if (!of_rounds && replica_ == 0) {
+    log_info("the replicas' own steps go on with the checkpoint's moments and clip");
+  }
 }
 
 void LocalSteps::await_save() {
@@ -95,12 +102,12 @@ void LocalSteps::report(const Report& report) {
 Directive LocalSteps::directive() {
   Directive own = own_service_.directive();
   ++done_;
-  met_ = done_ == steps_a_round_;
+  met_ = round_.step + done_ == meeting();
   const Directive servers = met_ ? end_round(own.checkpoint) : round_;
   // Norm, threshold and rate are those of this replica's step.
-  own.step = round_.step + (met_ ? 0 : done_);
-  own.cursor = round_.cursor + (met_ ? 0 : done_ * batch_);
-  own.shares = shares_;
+  own.step = round_.step + done_;
+  own.cursor = cursor();
+  own.shares = round_.shares;
   own.contributors = servers.contributors;
   own.dropped_count = servers.dropped_count;
   own.server_times = servers.server_times;
@@ -123,11 +130,11 @@ Directive LocalSteps::end_round(bool saved) {
   const std::span<float> way = servers_.gradients();
   for (std::size_t at = 0; at < way.size(); ++at) way[at] = count * (from[at] - to[at]);
   servers_.ready(0);
-  sum_.step = round_.step / steps_a_round_ + 1;
+  sum_.step = meeting();
   sum_.replica = replica_;
   servers_.report(sum_);
   sum_ = {};
-  round_ = in_steps(servers_.directive());
+  round_ = servers_.directive();
   if (round_.checkpoint && !saved) own_.save();
   take_weights();
   done_ = 0;
@@ -135,17 +142,13 @@ Directive LocalSteps::end_round(bool saved) {
 }
 
 ps::ServerConfig server_config_of_rounds(ps::ServerConfig config, const LocalConfig& local) {
-  config.consistency.mode = ps::Consistency::bsp;
+  config.consistency.round_steps = local.steps;
   config.optimizer = {.kind = ps::OptimizerKind::sgd,
                       .momentum = local.momentum,
                       .nesterov = local.momentum > 0,
                       .weight_decay = 0};
   config.clip = {.policy = ps::ClipPolicy::none};
   config.rate = {.schedule = ps::RateSchedule::constant, .peak = local.rate};
-  config.steps /= local.steps;
-  config.batch *= local.steps;
-  config.meet_every /= local.steps;
-  config.checkpoint.every /= local.steps;
   return config;
 }
 
@@ -156,7 +159,9 @@ std::filesystem::path replica_checkpoints(const std::filesystem::path& checkpoin
 
 ps::ServerConfig server_config_of_replica(ps::ServerConfig config, index_t replica) {
   config.consistency = {};
+  config.checkpoint.beside = config.checkpoint.folder;
   config.checkpoint.folder = replica_checkpoints(config.checkpoint.folder, replica);
+  config.checkpoint.notes[ps::kReplicaSetting] = text(replica);
   config.decisions.clear();
   config.replay.clear();
   return config;

@@ -14,15 +14,17 @@ namespace weir {
 /// optimizer, clip and rate of its own, from the weights w that the servers hold; then what it
 /// went, w - w', travels as if it were a gradient, weighted with its count of loss terms, and the
 /// servers step by the mean with Nesterov's momentum. So traffic is divided by H. The trainer sees
-/// a ParameterService of single steps. Source: Douillard et al., DiLoCo, arXiv 2311.08105.
+/// a ParameterService of single steps. Rounds end at multiples of H: a job that goes on from
+/// another step begins with a shorter one. Source: Douillard et al., DiLoCo, arXiv 2311.08105.
 ///
 /// What a replica's own server keeps (moments, clip, counters) has checkpoints of its own beside
 /// the servers' (replica_checkpoints), so that a job goes on to the same bits. They are committed
 /// before the round's end travels, or, where only the servers know of the checkpoint (a job that is
-/// asked to stop), right after. A replica that finds none that fits begins anew, and says so.
+/// asked to stop), right after. A replica that finds none that fits begins anew, with a warning;
+/// from a checkpoint of another consistency all replicas begin with its moments and clip.
 class LocalSteps final : public ParameterService {
  public:
-  /// `servers`: of rounds, each H steps (server_config_of_rounds); `own`: a server of the plan
+  /// `servers`: of rounds of H steps (server_config_of_rounds); `own`: a server of the plan
   /// `own_plan` of one worker and one server, whose arena is laid out as that of `place` among the
   /// servers. All outlive this. checkpoint: that the servers have loaded, empty if none.
   LocalSteps(ParameterService& servers, ps::Server& own, const BucketPlan& own_plan,
@@ -47,40 +49,40 @@ class LocalSteps final : public ParameterService {
   index_t pulled_bytes() const override { return met_ ? servers_.pulled_bytes() : 0; }
 
  private:
-  /// The servers' directive, of rounds, as one of steps.
-  Directive in_steps(Directive of_rounds) const;
   void take_weights();
+  index_t meeting() const;  ///< the step that ends the present round
+  /// Of the first new sample after the steps of the present round that are done.
+  index_t cursor() const;
   /// saved: the replica's own state, as of now.
   Directive end_round(bool saved);
-  /// False if the checkpoint has no state of this replica that fits.
-  bool load_own();
+  /// What the checkpoint has for this replica's own steps, if anything.
+  void load_own();
   void await_save();
 
   ParameterService& servers_;
   ps::Server& own_;
   LocalService own_service_;
   const BucketPlan& own_plan_;
-  index_t steps_a_round_;
+  index_t round_steps_;
   index_t batch_;
+  index_t micro_batch_;
   index_t replicas_;
   index_t replica_;
   std::string optimizer_;
   std::filesystem::path checkpoint_;
-  std::vector<index_t> shares_;
   Directive round_;   ///< that the present round began from
   index_t done_ = 0;  ///< steps of the round
   bool met_ = false;  ///< the newest step ended a round
   Report sum_;        ///< of the round
 };
 
-/// The servers' side: a step of theirs is a round of H steps.
+/// The servers' side: an update of theirs is a round of H steps.
 ps::ServerConfig server_config_of_rounds(ps::ServerConfig config, const LocalConfig& local);
 
 /// A replica's own side: its optimizer, clip and rate are those of the job.
 ps::ServerConfig server_config_of_replica(ps::ServerConfig config, index_t replica);
 
-/// Where a replica saves what is its own: step-N, in steps, while the servers count rounds in their
-/// folder `checkpoints`.
+/// Where a replica saves what is its own, beside the servers' checkpoints of the same steps.
 std::filesystem::path replica_checkpoints(const std::filesystem::path& checkpoints,
                                           index_t replica);
 

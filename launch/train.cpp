@@ -27,6 +27,7 @@
 #include "launch/text_record.hpp"
 #include "launch/transport_report.hpp"
 #include "launch/worker_job.hpp"
+#include "ps/resume.hpp"
 #include "ps/server.hpp"
 #include "ps/server_loop.hpp"
 #include "worker/train/server_client.hpp"
@@ -83,7 +84,13 @@ ParsedConfig agree_on_config(const Ranks& ranks, const Arguments& arguments) {
 
 /// The checkpoint that --resume PATH names: itself or the newest of a run folder.
 fs::path named_checkpoint(const fs::path& path) {
-  if (is_checkpoint(path)) return path;
+  if (is_checkpoint(path)) {
+    if (!read_manifest(path).settings.contains(ps::kReplicaSetting)) return path;
+    throw UsageError(text("--resume ", path.string(),
+                          " is what a replica has of its own beside the checkpoint of the same "
+                          "name; name that one, in ",
+                          path.parent_path().parent_path().string()));
+  }
   if (const auto newest = newest_complete(RunFolder::checkpoints_of(path))) return *newest;
   throw UsageError(text("--resume ", path.string(),
                         " is neither a checkpoint nor a run folder that holds a complete one"));
@@ -103,7 +110,7 @@ fs::path find_checkpoint(const RunConfig& config) {
   const fs::path named = named_checkpoint(config.resume);
   if (!checkpoints_in(own).empty()) {
     const fs::path newest = *newest_complete(own);
-    if (read_manifest(newest).step > read_manifest(named).step) {
+    if (ps::steps_done(read_manifest(newest)) > ps::steps_done(read_manifest(named))) {
       throw UsageError(text("--resume ", config.resume, " goes back to before ", newest.string(),
                             ", which --resume auto would take later; take another --run, or "
                             "remove the checkpoints after it"));
@@ -309,7 +316,7 @@ int train(const Arguments& arguments) {
   ranks.together([&] {
     if (ranks.rank() != 0) return;
     Manifest before;
-    if (!checkpoint.empty()) before = read_manifest(checkpoint);
+    if (!checkpoint.empty()) before = ps::in_steps(read_manifest(checkpoint));
     if (!checkpoint.empty()) check_text(before, job);
     remove_leftovers(posix_file_system(), folder->checkpoints());
     folder->write_config(settings);
@@ -357,9 +364,7 @@ int train(const Arguments& arguments) {
   }
   const SummaryMetrics metrics = totals(ranks, server ? server->save_totals() : ps::SaveTotals());
   if (run.books) run.books->summary(metrics, run.result);
-  const index_t server_step =
-      server ? server->step() * (steps_locally ? job.config.local.steps : 1) : 0;
-  const index_t last_step = parameters ? run.result.last.step : server_step;
+  const index_t last_step = parameters ? run.result.last.step : server->step();
   const bool stopped = last_step < job.config.train.steps;
   // All together after the commit: a rank that leaves first with 75 would end the others.
   if (ranks.world) ranks.world.barrier();

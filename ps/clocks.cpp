@@ -50,7 +50,7 @@ std::string name_of(Consistency mode) {
 }
 
 void check(const ConsistencyConfig& config, index_t replicas) {
-  const bool alone = config.mode == Consistency::ssp || config.mode == Consistency::asp;
+  const bool alone = !updates_together(config.mode);
   if (config.backup > 0 && alone) {
     throw UsageError(
         "--backup leaves replicas out of a step, and only --consistency bsp and local have steps "
@@ -80,7 +80,7 @@ index_t Clocks::farthest() const {
   for (const Clock& each : clocks_) {
     step = std::max(step, each.step + (each.state == State::waiting ? 0 : 1));
   }
-  return config_.mode == Consistency::bsp ? std::max(step, open_step_) : step;
+  return updates_together(config_.mode) ? std::max(step, open_step_) : step;
 }
 
 template <class Holds>
@@ -126,7 +126,7 @@ std::vector<index_t> Clocks::to_drop() const {
 
 std::optional<Decision> Clocks::due(double now) const {
   if (arrivals_.empty()) return std::nullopt;
-  if (config_.mode != Consistency::bsp) {
+  if (!updates_together(config_.mode)) {
     return Decision{Decision::Kind::close, {arrivals_.front()}};
   }
   if (const std::vector<index_t> late = to_drop(); !late.empty()) {
@@ -154,7 +154,7 @@ std::optional<Decision> Clocks::due_by_script() const {
           text("the decisions to replay name replica ", replica, ", there are ", replicas()));
     }
     const Clock& of = clock(replica);
-    const bool late = config_.mode == Consistency::bsp && of.step + 1 < open_step_;
+    const bool late = updates_together(config_.mode) && of.step + 1 < open_step_;
     if (late != (wanted.kind == Decision::Kind::drop) || of.state == State::waiting) {
       throw Error(text("the decisions to replay want replica ", replica, " in update ", update_ + 1,
                        ", but it has done ", of.step, " steps",
@@ -179,12 +179,12 @@ void Clocks::carry_out(const Decision& decision, double now) {
   for (index_t replica : decision.replicas) {
     Clock& of = clock(replica);
     of.state = State::waiting;
-    of.step = config_.mode == Consistency::bsp ? of.step : of.step + 1;
+    of.step = updates_together(config_.mode) ? of.step : of.step + 1;
     of.staleness = update_ - of.pulled;
     std::erase(arrivals_, replica);
   }
   if (closes) ++update_;
-  if (config_.mode != Consistency::bsp) return;
+  if (!updates_together(config_.mode)) return;
   if (closes) {
     ++open_step_;
     if (step_began_at_ > 0) step_durations_.push_back(now - step_began_at_);

@@ -16,24 +16,28 @@ enum class Consistency {
   bsp,    ///< an update is a step of all replicas, but for `backup` of them
   ssp,    ///< an update is one replica's step; nobody is more than `staleness` steps ahead
   asp,    ///< an update is one replica's step; nobody waits
-  local,  ///< replicas step by themselves for a round; rounds are as the steps of bsp
+  local,  ///< an update is a round of all replicas: the steps that each has made by itself
 };
 
 struct ConsistencyConfig {
   Consistency mode = Consistency::bsp;
-  index_t staleness = 1;  ///< of ssp, steps
-  index_t backup = 0;     ///< of bsp: replicas that a step may leave out
-  double grace = 0.1;     ///< how long a step waits for these, as a share of the median step
+  index_t staleness = 1;    ///< of ssp, steps
+  index_t backup = 0;       ///< of bsp: replicas that a step may leave out
+  double grace = 0.1;       ///< how long a step waits for these, as a share of the median step
+  index_t round_steps = 1;  ///< of local; no option here: it follows from the job
 };
 
 std::vector<Option> options(ConsistencyConfig& config);
 std::string name_of(Consistency mode);
 /// Throws UsageError for settings that do not go together.
 void check(const ConsistencyConfig& config, index_t replicas);
+/// An update is a step, or a round, of all replicas, but for those that `backup` lets it leave out.
+inline bool updates_together(Consistency mode) {
+  return mode == Consistency::bsp || mode == Consistency::local;
+}
 /// Every update waits for every replica: nothing depends on what arrives when.
 inline bool waits_for_all(const ConsistencyConfig& config) {
-  return (config.mode == Consistency::bsp || config.mode == Consistency::local) &&
-         config.backup == 0;
+  return updates_together(config.mode) && config.backup == 0;
 }
 
 /// What depends on what arrived when, and nothing else does: repeating the decisions of a run
@@ -49,18 +53,18 @@ struct Decision {
   bool operator==(const Decision&) const = default;
 };
 
-/// A replica is one clock: the steps it has done. This is all of the consistency modes; it knows
-/// neither servers nor messages, and no time but what it is told.
+/// A replica is one clock: the steps it has done (of local, the rounds). This is all of the
+/// consistency modes; it knows neither servers nor messages, and no time but what it is told.
 ///
 ///   working --arrived()--> arrived --next()--> waiting --release()--> working on its next step
 ///
 /// ssp, asp: next() closes an update with the one replica that arrived first. It is released when
 /// the slowest clock is at most `staleness` behind its own (asp: at once). (Ho et al., NIPS 2013.)
-/// bsp: next() closes step t when all replicas but `backup` have arrived with it and either the
-/// grace is over or nobody else works on it. Who arrives with an older step is dropped: at once,
-/// and joins the step that is open, if that was let go no longer ago than the grace, or too few
-/// work on it to close it; else it would be late again, and is dropped after the next close, to go
-/// on with all others. (Chen et al., arXiv 1604.00981.)
+/// bsp, local: next() closes step t when all replicas but `backup` have arrived with it and either
+/// the grace is over or nobody else works on it. Who arrives with an older step is dropped: at
+/// once, and joins the step that is open, if that was let go no longer ago than the grace, or too
+/// few work on it to close it; else it would be late again, and is dropped after the next close, to
+/// go on with all others. (Chen et al., arXiv 1604.00981.)
 ///
 /// At steps that `meets` names all wait for all: checkpoints and validations see one state.
 class Clocks {

@@ -52,7 +52,8 @@ Decider::Decider(const BucketPlan& plan, const DecideConfig& config)
     return;
   }
   arrived_.assign(static_cast<std::size_t>(replicas()), partials_here_);
-  clocks_.emplace(config.consistency, replicas(), [this](index_t step) {
+  clocks_.emplace(config.consistency, replicas(), [this](index_t count) {
+    const index_t step = steps_of_clock(count);
     const auto due = [&](index_t every) { return every > 0 && step % every == 0; };
     return step >= last_step_ || due(config_.checkpoint_every) || due(config_.meet_every);
   });
@@ -64,7 +65,9 @@ void Decider::restore(const Progress& progress) {
   progress_ = origin_ = progress;
   rollback_.begin(progress);
   log_ = DecisionLog(config_.decisions, config_.consistency, replicas(), progress.update);
-  if (clocks_) clocks_->begin(progress.step, progress.update);
+  if (clocks_) {
+    clocks_->begin(progress.step / config_.consistency.round_steps, progress.update);
+  }
   if (!config_.replay.empty()) replay_from(progress.update);
 }
 
@@ -86,7 +89,7 @@ void Decider::replay_from(index_t update) {
 index_t Decider::cursor_after(index_t step) const {
   if (config_.consistency.mode == Consistency::bsp) return progress_.cursor;
   if (step == origin_.step) return origin_.cursor;
-  const auto taken_up = static_cast<index_t>(origin_.again.size()) * config_.micro_batch;
+  const auto taken_up = std::min(std::ssize(origin_.again) * config_.micro_batch, config_.batch);
   return origin_.cursor + (step - origin_.step) * config_.batch - taken_up;
 }
 
@@ -96,7 +99,7 @@ void Decider::on_report(const Report& report, double now) {
                      0 <= report.context && report.context < layout.contexts;
   if (known) {
     check_present("the report of replica", report.replica, "step", report.step,
-                  step_of(report.replica) + 1);
+                  step_after(step_of(report.replica)));
   }
   const auto at = static_cast<std::size_t>(report.replica * layout.contexts + report.context);
   if (!known || reports_here_[at] || report.count < 0) {
@@ -162,7 +165,8 @@ void Decider::on_partials(const Partials& partials) {
 }
 
 void Decider::request_stop() {
-  last_step_ = std::min(last_step_, clocks_ ? clocks_->farthest() : progress_.step + 1);
+  last_step_ = std::min(last_step_,
+                        clocks_ ? steps_of_clock(clocks_->farthest()) : step_after(progress_.step));
 }
 
 double Decider::total_squares() const {
@@ -236,14 +240,12 @@ void Decider::advance_cursor(std::span<const index_t> contributors) {
 
 Directive Decider::close(const std::vector<index_t>& contributors, double now) {
   ++progress_.update;
-  index_t step = progress_.step + 1;
-  const bool together = config_.consistency.mode == Consistency::bsp;
-  if (together) {
-    progress_.step = step;
+  const bool together = updates_together(config_.consistency.mode);
+  const index_t step = together ? step_after(progress_.step) : clocks_->step(contributors.front());
+  progress_.step = together ? step : clocks_->slowest();
+  if (config_.consistency.mode == Consistency::bsp) {
     advance_cursor(contributors);
   } else {
-    step = clocks_->step(contributors.front());
-    progress_.step = clocks_->slowest();
     progress_.cursor = cursor_after(progress_.step);
     if (progress_.step > origin_.step) progress_.again.clear();
   }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <filesystem>
 #include <optional>
 #include <span>
@@ -32,6 +33,7 @@ struct Progress {
   index_t dropped_count = 0;
   index_t skipped_count = 0;
   index_t skips_in_a_row = 0;
+  index_t moments_begin = 0;           ///< updates applied before the moments began, at zero
   std::vector<double> clip_state;      ///< Clip::state
   std::vector<double> rollback_state;  ///< empty: it begins anew
 };
@@ -68,6 +70,9 @@ struct DecideConfig {
 /// nothing else is decided. Else Clocks says whose contributions an update has, which the other
 /// servers learn by a Close before they add up, and whose come too late.
 ///
+/// An update of a round (local) makes several steps: up to the next multiple of the round's length,
+/// so that rounds meet where checkpoints are due, wherever training began.
+///
 /// An update of one replica's step (ssp, asp) has that replica's mean gradient and 1 / D of the
 /// rate; its loss is the mean over the newest contributions of all replicas.
 ///
@@ -103,9 +108,18 @@ class Decider {
  private:
   double total_squares() const;
   index_t replicas() const { return plan_->layout().replicas; }
+  /// The step that the update after `step` makes: with rounds the next multiple of their steps.
+  index_t step_after(index_t step) const {
+    const index_t round = config_.consistency.round_steps;
+    return (step / round + 1) * round;
+  }
+  /// Steps that a clock counts as this many.
+  index_t steps_of_clock(index_t count) const {
+    return std::max(origin_.step, count * config_.consistency.round_steps);
+  }
   /// Steps a replica has done.
   index_t step_of(index_t replica) const {
-    return clocks_ ? clocks_->step(replica) : progress_.step;
+    return clocks_ ? steps_of_clock(clocks_->step(replica)) : progress_.step;
   }
   /// Of the first new sample after `step` steps.
   index_t cursor_after(index_t step) const;

@@ -96,7 +96,7 @@ void DecisionLog::append(const Decision& decision, index_t update, index_t stale
   if (path_.empty()) return;
   if (!opened_) open();
   if (!file_) return;
-  const bool alone = config_.mode != Consistency::bsp;
+  const bool alone = !updates_together(config_.mode);
   file_ << line_of(decision, update, alone ? std::optional(staleness) : std::nullopt) << '\n'
         << std::flush;
   if (!file_) {

@@ -29,6 +29,9 @@ DecideConfig decide_config(const ServerConfig& config) {
 
 ServerConfig completed(ServerConfig config) {
   config.optimizer.clips_updates = config.clip.policy == ClipPolicy::update_rms;
+  if (config.consistency.mode == Consistency::local) {
+    config.checkpoint.round_steps = config.consistency.round_steps;
+  }
   return config;
 }
 
@@ -55,7 +58,7 @@ Server::Server(const BucketPlan& plan, index_t server, const ServerConfig& confi
       residuals_(plan, server),
       trust_(plan, server, config_.optimizer),
       kept_(plan, server, slot_names(config.optimizer.kind).size()),
-      snapshot_(plan, server, config.checkpoint, config.optimizer.kind, config.clip.policy,
+      snapshot_(plan, server, config_.checkpoint, config.optimizer.kind, config.clip.policy,
                 residuals_) {
   if (server == 0) decider_.emplace(plan, decide_config(config));
   if (config_.rollback.bad_steps > 0) kept_.take_all(store_);
@@ -85,10 +88,15 @@ index_t Server::contributions_of_a_replica() const {
 
 void Server::load(const std::filesystem::path& checkpoint) {
   WEIR_ASSERT(last_.update == 0 && !applying_ && complete_.empty());
-  const Progress progress = load_checkpoint(
-      checkpoint, {config_.checkpoint.settings, config_.optimizer.kind, config_.clip}, *plan_,
-      store_, residuals_);
-  store_.begin_with(progress.update + 1);
+  const Progress progress =
+      load_checkpoint(checkpoint,
+                      {.settings = config_.checkpoint.settings,
+                       .optimizer = config_.optimizer.kind,
+                       .clip = config_.clip,
+                       .in_rounds = config_.consistency.mode == Consistency::local,
+                       .tells = server_ == 0},
+                      *plan_, store_, residuals_);
+  store_.begin_with(progress.update + 1, progress.moments_begin);
   if (config_.rollback.bad_steps > 0) kept_.take_all(store_);
   partials_update_ = last_.update = progress.update;
   last_.step = progress.step;
@@ -103,9 +111,10 @@ void Server::load(const std::filesystem::path& checkpoint) {
 }
 
 void Server::begin_at(index_t step) {
-  WEIR_ASSERT(decider_ && last_.update == 0 && !applying_);
+  WEIR_ASSERT(decider_ && !applying_ && complete_.empty());
   Progress progress = decider_->progress();
   progress.step = last_.step = step;
+  last_.stop = step >= config_.steps;
   decider_->restore(progress);
 }
 

@@ -89,10 +89,9 @@ class Server {
   /// Initial weights, step 0. `plan` and what `given` names must outlive it.
   Server(const BucketPlan& plan, index_t server, const ServerConfig& config,
          const BucketMemory& given = {});
-  /// Goes on from this checkpoint, of any layout: reads the parts that this server owns. Before
-  /// anything else. Throws Error if it is truncated or damaged, or belongs to another model (lists
-  /// what differs) or to another optimizer, whose moments would mean nothing here. Another policy
-  /// of the clip starts from its beginning. Threshold, counters and moments continue to the bit.
+  /// Goes on from this checkpoint, of any layout and consistency: reads the parts that this server
+  /// owns. Before anything else. See load_checkpoint for what is refused and what begins anew.
+  /// Else threshold, counters and moments continue to the bit.
   void load(const std::filesystem::path& checkpoint);
 
   /// Where training begins; `stop` if there is nothing left to do.
@@ -163,7 +162,7 @@ class Server {
   std::span<const float> weight_arena() const { return store_.weight_arena(); }
   std::span<float> gradient_arena() { return store_.gradient_arena(); }
   std::span<float> mutable_weight_arena() { return store_.mutable_weight_arena(); }
-  /// Instead of load(): training begins after `step` steps, with moments of zero.
+  /// After load() or instead of it: training begins after `step` steps, whatever was loaded says.
   void begin_at(index_t step);
   /// Of a server alone, between two updates, without residuals, and while none is being saved:
   /// saves what stands now, as a directive with a checkpoint would.

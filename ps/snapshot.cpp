@@ -23,12 +23,13 @@ std::vector<Option> options(SnapshotConfig& config) {
 }
 
 std::vector<CheckpointRecord> checkpoint_records(const std::vector<ParameterSpec>& specs,
-                                                 OptimizerKind optimizer) {
+                                                 OptimizerKind optimizer,
+                                                 std::string_view moments) {
   std::vector<CheckpointRecord> records;
   for (const ParameterSpec& spec : specs) records.push_back({"/model/" + spec.name, spec.shape});
   for (const std::string& slot : slot_names(optimizer)) {
     for (const ParameterSpec& spec : specs) {
-      records.push_back({text("/optimizer/", slot, "/", spec.name), spec.shape});
+      records.push_back({text(moments, slot, "/", spec.name), spec.shape});
     }
   }
   return records;
@@ -42,7 +43,8 @@ Snapshot::Snapshot(const BucketPlan& plan, index_t server, const SnapshotConfig&
       optimizer_(optimizer),
       clip_(clip),
       residuals_(&residuals),
-      records_(checkpoint_records(plan.specs(), optimizer)),
+      records_(checkpoint_records(plan.specs(), optimizer,
+                                  config.round_steps > 0 ? kRoundMoments : kMoments)),
       copies_(plan, server, slot_names(optimizer).size()) {
   const std::vector<CheckpointRecord> more = residual_records(plan);
   records_.insert(records_.end(), more.begin(), more.end());
@@ -158,8 +160,12 @@ Manifest Snapshot::manifest() const {
   manifest.cursor = progress_.cursor;
   manifest.settings = config_.settings;
   manifest.settings.insert(config_.notes.begin(), config_.notes.end());
-  manifest.settings[kOptimizerSetting] = name_of(optimizer_);
-  manifest.settings[kClipSetting] = name_of(clip_);
+  if (config_.round_steps > 0) {
+    manifest.integers[kRoundSteps] = config_.round_steps;
+  } else {
+    manifest.settings[kOptimizerSetting] = name_of(optimizer_);
+    manifest.settings[kClipSetting] = name_of(clip_);
+  }
   manifest.integers["update"] = progress_.update;
   manifest.integers["dropped"] = progress_.dropped_count;
   for (std::size_t i = 0; i < progress_.again.size(); ++i) {
@@ -167,6 +173,7 @@ Manifest Snapshot::manifest() const {
   }
   manifest.integers["skipped"] = progress_.skipped_count;
   manifest.integers["skips_in_a_row"] = progress_.skips_in_a_row;
+  if (progress_.moments_begin > 0) manifest.integers[kMomentsBegin] = progress_.moments_begin;
   for (std::size_t i = 0; i < progress_.clip_state.size(); ++i) {
     manifest.numbers[text(kClipPrefix, i)] = progress_.clip_state[i];
   }
@@ -188,11 +195,15 @@ void Snapshot::commit() {
     if (!each.error.empty()) return abandon(text("server ", each.server, ": ", each.error));
   }
   phase_ = Phase::committing;
-  run([&files = *config_.files, folder = config_.folder, keep = config_.keep,
-       manifest = manifest()](Result&) {
+  run([&files = *config_.files, folder = config_.folder, beside = config_.beside,
+       keep = config_.keep, manifest = manifest()](Result&) {
     commit_checkpoint(files, folder, manifest);
     try {
-      remove_old_checkpoints(files, folder, manifest.step, keep);
+      if (beside.empty()) {
+        remove_old_checkpoints(files, folder, manifest.step, keep);
+      } else {
+        remove_checkpoints_beside(files, folder, manifest.step, beside);
+      }
     } catch (const Error& error) {  // this one counts already
       log_warning(error.what());
     }

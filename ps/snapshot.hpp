@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -28,6 +29,12 @@ struct SnapshotConfig {
   index_t keep = 3;     ///< the newest so many stay
   // No options: what follows from the rest of the job.
   std::filesystem::path folder;  ///< of all checkpoints; empty: none are written
+  /// A replica of `local`: the servers' folder. What `folder` holds goes when theirs of the same
+  /// step has gone, so `keep` does not count. Empty: as `keep` says.
+  std::filesystem::path beside = {};
+  /// The servers of `local`: steps between two meetings. Their optimizer, which nobody chose, has
+  /// moments of its own (kRoundMoments), and `notes` say the optimizer and clip of the replicas.
+  index_t round_steps = 0;
   /// What must agree when a job resumes (settings of the model), by name. Names have no blanks.
   std::map<std::string, std::string> settings;
   /// All other settings of the job: written beside them, so that a checkpoint says how it was made,
@@ -38,14 +45,28 @@ struct SnapshotConfig {
 
 std::vector<Option> options(SnapshotConfig& config);
 
-/// The tensors of a checkpoint: /model/NAME of all specs, in their order, then /optimizer/SLOT/NAME
-/// of all specs for each slot.
+/// Where the moments of the job's optimizer stand among a checkpoint's tensors, and those of the
+/// servers of `local`, which step by what the replicas went in a round.
+inline constexpr std::string_view kMoments = "/optimizer/";
+inline constexpr std::string_view kRoundMoments = "/outer/";
+
+/// The tensors of a checkpoint: /model/NAME of all specs, in their order, then MOMENTS/SLOT/NAME of
+/// all specs for each slot.
 std::vector<CheckpointRecord> checkpoint_records(const std::vector<ParameterSpec>& specs,
-                                                 OptimizerKind optimizer);
+                                                 OptimizerKind optimizer,
+                                                 std::string_view moments = kMoments);
 
 /// Of the settings in a manifest, those that are ours.
 inline constexpr const char* kOptimizerSetting = "optimizer.kind";
 inline constexpr const char* kClipSetting = "clip.policy";
+
+/// The setting of a checkpoint that a replica of `local` has of its own: which one.
+inline constexpr const char* kReplicaSetting = "replica";
+
+/// An integer of a manifest that the servers of `local` wrote: SnapshotConfig::round_steps.
+inline constexpr const char* kRoundSteps = "round_steps";
+/// Progress::moments_begin, where it is above zero.
+inline constexpr const char* kMomentsBegin = "moments_begin";
 
 /// Integers of a manifest whose names begin so and end in 0, 1, …: Progress::again.
 inline constexpr const char* kAgainPrefix = "again.";

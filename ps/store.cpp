@@ -233,7 +233,7 @@ OptimizerStep Store::step_of(index_t parameter, const Directive& directive, doub
   return {
       .factor = factors.empty() ? directive.factor : factors[static_cast<std::size_t>(parameter)],
       .rate = directive.rate,
-      .applied = directive.update - directive.skipped_count,
+      .applied = directive.update - directive.skipped_count - moments_begin_,
       .weight_decay = spec.decay ? optimizer_.weight_decay : 0,
       .trust = trust};
 }
@@ -294,7 +294,8 @@ void Store::discard(index_t index, index_t replica) {
   }
 }
 
-void Store::begin_with(index_t update) {
+void Store::begin_with(index_t update, index_t moments_begin) {
+  moments_begin_ = moments_begin;
   for (Entry& each : entries_) {
     WEIR_ASSERT(each.missing == each.arrived.size());
     each.update = update;

@@ -61,8 +61,9 @@ class Store {
   /// Frees the places of a replica whose contributions make no update.
   void discard(index_t bucket, index_t replica);
 
-  /// No contribution has arrived yet; the first are those of this update.
-  void begin_with(index_t update);
+  /// No contribution has arrived yet; the first are those of this update. moments_begin: updates
+  /// that were applied before the moments began, which their bias correction does not count.
+  void begin_with(index_t update, index_t moments_begin = 0);
   /// Of the update that the bucket waits for or is in.
   index_t update(index_t bucket) const { return entry(bucket).update; }
   std::span<const float> weights(index_t bucket) const;
@@ -127,6 +128,7 @@ class Store {
   std::vector<double> partials_;
   std::vector<double> weight_squares_, direction_squares_;  ///< empty without trust ratios
   std::size_t summed_count_ = 0;
+  index_t moments_begin_ = 0;
 };
 
 /// The blocks of one bucket, in the order of Store::partials.

@@ -130,6 +130,13 @@ void put_in_place(FileSystem& files, const fs::path& made, const fs::path& targe
   files.remove_all(made);
 }
 
+/// By another name first: a checkpoint is whole or does not count.
+void remove_checkpoint(FileSystem& files, const fs::path& checkpoints, index_t step) {
+  const fs::path leaving = temporary_folder(checkpoints, step);
+  files.rename(checkpoints / name_of(step), leaving);
+  files.remove_all(leaving);
+}
+
 }  // namespace
 
 fs::path checkpoint_folder(const fs::path& checkpoints, index_t step) {
@@ -215,10 +222,22 @@ void remove_old_checkpoints(FileSystem& files, const fs::path& checkpoints, inde
       if (looks_complete(folder, each)) ++kept;
       continue;
     }
-    // By another name first: a checkpoint is whole or does not count.
-    const fs::path leaving = temporary_folder(checkpoints, each);
-    files.rename(folder, leaving);
-    files.remove_all(leaving);
+    remove_checkpoint(files, checkpoints, each);
+  }
+}
+
+void remove_checkpoints_beside(FileSystem& files, const fs::path& checkpoints, index_t step,
+                               const fs::path& of) {
+  remove_leftovers(files, checkpoints);
+  const auto fellows = checkpoints_in(of);
+  const auto newest = std::ranges::find_if(fellows, [&](const auto& each) {
+    return each.first <= step && looks_complete(each.second, each.first);
+  });
+  if (newest == fellows.end()) return;
+  for (const auto& [each, folder] : checkpoints_in(checkpoints)) {
+    if (each < newest->first && !fellows.contains(each)) {
+      remove_checkpoint(files, checkpoints, each);
+    }
   }
 }
 

@@ -63,6 +63,12 @@ void remove_leftovers(FileSystem& files, const fs::path& checkpoints);
 void remove_old_checkpoints(FileSystem& files, const fs::path& checkpoints, index_t step,
                             index_t keep);
 
+/// The same of checkpoints that belong to those of another folder, step for step, and are committed
+/// before them, that of `step` just now: removes those whose fellow in `of` has gone. Those of more
+/// steps than the newest complete one there stay: their fellows may be on their way.
+void remove_checkpoints_beside(FileSystem& files, const fs::path& checkpoints, index_t step,
+                               const fs::path& of);
+
 /// The folders of checkpoints, complete or damaged, those with most steps first; none if there is
 /// no such folder.
 std::map<index_t, fs::path, std::greater<>> checkpoints_in(const fs::path& checkpoints);

@@ -4,6 +4,7 @@
 
 #include "common/io/checkpoint_format.hpp"
 #include "ps/decision_log.hpp"
+#include "ps/resume.hpp"
 #include "tests/ps/simulated_job.hpp"
 #include "tests/temporary_folder.hpp"
 
@@ -197,6 +198,142 @@ TEST_CASE("a server that owns nothing keeps pace") {
       SimulatedJob job(plan, config_with(mode, 20, optimizer), 5);
       job.run();
       CHECK(job.directives.back().step == 20);
+    }
+  }
+}
+
+TEST_CASE("a checkpoint of every consistency goes on in every other, where it was") {
+  const QuietLog quiet;
+  std::vector<ConsistencyConfig> modes = kModes;
+  modes.push_back({.mode = Consistency::bsp});
+  modes.push_back({.mode = Consistency::local});  // as its servers have it, of rounds of one step
+  const BucketPlan plan = plan_of({.replicas = 3, .servers = 2});
+  const BucketPlan other = plan_of({.replicas = 2, .servers = 1});
+  for (const ConsistencyConfig& before : modes) {
+    const TemporaryFolder folder;
+    ServerConfig config = config_with(before, 5, OptimizerKind::sgd);
+    config.consistency.grace = 100;  // nobody is left out
+    config.checkpoint.folder = folder.path();
+    SimulatedJob first(plan, config, 1);
+    first.run();
+    const Parameters weights = first.weights();
+    for (const ConsistencyConfig& after : modes) {
+      CAPTURE(name_of(before.mode));
+      CAPTURE(name_of(after.mode));
+      ServerConfig rest = config_with(after, 9, OptimizerKind::sgd);
+      rest.consistency.grace = 100;
+      SimulatedJob second(other, rest, 2);
+      second.load(checkpoint_folder(folder.path(), 5));
+      CHECK(second.weights() == weights);
+      second.run();
+      CHECK(second.directives.front().step == 5);
+      CHECK(second.directives.front().cursor == 5 * 8);
+      CHECK(second.directives.back().step == 9);
+      CHECK(second.directives.back().cursor == 9 * 8);
+      CHECK(second.directives.back().stop);
+    }
+  }
+}
+
+TEST_CASE("from rounds to steps moments begin anew, and so does their bias correction") {
+  const QuietLog quiet;
+  const TemporaryFolder folder;
+  const BucketPlan plan = plan_of({});
+  ServerConfig rounds = config_with({.mode = Consistency::local}, 5, OptimizerKind::sgd);
+  rounds.checkpoint.folder = folder.path();
+  rounds.checkpoint.notes = {{"optimizer.kind", "adamw"}, {"clip.policy", "decay"}};
+  SimulatedJob first(plan, rounds, 1);
+  first.run();
+  const Manifest manifest = read_manifest(checkpoint_folder(folder.path(), 5));
+  CHECK(manifest.settings.at("optimizer.kind") == "adamw");  // the job's, not the rounds'
+  CHECK(manifest.settings.at("clip.policy") == "decay");
+
+  ServerConfig steps = config_with({}, 7);
+  steps.rate = {.schedule = RateSchedule::constant, .peak = 0.01};
+  steps.checkpoint.folder = folder.path();
+  steps.checkpoint.every = 6;
+  SimulatedJob second(plan, steps, 1);
+  second.load(checkpoint_folder(folder.path(), 5));
+  SimulatedJob fresh(plan, steps, 1);  // the same weights at step 0
+  std::ranges::copy(second.servers[0]->weight_arena(),
+                    fresh.servers[0]->mutable_weight_arena().begin());
+  const auto same = [](index_t, index_t salt, index_t parameter, index_t element) {
+    return made_up(salt, parameter, element);
+  };
+  second.gradient = fresh.gradient = same;
+  second.run();
+  fresh.run(2);
+  CHECK(second.directives.back().step == 7);
+  CHECK(second.weights() == fresh.weights());
+
+  // And from there on to the same bits: the checkpoint of step 6 tells where the moments began.
+  SimulatedJob third(plan, steps, 1);
+  third.gradient = same;
+  third.load(checkpoint_folder(folder.path(), 6));
+  third.run();
+  CHECK(third.weights() == second.weights());
+}
+
+TEST_CASE("early checkpoints of local steps counted rounds: they go on at the right step") {
+  const QuietLog quiet;
+  const TemporaryFolder folder;
+  const BucketPlan plan = plan_of({});
+  ServerConfig config = config_with({}, 3, OptimizerKind::sgd);  // three rounds, as they were saved
+  config.clip.policy = ClipPolicy::none;
+  config.checkpoint.folder = folder.path();
+  config.checkpoint.notes = {{"consistency", "local"}, {"local.steps", "4"}};
+  SimulatedJob(plan, config, 1).run();
+  const fs::path checkpoint = checkpoint_folder(folder.path(), 3);
+  CHECK(steps_done(read_manifest(checkpoint)) == 12);
+  CHECK(in_steps(read_manifest(checkpoint)).step == 12);
+  CHECK_FALSE(in_steps(read_manifest(checkpoint)).settings.contains("optimizer.kind"));
+
+  SimulatedJob steps(plan, config_with({}, 14), 1);
+  steps.load(checkpoint);
+  CHECK(steps.servers[0]->start().step == 12);
+  ServerConfig rounds =
+      config_with({.mode = Consistency::local, .round_steps = 8}, 24, OptimizerKind::sgd);
+  Server server(plan, 0, rounds);
+  server.load(checkpoint);
+  CHECK(server.start().step == 12);
+  CHECK_FALSE(server.start().stop);
+
+  config.checkpoint.notes["local.steps"] = "many";
+  SimulatedJob(plan, config, 1).run();
+  CHECK_THROWS_WITH_AS(steps_done(read_manifest(checkpoint)),
+                       doctest::Contains("the setting local.steps `many`"), Error);
+}
+
+TEST_CASE("a round ends at the next multiple of its steps, wherever training began") {
+  const QuietLog quiet;
+  const TemporaryFolder folder;
+  const BucketPlan plan = plan_of({.replicas = 2});
+  for (index_t backup : {0, 1}) {
+    CAPTURE(backup);
+    ServerConfig steps = config_with({}, 6, OptimizerKind::sgd);
+    steps.checkpoint.folder = folder.path();
+    SimulatedJob(plan, steps, 1).run();
+    ServerConfig rounds = config_with(
+        {.mode = Consistency::local, .backup = backup, .round_steps = 4}, 16, OptimizerKind::sgd);
+    Server server(plan, 0, rounds);
+    server.load(checkpoint_folder(folder.path(), 6));
+    const auto sent = [&](index_t bucket) {
+      for (int reader = 0; reader < 2; ++reader) server.on_sent(bucket);
+    };
+    std::ranges::for_each(server.buckets(), sent);  // what training begins with
+    for (const index_t step : {8, 12, 16}) {
+      for (index_t replica : {0, 1}) {
+        server.on_report({.step = step, .replica = replica, .loss_sum = 9, .count = 3});
+        for (index_t bucket : server.buckets()) server.on_contribution(bucket, replica);
+      }
+      while (server.poll()) {
+        while (const auto output = server.next_output()) {
+          if (const auto* of = std::get_if<BucketStepped>(&*output)) sent(of->bucket);
+        }
+      }
+      CHECK(server.directive().step == step);
+      CHECK(server.directive().cursor == 8 * step);
+      CHECK(server.directive().stop == (step == 16));
     }
   }
 }

@@ -318,6 +318,22 @@ TEST_CASE("a checkpoint of another optimizer is refused; another clip starts fro
   CHECK(fixed.start().threshold == 5);
 }
 
+TEST_CASE("counters that no training counts to are refused by name") {
+  const TemporaryFolder folder;
+  const BucketPlan plan = plan_of({});
+  SimulatedJob(plan, saving(folder.path(), 1, 0), 1).run();
+  const fs::path checkpoint = checkpoint_folder(folder.path(), 1);
+  const Manifest manifest = read_manifest(checkpoint);
+  for (const char* name : {"update", "skipped", "dropped", "skips_in_a_row"}) {
+    Manifest hostile = manifest;
+    hostile.integers[name] = std::numeric_limits<index_t>::max();
+    std::ofstream(checkpoint / "MANIFEST") << manifest_text(hostile);
+    Server server(plan, 0, saving(folder.path(), 2, 0));
+    contains(message_of([&] { server.load(checkpoint); }),
+             text("the integer ", name, " 9223372036854775807, more than the"));
+  }
+}
+
 TEST_CASE("a damaged or truncated checkpoint is refused with the parameter or the file") {
   const TemporaryFolder folder;
   const BucketPlan plan = plan_of({});
