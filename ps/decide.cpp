@@ -64,17 +64,34 @@ void Decider::restore(const Progress& progress) {
   clip_->restore(progress.clip_state);
   progress_ = origin_ = progress;
   rollback_.begin(progress);
-  log_ = DecisionLog(config_.decisions, config_.consistency, replicas(), progress.update);
+  log_ = DecisionLog(config_.decisions, job(), progress.update);
   if (clocks_) {
     clocks_->begin(progress.step / config_.consistency.round_steps, progress.update);
   }
   if (!config_.replay.empty()) replay_from(progress.update);
 }
 
+DecidingJob Decider::job() const {
+  return {config_.consistency, replicas(), config_.batch / config_.micro_batch};
+}
+
 void Decider::replay_from(index_t update) {
   std::deque<Decision> to_follow;
   replayed_shares_.clear();
-  for (LoggedDecision& each : read_decisions(config_.replay, config_.consistency, replicas())) {
+  std::vector<LoggedDecision> logged = read_decisions(config_.replay, job());
+  const auto first = std::ranges::find_if(logged, [&](const LoggedDecision& each) {
+    return each.update > update && each.decision.kind != Decision::Kind::share;
+  });
+  if (first != logged.end() && first->update != update + 1) {
+    throw Error(text(config_.replay.string(), " begins with update ", first->update,
+                     ", and this job with update ", update + 1,
+                     "; replay it from the checkpoint that it goes on from"));
+  }
+  if (clocks_ && first == logged.end()) {
+    log_warning(text(config_.replay.string(), " has no decisions of update ", update + 1,
+                     " and later ones: nothing is replayed"));
+  }
+  for (LoggedDecision& each : logged) {
     if (each.decision.kind != Decision::Kind::share) {
       if (each.update > update) to_follow.push_back(std::move(each.decision));
     } else if (each.update <= update) {
@@ -363,6 +380,7 @@ void Decider::let_go(Directive& directive, double now) {
     directive.checkpoint = config_.checkpoints;
     checkpoint_due_ = false;
     if (directive.checkpoint) rollback_.on_checkpoint(directive, progress_);
+    if (directive.checkpoint) log_.sync();
   }
 }
 
@@ -370,6 +388,12 @@ void Decider::let_go(Directive& directive, double now) {
 void Decider::balance(Directive& directive) {
   std::optional<std::vector<index_t>> counts;
   if (!config_.replay.empty()) {
+    if (!replayed_shares_.empty() && replayed_shares_.front().update < progress_.update) {
+      throw Error(text("the decisions to replay share out a step anew after update ",
+                       replayed_shares_.front().update,
+                       ", where the replicas do not meet; are they of a run with the same "
+                       "settings?"));
+    }
     if (!replayed_shares_.empty() && replayed_shares_.front().update == progress_.update) {
       counts = std::move(replayed_shares_.front().decision.replicas);
       replayed_shares_.pop_front();

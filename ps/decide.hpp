@@ -132,6 +132,7 @@ class Decider {
   void clip_or_skip(Directive& directive, double loss_sum);
   void let_go(Directive& directive, double now);
   void replay_from(index_t update);
+  DecidingJob job() const;
   void balance(Directive& directive);
 
   const BucketPlan* plan_;

@@ -3,7 +3,6 @@
 #include <set>
 
 #include "common/io/checkpoint_format.hpp"
-#include "ps/decision_log.hpp"
 #include "ps/resume.hpp"
 #include "tests/ps/simulated_job.hpp"
 #include "tests/temporary_folder.hpp"
@@ -156,38 +155,6 @@ TEST_CASE("a checkpoint and a stop see one state: all replicas have done the sam
     CHECK(stopped.directives.back().step > 20);
     CHECK(stopped.directives.back().step < 100);
   }
-}
-
-TEST_CASE("a log that ends in the middle of a line, or is of another job, is handled as such") {
-  const TemporaryFolder folder;
-  const auto path = folder.path() / "decisions.jsonl";
-  const ConsistencyConfig config = {.mode = Consistency::asp};
-  {
-    DecisionLog log(path, config, 3, 0);
-    log.append({Decision::Kind::close, {1}}, 1, 0);
-    log.append({Decision::Kind::close, {0}}, 2, 0);
-    log.append({Decision::Kind::close, {2}}, 3, 0);
-  }
-  CHECK(read_decisions(path, config, 3).size() == 3);
-  CHECK(read_decisions(path, config, 3).back().update == 3);
-  CHECK(read_decisions(path, config, 3).back().decision.replicas == std::vector<index_t>{2});
-  std::ofstream(path, std::ios::app) << "{\"update\":4,\"clo";
-  CHECK(read_decisions(path, config, 3).size() == 3);
-  CHECK_THROWS_WITH_AS(read_decisions(path, config, 4), doctest::Contains("the settings it was"),
-                       Error);
-  {
-    DecisionLog log(path, config, 3, 1);  // goes on after update 1
-    log.append({Decision::Kind::share, {2, 1, 1}}, 2, 0);
-  }
-  const auto kept = read_decisions(path, config, 3);
-  REQUIRE(kept.size() == 2);
-  CHECK(kept[0].decision == Decision{Decision::Kind::close, {1}});
-  CHECK(kept[1].decision == Decision{Decision::Kind::share, {2, 1, 1}});
-  std::ofstream(path, std::ios::app) << "{\"update\":4,\"close\":3}\n";
-  CHECK_THROWS_WITH_AS(read_decisions(path, config, 3), doctest::Contains("line 4 is no decision"),
-                       Error);
-  CHECK_THROWS_WITH_AS(read_decisions(folder.path() / "none", config, 3),
-                       doctest::Contains("cannot read decisions"), Error);
 }
 
 TEST_CASE("a server that owns nothing keeps pace") {
