@@ -28,6 +28,7 @@ class FaultyDataset final : public worker::Dataset {
     clean_->validation_sample(index, sample);
   }
   std::string describe() const override { return clean_->describe(); }
+  std::vector<std::string> warnings() const override { return clean_->warnings(); }
   const worker::TextDataset* as_text() const override { return clean_->as_text(); }
 
  private:

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <functional>
-#include <sstream>
 
 #include "common/base/error.hpp"
 #include "common/base/ini.hpp"
 #include "launch/run_folder.hpp"
+#include "worker/data/file_list.hpp"
 
 namespace weir {
 namespace {
@@ -30,29 +30,15 @@ bool same_folder(const fs::path& left, const fs::path& right) {
   return fs::equivalent(left, right, error);
 }
 
-std::vector<std::string> items_of(const std::string& list) {
-  std::vector<std::string> parts;
-  std::istringstream stream(list);
-  for (std::string part; std::getline(stream, part, ',');) {
-    if (!part.empty()) parts.push_back(part);
-  }
-  return parts;
-}
-std::string list_of(const std::vector<std::string>& items) {
-  std::string all;
-  for (const auto& item : items) all += (all.empty() ? "" : ",") + item;
-  return all;
-}
-
 /// A list of files with each path changed; `@` before the path of a list stays.
 std::string with_paths(const std::string& list,
                        const std::function<fs::path(const fs::path&)>& change) {
-  std::vector<std::string> items = items_of(list);
+  std::vector<std::string> items = worker::items_of(list);
   for (std::string& item : items) {
     const std::string mark = item.starts_with('@') ? "@" : "";
     item = mark + change(item.substr(mark.size())).string();
   }
-  return list_of(items);
+  return worker::list_of(items);
 }
 
 /// Without `a/..`, unless `a` is a link and the path then another.
@@ -101,7 +87,7 @@ void settle_run(ParsedConfig& parsed, const fs::path& file) {
        {std::pair("resume", "auto"), std::pair("accept-changed-data", "false")}) {
     if (!is_given(setting_of(parsed, name))) set(parsed, name, value);
   }
-  for (const char* const name : {"data.files"}) {
+  for (const char* const name : {"data.files", "data.validation"}) {
     const Setting& setting = setting_of(parsed, name);
     if (is_given(setting)) continue;
     set(parsed, name, find_data_again(setting.value, before, folder, parsed.remarks));

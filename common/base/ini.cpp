@@ -4,7 +4,9 @@
 #include <boost/program_options/options_description.hpp>
 #include <boost/program_options/parsers.hpp>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <optional>
 #include <sstream>
@@ -99,12 +101,28 @@ std::string unquoted(std::string value, const std::string& place) {
   return result;
 }
 
+constexpr std::uintmax_t kBytesMax = std::uintmax_t{16} << 20;
+
 std::string whole_file(const std::string& path) {
+  const auto fail = [&](const std::string& why) -> UsageError {
+    return UsageError(text("cannot read the configuration ", path, ": ", why));
+  };
+  // Looked at before it is opened: a pipe would keep us waiting, a device might never end.
+  std::error_code error;
+  const std::filesystem::file_status status = std::filesystem::status(path, error);
+  if (!std::filesystem::exists(status)) throw fail(error.message());
+  if (std::filesystem::is_directory(status)) throw fail("Is a directory");
+  if (!std::filesystem::is_regular_file(status)) {
+    throw fail("it is a pipe or a device, not a regular file");
+  }
+  if (std::filesystem::file_size(path, error) > kBytesMax && !error) {
+    throw fail(text("it has more than ", kBytesMax, " bytes"));
+  }
   errno = 0;
   std::ifstream stream(path, std::ios::binary);
   std::ostringstream bytes;
   if (!stream || (stream.peek() != EOF && !(bytes << stream.rdbuf())) || stream.bad()) {
-    throw UsageError(text("cannot read the configuration ", path, ": ", std::strerror(errno)));
+    throw fail(std::strerror(errno));
   }
   return bytes.str();
 }

@@ -176,6 +176,14 @@ struct Given {
   std::string place;  ///< as an error about the value begins: `train.ini:12: model.layers = x`
 };
 
+/// Whether `given` goes on with a list that `all` holds already, and if so, joins them.
+bool joins_list(std::vector<Given>& all, const Option& option, const Given& given) {
+  const auto earlier = std::ranges::find(all, option.name, &Given::name);
+  if (!option.repeats || earlier == all.end()) return false;
+  earlier->value += "," + given.value;
+  return true;
+}
+
 std::vector<Given> given_in_file(const std::vector<Option>& table, const std::string& path) {
   std::vector<std::string> known;
   for (const auto& option : table) known.push_back(option.name);
@@ -183,14 +191,17 @@ std::vector<Given> given_in_file(const std::vector<Option>& table, const std::st
   std::map<std::string, int> first_line;
   for (const auto& [name, value, line] : read_ini(path)) {
     const std::string place = text(path, ":", line, ": ");
-    if (find(table, name) == nullptr) {
+    const Option* const option = find(table, name);
+    if (option == nullptr) {
       throw UsageError(text(place, "unknown option ", name, did_you_mean(name, known)));
     }
+    const Given given = {name, value, text(place, name, " = ", value)};
+    if (joins_list(result, *option, given)) continue;
     const auto [first, is_new] = first_line.emplace(name, line);
     if (!is_new) {
       throw UsageError(text(place, name, " is given twice, first in line ", first->second));
     }
-    result.push_back({name, value, text(place, name, " = ", value)});
+    result.push_back(given);
   }
   return result;
 }
@@ -254,19 +265,20 @@ std::vector<Given> given_in_arguments(const std::vector<Option>& table,
   std::vector<std::string> known;
   for (const auto& option : table) known.push_back(option.name);
   std::vector<Given> result;
+  const Option* previous = nullptr;
   for (const auto& parsed : parse_command_line(table, arguments).options) {
     const std::string& word = parsed.original_tokens.front();
     if (parsed.string_key.empty()) {
+      const bool after_list = previous != nullptr && previous->repeats;
       throw UsageError(text("a stray word among the arguments: ", word,
-                            "; options are --name value or --name=value"));
+                            after_list ? text("; of several write each after --", previous->name,
+                                              ", or a pattern in quotes, like '*.txt'")
+                                       : "; options are --name value or --name=value"));
     }
     if (parsed.unregistered) {
       const std::string name = word.substr(0, word.find('='));
       const std::string bare = name.substr(std::min(name.size(), name.find_first_not_of('-')));
       throw UsageError(text("unknown option ", name, did_you_mean(bare, known, "--")));
-    }
-    if (std::ranges::any_of(result, [&](const Given& g) { return g.name == parsed.string_key; })) {
-      throw UsageError(text("--", parsed.string_key, " is given twice"));
     }
     // Boost takes the next option as the value: --data --rate=1.
     if (parsed.original_tokens.size() == 2 && parsed.original_tokens[1].starts_with("--")) {
@@ -275,7 +287,13 @@ std::vector<Given> given_in_arguments(const std::vector<Option>& table,
                             " would take as the value)"));
     }
     const std::string value = parsed.value.empty() ? "true" : parsed.value.front();
-    result.push_back({parsed.string_key, value, text("--", parsed.string_key, "=", value)});
+    const Given given = {parsed.string_key, value, text("--", parsed.string_key, "=", value)};
+    previous = find(table, given.name);
+    if (joins_list(result, *previous, given)) continue;
+    if (std::ranges::find(result, given.name, &Given::name) != result.end()) {
+      throw UsageError(text("--", given.name, " is given twice"));
+    }
+    result.push_back(given);
   }
   return result;
 }

@@ -51,6 +51,8 @@ struct Option {
   std::string help;  ///< one sentence
   std::variant<bool*, index_t*, double*, std::string*, Choice> field;
   Range range = {};
+  /// A list: may be given several times in one place, which is as with commas between the values.
+  bool repeats = false;
 };
 
 /// Where a value came from, in rising order of precedence.
@@ -67,10 +69,10 @@ struct Setting {
 /// upper case, dots and dashes become underscores), then from `arguments` (--name value,
 /// --name=value; a bool takes true|false, or nothing for true); the later wins.
 /// Throws UsageError, naming the file and line (or variable, or argument) and the nearest known
-/// option, for: unknown or abbreviated names, unknown WEIR_ variables, stray words, a name given
-/// twice in one place, NaN, values that do not parse or lie outside their range, an unreadable
-/// file. Counts accept 16k, 2M, 1e3. `environment` holds NAME=value strings; pass those of rank 0
-/// only.
+/// option, for: unknown or abbreviated names, unknown WEIR_ variables, stray words, a name that is
+/// no list given twice in one place, NaN, values that do not parse or lie outside their range, an
+/// unreadable file. Counts accept 16k, 2M, 1e3. `environment` holds NAME=value strings; pass those
+/// of rank 0 only.
 std::vector<Setting> parse_options(const std::vector<Option>& table,
                                    const std::optional<std::string>& file,
                                    const std::vector<std::string>& environment,

@@ -188,13 +188,45 @@ File::~File() {
   if (descriptor_ >= 0) ::close(descriptor_);
 }
 
+std::string name_of(fs::file_type type) {
+  switch (type) {
+    case fs::file_type::regular:
+      return "a file";
+    case fs::file_type::directory:
+      return "a folder";
+    case fs::file_type::symlink:
+      return "a link";
+    case fs::file_type::fifo:
+      return "a pipe";
+    case fs::file_type::character:
+    case fs::file_type::block:
+      return "a device";
+    case fs::file_type::socket:
+      return "a socket";
+    default:  // the list is not closed: the library may add kinds
+      return "no regular file";
+  }
+}
+
+/// What stands at `path`. Throws FileError if the system does not tell.
+static fs::file_type type_at(const fs::path& path) {
+  std::error_code error;
+  const fs::file_type type = fs::status(path, error).type();
+  if (type != fs::file_type::none) return type;
+  throw FileError(text("cannot look at ", path.string(), ": ", error.message()), error.value());
+}
+
+bool is_folder(const fs::path& path) { return type_at(path) == fs::file_type::directory; }
+
 File File::open(const fs::path& path) {
-  File file = open_file(path, O_RDONLY, "cannot open");
+  // O_NONBLOCK: opening a pipe that nobody writes would wait for ever.
+  File file = open_file(path, O_RDONLY | O_NONBLOCK, "cannot open");
   struct stat status {};
   if (fstat(file.descriptor(), &status) != 0) fail("cannot open", path);
-  if (S_ISDIR(status.st_mode)) {
-    errno = EISDIR;
-    fail("cannot open", path);
+  if (!S_ISREG(status.st_mode)) {
+    std::error_code ignored;
+    throw Error(text("cannot open ", path.string(), ": it is ",
+                     name_of(fs::status(path, ignored).type()), ", not a regular file"));
   }
   return file;
 }
@@ -251,6 +283,67 @@ void replace_file(const fs::path& path, std::string_view contents, FileSystem& f
   files.sync_folder(path.has_parent_path() ? path.parent_path() : ".");
 }
 
+/// Where the links at `path` lead, as far as they can be followed by name: a link in /proc leads to
+/// an open file, whatever its name says.
+static fs::path target_of(fs::path path) {
+  constexpr int kLinksMax = 40;  // as Linux
+  for (int links = 0; links < kLinksMax; ++links) {
+    std::error_code error;
+    const fs::path folder = path.has_parent_path() ? path.parent_path() : ".";
+    const fs::path next = fs::read_symlink(path, error);
+    if (error || fs::canonical(folder, error).string().starts_with("/proc/")) return path;
+    path = next.is_absolute() ? next : folder / next;
+  }
+  return path;
+}
+
+/// A pipe that somebody reads. A plain open would wait for ever if nobody does.
+static File open_pipe(const fs::path& path) {
+  constexpr double kSeconds = 10;
+  const double begin = seconds_now();
+  while (true) {
+    const int descriptor = ::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    if (descriptor >= 0) {
+      fcntl(descriptor, F_SETFL, O_WRONLY);  // from here on a full pipe is waited for
+      return {descriptor, path};
+    }
+    if (errno != ENXIO && errno != EINTR) fail("cannot write", path);
+    if (seconds_now() - begin > kSeconds) {
+      throw Error(
+          text("cannot write ", path.string(), ": nobody has read this pipe for ", kSeconds, " s"));
+    }
+    sleep_microseconds(20'000);
+  }
+}
+
+bool write_output(const fs::path& path, std::string_view contents) {
+  const fs::file_type type = type_at(path);  // of what links lead to
+  if (type == fs::file_type::directory) {
+    throw Error(text("cannot write ", path.string(), ": it is a folder"));
+  }
+  const fs::path target = target_of(path);
+  std::error_code ignored;
+  const bool is_file = (type == fs::file_type::regular || type == fs::file_type::not_found) &&
+                       !fs::is_symlink(target, ignored);
+  if (is_file) {
+    replace_file(target, contents);
+    return true;
+  }
+  // A regular file here is one that is open under a link in /proc.
+  const int truncates = type == fs::file_type::regular ? O_TRUNC : 0;
+  const int flags = O_WRONLY | O_NOCTTY | truncates;
+  File file =
+      type == fs::file_type::fifo ? open_pipe(path) : open_file(path, flags, "cannot write");
+  while (!contents.empty()) {
+    const ssize_t written =
+        uninterrupted([&] { return ::write(file.descriptor(), contents.data(), contents.size()); });
+    if (written < 0) fail("cannot write", path);
+    contents.remove_prefix(static_cast<std::size_t>(written));
+  }
+  posix_file_system().close(std::move(file));
+  return false;
+}
+
 File open_for_appending(const fs::path& path) {
   // O_NONBLOCK: opening a pipe that nobody reads would wait for ever.
   constexpr int kFlags = O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK;
@@ -258,7 +351,9 @@ File open_for_appending(const fs::path& path) {
   struct stat status {};
   if (fstat(file.descriptor(), &status) != 0) fail("cannot open for writing", path);
   if (!S_ISREG(status.st_mode)) {
-    throw Error(text("cannot open for writing ", path.string(), ": it is no regular file"));
+    std::error_code ignored;
+    throw Error(text("cannot open for writing ", path.string(), ": it is ",
+                     name_of(fs::status(path, ignored).type()), ", not a regular file"));
   }
   return file;
 }

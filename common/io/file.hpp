@@ -28,9 +28,13 @@ class FileError : public Error {
   int number_;
 };
 
-/// Whether anything is there. Throws FileError if the system does not tell, as where a folder above
-/// may not be searched.
+/// What a thing of this kind is called in an error: `a pipe`, `a device`, `a folder`.
+std::string name_of(fs::file_type type);
+
+/// Whether anything is there, or a folder; links are followed. Throws FileError if the system does
+/// not tell, as where a folder above may not be searched.
 bool path_exists(const fs::path& path);
+bool is_folder(const fs::path& path);
 
 /// Owns an open file. Errors of all that follows name the file and the reason of the system.
 class File {
@@ -41,7 +45,8 @@ class File {
   File& operator=(File&& other) noexcept;
   ~File();  ///< closes without a word: where losing data matters, FileSystem::close comes first
 
-  /// For reading. Throws Error if there is no such file, or it is a folder.
+  /// For reading. Throws Error if there is no such file, or if it is a folder, a pipe, a device or
+  /// a socket: those could keep a reader waiting for ever, or never end.
   static File open(const fs::path& path);
 
   index_t size() const;
@@ -112,6 +117,11 @@ std::string read_whole(const fs::path& path, index_t bytes_max);
 /// only the last step failed: bringing the folder to the disk.
 void replace_file(const fs::path& path, std::string_view contents,
                   FileSystem& files = posix_file_system());
+
+/// Writes `contents` where a user wants them, as any tool would: a regular or a new file by
+/// replace_file, where links lead to it; into a device or a pipe as it comes, which stays what it
+/// is. Somebody must read a pipe within 10 s. Returns whether it was a file. Throws Error.
+bool write_output(const fs::path& path, std::string_view contents);
 
 /// Opens a file, or makes one, for writing at its end. Throws Error for all that is no regular
 /// file; a link is not followed.

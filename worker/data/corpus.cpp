@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <utility>
 
 #include "common/base/error.hpp"
 #include "common/io/digest.hpp"
+#include "worker/data/text_check.hpp"
 
 namespace weir::worker {
 
@@ -12,10 +14,16 @@ static std::string file_name(const TokenFile& file) {
   return std::filesystem::path(file.path()).filename().string();
 }
 
-Corpus::Corpus(const std::vector<std::string>& paths) {
+Corpus::Corpus(const std::vector<std::string>& paths, std::vector<std::string> warnings)
+    : warnings_(std::move(warnings)) {
   for (const auto& path : paths) {
     pieces_.push_back({size_, TokenFile(path)});
-    size_ += static_cast<index_t>(pieces_.back().file.bytes().size());
+    const auto bytes = pieces_.back().file.bytes();
+    const std::string refusal = refusal_of(bytes, path);
+    if (!refusal.empty()) throw Error(refusal);
+    std::string doubt = doubt_about(bytes, path);
+    if (!doubt.empty()) warnings_.push_back(std::move(doubt));
+    size_ += static_cast<index_t>(bytes.size());
   }
 }
 

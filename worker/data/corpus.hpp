@@ -13,8 +13,10 @@ namespace weir::worker {
 /// Several token files read as one text, in the order given. Bytes are tokens: vocabulary 256.
 class Corpus {
  public:
-  /// Throws Error with the file's name if one is unreadable, empty or corrupt.
-  explicit Corpus(const std::vector<std::string>& paths);
+  /// Throws Error with the file's name if one is unreadable, empty, corrupt, or known to be no text
+  /// (text_check.hpp).
+  /// `warnings` come before those about the files themselves.
+  explicit Corpus(const std::vector<std::string>& paths, std::vector<std::string> warnings = {});
 
   /// Tokens of all files.
   index_t size() const { return size_; }
@@ -30,6 +32,9 @@ class Corpus {
   /// The files' names without their folders: "emma.txt + persuasion.txt".
   std::string names() const;
 
+  /// A line for each file that holds more than texts do.
+  const std::vector<std::string>& warnings() const { return warnings_; }
+
   /// Each file's name, unpacked bytes and their digest (XXH3): "emma.txt (80 bytes, 0123...) +
   /// ...".
   std::string describe() const;
@@ -40,6 +45,7 @@ class Corpus {
     TokenFile file;
   };
   std::vector<Piece> pieces_;
+  std::vector<std::string> warnings_;
   index_t size_ = 0;
 };
 

@@ -1,8 +1,7 @@
 #include "worker/data/dataset.hpp"
 
-#include <sstream>
-
 #include "common/base/error.hpp"
+#include "worker/data/file_list.hpp"
 #include "worker/data/listops.hpp"
 #include "worker/data/text_dataset.hpp"
 
@@ -12,10 +11,23 @@ std::vector<Option> options(DataConfig& c) {
   return {
       {"data.kind", "", "what to learn: text (bytes, language model) or listops (classifier)",
        choice(c.kind, {{"text", DataKind::text}, {"listops", DataKind::listops}})},
-      {"data.files", "", "text files, also gzip'ed, comma-separated, read as one text", &c.files},
+      {"data.files",
+       "",
+       "text to learn: files (plain or gzip'ed), folders, patterns like 'books/*.txt', or @FILE "
+       "that lists such; commas between them, \\, for a comma in a name",
+       &c.files,
+       {},
+       true},
+      {"data.validation",
+       "",
+       "text to validate on, written like data.files; then all of data.files is trained on",
+       &c.validation,
+       {},
+       true},
       {"data.held-out",
        "bytes",
-       "end of the text kept for validation, at most a tenth of the text",
+       "end of the text kept for validation, at most a tenth of the text; none with "
+       "data.validation",
        &c.held_out,
        {1, 1e15}},
       {"data.stride",
@@ -29,27 +41,24 @@ std::vector<Option> options(DataConfig& c) {
   };
 }
 
-static std::vector<std::string> split_at_commas(const std::string& list) {
-  std::vector<std::string> parts;
-  std::istringstream stream(list);
-  for (std::string part; std::getline(stream, part, ',');) {
-    if (!part.empty()) parts.push_back(part);
-  }
-  return parts;
-}
-
 std::unique_ptr<Dataset> make_dataset(const DataConfig& config, index_t length,
                                       std::uint64_t seed) {
   switch (config.kind) {
     case DataKind::text: {
-      const auto files = split_at_commas(config.files);
-      if (files.empty()) {
+      if (items_of(config.files).empty()) {
         throw UsageError(
             "no text to train on: set data.files, e.g. --data.files=$(launch/corpus), or "
             "--data.kind=listops");
       }
-      return std::make_unique<TextDataset>(Corpus(files), length, config.held_out, config.stride,
-                                           seed);
+      const FileList files = find_files(config.files);
+      if (items_of(config.validation).empty()) {
+        return std::make_unique<TextDataset>(Corpus(files.paths, files.warnings), length,
+                                             config.held_out, config.stride, seed);
+      }
+      const FileList scored = find_files(config.validation);
+      return std::make_unique<TextDataset>(Corpus(files.paths, files.warnings), length,
+                                           config.held_out, config.stride, seed,
+                                           Corpus(scored.paths, scored.warnings));
     }
     case DataKind::listops:
       return std::make_unique<ListopsDataset>(length, seed, config.listops_split);

@@ -50,6 +50,8 @@ class Dataset {
 
   /// A line for the log and the run folder: name, size, digest, how it is scored. Reads all bytes.
   virtual std::string describe() const = 0;
+  /// What a user should know of the data before training on them, a line each.
+  virtual std::vector<std::string> warnings() const { return {}; }
 
   /// The text that it cuts into samples, if it is one.
   virtual const TextDataset* as_text() const { return nullptr; }
@@ -60,7 +62,8 @@ enum class ListopsSplit { train, validation, test };
 
 struct DataConfig {
   DataKind kind = DataKind::text;
-  std::string files;  ///< comma-separated, read as one text in this order
+  std::string files;       ///< a list (file_list.hpp), read as one text in this order
+  std::string validation;  ///< a list as well; empty: the end of `files` is held out
   index_t held_out = 262'144;
   index_t stride = 0;  ///< 0: half the length
   ListopsSplit listops_split = ListopsSplit::validation;

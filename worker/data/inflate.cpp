@@ -29,11 +29,12 @@ bool looks_gzipped(std::span<const std::uint8_t> bytes) {
   return bytes.size() >= 2 && bytes[0] == 0x1f && bytes[1] == 0x8b;
 }
 
-std::vector<std::uint8_t> inflate(std::span<const std::uint8_t> packed, index_t bytes_max,
-                                  const std::string& name) {
+/// Unpacks all members, piece by piece; `take` gets each piece.
+template <class Take>
+static void unpack(std::span<const std::uint8_t> packed, const std::string& name,
+                   const Take& take) {
   Inflater inflater;
   z_stream& stream = inflater.stream;
-  std::vector<std::uint8_t> out;
   std::array<std::uint8_t, 1 << 16> piece;
   std::size_t fed = 0;
   while (true) {
@@ -48,14 +49,11 @@ std::vector<std::uint8_t> inflate(std::span<const std::uint8_t> packed, index_t 
     stream.avail_out = static_cast<uInt>(piece.size());
     const int result = ::inflate(&stream, Z_NO_FLUSH);
     const std::size_t made = piece.size() - stream.avail_out;
-    if (static_cast<index_t>(out.size() + made) > bytes_max) {
-      throw Error(text("unpack ", name, ": more than ", bytes_max,
-                       " bytes come out; unpack it with gunzip and name the plain file"));
-    }
-    out.insert(out.end(), piece.begin(), piece.begin() + static_cast<std::ptrdiff_t>(made));
+    take(std::span(piece).first(made));
     if (result == Z_STREAM_END) {
       const auto rest = packed.subspan(fed - stream.avail_in);
-      if (rest.empty()) return out;
+      const auto is_zero = [](std::uint8_t byte) { return byte == 0; };
+      if (std::ranges::all_of(rest, is_zero)) return;  // padding to whole blocks, as of a tape
       if (!looks_gzipped(rest)) {
         throw Error(text("unpack ", name, ": ", rest.size(),
                          " bytes follow the packed data; is the file damaged?"));
@@ -69,6 +67,28 @@ std::vector<std::uint8_t> inflate(std::span<const std::uint8_t> packed, index_t 
                        " near byte ", fed - stream.avail_in, "; copy or download it again"));
     }
   }
+}
+
+std::vector<std::uint8_t> inflate(std::span<const std::uint8_t> packed, index_t bytes_max,
+                                  const std::string& name) {
+  // Twice: what comes out is counted before memory for it is taken.
+  std::size_t size = 0;
+  unpack(packed, name, [&](std::span<const std::uint8_t> piece) {
+    size += piece.size();
+    if (static_cast<index_t>(size) > bytes_max) {
+      throw Error(text("unpack ", name, ": more than ", bytes_max,
+                       " bytes come out; unpack it with gunzip and name the plain file"));
+    }
+  });
+  std::vector<std::uint8_t> out;
+  out.reserve(size);
+  unpack(packed, name, [&](std::span<const std::uint8_t> piece) {
+    if (out.size() + piece.size() > size) {
+      throw Error(text("unpack ", name, ": it changes while it is read; start again"));
+    }
+    out.insert(out.end(), piece.begin(), piece.end());
+  });
+  return out;
 }
 
 }  // namespace weir::worker

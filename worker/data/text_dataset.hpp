@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "worker/data/corpus.hpp"
 #include "worker/data/dataset.hpp"
@@ -13,8 +15,10 @@ index_t standard_stride(index_t length);
 
 /// Windows of N = length bytes of a text, as a language model reads them.
 ///
-/// The text is cut once: the last H = min(held_out, size / 10) bytes are for validation, the first
-/// M = size - H for training.
+/// Without a text for validation the text is cut once: the last H = min(held_out, size / 10) bytes
+/// are for validation, the first M = size - H for training. With one, all M = size bytes are for
+/// training, and the H bytes for validation are those of the other text but for its first, which
+/// has nothing before it.
 ///
 /// Training: an epoch has W = max(1, floor((M - 1) / N) - 1) windows side by side. Window w starts
 /// at w N + s, with a shift s drawn for each epoch from 0 .. M - 1 - W N, so that windows are cut
@@ -25,12 +29,14 @@ index_t standard_stride(index_t length);
 /// them, each later one the `stride` bytes that follow, with the N - stride bytes before them as
 /// context; other targets are -1. Every window is full: the first begins with the last byte of the
 /// training text (the first held-out byte has one byte of context, the next two, ...), and only if
-/// H < N does it reach further back. stride = N is the cheapest and gives the worst figures.
+/// H < N does it reach further back. A text of its own must have more than N bytes. stride = N is
+/// the cheapest and gives the worst figures.
 class TextDataset : public Dataset {
  public:
-  /// stride 0 means standard_stride(length). Throws UsageError if the corpus is too short, or if
-  /// the stride is longer than the length.
-  TextDataset(Corpus corpus, index_t length, index_t held_out, index_t stride, std::uint64_t seed);
+  /// stride 0 means standard_stride(length). Throws UsageError if a corpus is too short, or if the
+  /// stride is longer than the length.
+  TextDataset(Corpus corpus, index_t length, index_t held_out, index_t stride, std::uint64_t seed,
+              std::optional<Corpus> validation = std::nullopt);
 
   index_t vocabulary() const override { return 256; }
   index_t classes() const override { return 0; }
@@ -40,18 +46,21 @@ class TextDataset : public Dataset {
   index_t validation_size() const override;
   void validation_sample(index_t index, Sample& sample) const override;
   std::string describe() const override;
+  std::vector<std::string> warnings() const override;
   const TextDataset* as_text() const override { return this; }
 
   const Corpus& corpus() const { return corpus_; }
   /// The first bytes of the corpus, for training.
   index_t training_bytes() const { return training_; }
-  const Corpus* validation() const { return nullptr; }
+  /// The text to validate on, if it is another.
+  const Corpus* validation() const { return validation_ ? &*validation_ : nullptr; }
 
  private:
   /// Tokens from `offset` on, with their targets.
-  void window(index_t offset, Sample& sample) const;
+  void window(const Corpus& corpus, index_t offset, Sample& sample) const;
 
   Corpus corpus_;
+  std::optional<Corpus> validation_;  // none: the end of corpus_
   index_t length_;
   index_t stride_;
   std::uint64_t seed_;

@@ -201,6 +201,30 @@ TEST_CASE("unknown, abbreviated, stray and repeated arguments are errors that sh
         "--steps: a value is missing; expected a whole number 1..1000000000000");
 }
 
+TEST_CASE("an option that is a list may be given several times, in a file and as an argument") {
+  std::string files;
+  index_t steps = 0;
+  const std::vector<Option> table = {{"files", "", "a list", &files, {}, true},
+                                     {"steps", "", "no list", &steps}};
+  const auto parsed = parse_options(table, std::nullopt, {},
+                                    {"--files=a", "--steps", "3", "--files", "b,c", "--files=d"});
+  CHECK(files == "a,b,c,d");
+  CHECK(steps == 3);
+  CHECK(parsed[0].value == "a,b,c,d");
+  const IniFile file("files = a\nsteps = 4\nfiles = b\n");
+  parse_options(table, "train.ini", {}, {});
+  CHECK(files == "a,b");
+  parse_options(table, "train.ini", {"WEIR_FILES=x"}, {});  // the later place replaces
+  CHECK(files == "x");
+  CHECK_THROWS_WITH_AS(parse_options(table, std::nullopt, {}, {"--files", "a", "b"}),
+                       "a stray word among the arguments: b; of several write each after --files, "
+                       "or a pattern in quotes, like '*.txt'",
+                       UsageError);
+  CHECK_THROWS_WITH_AS(
+      parse_options(table, std::nullopt, {}, {"--files=a", "--steps=1", "--steps=2"}),
+      "--steps is given twice", UsageError);
+}
+
 TEST_CASE("the environment sets options by their upper-case names, and unknown ones are errors") {
   Settings settings;
   const auto result = settings.parse({}, {"WEIR_STEPS=9", "WEIR_MODEL_TIED_EMBEDDING=true"});
@@ -301,6 +325,12 @@ TEST_CASE("a file that cannot be read is an error that says why") {
       "cannot read the configuration /nowhere/train.ini: No such file or directory", UsageError);
   CHECK_THROWS_WITH_AS(settings.parse({}, {}, "/"),
                        "cannot read the configuration /: Is a directory", UsageError);
+  CHECK_THROWS_WITH_AS(settings.parse({}, {}, "/dev/zero"),
+                       "cannot read the configuration /dev/zero: it is a pipe or a device, not a "
+                       "regular file",
+                       UsageError);
+  CHECK_THROWS_WITH_AS(settings.parse({}, {}, "/" + std::string(300, 'x')),
+                       doctest::Contains("File name too long"), UsageError);
 }
 
 TEST_CASE("settings written as INI read back to the same settings") {

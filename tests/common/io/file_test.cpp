@@ -122,8 +122,22 @@ TEST_CASE("a file is opened for appending at its end; a pipe is refused at once"
   const std::string pipe = (folder.path() / "pipe").string();
   REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
   const File reader(::open(pipe.c_str(), O_RDONLY | O_NONBLOCK), pipe);
-  CHECK_THROWS_WITH_AS(open_for_appending(pipe),
-                       ("cannot open for writing " + pipe + ": it is no regular file").c_str(),
+  CHECK_THROWS_WITH_AS(
+      open_for_appending(pipe),
+      ("cannot open for writing " + pipe + ": it is a pipe, not a regular file").c_str(), Error);
+}
+
+TEST_CASE("a pipe or a device is refused at once by all that reads files") {
+  const test::TemporaryFolder folder;
+  const std::string pipe = (folder.path() / "pipe").string();
+  REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);  // nobody writes it: to open it would wait
+  const std::string message = "cannot open " + pipe + ": it is a pipe, not a regular file";
+  CHECK_THROWS_WITH_AS(File::open(pipe), message.c_str(), Error);
+  CHECK_THROWS_WITH_AS(read_whole(pipe, kMax), message.c_str(), Error);
+  CHECK_THROWS_WITH_AS(MappedFile{pipe}, message.c_str(), Error);
+  CHECK_THROWS_WITH_AS(read_whole("/dev/zero", kMax),
+                       "cannot open /dev/zero: it is a device, not a regular file", Error);
+  CHECK_THROWS_WITH_AS(read_whole("/", kMax), "cannot open /: it is a folder, not a regular file",
                        Error);
 }
 
@@ -169,8 +183,59 @@ TEST_CASE("whether a path exists is not guessed") {
   CHECK_FALSE(path_exists(folder.path() / "missing"));
   std::ofstream(folder.path() / "file") << "x";
   CHECK_FALSE(path_exists(folder.path() / "file" / "x"));
+  CHECK(is_folder(folder.path()));
+  CHECK_FALSE(is_folder(folder.path() / "file"));
+  CHECK_FALSE(is_folder(folder.path() / "missing"));
   CHECK_THROWS_WITH_AS(path_exists(folder.path() / std::string(300, 'x')),
                        doctest::Contains("File name too long"), FileError);
+}
+
+TEST_CASE("what a user names is written where links lead, and a pipe stays a pipe") {
+  const test::TemporaryFolder folder, elsewhere;
+  const fs::path path = folder.path() / "page";
+  CHECK(write_output(path, "one"));  // new
+  CHECK(write_output(path, "two"));
+  CHECK(read_whole(path, kMax) == "two");
+
+  const fs::path link = elsewhere.path() / "link", other = elsewhere.path() / "other";
+  fs::create_symlink(path, link);
+  fs::create_symlink("link", other);
+  CHECK(write_output(other, "three"));
+  CHECK(read_whole(path, kMax) == "three");
+  CHECK(fs::is_symlink(other));
+  CHECK(fs::is_symlink(link));
+  fs::remove(path);
+  CHECK(write_output(link, "four"));  // it leads to nothing yet
+  CHECK(read_whole(path, kMax) == "four");
+  CHECK(names_in(folder.path()) == std::vector<std::string>{"page"});
+
+  int ends[2];
+  REQUIRE(::pipe(ends) == 0);
+  const File reader(ends[0], "reader"), writer(ends[1], "writer");
+  const fs::path output = elsewhere.path() / "stdout";
+  fs::create_symlink("/proc/self/fd/" + std::to_string(ends[1]), output);
+  CHECK_FALSE(write_output(output, "five"));
+  std::array<char, 8> bytes{};
+  CHECK(::read(ends[0], bytes.data(), bytes.size()) == 4);
+  CHECK(std::string(bytes.data(), 4) == "five");
+  CHECK(fs::is_symlink(output));
+
+  const fs::path fifo = elsewhere.path() / "fifo";
+  REQUIRE(mkfifo(fifo.c_str(), 0600) == 0);
+  const File listener(::open(fifo.c_str(), O_RDONLY | O_NONBLOCK), fifo);
+  CHECK_FALSE(write_output(fifo, "six"));
+  CHECK(::read(listener.descriptor(), bytes.data(), bytes.size()) == 3);
+  CHECK(fs::is_fifo(fifo));
+  CHECK_THROWS_WITH_AS(write_output(folder.path(), "x"),
+                       ("cannot write " + folder.path().string() + ": it is a folder").c_str(),
+                       Error);
+
+  // A file that is open under a link in /proc, as standard output often is.
+  const File open = open_for_appending(folder.path() / "page");
+  const fs::path as_output = elsewhere.path() / "as stdout";
+  fs::create_symlink("/proc/self/fd/" + std::to_string(open.descriptor()), as_output);
+  CHECK_FALSE(write_output(as_output, "7"));
+  CHECK(read_whole(folder.path() / "page", kMax) == "7");
 }
 
 TEST_CASE("exchange swaps two folders") {
@@ -193,9 +258,10 @@ TEST_CASE("errors name what was done, the file and the reason") {
                        Error);
   CHECK_THROWS_WITH_AS(read_whole(path, kMax), ("cannot open " + none).c_str(), Error);
   CHECK_THROWS_WITH_AS(files.sync_folder(path), ("cannot open the folder " + none).c_str(), Error);
-  CHECK_THROWS_WITH_AS(File::open(folder.path()),
-                       ("cannot open " + folder.path().string() + ": Is a directory").c_str(),
-                       Error);
+  CHECK_THROWS_WITH_AS(
+      File::open(folder.path()),
+      ("cannot open " + folder.path().string() + ": it is a folder, not a regular file").c_str(),
+      Error);
   files.close(files.create(path));
   CHECK_THROWS_WITH_AS(files.create(path), ("cannot create " + path + ": File exists").c_str(),
                        Error);

@@ -41,6 +41,16 @@ TEST_CASE("several files, plain and gzip'ed, read as one text wherever it is cut
   CHECK(corpus.names() == "a + b + c");
 }
 
+TEST_CASE("a file that holds more than texts do is warned of") {
+  const Scratch scratch;
+  const Corpus corpus(
+      {scratch.write("text", "all is well\n"), scratch.write("holes", std::string(5'000, '\0'))},
+      {"from the list"});
+  REQUIRE(corpus.warnings().size() == 2);
+  CHECK(corpus.warnings()[0] == "from the list");
+  CHECK(contains(corpus.warnings()[1], scratch.path("holes")));
+}
+
 TEST_CASE("a file that cannot be a text is named with what is wrong with it") {
   const Scratch scratch;
   const auto error = [&](const std::string& path) {
@@ -63,5 +73,7 @@ TEST_CASE("a file that cannot be a text is named with what is wrong with it") {
   checked("damaged.gz", damaged, "");
   checked("followed.gz", packed + "and more", "8 bytes follow");
   CHECK(contains(error(scratch.path("none")), "No such file"));
-  CHECK(contains(error(scratch.path("")), "directory"));
+  CHECK(contains(error(scratch.path("")), "it is a folder, not a regular file"));
+  checked("packed.txt", "BZh91AY&SY\x94\xd9", "packed by bzip2");
+  checked("twice.gz", gzipped(gzipped("text")), "packed by gzip twice");
 }

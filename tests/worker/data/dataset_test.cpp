@@ -29,6 +29,22 @@ TEST_CASE("the configuration chooses text of several files, or ListOps") {
   CHECK(make_dataset(config, 2'048, 1)->classes() == 10);
 }
 
+TEST_CASE("a text to validate on leaves all of the other to training") {
+  const Scratch scratch;
+  DataConfig config;
+  config.files = scratch.write("a.txt", random_text(600, 1));
+  config.validation = scratch.write("b.txt", std::string(400, '\0'));
+  const auto text = make_dataset(config, 32, 1);
+  CHECK(text->epoch_size() == 599 / 32 - 1);
+  CHECK(text->validation_size() == 1 + (399 - 32 + 15) / 16);
+  for (const char* part : {"a.txt (600 bytes", "validation: b.txt (400 bytes", "stride 16"}) {
+    CAPTURE(part);
+    CHECK(contains(text->describe(), part));
+  }
+  REQUIRE(text->warnings().size() == 2);  // 600 random bytes are no text either
+  CHECK(contains(text->warnings()[1], "b.txt: 100 % of its bytes are NUL"));
+}
+
 TEST_CASE("no files to train on is an error that says what to do") {
   for (const char* files : {"", ",", ",,"}) {
     DataConfig config;

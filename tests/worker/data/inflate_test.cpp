@@ -26,6 +26,15 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("zeros after the last member are padding, as gzip takes them; other bytes are not") {
+  const std::string plain = random_text(3'000, 4);
+  for (const std::size_t zeros : {1, 17, 70'000}) {
+    CHECK(inflated(gzipped(plain) + std::string(zeros, '\0'), 3'000) == plain);
+  }
+  const std::string followed = gzipped(plain) + std::string(5, '\0') + "x";
+  CHECK(contains(message_of<Error>([&] { inflated(followed, 3'000); }), "6 bytes follow"));
+}
+
 TEST_CASE("a small file that unpacks to gigabytes is stopped at the limit") {
   const std::string bomb = gzipped(std::string(50'000'000, 'a'));
   REQUIRE(bomb.size() < 60'000);

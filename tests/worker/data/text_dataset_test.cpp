@@ -151,6 +151,33 @@ TEST_CASE("every held-out byte is scored exactly once, from the text before it, 
   }
 }
 
+TEST_CASE(
+    "every byte but the first of a validation text is scored exactly once, and none trained") {
+  const Scratch scratch;
+  const std::string training = random_text(1'000, 11), scored = random_text(203, 12);
+  for (const index_t stride : {1, 5, 8, 16}) {
+    CAPTURE(stride);
+    const TextDataset dataset(Corpus({scratch.write("t", training)}), 16, 100, stride, 1,
+                              Corpus({scratch.write("v", scored)}));
+    CHECK(dataset.epoch_size() == 999 / 16 - 1);  // of all bytes
+    std::vector<std::int32_t> tokens(16, -9), targets(16, -9);
+    Sample sample{tokens, targets};
+    std::vector<int> count(203, 0);
+    for (index_t index = 0; index < dataset.validation_size(); ++index) {
+      dataset.validation_sample(index, sample);
+      const auto at = scored.find(std::string(tokens.begin(), tokens.end()));
+      REQUIRE(at != std::string::npos);
+      for (std::size_t i = 0; i < 16; ++i) {
+        if (targets[i] == -1) continue;
+        CHECK(targets[i] == static_cast<std::uint8_t>(scored[at + i + 1]));
+        ++count[at + i + 1];
+      }
+    }
+    CHECK(count[0] == 0);
+    CHECK(std::ranges::count(count, 1) == 202);
+  }
+}
+
 TEST_CASE("the held-out end is at most a tenth of a small text") {
   Text text(1'000, 10, 262'144, 10);
   CHECK(text.dataset.validation_size() == 10);
@@ -170,5 +197,15 @@ TEST_CASE("a text that is too short, or a stride too long, is an error that show
     CHECK(contains(message, part));
   }
   CHECK(contains(error(9, 1, 5, 0), "0 held out"));
+  const Scratch scratch;
+  const auto validated = [&](std::size_t trained, std::size_t scored) {
+    return message_of<UsageError>([&] {
+      TextDataset(Corpus({scratch.write("t", random_text(trained, 1))}), 100, 50, 0, 1,
+                  Corpus({scratch.write("v", random_text(scored, 2))}));
+    });
+  };
+  CHECK(validated(101, 101) == "");
+  CHECK(contains(validated(100, 101), "the text (t) has 100 bytes, and a window of length 100"));
+  CHECK(contains(validated(101, 100), "the text to validate on (v) has 100 bytes"));
   CHECK(contains(error(1'000, 16, 100, 17), "data.stride is 17"));
 }
