@@ -5,29 +5,28 @@
 #include <limits>
 
 #include "common/base/error.hpp"
+#include "common/base/safe_text.hpp"
 #include "launch/quantities.hpp"
-#include "launch/safe_text.hpp"
 
 namespace weir {
 namespace {
 
 constexpr double kLogarithmicFrom = 4;  // times the lowest value
 
-/// What can be drawn; scales of larger numbers would overflow.
-bool is_drawn(double value) { return std::abs(value) < 1e300; }  // not NaN
-
 /// A place in the picture; a tenth of a pixel is enough.
 std::string place(double value) { return fixed(value, 1); }
 
 double position(double value, Interval scale, bool logarithmic) {
   if (!logarithmic) return (value - scale.low) / (scale.high - scale.low);
-  return std::log(value / scale.low) / std::log(scale.high / scale.low);
+  // No quotients: those of 1e299 and 1e-299 overflow.
+  return (std::log(value) - std::log(scale.low)) / (std::log(scale.high) - std::log(scale.low));
 }
 
 std::string tick_text(double value) {
   if (value == 0) return "0";
   const double size = std::abs(value);
   if (size >= 1e4 && size < 1e13) return short_count(value);
+  if (size > 1e30 || size < 1e-30) return text(value);  // a float is too short
   return text(static_cast<float>(value));
 }
 
@@ -150,6 +149,8 @@ std::string marks_of(const std::vector<ChartMark>& marks, const Canvas& at) {
 
 }  // namespace
 
+bool is_drawn(double value) { return std::abs(value) < 1e300; }  // not NaN
+
 std::vector<std::size_t> thinned(std::span<const double> steps, std::span<const double> values,
                                  Interval range, index_t columns) {
   WEIR_ASSERT(steps.size() == values.size() && columns > 0);
@@ -174,7 +175,7 @@ std::vector<std::size_t> thinned(std::span<const double> steps, std::span<const 
 
 std::vector<double> ticks(Interval interval, bool logarithmic, int count) {
   std::vector<double> found;
-  const double decades = logarithmic ? std::log10(interval.high / interval.low) : 0;
+  const double decades = logarithmic ? std::log10(interval.high) - std::log10(interval.low) : 0;
   if (decades > 1) {
     const std::vector<double> factors = decades > 4     ? std::vector<double>{1}
                                         : decades > 1.5 ? std::vector<double>{1, 3}
@@ -191,13 +192,18 @@ std::vector<double> ticks(Interval interval, bool logarithmic, int count) {
   }
   if (logarithmic) count *= 2;  // they are far apart where values are small
   const double wanted = (interval.high - interval.low) / count;
+  if (!(wanted > 0)) return found;
   const double power = std::pow(10.0, std::floor(std::log10(wanted)));
   double apart = 10 * power;
   for (const double factor : {5.0, 2.0, 1.0}) {
     if (factor * power >= wanted) apart = factor * power;
   }
-  for (double number = std::ceil(interval.low / apart); number * apart <= interval.high; ++number) {
-    found.push_back(number * apart);
+  // Counted: where the numbers are so large that adding one changes nothing, none follows.
+  const double first = std::ceil(interval.low / apart);
+  for (int i = 0; i <= count; ++i) {
+    const double value = (first + i) * apart;
+    if (value > interval.high || (!found.empty() && value <= found.back())) break;
+    found.push_back(value);
   }
   return found;
 }
@@ -232,12 +238,8 @@ DrawnChart draw(const Chart& chart, Interval steps, const std::vector<ChartMark>
 }
 
 std::string markup_safe(const std::string& words) {
-  SafeText safe;
-  std::string valid;
-  for (const char byte : words) valid += safe.add(static_cast<std::uint8_t>(byte));
-  valid += safe.end();
   std::string out;
-  for (const char byte : valid) {
+  for (const char byte : safe_text(words)) {
     switch (byte) {
       case '&':
         out += "&amp;";

@@ -9,12 +9,15 @@
 
 namespace weir {
 
+/// Whether a value can be drawn: it is a number, and no scale that holds it overflows.
+bool is_drawn(double value);
+
 /// Something that is drawn over the steps of a run.
 struct ChartSeries {
   std::string name;
   std::string style;  ///< a class of the page: `first`, `second`, `third`, `faint` or `dots`
   std::vector<double> steps;   ///< ascending
-  std::vector<double> values;  ///< one a step; a gap where it is not finite
+  std::vector<double> values;  ///< one a step; a gap where it cannot be drawn
 };
 
 /// Something that happened at a step.
@@ -55,7 +58,7 @@ struct ChartFrame {
 };
 
 /// The elements to draw in `columns` columns of pixels over `range`: of each the lowest and the
-/// highest, so that no spike is lost. Those that are not finite are left out.
+/// highest, so that no spike is lost. Those that cannot be drawn are left out.
 std::vector<std::size_t> thinned(std::span<const double> steps, std::span<const double> values,
                                  Interval range, index_t columns);
 
@@ -63,7 +66,7 @@ std::vector<std::size_t> thinned(std::span<const double> steps, std::span<const 
 /// a logarithmic scale over more than a decade such numbers themselves.
 std::vector<double> ticks(Interval interval, bool logarithmic, int count);
 
-/// The chart over these steps. Series without a finite value are left out; there must be one.
+/// The chart over these steps. Series that cannot be drawn at all are left out; one can.
 DrawnChart draw(const Chart& chart, Interval steps, const std::vector<ChartMark>& marks,
                 const ChartFrame& frame = {});
 

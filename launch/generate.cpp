@@ -7,10 +7,10 @@
 
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
+#include "common/base/safe_text.hpp"
 #include "common/number/random.hpp"
 #include "launch/checkpoint_model.hpp"
 #include "launch/command.hpp"
-#include "launch/safe_text.hpp"
 
 namespace weir {
 namespace {

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "common/base/error.hpp"
+#include "common/base/safe_text.hpp"
 #include "common/base/spelling.hpp"
 #include "common/io/checkpoint_format.hpp"
 #include "common/io/hdf5.hpp"
@@ -193,10 +194,10 @@ Inspection inspect_path(const fs::path& path, const InspectRequest& request) {
   if (is_checkpoint(path.parent_path())) {
     return {checkpoint_text(path.parent_path(), request), ""};
   }
-  if (fs::is_directory(RunFolder::checkpoints_of(path))) {
+  if (is_folder(RunFolder::checkpoints_of(path))) {
     return inspect_run(RunFolder::checkpoints_of(path), request);
   }
-  if (fs::is_directory(path) && path.filename() == "checkpoints") return inspect_run(path, request);
+  if (is_folder(path) && path.filename() == "checkpoints") return inspect_run(path, request);
   if (path_exists(path / "model.h5")) {
     throw Error(
         text(path.string(), " is a checkpoint that was never completed: MANIFEST is missing"));
@@ -226,7 +227,7 @@ int inspect(const Arguments& arguments) {
   }
   parse_options(table, std::nullopt, {}, Arguments(arguments.begin() + 1, arguments.end()));
   const Inspection inspection = inspect_path(arguments[0], request);
-  std::cout << inspection.text << std::flush;
+  std::cout << safe_text(inspection.text) << std::flush;
   if (!inspection.problem.empty()) throw Error(inspection.problem);
   return 0;
 }

@@ -1,15 +1,14 @@
 #include "launch/report.hpp"
 
-#include <cerrno>
 #include <cmath>
-#include <cstring>
 #include <ctime>
-#include <fstream>
 #include <iostream>
 #include <limits>
 
 #include "common/base/error.hpp"
 #include "common/base/ini.hpp"
+#include "common/base/safe_text.hpp"
+#include "common/io/file.hpp"
 #include "launch/command.hpp"
 #include "launch/quantities.hpp"
 #include "launch/report_charts.hpp"
@@ -114,7 +113,7 @@ Rows summary_rows(const RunLog& log) {
 /// `name   value` lines of environment.txt.
 Rows environment_rows(const fs::path& run) {
   const fs::path path = run / "environment.txt";
-  if (!fs::exists(path)) return {};
+  if (!path_exists(path)) return {};
   Rows rows;
   constexpr index_t kBytesMax = 1 << 20;
   const std::string words = read_whole(path, kBytesMax);
@@ -133,7 +132,11 @@ Rows run_rows(const RunLog& log, const fs::path& run) {
   Rows rows;
   if (!log.lives.empty()) {
     rows.emplace_back("started", date_text(log.lives.front().unix_s));
-    for (std::size_t life = 1; life < log.lives.size(); ++life) {
+    constexpr std::size_t kLivesMax = 100;
+    const std::size_t first = log.lives.size() > kLivesMax ? log.lives.size() - kLivesMax : 1;
+    if (first > 1)
+      rows.emplace_back("resumed", text(grouped(static_cast<index_t>(first - 1)), " times before"));
+    for (std::size_t life = first; life < log.lives.size(); ++life) {
       rows.emplace_back("resumed", text(date_text(log.lives[life].unix_s), ", at step ",
                                         grouped(log.lives[life].step)));
     }
@@ -142,7 +145,7 @@ Rows run_rows(const RunLog& log, const fs::path& run) {
       layout += text(layout.empty() ? "" : ", ", name, ' ', value);
     }
     rows.emplace_back("layout", layout);
-    if (!fs::exists(run / "environment.txt")) rows.emplace_back("weir", log.lives.back().version);
+    if (!path_exists(run / "environment.txt")) rows.emplace_back("weir", log.lives.back().version);
   }
   const Rows environment = environment_rows(run);
   rows.insert(rows.end(), environment.begin(), environment.end());
@@ -155,7 +158,7 @@ Rows run_rows(const RunLog& log, const fs::path& run) {
 /// What config.ini says otherwise than the defaults of this program.
 Rows changed_settings(const fs::path& run) {
   const fs::path path = run / "config.ini";
-  if (!fs::exists(path)) return {};
+  if (!path_exists(path)) return {};
   RunConfig standard;
   std::map<std::string, std::string> defaults;
   for (const Setting& setting : parse_options(options(standard), std::nullopt, {}, {})) {
@@ -184,9 +187,9 @@ std::string state_text(const RunLog& log) {
 }  // namespace
 
 ReportPage report_of(const fs::path& run) {
-  if (!fs::is_directory(run)) throw UsageError(text(run.string(), ": there is no such folder"));
+  if (!is_folder(run)) throw UsageError(text(run.string(), ": there is no such folder"));
   const fs::path metrics = run / "metrics.jsonl";
-  if (!fs::exists(metrics)) {
+  if (!path_exists(metrics)) {
     throw Error(text(run.string(), " has no metrics.jsonl; name the run folder of a `weir train`"));
   }
   const RunLog log = read_run_log(metrics);
@@ -205,24 +208,10 @@ ReportPage report_of(const fs::path& run) {
   return page;
 }
 
-void write_report(const ReportPage& page, const fs::path& file) {
-  if (fs::is_directory(file)) throw Error(text("cannot write ", file.string(), ": it is a folder"));
-  const fs::path temporary = fs::path(file).concat(".new");
-  std::ofstream out(temporary, std::ios::trunc);
-  out << page_text(page) << std::flush;
-  std::error_code error;
-  if (out) fs::rename(temporary, file, error);
-  if (!out || error) {
-    const std::string why = error ? error.message() : std::strerror(errno);
-    fs::remove(temporary, error);
-    throw Error(text("cannot write ", file.string(), ": ", why));
-  }
-}
-
 int report(const Arguments& arguments) {
   std::string out;
   const std::vector<Option> table = {
-      {"out", "", "write the page there instead of RUN/report.html", &out},
+      {"out", "", "write the page there instead of RUN/report.html; /dev/stdout: print it", &out},
   };
   if (asks_for_help(arguments)) {
     std::cout << help_of_command(
@@ -239,10 +228,12 @@ int report(const Arguments& arguments) {
   const fs::path run = arguments[0];
   const fs::path file = out.empty() ? run / "report.html" : fs::path(out);
   const ReportPage page = report_of(run);
-  write_report(page, file);
-  std::cout << text(file.string(), ": ", page.charts.size(), " charts, steps ",
-                    grouped(static_cast<index_t>(page.steps.low)), " to ",
-                    grouped(static_cast<index_t>(page.steps.high)), '\n');
+  const bool is_file = write_output(file, page_text(page));
+  // The device or pipe may be this very output: nothing but the page belongs there.
+  (is_file ? std::cout : std::cerr)
+      << safe_text(text(file.string(), ": ", page.charts.size(), " charts, steps ",
+                        grouped(static_cast<index_t>(page.steps.low)), " to ",
+                        grouped(static_cast<index_t>(page.steps.high)), '\n'));
   return 0;
 }
 

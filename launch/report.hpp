@@ -9,8 +9,4 @@ namespace weir {
 /// there is no such folder, Error if it has no metrics.jsonl or no step has been done yet.
 ReportPage report_of(const fs::path& run);
 
-/// Writes the page under a temporary name beside `file` and renames it: who has the page open sees
-/// the old one or the new one. Throws Error if that fails.
-void write_report(const ReportPage& page, const fs::path& file);
-
 }  // namespace weir

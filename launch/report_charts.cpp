@@ -82,14 +82,13 @@ std::vector<double> values_of(const RunLines& lines, const SeriesSpec& spec) {
   if (!known) return {};
   std::vector<double> values = lines.column(spec.field);
   if (spec.less == nullptr) return values;
-  const std::vector<double>& less = lines.column(spec.less);
+  const std::vector<double> less = lines.column(spec.less);
   for (std::size_t i = 0; i < values.size(); ++i) values[i] -= less[i];
   return values;
 }
 
 bool says_something(const std::vector<double>& values) {
-  return std::ranges::any_of(values,
-                             [](double value) { return std::isfinite(value) && value != 0; });
+  return std::ranges::any_of(values, [](double value) { return is_drawn(value) && value != 0; });
 }
 
 /// An odd number of steps, enough to see a trend in the noise of a run of so many.
@@ -183,19 +182,40 @@ std::vector<Chart> report_charts(const RunLog& log) {
       chart.right_unit = "bits per byte";
     }
     fit_unit(chart);
-    charts.push_back(std::move(chart));
+    const auto is_seen = [](const ChartSeries& series) {
+      return std::ranges::any_of(series.values, is_drawn);
+    };
+    if (std::ranges::any_of(chart.series, is_seen)) charts.push_back(std::move(chart));
   }
   return charts;
 }
 
-std::vector<ChartMark> report_marks(const RunLog& log, index_t columns) {
-  std::vector<ChartMark> marks;
+/// Of several lives that went on within `width` steps the mark of the first counts them.
+static std::vector<ChartMark> resume_marks(const RunLog& log, double width) {
+  std::vector<index_t> steps;
   for (std::size_t life = 1; life < log.lives.size(); ++life) {
-    const index_t step = log.lives[life].step;
-    marks.push_back({static_cast<double>(step), "resume", text("resumed at step ", step)});
+    steps.push_back(log.lives[life].step);
   }
+  std::ranges::sort(steps);
+  std::vector<ChartMark> marks;
+  for (std::size_t first = 0; first < steps.size();) {
+    const auto step = static_cast<double>(steps[first]);
+    std::size_t next = first + 1;
+    while (next < steps.size() && static_cast<double>(steps[next]) < step + width) ++next;
+    const std::size_t count = next - first;
+    marks.push_back({step, "resume",
+                     count == 1 ? text("resumed at step ", steps[first])
+                                : text("resumed ", count, " times from step ", steps[first], " to ",
+                                       steps[next - 1])});
+    first = next;
+  }
+  return marks;
+}
+
+std::vector<ChartMark> report_marks(const RunLog& log, index_t columns) {
   const Interval steps = report_steps(log);
   const double width = (steps.high - steps.low) / static_cast<double>(columns);
+  std::vector<ChartMark> marks = resume_marks(log, width);
   const std::vector<std::string>& skips = log.steps.skips;
   for (std::size_t row = 0; row < skips.size(); ++row) {
     if (skips[row].empty()) continue;

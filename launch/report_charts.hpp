@@ -11,7 +11,7 @@ namespace weir {
 /// values are not all zero or unknown. Which there are says one table in report_charts.cpp.
 std::vector<Chart> report_charts(const RunLog& log);
 
-/// Skipped steps with their reason, and where later lives went on; of several skips within a
+/// Skipped steps with their reason, and where later lives went on; of several within a
 /// `columns`-th part of the run the mark of the first counts them.
 std::vector<ChartMark> report_marks(const RunLog& log, index_t columns);
 

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "common/base/error.hpp"
+#include "common/base/safe_text.hpp"
 
 namespace weir {
 namespace {
@@ -58,7 +59,8 @@ spdlog::level::level_enum spdlog_level(LogLevel level) {
   WEIR_UNREACHABLE();
 }
 
-void log(LogLevel level, std::string_view line) {
+void log(LogLevel level, std::string_view words) {
+  const std::string line = safe_text(words);
   process_log().logger.log(spdlog_level(level), spdlog::string_view_t(line.data(), line.size()));
 }
 

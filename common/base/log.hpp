@@ -6,7 +6,8 @@
 namespace weir {
 
 /// The log is for people: one line an event, on stderr. Each line is one write, so lines of several
-/// ranks never mix. Any thread may log. Numbers for programs go to metrics.jsonl instead.
+/// ranks never mix. Control characters, which names of files may hold, are shown as \x1b. Any
+/// thread may log. Numbers for programs go to metrics.jsonl instead.
 ///
 ///   12:34:56.789 rank 1, replica 1, stage 0, shard 0, step 812 warning: skipped: not finite
 ///

@@ -73,6 +73,30 @@ TEST_CASE("ticks are round, inside, ascending and few, for any interval") {
   CHECK(ticks({1, 5e30}, true, 5).size() <= 11);
 }
 
+TEST_CASE("ticks of absurd intervals are few, too") {
+  // Where numbers are so large that adding one changes nothing, counting on would never end.
+  for (const Interval interval : {Interval{9.2e18, 9.2e18 + 4096},
+                                  {0x1p53, 0x1p53 + 2},
+                                  {1e299, 1e299 * (1 + 1e-15)},
+                                  {-1e300, 1e300},
+                                  {5, 5}}) {
+    CAPTURE(interval.low);
+    const auto found = ticks(interval, false, 5);
+    CHECK(found.size() <= 7);
+    CHECK(std::ranges::is_sorted(found));
+  }
+  CHECK(ticks({1e-320, 1e299}, true, 5).size() <= 40);
+}
+
+TEST_CASE("a chart of values from one end of the numbers to the other has finite places") {
+  Chart chart;
+  chart.may_be_logarithmic = true;
+  chart.series.push_back({"x", "first", {1, 2, 3}, {1e-320, 1, 9e299}});
+  const DrawnChart drawn = draw(chart, {1, 3}, {});
+  CHECK(drawn.svg.find("nan") == std::string::npos);
+  CHECK(drawn.svg.find("inf") == std::string::npos);
+}
+
 TEST_CASE("a chart is logarithmic only where that helps and is possible") {
   const auto is_logarithmic = [](std::vector<double> values) {
     Chart chart;

@@ -7,7 +7,7 @@
 #include <limits>
 
 #include "common/base/error.hpp"
-#include "launch/safe_text.hpp"
+#include "common/base/safe_text.hpp"
 #include "tests/launch/checkpoints.hpp"
 #include "tests/temporary_folder.hpp"
 #include "tests/worker/models/twin.hpp"

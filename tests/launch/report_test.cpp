@@ -247,6 +247,24 @@ TEST_CASE("lives, the summary, and settings other than the defaults are told") {
   CHECK_FALSE(has(page, "<th>seed</th>"));  // that is the default
 }
 
+TEST_CASE("values that no chart can hold make no chart, and many lives few marks") {
+  const Run run(step_line(1, R"("loss":1e308,"norm":2)") +
+                step_line(2, R"("loss":-1e308,"norm":3)") +
+                step_line(3, R"("loss":-1e308,"step_s":1e299,"waited_s":-1e308,"norm":2)"));
+  const std::string page = run.page();
+  CHECK(fault_of(page) == "");
+  CHECK(series_of(data_of(page), "Loss", "training").is_null());
+  CHECK_FALSE(series_of(data_of(page), "Norm of the gradient", "norm").is_null());
+
+  std::string lines;
+  for (int life = 0; life < 3000; ++life) {
+    lines += text(R"({"kind":"start","step":)", life, "}\n", step_line(life + 1, R"("loss":1)"));
+  }
+  const std::string many = Run(lines).page();
+  CHECK(data_of(many)["marks"].size() <= 201);
+  CHECK(has(many, "<th>resumed</th><td>2,899 times before</td>"));
+}
+
 TEST_CASE("the page needs nothing from elsewhere") {
   const std::string page = Run(step_line(1, "\"loss\":1")).page();
   static const std::regex outside(R"((src|href|url|import|fetch)\s*[=(])");

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 
@@ -125,9 +126,58 @@ TEST_CASE("fields that come later, or are no numbers, and unknown kinds of lines
   CHECK_FALSE(log.steps.has("list"));
 }
 
-TEST_CASE("a file that is not there is named") {
+TEST_CASE("lines that weir would never write cost no more than others of their size") {
+  // Each of these took minutes, all memory or the stack.
+  constexpr index_t kCount = 100'000;
+  std::string lines;
+  for (index_t step = kCount; step >= 1; --step) lines += step_line(step, double(step));
+  RunLog log = log_of(lines);
+  REQUIRE(log.steps.steps.size() == kCount);
+  CHECK(std::ranges::is_sorted(log.steps.steps));
+  CHECK(log.steps.column("loss")[41] == 42);
+
+  lines.clear();
+  for (index_t step = 1; step <= 20'000; ++step) {
+    lines += text(R"({"kind":"step","step":)", step, R"(,"f)", step, R"(":)", step, "}\n");
+  }
+  log = log_of(lines);
+  CHECK(log.steps.column("f777")[776] == 777);
+  CHECK(std::isnan(log.steps.column("f777")[777]));
+
+  const std::string deep = std::string(300'000, '[') + std::string(300'000, ']');
+  log = log_of(R"({"kind":"start","step":0,"version":)" + deep + "}\n" +
+               R"({"kind":"start","step":0,"layout":{"replicas":2,"x":)" + deep + "}}\n" +
+               R"({"kind":"step","step":1,"x":)" + deep + R"(,"loss":1})" + "\n");
+  CHECK(log.lives.size() == 2);
+  CHECK(log.lives[1].layout[0] == std::pair<std::string, std::string>("replicas", "2"));
+  CHECK(log.steps.column("loss") == std::vector<double>{1});
+
+  std::string wide = R"({"kind":"step","step":1)";
+  for (int i = 0; i < 100'000; ++i) wide += text(",\"a", i, "\":null,\"a", i, "_state\":\"inf\"");
+  log = log_of(wide + "}\n" + step_line(2, 3));
+  CHECK(log.steps.steps.size() == 2);
+  CHECK(log.steps.column("a7")[0] == INFINITY);
+  CHECK_FALSE(log.steps.has("a99999"));
+
+  log = log_of(step_line(1, 1) + std::string(8'000'000, 'x') + "\n" + step_line(2, 2));
+  CHECK(log.steps.steps == std::vector<index_t>{1, 2});
+  CHECK(log.damaged_line_count == 1);
+}
+
+TEST_CASE("steps that no number can be, or that only a 64-bit one can, do not count") {
+  const RunLog log = log_of(step_line(3, 1) + step_line(9'223'372'036'854'775'807, 1) +
+                            R"({"kind":"step","step":18446744073709551615,"loss":1})" + "\n" +
+                            R"({"kind":"start","step":-9223372036854775808})" + "\n" +
+                            step_line(index_t{1} << 53, 2));
+  CHECK(log.steps.steps == std::vector<index_t>{3, index_t{1} << 53});
+  CHECK(log.lives.empty());
+}
+
+TEST_CASE("a file that is not there, or is none, is named") {
   CHECK_THROWS_WITH_AS(read_run_log("/nowhere/metrics.jsonl"),
-                       "cannot read /nowhere/metrics.jsonl: No such file or directory", Error);
+                       "cannot open /nowhere/metrics.jsonl: No such file or directory", Error);
+  CHECK_THROWS_WITH_AS(read_run_log("/dev/zero"),
+                       "cannot open /dev/zero: it is a device, not a regular file", Error);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace weir {
 
@@ -18,5 +19,8 @@ class SafeText {
  private:
   std::string waiting_;
 };
+
+/// A whole text made harmless in this way: what names of files may hold must not reach a terminal.
+std::string safe_text(std::string_view bytes);
 
 }  // namespace weir

@@ -1,4 +1,4 @@
-#include "launch/safe_text.hpp"
+#include "common/base/safe_text.hpp"
 
 #include <string_view>
 
@@ -69,6 +69,13 @@ std::string SafeText::end() {
   std::string shown = escaped(waiting_);
   waiting_.clear();
   return shown;
+}
+
+std::string safe_text(std::string_view bytes) {
+  SafeText text;
+  std::string shown;
+  for (const char byte : bytes) shown += text.add(static_cast<std::uint8_t>(byte));
+  return shown + text.end();
 }
 
 }  // namespace weir

@@ -1,4 +1,4 @@
-#include "launch/safe_text.hpp"
+#include "common/base/safe_text.hpp"
 
 #include <doctest/doctest.h>
 
@@ -7,12 +7,7 @@
 namespace weir {
 namespace {
 
-std::string shown(std::string_view bytes) {
-  SafeText text;
-  std::string all;
-  for (const char byte : bytes) all += text.add(static_cast<std::uint8_t>(byte));
-  return all + text.end();
-}
+std::string shown(std::string_view bytes) { return safe_text(bytes); }
 
 TEST_CASE("valid UTF-8 stays as it is, to the first and last of each size") {
   for (const char* text : {"Emma said:\n\t\"No.\"", "caf\u00e9 \u2014 \u20ac", "\u00a0\u07ff",
