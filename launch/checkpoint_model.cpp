@@ -57,9 +57,9 @@ fs::path checkpoint_at(const fs::path& path) {
   if (!path_exists(path))
     throw UsageError(text(path.string(), ": there is no such file or folder"));
   if (is_checkpoint(path)) return path;
-  const bool is_run = fs::is_directory(RunFolder::checkpoints_of(path));
+  const bool is_run = is_folder(RunFolder::checkpoints_of(path));
   if (!is_run && path.filename() != "checkpoints") {
-    if (fs::exists(path / "model.h5")) {
+    if (path_exists(path / "model.h5")) {
       throw Error(
           text(path.string(), " is a checkpoint that was never completed: MANIFEST is missing"));
     }
@@ -88,6 +88,8 @@ RunConfig config_of(const CheckpointReader& reader) {
   for (const Option& option : table) {
     const auto found = manifest.settings.find(option.name);
     if (found == manifest.settings.end()) {
+      // Another version may not have had it: what is scored can be said anew, the model cannot.
+      if (option.name.starts_with("data.")) continue;
       missing += text(missing.empty() ? "" : ", ", option.name);
     } else {
       settings.push_back({option.name, found->second, Source::file});
@@ -129,8 +131,10 @@ CheckpointModel::CheckpointModel(const CheckpointReader& reader, RunConfig confi
   config_.train.batch = config_.train.micro_batch;  // nothing is trained
   fit_model_to_data(config_);
   check(config_);
+  // Before anything is planned: then the model is as large as the file.
+  check_parameters(reader, worker::parameter_specs(config_.model),
+                   text("the checkpoint of step ", reader.manifest().step));
   plan_ = std::make_unique<BucketPlan>(make_bucket_plan(config_, first_units(config_)));
-  check_parameters(reader, plan_->specs(), text("the checkpoint of step ", reader.manifest().step));
 
   const Holding& holding = plan_->holding({});
   weights_ = Buffer(holding.element_count);

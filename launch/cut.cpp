@@ -1,16 +1,24 @@
 #include "launch/cut.hpp"
 
+#include "common/base/error.hpp"
+#include "launch/quantities.hpp"
 #include "worker/models/cost.hpp"
 #include "worker/parallel/partition.hpp"
 
 namespace weir {
 
+std::vector<double> unit_costs(const RunConfig& config) {
+  const worker::ModelConfig& model = config.model;
+  // All blocks cost the same, and to count the pairs of one takes a while if the sequence is long.
+  std::vector<double> costs(static_cast<std::size_t>(model.unit_count()),
+                            worker::unit_flops(model, 1));
+  costs.front() = worker::unit_flops(model, 0);
+  costs.back() = worker::unit_flops(model, model.unit_count() - 1);
+  return costs;
+}
+
 std::vector<index_t> first_units(const RunConfig& config) {
-  std::vector<double> costs;
-  for (index_t unit = 0; unit < config.model.unit_count(); ++unit) {
-    costs.push_back(worker::unit_flops(config.model, unit));
-  }
-  return worker::partition_units(costs, config.layout.stages);
+  return worker::partition_units(unit_costs(config), config.layout.stages);
 }
 
 ElementRange units_of_stage(const RunConfig& config, const std::vector<index_t>& first_units,
@@ -32,13 +40,23 @@ worker::StageCut stage_cut(const RunConfig& config, const std::vector<index_t>& 
 }
 
 BucketPlan make_bucket_plan(const RunConfig& config, const std::vector<index_t>& first_units) {
+  std::vector<ParameterSpec> specs = worker::parameter_specs(config.model);
+  double elements = 0;
+  for (const ParameterSpec& spec : specs) elements += static_cast<double>(spec.element_count());
+  const double bucket_elements = static_cast<double>(config.bucket_bytes) / 4;
+  if (elements > bucket_elements * static_cast<double>(kBucketsMax)) {
+    throw UsageError(text("the model has ", short_count(elements), " parameters, more than ",
+                          grouped(kBucketsMax), " buckets of ", bytes_text(config.bucket_bytes),
+                          " hold; take a smaller --model.width or fewer --model.layers, or a "
+                          "larger --bucket-bytes"));
+  }
   std::vector<index_t> unit_stage;
   for (index_t stage = 0; stage < config.layout.stages; ++stage) {
     const ElementRange units = units_of_stage(config, first_units, stage);
     unit_stage.insert(unit_stage.end(), static_cast<std::size_t>(units.count()), stage);
   }
-  return BucketPlan(worker::parameter_specs(config.model), std::move(unit_stage), config.layout,
-                    config.bucket_bytes, config.wire);
+  return BucketPlan(std::move(specs), std::move(unit_stage), config.layout, config.bucket_bytes,
+                    config.wire);
 }
 
 }  // namespace weir

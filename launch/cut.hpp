@@ -11,6 +11,9 @@ namespace weir {
 /// How a model is cut over the ranks. Follows from the configuration alone (fit_model_to_data and
 /// check have seen it), so all ranks agree without a word.
 
+/// FLOPs of each unit for a sample, as in worker/models/cost.hpp.
+std::vector<double> unit_costs(const RunConfig& config);
+
 /// The first unit of each stage: stages of about equal cost.
 std::vector<index_t> first_units(const RunConfig& config);
 
@@ -22,6 +25,8 @@ ElementRange units_of_stage(const RunConfig& config, const std::vector<index_t>&
 worker::StageCut stage_cut(const RunConfig& config, const std::vector<index_t>& first_units,
                            index_t stage);
 
+/// Throws UsageError, before it plans anything, if the model has more than kBucketsMax buckets.
+inline constexpr index_t kBucketsMax = index_t{1} << 20;
 BucketPlan make_bucket_plan(const RunConfig& config, const std::vector<index_t>& first_units);
 
 }  // namespace weir

@@ -39,6 +39,9 @@ index_t activation_memory(const RunConfig& config, const std::vector<index_t>& f
     const index_t positions = worker::rows_of(config.model, cut) / cut.micro_batch;
     rotary = worker::CpuKernels::rotary_bytes(positions, config.model.head_size());
   }
+  // In double first: of an absurd configuration it may be beyond any integer.
+  const double all = static_cast<double>(units.bytes_a_slot) * static_cast<double>(slots);
+  if (all > 0x1p60) return index_t{1} << 60;
   return units.bytes_a_slot * slots + units.scratch_bytes + frames * frame + rotary;
 }
 
@@ -50,7 +53,8 @@ index_t owned_memory(const RunConfig& config, index_t elements) {
 }
 
 RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
-                     const std::vector<index_t>& first_units, index_t rank) {
+                     const std::vector<index_t>& first_units, const worker::Schedule& schedule,
+                     index_t rank) {
   RankPlan result;
   result.rank = rank;
   result.place = config.layout.worker(rank);
@@ -68,8 +72,6 @@ RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
   result.parameter_memory_bytes = arenas * holding.element_count * kFloatBytes +
                                   (config.wire.push.is_raw() ? 0 : result.pushed_bytes) +
                                   (config.wire.pull.is_raw() ? 0 : result.pulled_bytes);
-  const worker::Schedule schedule = schedule_of(
-      config.train, config.layout, most_micro_batches(config.train, config.layout.replicas));
   result.activation_memory_bytes =
       activation_memory(config, first_units, result,
                         schedule.activation_slots[static_cast<std::size_t>(result.place.stage)]);
@@ -240,12 +242,13 @@ std::string schedule_text(const RunConfig& config, double peak_flops) {
                            config.layout.replicas - 1, config.layout.replicas)
                       .count());  // none has more
   const std::vector<index_t> cuts = first_units(config);
+  const std::vector<double> unit_flops = unit_costs(config);
   worker::ScheduleCosts costs;
   for (index_t stage = 0; stage < config.layout.stages; ++stage) {
     double flops = 0;
     const ElementRange units = units_of_stage(config, cuts, stage);
     for (index_t unit = units.begin; unit < units.end; ++unit) {
-      flops += worker::unit_flops(config.model, unit);
+      flops += unit_flops[static_cast<std::size_t>(unit)];
     }
     const double forward_s = flops / 3 * static_cast<double>(config.train.micro_batch) /
                              static_cast<double>(config.layout.contexts) /
@@ -263,9 +266,18 @@ std::string schedule_text(const RunConfig& config, double peak_flops) {
 std::vector<RankPlan> rank_plans(const RunConfig& config) {
   const std::vector<index_t> cuts = first_units(config);
   const BucketPlan plan = make_bucket_plan(config, cuts);
+  constexpr double kEntriesMax = 1 << 27;  // 1 GiB of numbers
+  const auto bucket_count = static_cast<double>(plan.buckets().size());
+  if (bucket_count * static_cast<double>(config.layout.worker_count()) > kEntriesMax) {
+    throw UsageError(text(grouped(config.layout.worker_count()), " workers with ",
+                          grouped(static_cast<index_t>(plan.buckets().size())),
+                          " buckets are more than a plan can list; take larger --bucket-bytes"));
+  }
+  const worker::Schedule schedule = schedule_of(
+      config.train, config.layout, most_micro_batches(config.train, config.layout.replicas));
   std::vector<RankPlan> ranks;
   for (index_t rank = 0; rank < config.layout.worker_count(); ++rank) {
-    ranks.push_back(worker_plan(config, plan, cuts, rank));
+    ranks.push_back(worker_plan(config, plan, cuts, schedule, rank));
   }
   if (config.layout.placement == Placement::local) return ranks;
   for (index_t server = 0; server < config.layout.servers; ++server) {

@@ -13,6 +13,8 @@
 namespace weir {
 namespace {
 
+constexpr index_t kWorkersMax = 65536;
+
 std::vector<Option> own_options(RunConfig& config) {
   return {
       {"run", "",
@@ -207,6 +209,13 @@ void check(const RunConfig& config) {
     throw UsageError("--run is empty: name the run folder, or leave it out for runs/default");
   }
   const Layout& layout = config.layout;
+  const double workers = static_cast<double>(layout.replicas) * static_cast<double>(layout.stages) *
+                         static_cast<double>(layout.contexts) * static_cast<double>(layout.shards);
+  if (workers > kWorkersMax) {
+    throw UsageError(text("--replicas ", layout.replicas, " x --stages ", layout.stages,
+                          " x --contexts ", layout.contexts, " x --shards ", layout.shards,
+                          " are more than ", kWorkersMax, " workers"));
+  }
   if (layout.placement == Placement::local && layout.servers > 1) {
     throw UsageError(text("--placement local has its server in the one process, so --servers ",
                           layout.servers, " cannot be; take --placement dedicated"));
@@ -250,6 +259,13 @@ void check(const RunConfig& config) {
   const index_t part = longest_part(config.model.length, layout.contexts);
   const double elements = static_cast<double>(config.train.micro_batch) *
                           static_cast<double>(part) * static_cast<double>(config.model.width);
+  constexpr double kFrameMax = 0x1p38;  // 1 TiB
+  if (elements > kFrameMax) {
+    throw UsageError(text("--micro-batch ", config.train.micro_batch, " x ", part,
+                          " tokens x --model.width ", config.model.width,
+                          " is more than a rank can hold (2^38 numbers); take a smaller "
+                          "--micro-batch"));
+  }
   if (layout.stages > 1 && elements > std::numeric_limits<int>::max()) {
     throw UsageError(text("--micro-batch ", config.train.micro_batch, " x ", part,
                           " tokens x --model.width ", config.model.width,

@@ -125,22 +125,26 @@ void BucketPlan::make_holdings() {
   // Buckets of a class are neighbours here in the order they were cut, whatever came between them
   // in the push order of the model: so runs of slices stay whole.
   std::vector<std::size_t> order(buckets_.size());
-  for (std::size_t index = 0; index < order.size(); ++index) order[index] = index;
-  const auto class_of = [&](std::size_t index) {
+  std::vector<std::size_t> class_of(buckets_.size());  // classes by their first bucket
+  std::vector<std::size_t> firsts;
+  for (std::size_t index = 0; index < order.size(); ++index) {
     const Bucket& bucket = buckets_[index];
-    return std::ranges::find_if(buckets_,
-                                [&](const Bucket& other) {
-                                  return other.contributors == bucket.contributors &&
-                                         other.readers == bucket.readers;
-                                }) -
-           buckets_.begin();
-  };
-  std::ranges::stable_sort(order, {}, class_of);
+    const auto first = std::ranges::find_if(firsts, [&](std::size_t other) {
+      return buckets_[other].contributors == bucket.contributors &&
+             buckets_[other].readers == bucket.readers;
+    });
+    class_of[index] = static_cast<std::size_t>(first - firsts.begin());
+    if (first == firsts.end()) firsts.push_back(index);
+    order[index] = index;
+  }
+  std::ranges::stable_sort(order, {}, [&](std::size_t index) { return class_of[index]; });
 
   for (index_t stage = 0; stage < layout_.stages; ++stage) {
     for (index_t shard = 0; shard < layout_.shards; ++shard) {
       const Holder self = {.stage = stage, .context = 0, .shard = shard};
       Holding& holding = holdings_[static_cast<std::size_t>(stage * layout_.shards + shard)];
+      constexpr index_t kNone = -1;
+      std::vector<index_t> slice_of_parameter(specs_.size(), kNone);
       for (std::size_t index : order) {
         const Bucket& bucket = buckets_[index];
         if (std::ranges::find(bucket.readers, self) == bucket.readers.end()) continue;
@@ -157,12 +161,14 @@ void BucketPlan::make_holdings() {
             held.highest_unit = std::max(held.highest_unit, unit);
           }
           const index_t offset = holding.element_count + segment.offset;
-          auto slice = std::ranges::find(holding.slices, segment.parameter, &HeldSlice::parameter);
-          if (slice == holding.slices.end()) {
+          index_t& at = slice_of_parameter[static_cast<std::size_t>(segment.parameter)];
+          if (at == kNone) {
+            at = static_cast<index_t>(holding.slices.size());
             holding.slices.push_back({segment.parameter, segment.range, offset});
           } else {
-            WEIR_ASSERT(slice->range.end == segment.range.begin);
-            slice->range.end = segment.range.end;
+            HeldSlice& slice = holding.slices[static_cast<std::size_t>(at)];
+            WEIR_ASSERT(slice.range.end == segment.range.begin);
+            slice.range.end = segment.range.end;
           }
         }
         holding.element_count += bucket.element_count;

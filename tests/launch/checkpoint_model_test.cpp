@@ -51,6 +51,29 @@ TEST_CASE("settings that a checkpoint does not have are listed") {
                        doctest::Contains("its MANIFEST has no length, model.heads;"), Error);
 }
 
+TEST_CASE("what is to be scored may be missing: another version had no such option") {
+  const TemporaryFolder folder;
+  const RunConfig config = tiny_language("a.txt");
+  auto settings = settings_of(config);
+  settings.erase("data.validation");
+  const CheckpointReader reader(
+      write_checkpoint(folder.path(), 5, config, random_parameters(config), settings));
+  CHECK(config_of(reader).data.validation == "");
+  CHECK(config_of(reader).data.files == "a.txt");
+}
+
+TEST_CASE("settings of a giant model are held against the file before anything is planned") {
+  const TemporaryFolder folder;
+  const RunConfig config = tiny_language("a.txt");
+  auto settings = settings_of(config);
+  settings["model.layers"] = std::string("10000");
+  settings["model.width"] = std::string("1048576");
+  settings["model.feed-forward"] = std::string("1048576");
+  CHECK_THROWS_WITH_AS(
+      model_of(write_checkpoint(folder.path(), 1, config, random_parameters(config), settings)),
+      doctest::Contains("does not hold the model that its settings describe"), Error);
+}
+
 TEST_CASE("parameters that are missing, of another shape or too many are listed") {
   const TemporaryFolder folder;
   const RunConfig config = tiny_language("a.txt");

@@ -200,6 +200,15 @@ TEST_CASE("rotary positions take a table of cosines and sines, of a context's ow
   CHECK(table({"--contexts=3"}) == 16 * 4 * 4);  // 11 positions, and room up to 16
 }
 
+TEST_CASE("a model of 10,000 layers is planned as soon as any other") {
+  // Each of the searches among 160,000 parameters took minutes.
+  RunConfig deep = config_of({});
+  deep.model.layers = 10'000;
+  const std::vector<RankPlan> ranks = rank_plans(deep);
+  CHECK(ranks[0].elements == kEmbedding + 10'000 * (kSplitOfLayer + kWholeOfLayer) + kFinalNorm);
+  CHECK(has(plan_text(deep, 1e9), "10,000 layers"));
+}
+
 TEST_CASE("a plan of many ranks stays within the width of a terminal and names every server") {
   const RunConfig config = config_of(
       {"--replicas=4", "--stages=2", "--shards=2", "--servers=12", "--bucket-bytes=65536"});

@@ -1,31 +1,36 @@
 #include "worker/models/held_parameters.hpp"
 
-#include <algorithm>
-
 #include "common/base/error.hpp"
 
 namespace weir::worker {
 
 HeldParameters::HeldParameters(const ModelConfig& config, const Holding& holding)
-    : specs_(parameter_specs(config)), holding_(holding) {}
+    : specs_(parameter_specs(config)) {
+  for (std::size_t index = 0; index < specs_.size(); ++index) {
+    found_[specs_[index].name] = {&specs_[index],
+                                  {.parameter = static_cast<index_t>(index), .range = {}}};
+  }
+  for (const HeldSlice& slice : holding.slices) {
+    found_.at(specs_[static_cast<std::size_t>(slice.parameter)].name).slice = slice;
+  }
+}
 
-HeldParameters::Found HeldParameters::find(std::string_view name) const {
-  const auto spec = std::ranges::find(specs_, name, &ParameterSpec::name);
-  WEIR_ASSERT(spec != specs_.end());
-  const index_t index = spec - specs_.begin();
-  const auto slice = std::ranges::find(holding_.slices, index, &HeldSlice::parameter);
-  if (slice != holding_.slices.end()) return {&*spec, *slice};
-  WEIR_ASSERT(spec->split);  // fewer rows than shards: a plan leaves empty slices out
-  return {&*spec, {.parameter = index, .range = {}, .offset = 0}};
+const HeldParameters::Found& HeldParameters::find(std::string_view name) const {
+  const auto found = found_.find(name);
+  WEIR_ASSERT(found != found_.end());
+  const auto& [spec, slice] = found->second;
+  // An empty slice has fewer rows than there are shards: a plan leaves it out.
+  WEIR_ASSERT(spec->split || slice.range.count() > 0);
+  return found->second;
 }
 
 HeldMatrix HeldParameters::matrix(std::string_view name) const {
-  const auto [spec, slice] = find(name);
+  const auto& [spec, slice] = find(name);
   return {slice.offset, slice.range.count() / spec->row_elements(), spec->row_elements()};
 }
 
 HeldVector HeldParameters::vector(std::string_view name) const {
-  const HeldSlice slice = find(name).slice;
+  const HeldSlice& slice = find(name).slice;
   return {slice.offset, slice.range.count()};
 }
 
@@ -51,7 +56,7 @@ HeldVector HeldParameters::vectors(const std::vector<std::string>& names) const 
 }
 
 index_t HeldParameters::first_row(std::string_view name) const {
-  const auto [spec, slice] = find(name);
+  const auto& [spec, slice] = find(name);
   return slice.range.begin / spec->row_elements();
 }
 

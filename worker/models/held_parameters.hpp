@@ -2,6 +2,7 @@
 
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "common/job/bucket.hpp"
@@ -13,8 +14,10 @@ namespace weir::worker {
 /// Finds the parameters of a model in a holder's arena by name.
 class HeldParameters {
  public:
-  /// holding: of a plan made from parameter_specs(config); outlives this.
+  /// holding: of a plan made from parameter_specs(config).
   HeldParameters(const ModelConfig& config, const Holding& holding);
+  HeldParameters(const HeldParameters&) = delete;
+  HeldParameters& operator=(const HeldParameters&) = delete;
 
   /// This holder's rows of a parameter; 0 rows if its slice is empty.
   HeldMatrix matrix(std::string_view name) const;
@@ -30,10 +33,10 @@ class HeldParameters {
     const ParameterSpec* spec;
     HeldSlice slice;
   };
-  Found find(std::string_view name) const;
+  const Found& find(std::string_view name) const;
 
   std::vector<ParameterSpec> specs_;
-  const Holding& holding_;
+  std::unordered_map<std::string_view, Found> found_;  ///< by the names in specs_
 };
 
 }  // namespace weir::worker

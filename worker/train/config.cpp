@@ -65,6 +65,12 @@ void check(const TrainConfig& config, index_t replicas) {
                           " replicas; take --batch ", replicas * config.micro_batch,
                           " or more, or a smaller --micro-batch"));
   }
+  const index_t most = most_micro_batches(config, replicas);
+  if (most > kMicroBatchesMax) {
+    throw UsageError(text("--batch ", config.batch, " in micro-batches of ", config.micro_batch,
+                          " makes ", most, " a replica, more than ", kMicroBatchesMax,
+                          "; take a larger --micro-batch or more replicas"));
+  }
   const index_t slow = parse_injection(config.inject).slow_replica.value_or(0);
   if (slow >= replicas) {
     throw UsageError(text("--inject ", config.inject, " names replica ", slow, ", the last one is ",

@@ -33,7 +33,11 @@ struct TrainConfig {
 
 std::vector<Option> options(TrainConfig& config);
 
-/// Throws UsageError unless the batch is whole micro-batches and every replica gets one.
+/// A step of a replica is a list of these, made ahead.
+inline constexpr index_t kMicroBatchesMax = 100'000;
+
+/// Throws UsageError unless the batch is whole micro-batches and every replica gets one, and none
+/// more than kMicroBatchesMax.
 void check(const TrainConfig& config, index_t replicas);
 
 /// The most micro-batches that a replica ever takes in a step.
