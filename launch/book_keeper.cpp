@@ -4,7 +4,9 @@
 #include <cmath>
 #include <iostream>
 
+#include "common/base/log.hpp"
 #include "common/base/machine.hpp"
+#include "common/base/text.hpp"
 #include "launch/plan.hpp"
 #include "worker/models/cost.hpp"
 
@@ -105,6 +107,11 @@ void BookKeeper::validation(index_t step, const worker::Loss& loss) {
   waited_before_ = parameters_.waited_seconds();
 }
 
+bool BookKeeper::diverged() const {
+  if (validation_) return !std::isfinite(validation_->loss);
+  return newest_ && !std::isfinite(newest_->directive.loss);
+}
+
 void BookKeeper::summary(SummaryMetrics metrics, const WorkerResult& result) {
   progress_.end();
   metrics.step = result.last.step;
@@ -124,6 +131,7 @@ void BookKeeper::summary(SummaryMetrics metrics, const WorkerResult& result) {
     metrics.validation_bits_per_byte = validation_->bits_per_byte;
     metrics.validation_accuracy = validation_->accuracy;
   }
+  metrics.diverged = diverged();
   metrics.elapsed_seconds = seconds_now() - began_at_;
   metrics.waited_seconds = training_waited_seconds_;
   metrics.servers = server_load({}, server_times_, job_.config.layout);
@@ -133,6 +141,13 @@ void BookKeeper::summary(SummaryMetrics metrics, const WorkerResult& result) {
       training_seconds_ - training_waited_seconds_ - result.times.pipeline_seconds;
   file_.summary(metrics);
   std::cout << summary_table(metrics) << std::flush;
+  if (metrics.diverged) {
+    log_error(
+        text("training diverged: the loss is not finite after step ", metrics.step, ", and ",
+             metrics.skipped_count,
+             " steps were skipped. Go on from an older checkpoint, or start anew, with a lower "
+             "--rate.peak, a longer --rate.warm-up or a --clip.policy"));
+  }
 }
 
 }  // namespace weir

@@ -24,6 +24,9 @@ class BookKeeper {
   void step(const Directive& directive);
   void validation_begin(index_t step, index_t samples);
   void validation(index_t step, const worker::Loss& loss);
+  /// Whether what was trained is of no use: the newest validation, or without one the newest step,
+  /// found a loss that is not finite.
+  bool diverged() const;
   /// What only the whole job knows is filled in by the caller beforehand.
   void summary(SummaryMetrics metrics, const WorkerResult& result);
 

@@ -45,7 +45,9 @@ std::string help_of_weir() {
          "version.\n"
          "An option stands on the command line (--steps 100), in the environment (WEIR_STEPS=100)\n"
          "or in a file (--config FILE: steps = 100); the first of these that has it counts.\n"
-         "Exit codes: 0 done, 1 error, 2 wrong usage, 75 stopped on request after a checkpoint.\n";
+         "Exit codes: 0 done, 1 error, 2 wrong usage, 3 done but the loss is not finite, 75 "
+         "stopped\n"
+         "on request after a checkpoint.\n";
 }
 
 bool asks_for_help(const Arguments& arguments) {

@@ -2,8 +2,10 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "common/base/error.hpp"
 #include "common/base/log.hpp"
 #include "common/base/machine.hpp"
+#include "common/base/safe_text.hpp"
 #include "common/base/text.hpp"
 #include "common/job/metrics.hpp"
 #include "launch/checkpoint_changes.hpp"
@@ -27,6 +29,9 @@ namespace {
 constexpr double kListopsMajority = 0.171;
 constexpr double kListopsRootOperator = 0.364;
 
+const std::string kNotFinite =
+    "the loss is not finite: training had diverged; score an older checkpoint";
+
 struct EvalConfig {
   index_t samples = 0;
   bool json = false;
@@ -37,9 +42,9 @@ std::vector<Option> eval_options(RunConfig& config, EvalConfig& own) {
       {"samples", "", "score so many samples, evenly spread; 0: all", &own.samples, {0, 1e15}},
       {"json", "", "print one JSON object and nothing else", &own.json},
   };
-  for (const Option& option :
-       chosen_options(config, {"length", "micro-batch", "threads", "progress", "data.files",
-                               "data.held-out", "data.stride", "data.listops-split"})) {
+  for (const Option& option : chosen_options(
+           config, {"length", "micro-batch", "threads", "progress", "data.files", "data.validation",
+                    "data.held-out", "data.stride", "data.listops-split"})) {
     table.push_back(option);
   }
   return table;
@@ -92,18 +97,22 @@ void find_data(worker::DataConfig& data, const Manifest& manifest, const fs::pat
   const fs::path checkpoints = fs::weakly_canonical(checkpoint).parent_path();
   if (run == manifest.settings.end() || checkpoints.filename() != "checkpoints") return;
   std::vector<std::string> remarks;
-  data.files = find_data_again(data.files, run->second, checkpoints.parent_path(), remarks);
+  for (std::string* const list : {&data.files, &data.validation}) {
+    *list = find_data_again(*list, run->second, checkpoints.parent_path(), remarks);
+  }
   for (const std::string& remark : remarks) log_info(remark);
 }
 
 nlohmann::ordered_json as_json(const Evaluation& found, const RunConfig& config) {
-  nlohmann::ordered_json json = {{"checkpoint", found.checkpoint},
+  // JSON is UTF-8, names of files need not be.
+  nlohmann::ordered_json json = {{"checkpoint", safe_text(found.checkpoint)},
                                  {"step", found.step},
-                                 {"data", found.data},
+                                 {"data", safe_text(found.data)},
                                  {"length", config.model.length},
                                  {"samples", found.sample_count},
                                  {"count", found.loss.count},
                                  {"loss", found.nats()}};
+  if (!std::isfinite(found.nats())) json["reason"] = kNotFinite;
   if (is_text(config)) {
     json["stride"] = found.stride;
     json["bits_per_byte"] = bits_per_byte(found.nats());
@@ -133,7 +142,8 @@ std::string as_table(const Evaluation& found, const RunConfig& config) {
   } else {
     table.add({"scored", text(samples, " of length ", config.model.length)});
   }
-  table.add({"loss", text(fixed(found.nats(), 4), " nats")});
+  table.add(
+      {"loss", std::isfinite(found.nats()) ? text(fixed(found.nats(), 4), " nats") : kNotFinite});
   if (is_text(config)) {
     table.add({"bits per byte", fixed(bits_per_byte(found.nats()), 4)});
   } else {
@@ -178,8 +188,10 @@ int eval(const Arguments& arguments) {
   CheckpointModel model(reader, config);
   const auto dataset = worker::make_dataset(config.data, config.train.length,
                                             static_cast<std::uint64_t>(config.train.seed));
-  const bool is_chosen =
-      config.data.files != recorded.files || config.data.held_out != recorded.held_out;
+  for (const std::string& warning : dataset->warnings()) log_warning(warning);
+  const bool is_chosen = config.data.files != recorded.files ||
+                         config.data.validation != recorded.validation ||
+                         config.data.held_out != recorded.held_out;
   warn_of_scored_text(reader.manifest(), *dataset, is_chosen);
   found.checkpoint = folder.string();
   found.step = ps::steps_done(reader.manifest());
@@ -194,9 +206,9 @@ int eval(const Arguments& arguments) {
   found.loss = score(model, *dataset, samples);
   found.seconds = seconds_now() - begin;
   std::cout << (own.json ? as_json(found, model.config()).dump() + "\n"
-                         : as_table(found, model.config()))
+                         : safe_text(as_table(found, model.config())))
             << std::flush;
-  return 0;
+  return static_cast<int>(std::isfinite(found.nats()) ? ExitCode::done : ExitCode::diverged);
 }
 
 }  // namespace weir

@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -11,6 +12,7 @@
 #include "common/base/error.hpp"
 #include "common/base/log.hpp"
 #include "common/base/machine.hpp"
+#include "common/base/safe_text.hpp"
 #include "common/net/agree.hpp"
 #include "common/net/mpi.hpp"
 #include "launch/command.hpp"
@@ -21,7 +23,8 @@ namespace {
 
 void print_error(std::string_view message) {
   const std::string identity = log_identity();
-  std::cerr << text("weir: ", identity.empty() ? "" : text("[", identity, "] "), message, '\n')
+  std::cerr << safe_text(
+                   text("weir: ", identity.empty() ? "" : text("[", identity, "] "), message, '\n'))
             << std::flush;
 }
 
@@ -48,8 +51,22 @@ int after_output(int code) {
   return code == 0 ? static_cast<int>(ExitCode::error) : code;
 }
 
+/// Whether these words start a job that speaks MPI.
+bool speaks_mpi(const Arguments& words) {
+  if (words.empty()) return false;
+  const auto& known = commands();
+  const auto command = std::ranges::find(known, words[0], &Command::name);
+  return command != known.end() && command->speaks_mpi &&
+         !asks_for_help({words.begin() + 1, words.end()});
+}
+
 int run(int argc, char** argv) {
   const Arguments words(argv + 1, argv + argc);
+  // Under mpirun each rank would do the same and say the same: one does it.
+  if (const int rank = launcher_rank(); rank > 0 && !speaks_mpi(words)) {
+    if (rank == 1) log_info("rank 0 does this alone, the other ranks do nothing");
+    return 0;
+  }
   if (words.empty()) {
     std::cerr << help_of_weir();
     return static_cast<int>(ExitCode::usage);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <ostream>
 
 #include "common/base/text.hpp"
@@ -55,6 +56,8 @@ std::string loss_text(double loss, double bits_per_byte) {
 
 int terminal_columns() {
   winsize size{};
+  const char* const terminal = std::getenv("TERM");
+  if (terminal == nullptr || std::string_view(terminal) == "dumb") return 0;
   if (isatty(STDOUT_FILENO) == 0 || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) return 0;
   return size.ws_col;
 }
@@ -93,7 +96,8 @@ std::string summary_table(const SummaryMetrics& metrics) {
                                ? text(" (", metrics.skipped_count, " skipped: ",
                                       skips_text(metrics.skips, metrics.skipped_count), ")")
                                : std::string())});
-  const auto loss = [](double nats, double bits) {
+  const auto loss = [&](double nats, double bits) {
+    if (metrics.diverged && !std::isfinite(nats)) return std::string("not finite");
     std::string words = or_unknown(nats, text(fixed(nats, 4), " nats"));
     if (!std::isnan(bits)) words += text(", ", fixed(bits, 4), " bits per byte");
     return words;
@@ -205,15 +209,20 @@ void Progress::end() {
   }
   if (line_open_) *parts_.out << '\n' << std::flush;
   line_open_ = false;
+  drawn_columns_ = 0;
 }
 
 void Progress::draw(const std::string& line) {
   const int columns = parts_.columns();
   // The last column stays free: some terminals wrap as soon as it is written.
   const std::size_t width = columns > 1 ? static_cast<std::size_t>(columns - 1) : 100;
-  // Erases what is left of a longer line; then back to the first column, so that a line of the log
-  // stands at the beginning of a line, too.
-  *parts_.out << line.substr(0, width) << "\x1b[K\r" << std::flush;
+  std::string shown = line.substr(0, width);
+  const std::size_t size = shown.size();
+  // Blanks over what is left of a longer line, which any terminal can do; then back to the first
+  // column, so that a line of the log stands at the beginning of a line, too.
+  shown.resize(std::max(size, std::min(drawn_columns_, width)), ' ');
+  *parts_.out << shown << '\r' << std::flush;
+  drawn_columns_ = size;
   line_open_ = true;
 }
 

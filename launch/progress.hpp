@@ -18,7 +18,8 @@ enum class ProgressMode {
   none,
 };
 
-/// Columns of the terminal that standard output reaches, 0 if it reaches none. Under mpirun every
+/// Columns of the terminal that standard output reaches, 0 if it reaches none, or one that cannot
+/// draw a line anew (TERM is dumb or not set). Under mpirun every
 /// rank writes to a terminal of its own, so isatty() is no help: but that one has a size only if
 /// mpirun itself writes to a terminal.
 int terminal_columns();
@@ -79,7 +80,8 @@ class Progress {
   bool newest_shown_ = true;
   double shown_at_ = 0;
   double bar_begun_at_ = 0;
-  bool line_open_ = false;  ///< a live line stands without its end
+  bool line_open_ = false;         ///< a live line stands without its end
+  std::size_t drawn_columns_ = 0;  ///< of the live line
 };
 
 }  // namespace weir

@@ -281,6 +281,9 @@ int train(const Arguments& arguments) {
   ranks.same("the plan of buckets", job.plan->digest());
   const std::string data = job.dataset->describe();
   ranks.same("the data", data);
+  if (ranks.rank() == 0) {
+    for (const std::string& warning : job.dataset->warnings()) log_warning(warning);
+  }
 
   std::optional<RunFolder> folder;
   ranks.together([&] {
@@ -366,9 +369,13 @@ int train(const Arguments& arguments) {
   if (run.books) run.books->summary(metrics, run.result);
   const index_t last_step = parameters ? run.result.last.step : server->step();
   const bool stopped = last_step < job.config.train.steps;
+  std::array<double, 1> diverged = {run.books && run.books->diverged() ? 1.0 : 0.0};
+  ranks.max(diverged);
   // All together after the commit: a rank that leaves first with 75 would end the others.
   if (ranks.world) ranks.world.barrier();
-  return static_cast<int>(stopped ? ExitCode::stopped : ExitCode::done);
+  return static_cast<int>(stopped           ? ExitCode::stopped
+                          : diverged[0] > 0 ? ExitCode::diverged
+                                            : ExitCode::done);
 }
 
 }  // namespace weir

@@ -12,6 +12,7 @@ enum class ExitCode {
   done = 0,
   error = 1,
   usage = 2,
+  diverged = 3,  ///< done, but the loss is not finite: the model is of no use
   stopped = 75,  ///< ended on request, after a committed checkpoint
 };
 

@@ -70,7 +70,8 @@ struct SummaryMetrics {
   index_t step = 0;
   index_t skipped_count = 0;
   SkipCounts skips = {};
-  bool stopped = false;  ///< on request, before its last step
+  bool stopped = false;   ///< on request, before its last step
+  bool diverged = false;  ///< the loss is not finite
   double loss = kUnknown;
   double bits_per_byte = kUnknown;
   double validation_loss = kUnknown;

@@ -89,6 +89,13 @@ bool started_by_mpi_launcher() {
   return false;
 }
 
+int launcher_rank() {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"}) {
+    if (const char* const rank = std::getenv(name)) return std::atoi(rank);
+  }
+  return 0;
+}
+
 void abort_job(int exit_code) {
   std::cout.flush();
   std::cerr.flush();

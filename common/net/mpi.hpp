@@ -48,6 +48,9 @@ void check_mpi(int code, const char* doing);
 /// MPI_Init.
 bool started_by_mpi_launcher();
 
+/// The rank that the launcher gave this process, 0 without a launcher; known before MPI_Init.
+int launcher_rank();
+
 /// Flushes the output and ends all ranks of the job with this exit code. Works before MPI_Init
 /// too (this process alone ends) and never returns.
 [[noreturn]] void abort_job(int exit_code);

@@ -17,9 +17,10 @@ struct Outcome {
   std::string out;  ///< both streams
 };
 
-/// Runs the program itself, which lies in the folder above this test's.
-Outcome run_weir(const std::string& arguments) {
-  const std::string command = std::string(WEIR_BINARY " ") + arguments + " 2>&1";
+/// Runs the program itself, which lies in the folder above this test's. `environment`: NAME=value
+/// words.
+Outcome run_weir(const std::string& arguments, const std::string& environment = "") {
+  const std::string command = environment + " " WEIR_BINARY " " + arguments + " 2>&1";
   Outcome outcome;
   FILE* const pipe = popen(command.c_str(), "r");
   REQUIRE(pipe != nullptr);
@@ -91,6 +92,52 @@ TEST_CASE("wrong usage is one line that begins with weir:, and exit code 2") {
     CHECK(outcome.code == 2);
     CHECK(outcome.out.starts_with(message));
     CHECK(outcome.out.find('\n') == outcome.out.size() - 1);
+  }
+}
+
+TEST_CASE("control characters of a name reach the terminal as words") {
+  const Outcome outcome = run_weir("inspect \"$(printf '/no\\033[31m\\351')\"");
+  CHECK(outcome.out == "weir: /no\\x1b[31m\\xe9: there is no such file or folder\n");
+}
+
+TEST_CASE("a name that the system refuses is an error that says so") {
+  for (const char* command : {"inspect", "eval", "generate", "report", "plan"}) {
+    CAPTURE(command);
+    const Outcome outcome = run_weir(text(command, " ", std::string(300, 'x')));
+    CAPTURE(outcome.out);
+    CHECK((outcome.code == 1 || outcome.code == 2));
+    CHECK(has(outcome.out, ": File name too long\n"));
+    CHECK_FALSE(has(outcome.out, "unexpected"));
+  }
+}
+
+TEST_CASE("under a launcher one rank does what needs no MPI, the others keep silent") {
+  const std::string last = "OMPI_COMM_WORLD_SIZE=3 OMPI_COMM_WORLD_RANK=";
+  for (const char* arguments : {"--version", "--help", "train --help", "inspect /nowhere", "pln"}) {
+    CAPTURE(arguments);
+    const Outcome alone = run_weir(arguments);
+    const Outcome first = run_weir(arguments, last + "0");
+    CHECK(first.out == alone.out);
+    CHECK(first.code == alone.code);
+    const Outcome third = run_weir(arguments, last + "2");
+    CHECK(third.out == "");
+    CHECK(third.code == 0);  // another code would end rank 0 before it has spoken
+  }
+}
+
+TEST_CASE("sizes that no machine has are refused before anything is planned or allocated") {
+  for (const auto& [arguments, message] : std::vector<std::pair<std::string, std::string>>{
+           {"--batch=1e9 --micro-batch=1", "makes 1000000000 a replica, more than 100000;"},
+           {"--model.layers=10000 --model.width=1048576",
+            "parameters, more than 1,048,576 buckets"},
+           {"--replicas=65536 --stages=65536 --contexts=65536 --shards=65536",
+            "are more than 65536 workers"},
+           {"--batch=1e6 --micro-batch=1e6 --length=16777216", "is more than a rank can hold"}}) {
+    CAPTURE(arguments);
+    const Outcome outcome = run_weir("plan " + arguments);
+    CAPTURE(outcome.out);
+    CHECK(outcome.code == 2);
+    CHECK(has(outcome.out, message));
   }
 }
 

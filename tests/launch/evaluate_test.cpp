@@ -139,6 +139,45 @@ TEST_CASE("eval prints loss, bits per byte, and how they were scored") {
   }
 }
 
+TEST_CASE("eval scores a text of its own with all but its first byte") {
+  Text text;
+  const Arrays parameters = random_parameters(text.config);
+  const auto folder =
+      write_checkpoint(text.folder.path() / "checkpoints", 7, text.config, parameters);
+  const auto other = text.folder.path() / "a,b.txt";
+  std::ofstream(other) << std::string(40, 'x') << std::string(61, 'y');
+  RunConfig config = text.config;
+  config.data.validation = (text.folder.path() / "a\\,b.txt").string();
+  const auto json = eval_json({folder.string(), "--data.validation=" + config.data.validation});
+  CHECK(json["count"] == 100);
+  // 1 + 76 / 12 windows, rounded up.
+  CHECK(json["loss"].get<double>() ==
+        doctest::Approx(twin_loss(config, parameters, first(8)) / 100).epsilon(1e-5));
+}
+
+TEST_CASE("eval --json is JSON whatever the name of a file, and says why a loss is null") {
+  Text text;
+  const auto odd = text.folder.path() / "odd\xff.txt";
+  std::filesystem::copy_file(text.path, odd);
+  Arrays parameters = random_parameters(text.config);
+  auto folder = write_checkpoint(text.folder.path() / "checkpoints", 7, text.config, parameters);
+  auto json = eval_json({folder.string(), "--data.files", odd.string()});
+  CHECK(json["data"].get<std::string>().starts_with("odd\\xff.txt (3000 bytes"));
+  CHECK_FALSE(json.contains("reason"));
+
+  parameters["final_norm.weight"][3] = std::nanf("");
+  folder = write_checkpoint(text.folder.path() / "checkpoints", 8, text.config, parameters);
+  json = eval_json({folder.string()});
+  CHECK(json["loss"].is_null());
+  CHECK(json["reason"].get<std::string>().starts_with("the loss is not finite"));
+  int code = 0;
+  static int* const seen = &code;
+  const std::string table = output_of(
+      [](const Arguments& arguments) { return *seen = eval(arguments); }, {folder.string()});
+  CHECK(table.find("the loss is not finite") != std::string::npos);
+  CHECK(code == static_cast<int>(ExitCode::diverged));
+}
+
 TEST_CASE("a classifier is scored by its accuracy, beside the guesses without a model") {
   const TemporaryFolder folder;
   RunConfig config = tiny_language("");

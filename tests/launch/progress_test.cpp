@@ -121,9 +121,35 @@ TEST_CASE("on a terminal one line is drawn ten times a second and fits the width
   const std::vector<std::string> drawn = screen.split('\r');  // the last piece is the line's end
   CHECK(drawn.size() >= 10);
   CHECK(drawn.size() <= 13);
-  CHECK(drawn[0] == "step 1/1000 | loss 1.482 | 41.2k tok/s | norm 0.8\x1b[K");
-  CHECK(drawn[0].size() - 3 == 49);
-  CHECK(drawn[drawn.size() - 2] == "step 1000/1000 | loss 1.482 |\x1b[K");
+  CHECK(drawn[0] == "step 1/1000 | loss 1.482 | 41.2k tok/s | norm 0.8");
+  CHECK(drawn[0].size() == 49);
+  CHECK(drawn[drawn.size() - 2] == "step 1000/1000 | loss 1.482 |");
+  CHECK(all.find('\x1b') == std::string::npos);
+}
+
+TEST_CASE(
+    "what is left of a longer line is blanked out, without a code that a terminal must know") {
+  Screen screen;
+  screen.columns = 80;
+  Progress progress = screen.progress(ProgressMode::live, 10);
+  progress.bar("a long name", 0, 4);
+  screen.now += 3;
+  progress.bar("a long name", 1, 4);
+  screen.now += 3;
+  progress.bar("short", 4, 4);
+  const std::vector<std::string> drawn = screen.split('\r');
+  REQUIRE(drawn.size() == 2);
+  CHECK(drawn[1] == "short [########################] 4/4 00:00:06" + std::string(6, ' '));
+}
+
+TEST_CASE("a terminal that is dumb, or does not say what it is, gets plain lines") {
+  const char* const before = std::getenv("TERM");
+  const std::string own = before == nullptr ? "" : before;
+  setenv("TERM", "dumb", 1);
+  CHECK(terminal_columns() == 0);
+  unsetenv("TERM");
+  CHECK(terminal_columns() == 0);
+  if (before != nullptr) setenv("TERM", own.c_str(), 1);
 }
 
 TEST_CASE("mode none prints nothing") {
@@ -172,10 +198,10 @@ TEST_CASE("what ends within two seconds gets no bar, what takes longer one that 
   progress.bar("validation", 0, 4);
   screen.now += 3;
   progress.bar("validation", 1, 4);
-  CHECK(screen.out.str() == "validation [######..................] 1/4 00:00:03\x1b[K\r");
+  CHECK(screen.out.str() == "validation [######..................] 1/4 00:00:03\r");
   screen.now += 1;
   progress.bar("validation", 4, 4);
-  CHECK(screen.split('\r').back() == "validation [########################] 4/4 00:00:04\x1b[K");
+  CHECK(screen.split('\r').back() == "validation [########################] 4/4 00:00:04");
 }
 
 TEST_CASE("the summary says what is unknown and where the time went") {

@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <fstream>
@@ -140,10 +141,12 @@ TEST_CASE("decisions to replay that are missing or of another job end all ranks"
   CHECK_FALSE(fs::exists(folder / "run" / "metrics.jsonl"));
 }
 
-TEST_CASE("text that is missing, empty or shorter than a window ends all ranks") {
+TEST_CASE("text that is missing, empty, a pipe, packed or shorter than a window ends all ranks") {
   const TemporaryFolder folder;
   write_corpus(folder / "short.txt", 20, 1);
   std::ofstream(folder / "empty.txt").close();
+  REQUIRE(mkfifo((folder / "pipe").c_str(), 0600) == 0);
+  std::ofstream(folder / "own.zip") << "PK\x03\x04" << std::string(20'000, 'x');
   struct Wrong {
     std::string file;
     int exit_code;
@@ -153,6 +156,8 @@ TEST_CASE("text that is missing, empty or shorter than a window ends all ranks")
            {"none.txt", kError, "none.txt"},
            {"empty.txt", kError, "empty.txt: the file is empty"},
            {"short.txt", kUsage, "short.txt"},
+           {"pipe", kError, "pipe: it is a pipe; data are read again"},
+           {"own.zip", kError, "own.zip: it is a zip archive"},
        }) {
     CAPTURE(file);
     check_refused(run_weir(2, arguments(folder, {"--data.files=" + (folder / file).string()})),
@@ -262,7 +267,9 @@ TEST_CASE("a loss that is not a number is skipped, counted and visible, and the 
       run_weir(2, arguments(folder, {"--steps=30", "--optimizer.kind=sgd", "--rate.peak=1000",
                                      "--rate.warm-up=0", "--clip.policy=none"}));
   CAPTURE(ended.output);
-  CHECK(ended.exit_code == 0);
+  CHECK(ended.exit_code == 3);  // on all ranks, or mpirun would have killed one
+  CHECK(occurrences(ended.output, "training diverged: the loss is not finite after step 30") == 1);
+  CHECK(occurrences(ended.output, "not finite\n") >= 1);  // in the summary
   std::ifstream metrics(folder / "run" / "metrics.jsonl");
   const std::string all((std::istreambuf_iterator<char>(metrics)), {});
   CHECK(occurrences(all, "\"skip\":\"none\"") < 30);
