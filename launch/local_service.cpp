@@ -28,7 +28,14 @@ void LocalService::ready(index_t unit) {
   }
 }
 
+void LocalService::look_for_stop() {
+  if (stop_seen_ || !stop_requested_()) return;
+  stop_seen_ = true;
+  server_->request_stop();
+}
+
 bool LocalService::work() {
+  if (server_->saving()) look_for_stop();  // the save may have to wait for room
   const bool worked = server_->poll();
   while (const std::optional<ps::Output> output = server_->next_output()) {
     if (const auto* directive = std::get_if<Directive>(&*output)) decided_ = *directive;
@@ -45,7 +52,7 @@ void LocalService::work_until(const Done& done) {
 }
 
 Directive LocalService::directive() {
-  if (stop_requested_()) server_->request_stop();
+  look_for_stop();
   work_until([&] { return decided_ && stepped_count_ == holding_->buckets.size(); });
   return *std::exchange(decided_, std::nullopt);
 }

@@ -13,8 +13,8 @@ namespace weir {
 /// calls progress() and while it waits: one thread for both.
 class LocalService final : public ParameterService {
  public:
-  /// `plan` has one holder, one replica, one server; `stop_requested` is asked once an update. Both
-  /// and the server outlive this.
+  /// `plan` has one holder, one replica, one server; `stop_requested` is asked once an update,
+  /// and while a checkpoint is made, until it says yes. Both and the server outlive this.
   LocalService(ps::Server& server, const BucketPlan& plan, std::function<bool()> stop_requested);
 
   std::span<const float> weights() const override { return server_->weight_arena(); }
@@ -35,6 +35,7 @@ class LocalService final : public ParameterService {
   index_t pulled_bytes() const override { return 0; }
 
  private:
+  void look_for_stop();
   /// One piece of the server's work; false if there was none.
   bool work();
   /// Sleeps where the server waits for the disk.
@@ -44,6 +45,7 @@ class LocalService final : public ParameterService {
   ps::Server* server_;
   const Holding* holding_;
   std::function<bool()> stop_requested_;
+  bool stop_seen_ = false;
   std::size_t pushed_count_ = 0;   ///< held buckets of this update, in push order
   std::size_t stepped_count_ = 0;  ///< since the last directive
   std::optional<Directive> decided_;

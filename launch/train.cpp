@@ -14,6 +14,7 @@
 #include "common/net/mpi.hpp"
 #include "launch/book_keeper.hpp"
 #include "launch/checkpoint_changes.hpp"
+#include "launch/checkpoint_room.hpp"
 #include "launch/command.hpp"
 #include "launch/cut.hpp"
 #include "launch/faults.hpp"
@@ -322,6 +323,7 @@ int train(const Arguments& arguments) {
     if (!checkpoint.empty()) before = ps::in_steps(read_manifest(checkpoint));
     if (!checkpoint.empty()) check_text(before, job);
     remove_leftovers(posix_file_system(), folder->checkpoints());
+    check_room(job, folder->checkpoints(), before.step);
     folder->write_config(settings);
     folder->write_environment(ranks.size(), data);
     if (!checkpoint.empty()) log_changes(before, settings, job.config);

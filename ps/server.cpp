@@ -244,6 +244,7 @@ void Server::on_save_end(const SaveEnd& end) {
 void Server::request_stop() {
   require_server_0(true, "a request to stop");
   decider_->request_stop();
+  snapshot_.on_stop_request();
 }
 
 void Server::begin_apply(const Directive& directive) {

@@ -140,7 +140,7 @@ class Server {
   // What is to be done.
 
   /// Does one piece of work, at most one bucket's: true if there was any. Throws Error if a
-  /// checkpoint failed for the third time in a row.
+  /// checkpoint that may not be given up cannot be written; see Snapshot.
   bool poll();
   std::optional<Output> next_output();
   /// The next poll() may step weights.

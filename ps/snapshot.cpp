@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <chrono>
+#include <system_error>
 #include <utility>
 
 #include "common/base/error.hpp"
 #include "common/base/log.hpp"
 #include "common/base/machine.hpp"
 #include "common/io/checkpoint_format.hpp"
+#include "common/io/room.hpp"
 
 namespace weir::ps {
 
@@ -19,6 +21,12 @@ std::vector<Option> options(SnapshotConfig& config) {
        &config.every,
        {0, 1e12}},
       {"checkpoint.keep", "", "so many of the newest checkpoints stay", &config.keep, {2, 1e6}},
+      {"checkpoint.wait",
+       "s",
+       "if the last checkpoint cannot be written (a full disk, say), or three in a row: try again "
+       "for this long before the job ends with an error",
+       &config.wait_s,
+       {0, 1e9}},
   };
 }
 
@@ -50,20 +58,43 @@ Snapshot::Snapshot(const BucketPlan& plan, index_t server, const SnapshotConfig&
   records_.insert(records_.end(), more.begin(), more.end());
 }
 
-/// Runs `work(result)` on a thread. Failures of the file system end up in the result.
+/// Runs `work(result)` on a thread. Failures of the file system end up in the result, and so does
+/// that no thread can be started.
 template <class Work>
 void Snapshot::run(Work work) {
-  work_ = std::async(std::launch::async, [work = std::move(work)] {
+  const auto guarded = [this, work = std::move(work)] {
     Result result;
     try {
       work(result);
+    } catch (const FileError& error) {
+      result.error = with_advice(error);
     } catch (const Error& error) {
       result.error = error.what();
     } catch (const std::filesystem::filesystem_error& error) {
       result.error = error.what();
     }
     return result;
-  });
+  };
+  try {
+    work_ = std::async(std::launch::async, guarded);
+  } catch (const std::system_error& error) {
+    Result result;
+    if (phase_ == Phase::abandoning) {
+      result = guarded();  // short
+    } else {
+      result.error = text("cannot start a thread to write it: ", error.what());
+    }
+    std::promise<Result> done;
+    done.set_value(std::move(result));
+    work_ = done.get_future();
+  }
+}
+
+/// Says where to make room, and how much, if that is what is missing.
+std::string Snapshot::with_advice(const FileError& error) const {
+  if (!error.is_full()) return error.what();
+  return text(error.what(), "; ", room_text(config_.folder), ", a checkpoint needs ",
+              mebibytes(checkpoint_bytes(records_)), ": make room there");
 }
 
 void Snapshot::start(index_t step, bool last, const Progress& progress) {
@@ -72,7 +103,7 @@ void Snapshot::start(index_t step, bool last, const Progress& progress) {
   last_ = last;
   progress_ = progress;
   copied_ = false;
-  started_at_ = seconds_now();
+  tries_ = 0;
   open();
 }
 
@@ -80,6 +111,7 @@ void Snapshot::copied() { copied_ = true; }
 
 void Snapshot::open() {
   phase_ = Phase::opening;
+  started_at_ = seconds_now();
   begun_ = false;
   prepared_.clear();
   if (server_ != 0) return;  // SaveBegin will come
@@ -224,21 +256,53 @@ void Snapshot::abandon(const std::string& error) {
 
 void Snapshot::end(const std::string& error) {
   phase_ = Phase::idle;
-  totals_.seconds += seconds_now() - std::exchange(started_at_, seconds_now());
+  const double now = seconds_now();
+  totals_.seconds += now - started_at_;
   if (error.empty()) {
+    if (server_ == 0 && !may_be_given_up() && tries_ > 0) {
+      log_info(text("the checkpoint of step ", step_, " is written, after ",
+                    static_cast<index_t>(now - failed_at_), " s"));
+    }
     failures_ = 0;
     ++totals_.count;
     return;
   }
-  ++failures_;
-  if (server_ == 0) {
-    log_warning(text("the checkpoint of step ", step_, " failed: ", error));
-    if (failures_ == kSaveFailuresMax) {
-      throw Error(text("writing checkpoints into ", config_.folder.string(), " failed ", failures_,
-                       " times in a row, at last: ", error));
-    }
+  if (++tries_ == 1) {
+    ++failures_;
+    failed_at_ = now;
+    told_at_ = 0;
   }
-  if (last_) open();  // the copies are still there
+  if (server_ == 0) complain(error);
+  if (may_be_given_up()) return;
+  if (server_ != 0) return open();  // server 0 will begin again
+  phase_ = Phase::waiting;
+  constexpr double kFirstPause = 0.5;  // seconds, after the second failure
+  try_at_ = now + std::min(config_.retry_s, kFirstPause * static_cast<double>(tries_ - 1));
+}
+
+/// Warns, but not at each try; throws Error if there is no time left.
+void Snapshot::complain(const std::string& error) {
+  const double now = seconds_now();
+  const std::string what = text("the checkpoint of step ", step_, " failed: ", error);
+  if (may_be_given_up()) return log_warning(what);
+  const double left = static_cast<double>(config_.wait_s) - (now - failed_at_);
+  if (left <= 0 && (tries_ > 1 || !last_)) {
+    throw Error(text(last_ ? "" : "the third checkpoint in a row: ", what, "; tried again for ",
+                     config_.wait_s, " s (--checkpoint.wait)"));
+  }
+  constexpr double kQuietSeconds = 60;
+  if (told_at_ > 0 && now - told_at_ < kQuietSeconds) return;
+  told_at_ = now;
+  log_warning(text(what, "; tries again every few seconds, for ",
+                   static_cast<index_t>(std::max(0.0, left)), " s more (--checkpoint.wait)",
+                   last_ ? "" : "; training stops where the next checkpoint is due"));
+}
+
+void Snapshot::on_stop_request() const {
+  if (!busy() || tries_ == 0 || may_be_given_up()) return;
+  log_warning(text("asked to stop: the job ends when the checkpoint of step ", step_,
+                   " is written, or when it has waited for that for ", config_.wait_s,
+                   " s (--checkpoint.wait)"));
 }
 
 void Snapshot::on_end(const SaveEnd& end) {
@@ -286,6 +350,7 @@ std::optional<Snapshot::Message> Snapshot::finish(Result result) {
       return SaveEnd{step_, result.error};
     case Phase::idle:
     case Phase::collecting:
+    case Phase::waiting:
       break;
   }
   WEIR_UNREACHABLE();
@@ -296,6 +361,7 @@ std::optional<Snapshot::Message> Snapshot::poll() {
     if (work_.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return std::nullopt;
     return finish(work_.get());
   }
+  if (phase_ == Phase::waiting && seconds_now() >= try_at_) open();
   if (phase_ == Phase::opening && begun_ && copied_) write();
   if (server_ == 0 && phase_ == Phase::collecting &&
       static_cast<index_t>(prepared_.size()) == plan_->layout().servers) {

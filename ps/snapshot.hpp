@@ -21,13 +21,15 @@
 
 namespace weir::ps {
 
-/// So many checkpoints that fail in a row end the job.
+/// This many checkpoints in a row that fail: the last of them is not given up, but waited for.
 inline constexpr index_t kSaveFailuresMax = 3;
 
 struct SnapshotConfig {
-  index_t every = 200;  ///< steps; 0: at the end alone
-  index_t keep = 3;     ///< the newest so many stay
+  index_t every = 200;   ///< steps; 0: at the end alone
+  index_t keep = 3;      ///< the newest so many stay
+  index_t wait_s = 600;  ///< for a save that may not be given up and fails
   // No options: what follows from the rest of the job.
+  double retry_s = 5;            ///< between two tries of such a save, at most
   std::filesystem::path folder;  ///< of all checkpoints; empty: none are written
   /// A replica of `local`: the servers' folder. What `folder` holds goes when theirs of the same
   /// step has gone, so `keep` does not count. Empty: as `keep` says.
@@ -88,8 +90,11 @@ struct SaveTotals {
 ///   others     start … SaveBegin -> written -> SavePrepared … SaveEnd
 ///
 /// A save that fails anywhere is given up as a whole: its folder is removed, a warning logged, and
-/// training goes on; the last one of a job is tried again. After kSaveFailuresMax failures in a row
-/// server 0 throws Error. Only the thread that calls these functions talks to the other servers.
+/// training goes on. Two are not given up: the last one of a job, and the third in a row that fails
+/// (kSaveFailuresMax). Server 0 tries them again, from the copies that are still there, until one
+/// succeeds or `wait_s` seconds are over; then it throws Error. Training goes on meanwhile until
+/// the next checkpoint is due. Only the thread that calls these functions talks to the other
+/// servers.
 class Snapshot {
  public:
   /// What poll() wants sent, as in ps::Output.
@@ -111,6 +116,8 @@ class Snapshot {
   void on_begin(const SaveBegin& begin);
   void on_prepared(const SavePrepared& prepared);
   void on_end(const SaveEnd& end);
+  /// Server 0: somebody asks the job to end. Says so if the job cannot yet.
+  void on_stop_request() const;
   /// Looks whether the thread is done; never waits. Rethrows what it threw, other than failures of
   /// the file system.
   std::optional<Message> poll();
@@ -125,6 +132,7 @@ class Snapshot {
     collecting,  ///< server 0 waits for SavePrepared, the others for SaveEnd
     committing,
     abandoning,
+    waiting,  ///< server 0: until the next try
   };
   /// What the thread brings back.
   struct Result {
@@ -141,6 +149,9 @@ class Snapshot {
   void commit();
   void abandon(const std::string& error);
   void end(const std::string& error);
+  void complain(const std::string& error);
+  bool may_be_given_up() const { return !last_ && failures_ < kSaveFailuresMax; }
+  std::string with_advice(const FileError& error) const;
   std::optional<Message> finish(Result result);
   Manifest manifest() const;
 
@@ -158,7 +169,11 @@ class Snapshot {
   bool copied_ = false;
   bool begun_ = false;  ///< the records have their offsets
   double started_at_ = 0;
-  index_t failures_ = 0;  ///< in a row
+  index_t failures_ = 0;  ///< saves in a row
+  index_t tries_ = 0;     ///< of this save, that failed
+  double failed_at_ = 0;  ///< when the first of them did
+  double try_at_ = 0;     ///< when the next one begins
+  double told_at_ = 0;    ///< when the user last heard that the job waits
   SaveTotals totals_;
   std::vector<CheckpointRecord> records_;  ///< checkpoint_records, then residual_records
   std::vector<SavePrepared> prepared_;

@@ -143,6 +143,16 @@ fs::path checkpoint_folder(const fs::path& checkpoints, index_t step) {
   return checkpoints / name_of(step);
 }
 
+index_t checkpoint_bytes(const std::vector<CheckpointRecord>& records) {
+  constexpr index_t kPage = 4096;  // each dataset begins on one
+  index_t bytes = 4 * kPage;       // MANIFEST and HDF5's own
+  for (const CheckpointRecord& record : records) {
+    const index_t its = elements_of(record.shape) * index_t{sizeof(float)};
+    bytes += (its + kPage - 1) / kPage * kPage;
+  }
+  return bytes;
+}
+
 void begin_checkpoint(FileSystem& files, const fs::path& checkpoints, index_t step,
                       std::vector<CheckpointRecord>& records) {
   if (!path_exists(checkpoints)) {

@@ -24,6 +24,9 @@ namespace weir {
 /// they were. An Error at any moment: abandon_checkpoint, and training may go on.
 fs::path checkpoint_folder(const fs::path& checkpoints, index_t step);
 
+/// About how many bytes a checkpoint with these tensors takes on the disk.
+index_t checkpoint_bytes(const std::vector<CheckpointRecord>& records);
+
 /// Sets the records' offsets. What an earlier attempt at this step has left is removed.
 void begin_checkpoint(FileSystem& files, const fs::path& checkpoints, index_t step,
                       std::vector<CheckpointRecord>& records);

@@ -1,8 +1,12 @@
 #include "ps/snapshot.hpp"
 
 #include <doctest/doctest.h>
+#include <pthread.h>
+#include <sys/resource.h>
 
+#include <atomic>
 #include <bit>
+#include <cerrno>
 #include <cmath>
 #include <fstream>
 
@@ -21,6 +25,8 @@ ServerConfig saving(const fs::path& folder, index_t steps, index_t every) {
   ServerConfig config = server_config(steps);
   config.checkpoint.folder = folder;
   config.checkpoint.every = every;
+  config.checkpoint.wait_s = 0;  // a disk that has failed for good need not be waited for
+  config.checkpoint.retry_s = 0.001;
   config.checkpoint.settings = {{"model.layers", "2"}, {"model.heads", "4"}};
   return config;
 }
@@ -263,17 +269,133 @@ TEST_CASE("killed at any call, a job leaves checkpoints that are whole") {
   CHECK(ends[2] > 10);  // in the second
 }
 
-TEST_CASE("three failures in a row end the job with the reason") {
+/// The first `failures` tries of a save find the disk full.
+void fill_disk(FaultyFileSystem& files, std::atomic<int>& failures) {
+  files.fault = [&failures] {
+    if (failures.fetch_sub(1) > 0) throw FileError("planted", ENOSPC);
+  };
+}
+
+TEST_CASE("where the disk is full, the last save waits for room, on any number of servers") {
+  const QuietLog quiet;
+  for (const index_t servers : {1, 3}) {
+    const TemporaryFolder folder;
+    FaultyFileSystem files(kNever, false);
+    std::atomic<int> failures = 20;  // ten tries: each removes what it has begun
+    fill_disk(files, failures);
+    const BucketPlan plan = plan_of({.servers = servers}, 1 << 17, tiny_model());
+    ServerConfig config = saving(folder.path(), 2, 0);
+    config.checkpoint.files = &files;
+    config.checkpoint.wait_s = 60;
+    SimulatedJob job(plan, config, 1);
+    job.run();
+    CHECK(failures <= 0);
+    CHECK(newest_complete(folder.path()) == checkpoint_folder(folder.path(), 2));
+    CHECK(job.servers[0]->save_totals().count == 1);
+  }
+}
+
+TEST_CASE("the last save that finds no room in time ends the job and says where to make some") {
+  const QuietLog quiet;
+  const TemporaryFolder folder;
+  FaultyFileSystem files(kNever, false);
+  std::atomic<int> failures = 1 << 30;
+  fill_disk(files, failures);
+  const BucketPlan plan = plan_of({.servers = 2}, 1 << 17, tiny_model());
+  ServerConfig config = saving(folder.path(), 2, 0);
+  config.checkpoint.files = &files;
+  SimulatedJob job(plan, config, 1);
+  const std::string message = message_of([&] { job.run(); });
+  contains(message,
+           "the checkpoint of step 2 failed: planted; " + folder.path().string() + " has ");
+  contains(message, " MiB free");
+  contains(message, "a checkpoint needs 1 MiB: make room there");
+  contains(message, "--checkpoint.wait");
+}
+
+TEST_CASE("two failures in a row are given up; the third save waits, then training goes on") {
+  const QuietLog quiet;
+  const TemporaryFolder folder;
+  FaultyFileSystem files(kNever, false);
+  std::atomic<int> failures = 2 * 2 + 2 * 5;
+  fill_disk(files, failures);
+  const BucketPlan plan = plan_of({.servers = 2}, 1 << 17, tiny_model());
+  ServerConfig config = saving(folder.path(), 5, 1);
+  config.checkpoint.keep = 9;
+  config.checkpoint.files = &files;
+  config.checkpoint.wait_s = 60;
+  SimulatedJob job(plan, config, 1);
+  job.run();
+  CHECK(names_in(folder.path()) ==
+        std::vector<std::string>{"step-00000003", "step-00000004", "step-00000005"});
+}
+
+TEST_CASE("three failures in a row end the job with the reason, if nobody is to wait") {
   const QuietLog quiet;
   const TemporaryFolder folder;
   const BucketPlan plan = plan_of({.servers = 2});
   ServerConfig config = saving(folder.path() / "missing" / "missing", 9, 1);
   SimulatedJob job(plan, config, 1);
   const std::string message = message_of([&] { job.run(); });
-  contains(message, "failed 3 times in a row");
+  contains(message, "the third checkpoint in a row");
   contains(message, "cannot make the folder");
   CHECK(job.directives.size() >= 3);
 }
+
+TEST_CASE("a stop is answered while a save waits for room: the job ends when there is some") {
+  const QuietLog quiet;
+  const TemporaryFolder folder;
+  FaultyFileSystem files(kNever, false);
+  std::atomic<int> failures = 1 << 30;
+  fill_disk(files, failures);
+  const BucketPlan plan = plan_of({.servers = 2}, 1 << 17, tiny_model());
+  ServerConfig config = saving(folder.path(), 1000, 1);
+  config.checkpoint.files = &files;
+  config.checkpoint.wait_s = 60;
+  SimulatedJob job(plan, config, 1);
+  job.gradient = [&](index_t update, index_t salt, index_t parameter, index_t element) {
+    if (update == 4 && failures > 1000) {  // the save of step 3 waits, step 4 is not saved yet
+      job.servers[0]->request_stop();
+      failures = 50;
+    }
+    return made_up(1000 * update + salt, parameter, element);
+  };
+  job.run();
+  CHECK(job.directives.back().stop);
+  CHECK(names_in(folder.path()) == std::vector<std::string>{"step-00000003", "step-00000004"});
+}
+
+#ifndef WEIR_SANITIZE  // they map more than any limit allows
+TEST_CASE("a save for which no thread can be started is given up, and the next one succeeds") {
+  const QuietLog quiet;
+  const TemporaryFolder folder;
+  const BucketPlan plan = plan_of({.servers = 2}, 1 << 17, tiny_model());
+  ServerConfig config = saving(folder.path(), 3, 1);
+  config.checkpoint.wait_s = 60;
+  SimulatedJob job(plan, config, 1);
+  // A new thread's stack finds no room where the memory may not grow.
+  pthread_attr_t before, large;
+  pthread_getattr_default_np(&before);
+  pthread_attr_init(&large);
+  pthread_attr_setstacksize(&large, std::size_t{4} << 30);
+  rlimit limit{};
+  getrlimit(RLIMIT_AS, &limit);
+  const auto allow_threads = [&](bool allowed) {
+    rlimit now = limit;
+    if (!allowed) now.rlim_cur = std::min<rlim_t>(limit.rlim_max, rlim_t{4} << 30);
+    setrlimit(RLIMIT_AS, &now);
+    pthread_setattr_default_np(allowed ? &before : &large);
+  };
+  job.gradient = [&](index_t update, index_t salt, index_t parameter, index_t element) {
+    allow_threads(update != 1 && update != 2);
+    return made_up(1000 * update + salt, parameter, element);
+  };
+  job.run();
+  allow_threads(true);
+  pthread_attr_destroy(&large);
+  CHECK(names_in(folder.path()) == std::vector<std::string>{"step-00000003"});
+}
+#endif
 
 TEST_CASE("a checkpoint of another model is refused with a list of what differs") {
   const TemporaryFolder folder;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <limits>
 #include <utility>
 
@@ -18,6 +19,8 @@ class FaultyFileSystem final : public FileSystem {
  public:
   FaultyFileSystem(int fatal, bool dies) : fatal_(fatal), dies_(dies) {}
   int calls() const { return calls_; }
+  /// Called before each call, instead of the planted fault; what it throws is the call's.
+  std::function<void()> fault;
 
   File create(const fs::path& path) override { return step(), real_.create(path); }
   File open_for_writing(const fs::path& path) override {
@@ -43,6 +46,7 @@ class FaultyFileSystem final : public FileSystem {
  private:
   void step() {
     const int call = ++calls_;
+    if (fault) fault();
     if (call == fatal_ || (dies_ && call > fatal_)) {
       throw Error(text("planted fault in call ", call));
     }

@@ -3,9 +3,12 @@
 #include <doctest/doctest.h>
 #include <hdf5.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
+#include <cstdlib>
 #include <fstream>
 #include <functional>
 #include <random>
@@ -257,4 +260,30 @@ TEST_CASE("a file that cannot be written is refused in one line, with the reason
   std::signal(SIGXFSZ, handler);
   CHECK(message == "cannot create " + path.string() + ": File too large");
   CHECK(is_full);
+}
+
+TEST_CASE("a process in which HDF5 could not write a skeleton, wherever it failed, ends well") {
+  const test::TemporaryFolder folder;
+  auto datasets = two_datasets();
+  create_hdf5(folder.path() / "whole", datasets);
+  const auto bytes = static_cast<rlim_t>(fs::file_size(folder.path() / "whole"));
+  for (rlim_t most = 0; most < bytes; most += 1024) {
+    CAPTURE(most);
+    const pid_t child = fork();
+    if (child == 0) {
+      const rlimit limit = {.rlim_cur = most, .rlim_max = RLIM_INFINITY};
+      std::signal(SIGXFSZ, SIG_IGN);
+      setrlimit(RLIMIT_FSIZE, &limit);
+      try {
+        create_hdf5(folder.path() / text(most), datasets);
+      } catch (const Error&) {
+        std::exit(0);  // with the handlers at exit
+      }
+      _exit(1);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 0);
+  }
 }
