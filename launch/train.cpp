@@ -31,6 +31,7 @@
 #include "ps/resume.hpp"
 #include "ps/server.hpp"
 #include "ps/server_loop.hpp"
+#include "worker/models/description.hpp"
 #include "worker/train/server_client.hpp"
 
 namespace weir {
@@ -158,6 +159,8 @@ ps::ServerConfig server_config(const Job& job, const std::vector<Setting>& setti
   if (const worker::TextDataset* const text = job.dataset->as_text()) {
     config.checkpoint.notes.merge(as_settings(record_of(*text)));
   }
+  config.checkpoint.attributes = worker::description(job.config.model);
+  config.checkpoint.attributes.push_back({"tokenizer", worker::tokenizer_of(job.config.data.kind)});
   config.checkpoint.settings["attention.global-tokens"] =
       worker::text_of(job.config.model.sparsity().globals);  // 0,1 and 0-1 are the same
   return config;

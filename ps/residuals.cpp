@@ -95,7 +95,9 @@ std::vector<CheckpointRecord> residual_records(const BucketPlan& plan) {
     const ParameterSpec& spec = plan.specs()[parameter];
     for (index_t replica = 0; replica < plan.layout().replicas; ++replica) {
       for (index_t each = 0; each < counts[parameter]; ++each) {
-        records.push_back({text(kResidualPrefix, replica, '.', each, '/', spec.name), spec.shape});
+        records.push_back({.name = text(kResidualPrefix, replica, '.', each, '/', spec.name),
+                           .shape = spec.shape,
+                           .layout = spec.layout});
       }
     }
   }

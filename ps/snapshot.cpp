@@ -34,10 +34,14 @@ std::vector<CheckpointRecord> checkpoint_records(const std::vector<ParameterSpec
                                                  OptimizerKind optimizer,
                                                  std::string_view moments) {
   std::vector<CheckpointRecord> records;
-  for (const ParameterSpec& spec : specs) records.push_back({"/model/" + spec.name, spec.shape});
+  for (const ParameterSpec& spec : specs) {
+    records.push_back({.name = "/model/" + spec.name, .shape = spec.shape, .layout = spec.layout});
+  }
   for (const std::string& slot : slot_names(optimizer)) {
     for (const ParameterSpec& spec : specs) {
-      records.push_back({text(moments, slot, "/", spec.name), spec.shape});
+      records.push_back({.name = text(moments, slot, "/", spec.name),
+                         .shape = spec.shape,
+                         .layout = spec.layout});
     }
   }
   return records;
@@ -115,10 +119,10 @@ void Snapshot::open() {
   begun_ = false;
   prepared_.clear();
   if (server_ != 0) return;  // SaveBegin will come
-  run([&files = *config_.files, folder = config_.folder, step = step_,
-       records = records_](Result& result) {
+  run([&files = *config_.files, folder = config_.folder, step = step_, records = records_,
+       attributes = config_.attributes](Result& result) {
     result.records = records;
-    begin_checkpoint(files, folder, step, result.records);
+    begin_checkpoint(files, folder, step, result.records, attributes);
   });
 }
 

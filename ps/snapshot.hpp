@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "common/base/attribute.hpp"
 #include "common/base/options.hpp"
 #include "common/io/file.hpp"
 #include "common/io/manifest.hpp"
@@ -42,6 +43,8 @@ struct SnapshotConfig {
   /// All other settings of the job: written beside them, so that a checkpoint says how it was made,
   /// and free to differ on resuming.
   std::map<std::string, std::string> notes;
+  /// What model.h5 says of itself to a reader who has nothing else.
+  std::vector<Attribute> attributes = {};
   FileSystem* files = &posix_file_system();
 };
 

@@ -154,7 +154,7 @@ index_t checkpoint_bytes(const std::vector<CheckpointRecord>& records) {
 }
 
 void begin_checkpoint(FileSystem& files, const fs::path& checkpoints, index_t step,
-                      std::vector<CheckpointRecord>& records) {
+                      std::vector<CheckpointRecord>& records, std::vector<Attribute> attributes) {
   if (!path_exists(checkpoints)) {
     files.make_folder(checkpoints);
     files.sync_folder(fs::absolute(checkpoints).parent_path());
@@ -163,8 +163,13 @@ void begin_checkpoint(FileSystem& files, const fs::path& checkpoints, index_t st
   files.remove_all(folder);
   files.make_folder(folder);
   std::vector<Hdf5Dataset> datasets;
-  for (const auto& record : records) datasets.push_back({record.name, record.shape});
-  create_hdf5(folder / kDataName, datasets);
+  for (const auto& record : records) {
+    datasets.push_back({.path = record.name, .shape = record.shape});
+    if (!record.layout.empty()) datasets.back().attributes = {{"layout", record.layout}};
+  }
+  attributes.push_back({"format.version", kCheckpointVersion});
+  attributes.push_back({"step", step});
+  create_hdf5(folder / kDataName, datasets, attributes);
   for (std::size_t i = 0; i < records.size(); ++i) records[i].offset = datasets[i].offset;
   File file = files.open_for_writing(folder / kDataName);
   files.preallocate(file, file.size());

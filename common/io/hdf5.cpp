@@ -35,6 +35,7 @@ class Handle {
 using OpenFile = Handle<H5Fclose>;
 using Dataset = Handle<H5Dclose>;
 using Group = Handle<H5Gclose>;
+using OpenAttribute = Handle<H5Aclose>;
 using Space = Handle<H5Sclose>;
 using Type = Handle<H5Tclose>;
 using Properties = Handle<H5Pclose>;
@@ -82,10 +83,13 @@ Properties file_access() {
   return access;
 }
 
-/// Without the times of their making, so that the same datasets give the same bytes.
+/// Without the times of their making, so that the same datasets give the same bytes. Attributes
+/// stay in the object's header, whose checksum covers them, however many there are.
 Properties creation_of(hid_t kind) {
   Properties creation(H5Pcreate(kind));
   H5Pset_obj_track_times(creation, false);
+  constexpr unsigned kAttributesMax = 1000;
+  H5Pset_attr_phase_change(creation, kAttributesMax, 0);
   return creation;
 }
 
@@ -133,6 +137,44 @@ std::vector<index_t> shape_of(hid_t dataset) {
   return shape;
 }
 
+/// A type in the file and the bytes of a value.
+struct Stored {
+  Type type;
+  std::string bytes;
+};
+
+Stored stored(const std::variant<std::string, index_t, double>& value) {
+  const auto bytes_of = [](const auto& number) {
+    return std::string(reinterpret_cast<const char*>(&number), sizeof(number));
+  };
+  if (const auto* integer = std::get_if<index_t>(&value)) {
+    return {Type(H5Tcopy(H5T_STD_I64LE)), bytes_of(*integer)};
+  }
+  if (const auto* number = std::get_if<double>(&value)) {
+    return {Type(H5Tcopy(H5T_IEEE_F64LE)), bytes_of(*number)};
+  }
+  // Of a fixed length: others lie in a heap that has no checksum.
+  std::string text = std::get<std::string>(value);
+  if (text.empty()) text.push_back('\0');  // there is no type of no bytes
+  Type type(H5Tcopy(H5T_C_S1));
+  H5Tset_size(type, text.size());
+  H5Tset_strpad(type, H5T_STR_NULLPAD);
+  H5Tset_cset(type, H5T_CSET_UTF8);
+  return {std::move(type), std::move(text)};
+}
+
+void write_attributes(hid_t object, const std::vector<Attribute>& attributes,
+                      const fs::path& file) {
+  const Space space(H5Screate(H5S_SCALAR));
+  for (const Attribute& each : attributes) {
+    const std::string doing = text("write the attribute ", each.name, " into");
+    const auto [type, bytes] = stored(each.value);
+    const OpenAttribute made(checked(
+        H5Acreate2(object, each.name.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT), doing, file));
+    checked(H5Awrite(made, type, bytes.data()), doing, file);
+  }
+}
+
 /// What a walk through all links of a file finds.
 struct Links {
   std::vector<std::string> datasets;
@@ -171,7 +213,8 @@ index_t elements_of(const std::vector<index_t>& shape) {
   return elements;
 }
 
-void create_hdf5(const fs::path& file, std::vector<Hdf5Dataset>& datasets) {
+void create_hdf5(const fs::path& file, std::vector<Hdf5Dataset>& datasets,
+                 const std::vector<Attribute>& attributes) {
   start_hdf5();
   const Properties access = file_access();
   constexpr hsize_t kPage = 4096;
@@ -179,6 +222,7 @@ void create_hdf5(const fs::path& file, std::vector<Hdf5Dataset>& datasets) {
   const Properties file_creation = creation_of(H5P_FILE_CREATE);
   OpenFile open(
       checked(H5Fcreate(file.c_str(), H5F_ACC_EXCL, file_creation, access), "create", file));
+  write_attributes(open, attributes, file);
 
   const Properties creation = creation_of(H5P_DATASET_CREATE);
   H5Pset_layout(creation, H5D_CONTIGUOUS);
@@ -197,6 +241,7 @@ void create_hdf5(const fs::path& file, std::vector<Hdf5Dataset>& datasets) {
     const haddr_t offset = H5Dget_offset(made);
     if (offset == HADDR_UNDEF) throw Error(text("cannot ", doing, " ", file.string(), ": no room"));
     dataset.offset = static_cast<index_t>(offset);
+    write_attributes(made, dataset.attributes, file);
   }
   checked(H5Fclose(open.release()), "write", file);
 }

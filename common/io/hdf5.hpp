@@ -4,27 +4,31 @@
 #include <string>
 #include <vector>
 
+#include "common/base/attribute.hpp"
 #include "common/number/index.hpp"
 
 namespace weir {
 
 /// A plain dataset of little-endian f32: row-major, in one piece of the file.
 struct Hdf5Dataset {
-  std::string path;            ///< `/model/layers.3.attention.query.weight`
-  std::vector<index_t> shape;  ///< empty: one number
-  index_t offset = 0;          ///< of its first byte in the file
+  std::string path;                        ///< `/model/layers.3.attention.query.weight`
+  std::vector<index_t> shape;              ///< empty: one number
+  index_t offset = 0;                      ///< of its first byte in the file
+  std::vector<Attribute> attributes = {};  ///< written by create_hdf5; hdf5_datasets reads none
 };
 
 /// The product of the extents. Throws Error if one is not positive or the bytes are more than a
 /// file can have.
 index_t elements_of(const std::vector<index_t>& shape);
 
-/// Makes a new file with these datasets, the groups above them, and room for the data, which hold
+/// Makes a new file with these datasets, the groups above them, `attributes` of the root (text as
+/// UTF-8 of a fixed length, integers as i64, numbers as f64), and room for the data, which hold
 /// nothing yet: whoever knows the offsets, also another process, writes them without HDF5.
 /// The format is HDF5's latest, so that its own metadata carry checksums. Each dataset starts on a
-/// page of its own. The same datasets give the same bytes. Sets the offsets.
+/// page of its own. The same datasets and attributes give the same bytes. Sets the offsets.
 /// Throws Error if the file exists or cannot be written.
-void create_hdf5(const std::filesystem::path& file, std::vector<Hdf5Dataset>& datasets);
+void create_hdf5(const std::filesystem::path& file, std::vector<Hdf5Dataset>& datasets,
+                 const std::vector<Attribute>& attributes = {});
 
 /// All datasets of a file, by path. Throws Error for anything but groups and plain datasets of f32:
 /// links to elsewhere, chunks, filters, other types, data outside of the file. Loads no plugins.

@@ -15,9 +15,10 @@
 namespace weir {
 namespace {
 
-constexpr std::string_view kFirstLine = "weir checkpoint 1";
 constexpr std::string_view kCrcKey = "crc32c ";
 constexpr std::size_t kCrcLineSize = kCrcKey.size() + 8 + 1;
+
+std::string first_line() { return text("weir checkpoint ", kCheckpointVersion); }
 
 bool is_word(std::string_view name) {
   return !name.empty() && std::ranges::none_of(name, [](unsigned char c) { return c <= ' '; });
@@ -163,7 +164,7 @@ void check_digests(const Manifest& manifest) {
 }  // namespace
 
 std::string manifest_text(const Manifest& manifest) {
-  std::string lines = text(kFirstLine, "\nstep ", manifest.step, "\ncursor ", manifest.cursor,
+  std::string lines = text(first_line(), "\nstep ", manifest.step, "\ncursor ", manifest.cursor,
                            "\nfile_bytes ", manifest.file_bytes, "\n");
   for (const auto& [name, value] : manifest.settings) {
     lines += text("setting ", name, " ", escaped(value), "\n");
@@ -203,11 +204,12 @@ Manifest parse_manifest(const std::string& bytes, const std::string& place) {
   const std::string_view all = bytes;
   const auto fail = [&](std::string_view what) -> Error { return Error(text(place, ": ", what)); };
   if (!all.starts_with("weir checkpoint ")) throw fail("not a manifest of weir");
-  if (!all.starts_with(std::string(kFirstLine) + "\n")) {
+  const std::string first = first_line();
+  if (!all.starts_with(first + "\n")) {
     throw fail(text("the format `", all.substr(0, std::min<std::size_t>(all.find('\n'), 40)),
-                    "` is not known; this version of weir reads `", kFirstLine, "`"));
+                    "` is not known; this version of weir reads `", first, "`"));
   }
-  if (all.size() < kFirstLine.size() + kCrcLineSize) throw fail("truncated");
+  if (all.size() < first.size() + kCrcLineSize) throw fail("truncated");
   const auto lines = all.substr(0, all.size() - kCrcLineSize);
   if (!lines.ends_with('\n') || !all.substr(lines.size()).starts_with(kCrcKey)) {
     throw fail("truncated: the last line is not its CRC");
@@ -216,7 +218,7 @@ Manifest parse_manifest(const std::string& bytes, const std::string& place) {
   if (crc_line.integer<std::uint32_t>(16) != crc_of(lines)) throw fail("damaged: its CRC is wrong");
 
   Manifest manifest;
-  std::size_t begin = kFirstLine.size() + 1;
+  std::size_t begin = first.size() + 1;
   while (begin < lines.size()) {
     const auto end = lines.find('\n', begin);
     parse_line(lines.substr(begin, end - begin), manifest);

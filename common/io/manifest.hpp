@@ -14,6 +14,8 @@ struct CheckpointRecord {
   std::string name;            ///< `/model/PARAMETER`, `/optimizer/SLOT/PARAMETER`; no blanks
   std::vector<index_t> shape;  ///< empty: one number
   index_t offset = 0;          ///< of its first byte in model.h5
+  /// What the dimensions are, `[outputs, inputs]`: an attribute of the dataset, not in MANIFEST.
+  std::string layout = {};
 };
 
 /// CRC-32C of the elements [begin, end) of a record, little-endian as in the file. At most
@@ -29,6 +31,9 @@ constexpr index_t kDigestElements = index_t{1} << 18;  // 1 MiB
 /// No step, sample or update of a training has a greater number; what is added to one does not
 /// overflow.
 constexpr index_t kCountMax = index_t{1} << 53;
+
+/// The version of the format: of MANIFEST and of what stands in model.h5.
+inline constexpr index_t kCheckpointVersion = 1;
 
 /// What MANIFEST holds: all of a checkpoint that is no tensor, and what the tensors must look like.
 struct Manifest {

@@ -17,6 +17,7 @@ enum class Initial { zeros, ones, normal };
 struct ParameterSpec {
   std::string name;            ///< canonical and dotted: layers.3.attention.query.weight
   std::vector<index_t> shape;  ///< row-major
+  std::string layout = {};     ///< what the dimensions are, for people: `[outputs, inputs]`
   /// Shards hold runs of rows (the first dimension; see slice_of); otherwise every shard holds all
   /// of it and shard 0 alone pushes it.
   bool split = false;

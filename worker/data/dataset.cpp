@@ -41,6 +41,19 @@ std::vector<Option> options(DataConfig& c) {
   };
 }
 
+std::string tokenizer_of(DataKind kind) {
+  switch (kind) {
+    case DataKind::text:
+      return "bytes";
+    case DataKind::listops: {
+      std::string words = "symbols";
+      for (const std::string_view symbol : kListopsSymbols) words += text(" ", symbol);
+      return words;
+    }
+  }
+  WEIR_UNREACHABLE();
+}
+
 std::unique_ptr<Dataset> make_dataset(const DataConfig& config, index_t length,
                                       std::uint64_t seed) {
   switch (config.kind) {

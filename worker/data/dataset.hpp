@@ -58,6 +58,10 @@ class Dataset {
 };
 
 enum class DataKind { text, listops };
+
+/// How text becomes tokens, in a word for programs: `bytes` (a token is the value of a byte), or
+/// `symbols` and the symbols by token, with blanks between.
+std::string tokenizer_of(DataKind kind);
 enum class ListopsSplit { train, validation, test };
 
 struct DataConfig {

@@ -16,7 +16,7 @@ namespace {
 /// One row. Two passes: the mean first, as E[x^2] - E[x]^2 loses everything when the mean is large.
 void norm_row(const float* x, const float* weight, const float* bias, index_t columns, float* out,
               float* mean, float* inverse_deviation) {
-  constexpr float kEpsilon = 1e-5F;
+  constexpr auto kEpsilon = static_cast<float>(kNormEpsilon);
   const auto count = static_cast<float>(columns);
   *mean = map_sum(
               columns, [](V v) HWY_ATTR { return v; }, x) /

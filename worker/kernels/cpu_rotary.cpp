@@ -70,7 +70,7 @@ const CpuKernels::RotaryTable& CpuKernels::rotary_table(Run positions, index_t h
   for (index_t c = 0; c < half_channels; ++c) {
     // In double: at position 100,000 a float angle is off by 4e-3.
     const double frequency =
-        std::pow(10000.0, -static_cast<double>(c) / static_cast<double>(half_channels));
+        std::pow(kRotaryBase, -static_cast<double>(c) / static_cast<double>(half_channels));
     for (index_t row = 0; row < positions.size(); ++row) {
       const double angle = static_cast<double>(positions.begin + row) * frequency;
       const auto at = static_cast<std::size_t>(row * half_channels + c);

@@ -35,6 +35,11 @@ inline std::uint64_t dropout_stream(const DropoutKey& key, index_t sample) {
   return random_word(key.seed, key.layer, static_cast<std::uint64_t>(sample));
 }
 
+/// Added to the variance by every norm.
+inline constexpr double kNormEpsilon = 1e-5;
+/// Of the angles of rotary positions.
+inline constexpr double kRotaryBase = 10000;
+
 /// All that layers may do to elements. Row-major f32 throughout; no output overlaps an input unless
 /// a line says so; sums in f32 unless a line says more. One implementation computes on the CPU,
 /// one charges time and computes nothing (schedules, plans); CUDA joins later.
@@ -73,7 +78,7 @@ class Kernels {
 
   // --- normalisation
   /// out[r, c] = (x[r, c] - mean[r]) * inverse_deviation[r] * weight[c] + bias[c], with the row's
-  /// mean and 1 / sqrt(variance + 1e-5), both kept for backward.
+  /// mean and 1 / sqrt(variance + kNormEpsilon), both kept for backward.
   /// Source: Ba et al., arXiv 1607.06450.
   virtual void layer_norm(ConstMatrix x, ConstVector weight, ConstVector bias, Matrix out,
                           Vector mean, Vector inverse_deviation) = 0;
@@ -85,9 +90,9 @@ class Kernels {
 
   // --- attention
   /// Rotates pairs (c, c + C/2) of each head of the queries and keys in qkv (a row holds the
-  /// queries of all heads, then keys, then values) by position * 10000^(-2c/C), in place; direction
-  /// -1 rotates back (backward). Position: first + row mod tokens_a_sample. Source: Su et al.,
-  /// arXiv 2104.09864, section 3.4.2.
+  /// queries of all heads, then keys, then values) by position * kRotaryBase^(-2c/C), in place;
+  /// direction -1 rotates back (backward). Position: first + row mod tokens_a_sample. Source: Su et
+  /// al., arXiv 2104.09864, section 3.4.2.
   virtual void rotate(Matrix qkv, index_t heads, index_t first, index_t tokens_a_sample,
                       int direction) = 0;
   /// out[b, i, h] = sum over visible j of softmax_j(q[b, i, h] . k[b, j, h] / sqrt(C)) v[b, j, h]

@@ -200,6 +200,7 @@ struct Lister {
     ParameterSpec spec;
     spec.name = name;
     spec.shape = std::move(shape);
+    spec.layout = spec.shape.size() == 1 ? "[features]" : "[outputs, inputs]";
     spec.split = split;
     spec.units = units;
     return specs.emplace_back(std::move(spec));
@@ -210,6 +211,18 @@ struct Lister {
     spec.initial = Initial::normal;
     spec.deviation = deviation;
     spec.decay = true;
+    return spec;
+  }
+  /// A matrix of which shards hold inputs: rows, so that a slice is one range.
+  void input_split(const std::string& name, index_t inputs, index_t outputs, double deviation) {
+    matrix(name, inputs, outputs, true, deviation).layout = "[inputs, outputs]";
+  }
+  /// A table, of which no product is made and which does not decay.
+  ParameterSpec& table(const std::string& name, index_t rows, const std::string& what,
+                       index_t width, bool split, double deviation) {
+    ParameterSpec& spec = matrix(name, rows, width, split, deviation);
+    spec.layout = text("[", what, ", features]");
+    spec.decay = false;
     return spec;
   }
   void bias(const std::string& name, index_t size, bool split) { add(name, {size}, split); }
@@ -233,7 +246,7 @@ void list_global_branch(const ModelConfig& config, const std::string& attention,
     if (projection != "key") list.bias(name + ".bias", width, true);
   }
   if (!split) return;
-  list.matrix(attention + "global_output.weight", width, width, true, residual_deviation);
+  list.input_split(attention + "global_output.weight", width, width, residual_deviation);
   list.bias(attention + "global_output.bias", width, false);
 }
 
@@ -252,14 +265,14 @@ void list_block(const ModelConfig& config, index_t layer, Lister& list) {
   for (const char* projection : projections) {
     list.bias(block + "attention." + projection + ".bias", width, true);
   }
-  list.matrix(block + "attention.output.weight", width, width, true, residual_deviation);
+  list.input_split(block + "attention.output.weight", width, width, residual_deviation);
   list.bias(block + "attention.output.bias", width, false);
   list_global_branch(config, block + "attention.", residual_deviation, list);
   list.norm(block + "feed_forward_norm", width);
   list.matrix(block + "feed_forward.up.weight", config.feed_forward, width, true, config.deviation);
   list.bias(block + "feed_forward.up.bias", config.feed_forward, true);
-  list.matrix(block + "feed_forward.down.weight", config.feed_forward, width, true,
-              residual_deviation);
+  list.input_split(block + "feed_forward.down.weight", config.feed_forward, width,
+                   residual_deviation);
   list.bias(block + "feed_forward.down.bias", width, false);
 }
 
@@ -272,12 +285,12 @@ std::vector<ParameterSpec> parameter_specs(const ModelConfig& config) {
   Lister list;
 
   list.units = tied ? std::vector<index_t>{0, head} : std::vector<index_t>{0};
-  list.matrix("embedding.weight", config.vocabulary, config.width, true, config.deviation).decay =
-      tied;
+  list.table("embedding.weight", config.vocabulary, "tokens", config.width, true, config.deviation)
+      .decay = tied;  // then it is a matrix of a product as well
   list.units = {0};
   if (config.positions == Positions::learned) {
-    list.matrix("positions.weight", config.length, config.width, false, config.deviation).decay =
-        false;
+    list.table("positions.weight", config.length, "positions", config.width, false,
+               config.deviation);
   }
   for (index_t layer = 0; layer < config.layers; ++layer) {
     list.units = {layer + 1};

@@ -1,6 +1,7 @@
 #include "common/io/checkpoint_format.hpp"
 
 #include <doctest/doctest.h>
+#include <hdf5.h>
 
 #include <algorithm>
 #include <bit>
@@ -67,6 +68,18 @@ void save(FileSystem& files, const fs::path& checkpoints, index_t step,
   commit_checkpoint(files, checkpoints, manifest);
 }
 
+/// An integer attribute of an object in an HDF5 file.
+index_t integer_attribute(const fs::path& file, const char* object, const char* name) {
+  const hid_t open = H5Fopen(file.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
+  const hid_t attribute = H5Aopen_by_name(open, object, name, H5P_DEFAULT, H5P_DEFAULT);
+  REQUIRE(attribute >= 0);
+  index_t value = 0;
+  CHECK(H5Aread(attribute, H5T_NATIVE_INT64, &value) >= 0);
+  H5Aclose(attribute);
+  H5Fclose(open);
+  return value;
+}
+
 /// Whether all tensors are to the bit those that save() wrote at this step.
 bool holds(const fs::path& folder, index_t step) {
   const CheckpointReader reader(folder);
@@ -116,6 +129,21 @@ void change_byte(const fs::path& file, index_t offset) {
 }
 
 }  // namespace
+
+TEST_CASE("model.h5 says its step, its format and what the caller tells of the model") {
+  const TemporaryFolder folder;
+  std::vector<CheckpointRecord> records = some_records();
+  records[0].layout = "[tokens, features]";
+  begin_checkpoint(posix_file_system(), folder.path(), 7, records, {{"model.heads", index_t{4}}});
+  const fs::path file = folder.path() / ".tmp-step-00000007" / "model.h5";
+  CHECK(integer_attribute(file, "/", "step") == 7);
+  CHECK(integer_attribute(file, "/", "format.version") == kCheckpointVersion);
+  CHECK(integer_attribute(file, "/", "model.heads") == 4);
+  const hid_t open = H5Fopen(file.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
+  CHECK(H5Aexists_by_name(open, records[0].name.c_str(), "layout", H5P_DEFAULT) > 0);
+  CHECK(H5Aexists_by_name(open, records[1].name.c_str(), "layout", H5P_DEFAULT) == 0);
+  H5Fclose(open);
+}
 
 TEST_CASE("what several servers wrote reads back to the bit, by weir in any ranges and by HDF5") {
   const TemporaryFolder folder;

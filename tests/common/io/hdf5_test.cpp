@@ -112,11 +112,57 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("the same datasets give the same bytes") {
+TEST_CASE("attributes of the file and of datasets are what HDF5 reads, beside the data") {
   const test::TemporaryFolder folder;
   auto datasets = two_datasets();
-  create_hdf5(folder.path() / "a", datasets);
-  create_hdf5(folder.path() / "b", datasets);
+  datasets[0].attributes = {{"layout", "[outputs, inputs]"}};
+  std::vector<Attribute> attributes = {
+      {"integer", index_t{-7}}, {"number", 0.1}, {"text", "größer"}, {"empty", ""}};
+  for (index_t i = 0; i < 50; ++i) attributes.push_back({text("more ", i), i});
+  const fs::path path = folder.path() / "model.h5";
+  create_hdf5(path, datasets, attributes);
+
+  const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
+  const auto read = [&](const char* object, const char* name, hid_t type, void* out) {
+    const hid_t attribute = H5Aopen_by_name(file, object, name, H5P_DEFAULT, H5P_DEFAULT);
+    REQUIRE(attribute >= 0);
+    CHECK(H5Aread(attribute, type, out) >= 0);
+    H5Aclose(attribute);
+  };
+  const auto read_text = [&](const char* object, const char* name) {
+    const hid_t type = H5Tcopy(H5T_C_S1);
+    H5Tset_size(type, 100);
+    H5Tset_cset(type, H5T_CSET_UTF8);
+    std::string value(100, '?');
+    read(object, name, type, value.data());
+    H5Tclose(type);
+    return std::string(value.c_str());
+  };
+  index_t integer = 0;
+  double number = 0;
+  read("/", "integer", H5T_NATIVE_INT64, &integer);
+  read("/", "number", H5T_NATIVE_DOUBLE, &number);
+  CHECK(integer == -7);
+  CHECK(number == 0.1);
+  CHECK(read_text("/", "text") == "größer");
+  CHECK(read_text("/", "empty").empty());
+  CHECK(read_text(datasets[0].path.c_str(), "layout") == "[outputs, inputs]");
+  read("/", "more 49", H5T_NATIVE_INT64, &integer);
+  CHECK(integer == 49);
+  H5Fclose(file);
+
+  const auto found = hdf5_datasets(path);
+  REQUIRE(found.size() == 2);
+  for (std::size_t i = 0; i < found.size(); ++i) CHECK(found[i].offset == datasets[i].offset);
+}
+
+TEST_CASE("the same datasets and attributes give the same bytes") {
+  const test::TemporaryFolder folder;
+  auto datasets = two_datasets();
+  datasets[0].attributes = {{"layout", "[outputs, inputs]"}};
+  const std::vector<Attribute> attributes = {{"step", index_t{6}}, {"gelu", "tanh"}};
+  create_hdf5(folder.path() / "a", datasets, attributes);
+  create_hdf5(folder.path() / "b", datasets, attributes);
   CHECK(read_whole(folder.path() / "a", 1 << 20) == read_whole(folder.path() / "b", 1 << 20));
 }
 
