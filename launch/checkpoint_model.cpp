@@ -72,13 +72,6 @@ fs::path checkpoint_at(const fs::path& path) {
   return *newest;
 }
 
-fs::path path_argument(const char* command, const Arguments& arguments) {
-  if (arguments.empty() || arguments[0].starts_with("-")) {
-    throw UsageError(text(command, ": name a checkpoint or a run folder first"));
-  }
-  return arguments[0];
-}
-
 RunConfig config_of(const CheckpointReader& reader) {
   const Manifest& manifest = reader.manifest();
   RunConfig config;
@@ -115,7 +108,7 @@ void parse_overrides(const std::vector<Option>& table, const std::vector<std::st
     if (std::ranges::find(table, option.name, &Option::name) == table.end()) all.push_back(option);
   }
   parse_options(all, std::nullopt, environment, {});
-  parse_options(table, std::nullopt, {}, Arguments(arguments.begin() + 1, arguments.end()));
+  parse_options(table, std::nullopt, {}, arguments);
 }
 
 CheckpointModel::CheckpointModel(const CheckpointReader& reader, RunConfig config)

@@ -20,15 +20,11 @@ namespace weir {
 /// UsageError if it is neither, Error if it holds none that is complete.
 fs::path checkpoint_at(const fs::path& path);
 
-/// The first argument, which names a checkpoint or a run folder. Throws UsageError if it is
-/// missing.
-fs::path path_argument(const char* command, const Arguments& arguments);
-
 /// The model, data, length and seed of the run that wrote a checkpoint, as its MANIFEST says, for
 /// one worker in this process. Throws Error if it does not say them all.
 RunConfig config_of(const CheckpointReader& reader);
 
-/// Sets the fields of `table` from the environment, then from the arguments after the first.
+/// Sets the fields of `table` from the environment, then from the arguments.
 /// Variables of weir's other options are let be. Throws UsageError as parse_options does.
 void parse_overrides(const std::vector<Option>& table, const std::vector<std::string>& environment,
                      const Arguments& arguments);

@@ -1,11 +1,20 @@
 #include "launch/command.hpp"
 
 #include <algorithm>
+#include <string_view>
 
 #include "common/base/error.hpp"
 #include "common/base/spelling.hpp"
 
 namespace weir {
+
+namespace {
+
+constexpr std::string_view kNumbersHelp =
+    "Numbers may be written 1_000, 1e3, 16k (16,000) or 16Ki (16,384): k, M, G, T are powers of\n"
+    "1000, Ki, Mi, Gi, Ti powers of 1024. Sizes in bytes may end in B: 1MiB, 512kB.\n";
+
+}  // namespace
 
 const std::vector<Command>& commands() {
   static const std::vector<Command> all = {
@@ -41,22 +50,43 @@ std::string help_of_weir() {
     help += text("  ", command.name, blanks, command.summary, '\n');
   }
   return help +
-         "\n`weir COMMAND --help` lists the options of a command; `weir --version` says the "
-         "version.\n"
+         "\n`weir COMMAND --help`, or `weir help COMMAND`, lists the options of a command; `weir\n"
+         "version` says the version.\n"
          "An option stands on the command line (--steps 100), in the environment (WEIR_STEPS=100)\n"
-         "or in a file (--config FILE: steps = 100); the first of these that has it counts.\n"
+         "or in a file (--config FILE: steps = 100); the first of these that has it counts.\n" +
+         std::string(kNumbersHelp) +
          "Exit codes: 0 done, 1 error, 2 wrong usage, 3 done but the loss is not finite, 75 "
          "stopped\n"
          "on request after a checkpoint.\n";
 }
 
 bool asks_for_help(const Arguments& arguments) {
-  return arguments.size() == 1 && (arguments[0] == "--help" || arguments[0] == "-h");
+  for (std::size_t at = 0; at < arguments.size(); ++at) {
+    if (arguments[at] == "--help") return true;
+    const bool may_be_value = at > 0 && arguments[at - 1].starts_with("--") &&
+                              arguments[at - 1].find('=') == std::string::npos;
+    if (arguments[at] == "-h" && !may_be_value) return true;
+  }
+  return false;
+}
+
+std::string take_path(const std::string& command, const std::string& kind,
+                      const std::vector<Option>& table, Arguments& arguments) {
+  const std::vector<std::string> words = take_words(table, arguments);
+  if (words.empty() || words[0].empty() || words[0].starts_with("-")) {
+    throw UsageError(text(command, ": name ", kind));
+  }
+  if (words.size() > 1) {
+    throw UsageError(text(command, " takes one path, and here are ", words[0], " and ", words[1],
+                          "; options are --name value or --name=value"));
+  }
+  return words[0];
 }
 
 std::string help_of_command(const std::string& name, const std::string& usage,
                             const std::string& description, const std::vector<Option>& table) {
-  return text("usage: weir ", name, ' ', usage, "\n\n", description, "\n\n", options_help(table));
+  return text("usage: weir ", name, ' ', usage, "\n\n", description, "\n\n", options_help(table),
+              '\n', kNumbersHelp);
 }
 
 }  // namespace weir

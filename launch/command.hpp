@@ -28,8 +28,14 @@ const Command& find_command(const std::string& name);
 /// `weir --help`.
 std::string help_of_weir();
 
-/// Whether the arguments ask for help and nothing else.
+/// Whether the arguments ask for help: --help anywhere, -h where it cannot be an option's value.
 bool asks_for_help(const Arguments& arguments);
+
+/// Takes what the command is about out of the arguments: the one word that is neither an option of
+/// `table` nor its value. `kind` is how an error calls it: `a checkpoint or a run folder`. Throws
+/// UsageError if there is none or more than one.
+std::string take_path(const std::string& command, const std::string& kind,
+                      const std::vector<Option>& table, Arguments& arguments);
 
 /// `weir COMMAND --help`: how to write it, what it does, and the options that matter to it.
 /// `usage` is what follows the command's name: `[--config FILE] [options]`.

@@ -160,7 +160,8 @@ std::string as_table(const Evaluation& found, const RunConfig& config) {
 
 }  // namespace
 
-int eval(const Arguments& arguments) {
+int eval(const Arguments& all) {
+  Arguments arguments = all;
   RunConfig config;
   EvalConfig own;
   if (asks_for_help(arguments)) {
@@ -174,7 +175,8 @@ int eval(const Arguments& arguments) {
     return 0;
   }
   Evaluation found;
-  const fs::path folder = checkpoint_at(path_argument("eval", arguments));
+  const fs::path folder = checkpoint_at(
+      take_path("eval", "a checkpoint or a run folder", eval_options(config, own), arguments));
   const CheckpointReader reader(folder);
   config = config_of(reader);
   find_data(config.data, reader.manifest(), folder);

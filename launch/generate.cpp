@@ -85,7 +85,8 @@ index_t choose_token(std::span<const float> logits, double temperature, index_t 
   return order.back();
 }
 
-int generate(const Arguments& arguments) {
+int generate(const Arguments& all) {
+  Arguments arguments = all;
   RunConfig config;
   GenerateConfig own;
   if (asks_for_help(arguments)) {
@@ -97,10 +98,12 @@ int generate(const Arguments& arguments) {
         generate_options(config, own));
     return 0;
   }
-  const CheckpointReader reader(checkpoint_at(path_argument("generate", arguments)));
+  const fs::path folder = checkpoint_at(take_path("generate", "a checkpoint or a run folder",
+                                                  generate_options(config, own), arguments));
+  const CheckpointReader reader(folder);
   config = config_of(reader);
   if (config.model.task != worker::Task::language) {
-    throw UsageError(text("generate: ", arguments[0],
+    throw UsageError(text("generate: ", folder.string(),
                           " holds a classifier, which cannot go on with a text; weir eval scores "
                           "it"));
   }

@@ -207,7 +207,8 @@ Inspection inspect_path(const fs::path& path, const InspectRequest& request) {
                         "folder (with checkpoints/ in it)"));
 }
 
-int inspect(const Arguments& arguments) {
+int inspect(const Arguments& all) {
+  Arguments arguments = all;
   InspectRequest request;
   const std::vector<Option> table = {
       {"tensor", "", "only this tensor, in more detail", &request.tensor},
@@ -222,11 +223,9 @@ int inspect(const Arguments& arguments) {
         table);
     return 0;
   }
-  if (arguments.empty() || arguments[0].starts_with("-")) {
-    throw UsageError("inspect: name a checkpoint or a run folder first");
-  }
-  parse_options(table, std::nullopt, {}, Arguments(arguments.begin() + 1, arguments.end()));
-  const Inspection inspection = inspect_path(arguments[0], request);
+  const std::string path = take_path("inspect", "a checkpoint or a run folder", table, arguments);
+  parse_options(table, std::nullopt, {}, arguments);
+  const Inspection inspection = inspect_path(path, request);
   std::cout << safe_text(inspection.text) << std::flush;
   if (!inspection.problem.empty()) throw Error(inspection.problem);
   return 0;

@@ -71,11 +71,15 @@ int run(int argc, char** argv) {
     std::cerr << help_of_weir();
     return static_cast<int>(ExitCode::usage);
   }
-  if (asks_for_help(words)) {
+  const auto is_first = [&](const Arguments& names) {
+    return std::ranges::find(names, words[0]) != names.end();
+  };
+  if (is_first({"help", "--help", "-h"})) {
+    if (words.size() > 1) return find_command(words[1]).run({"--help"});
     std::cout << help_of_weir();
     return 0;
   }
-  if (words == Arguments{"--version"}) {
+  if (is_first({"version", "--version", "-V"})) {
     std::cout << "weir " << WEIR_VERSION << '\n';
     return 0;
   }

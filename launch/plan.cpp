@@ -302,11 +302,31 @@ std::string plan_text(const RunConfig& config, double peak_flops) {
   return out + schedule_text(config, peak_flops);
 }
 
+/// Makes --config=FILE of the word that is no option: a file, or a run folder that has one.
+static void name_config_file(Arguments& words) {
+  RunConfig unused;
+  std::string file;
+  std::vector<Option> table = options(unused);
+  table.push_back({"config", "", "an INI file", &file});
+  Arguments rest = words;
+  if (take_words(table, rest).empty()) return;
+  fs::path path = take_path("plan", "an INI file or a run folder", table, words);
+  if (fs::is_directory(path)) {
+    path /= "config.ini";
+    if (!fs::exists(path)) {
+      throw UsageError(text("plan: ", path.string(),
+                            " does not exist; name an INI file or a run "
+                            "folder"));
+    }
+  }
+  words.push_back("--config=" + path.string());
+}
+
 int plan(const Arguments& arguments) {
   if (asks_for_help(arguments)) {
     RunConfig standard;
     std::cout << help_of_command(
-        "plan", "[FILE] [--measure] [options]",
+        "plan", "[FILE|RUN] [--measure] [options]",
         "Prints what each rank of a training job will hold, send and receive, and its schedule,\n"
         "without MPI and without reading the data. With --measure, under mpirun or alone, tries\n"
         "sizes of buckets and depths of the ring of messages for some seconds, and recommends one\n"
@@ -321,11 +341,11 @@ int plan(const Arguments& arguments) {
   }
   Arguments words = arguments;
   const bool measures = std::erase(words, "--measure") > 0;
-  if (!words.empty() && !words[0].starts_with("-")) words[0].insert(0, "--config=");
   Comm world;
   if (started_by_mpi_launcher()) world = Comm::world();
   RunConfig config;
   const std::optional<Error> refused = error_of([&] {
+    name_config_file(words);
     config = parse_run_config(words, weir_environment()).config;
     fit_model_to_data(config);
     check(config);

@@ -208,7 +208,8 @@ ReportPage report_of(const fs::path& run) {
   return page;
 }
 
-int report(const Arguments& arguments) {
+int report(const Arguments& all) {
+  Arguments arguments = all;
   std::string out;
   const std::vector<Option> table = {
       {"out", "", "write the page there instead of RUN/report.html; /dev/stdout: print it", &out},
@@ -221,11 +222,8 @@ int report(const Arguments& arguments) {
         table);
     return 0;
   }
-  if (arguments.empty() || arguments[0].starts_with("-")) {
-    throw UsageError("report: name a run folder first");
-  }
-  parse_options(table, std::nullopt, {}, Arguments(arguments.begin() + 1, arguments.end()));
-  const fs::path run = arguments[0];
+  const fs::path run = take_path("report", "a run folder", table, arguments);
+  parse_options(table, std::nullopt, {}, arguments);
   const fs::path file = out.empty() ? run / "report.html" : fs::path(out);
   const ReportPage page = report_of(run);
   const bool is_file = write_output(file, page_text(page));

@@ -97,6 +97,7 @@ std::optional<std::string> take_config_file(std::vector<std::string>& arguments)
       throw UsageError("--config: a value is missing; expected the path of an INI file");
     }
     file = adjacent ? argument.substr(argument.find('=') + 1) : arguments[index + 1];
+    if (file->empty()) throw UsageError("--config is empty; expected the path of an INI file");
     const auto at = arguments.begin() + static_cast<std::ptrdiff_t>(index);
     arguments.erase(at, at + (adjacent ? 1 : 2));
   }

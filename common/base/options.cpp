@@ -7,13 +7,14 @@
 #include <boost/program_options/parsers.hpp>
 #include <boost/program_options/value_semantic.hpp>
 #include <cctype>
-#include <charconv>
-#include <cmath>
 #include <map>
 #include <string_view>
 
 #include "common/base/error.hpp"
+#include "common/base/habits.hpp"
 #include "common/base/ini.hpp"
+#include "common/base/log.hpp"
+#include "common/base/option_value.hpp"
 #include "common/base/spelling.hpp"
 
 namespace weir {
@@ -21,142 +22,15 @@ namespace {
 
 namespace po = boost::program_options;
 
-/// Overloaded lambdas for std::visit.
-template <class... Cases>
-struct Match : Cases... {
-  using Cases::operator()...;
-};
-template <class... Cases>
-Match(Cases...) -> Match<Cases...>;
+constexpr std::string_view kVariablePrefix = "WEIR_";
 
 std::string variable_of(std::string_view name) {
-  std::string result = "WEIR_";
+  std::string result(kVariablePrefix);
   for (const char letter : name) {
     const bool separates = letter == '.' || letter == '-';
     result += separates ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(letter)));
   }
   return result;
-}
-
-// ---- values ------------------------------------------------------------------------------------
-
-/// `6`, `16k`, `1e3`; nothing if it is no whole number. k, M, G are powers of 1000, Ki, Mi, Gi of
-/// 1024.
-std::optional<index_t> parse_count(std::string_view text) {
-  index_t whole = 0;
-  const char* const end = text.data() + text.size();
-  const auto as_whole = std::from_chars(text.data(), end, whole);
-  if (as_whole.ec == std::errc() && as_whole.ptr == end) return whole;
-
-  double number = 0;
-  const auto as_number = std::from_chars(text.data(), end, number);
-  if (as_number.ec != std::errc()) return std::nullopt;
-  static const std::map<std::string_view, double> suffixes = {
-      {"", 1}, {"k", 1e3}, {"M", 1e6}, {"G", 1e9}, {"Ki", 0x1p10}, {"Mi", 0x1p20}, {"Gi", 0x1p30}};
-  const auto suffix =
-      suffixes.find(std::string_view(as_number.ptr, static_cast<std::size_t>(end - as_number.ptr)));
-  if (suffix == suffixes.end()) return std::nullopt;
-  number *= suffix->second;
-  constexpr double kExact = 0x1p53;  // beyond it a double may not be the number that was written
-  if (!(std::abs(number) <= kExact) || number != std::floor(number)) return std::nullopt;
-  return static_cast<index_t>(number);
-}
-
-std::optional<double> parse_number(std::string_view text) {
-  double number = 0;
-  const char* const end = text.data() + text.size();
-  const auto result = std::from_chars(text.data(), end, number);
-  if (result.ec != std::errc() || result.ptr != end) return std::nullopt;
-  return number;
-}
-
-std::string bound(const Option& option, double value) {
-  if (std::holds_alternative<index_t*>(option.field)) {
-    return text(static_cast<index_t>(value));
-  }
-  return text(value);
-}
-
-/// ` 1..4096`, ` >= 1`, ` <= 8` or nothing.
-std::string range_of(const Option& option) {
-  // Beyond these a count or number cannot get anyway, so they say nothing to a reader.
-  const double limit =
-      std::holds_alternative<index_t*>(option.field) ? 0x1p62 : std::numeric_limits<double>::max();
-  const bool low = option.range.low > -limit;
-  const bool high = option.range.high < limit;
-  if (low && high) {
-    return text(" ", bound(option, option.range.low), "..", bound(option, option.range.high));
-  }
-  if (low) return text(" >= ", bound(option, option.range.low));
-  if (high) return text(" <= ", bound(option, option.range.high));
-  return "";
-}
-
-std::string joined(const std::vector<std::string>& words, std::string_view between) {
-  std::string result;
-  for (const auto& word : words) result += (result.empty() ? "" : std::string(between)) + word;
-  return result;
-}
-
-/// What a value of the option must be, for help and errors.
-std::string expectation(const Option& option) {
-  const std::string unit = option.unit.empty() ? "" : text(" (", option.unit, ")");
-  return std::visit(
-      Match{[](bool*) -> std::string { return "true or false"; },
-            [&](index_t*) { return text("a whole number", range_of(option), unit); },
-            [&](double*) { return text("a number", range_of(option), unit); },
-            [](std::string*) -> std::string { return "text without control characters"; },
-            [](const Choice& choice) { return text("one of ", joined(choice.names, ", ")); }},
-      option.field);
-}
-
-/// Sets the field if the value is as expected.
-bool set_field(const Option& option, const std::string& value) {
-  const auto in_range = [&](double number) {
-    return option.range.low <= number && number <= option.range.high;  // false for NaN
-  };
-  return std::visit(
-      Match{[&](bool* field) {
-              if (value != "true" && value != "false") return false;
-              *field = value == "true";
-              return true;
-            },
-            [&](index_t* field) {
-              const auto count = parse_count(value);
-              if (!count || !in_range(static_cast<double>(*count))) return false;
-              *field = *count;
-              return true;
-            },
-            [&](double* field) {
-              const auto number = parse_number(value);
-              if (!number || !in_range(*number)) return false;
-              *field = *number;
-              return true;
-            },
-            [&](std::string* field) {
-              constexpr std::string_view kWritable = "\n\t\r";  // the others config.ini cannot hold
-              const bool writable = std::ranges::all_of(value, [&](char letter) {
-                return static_cast<unsigned char>(letter) >= ' ' ||
-                       kWritable.find(letter) != std::string_view::npos;
-              });
-              if (writable) *field = value;
-              return writable;
-            },
-            [&](const Choice& choice) {
-              const bool known = std::ranges::find(choice.names, value) != choice.names.end();
-              if (known) choice.set(value);
-              return known;
-            }},
-      option.field);
-}
-
-std::string value_of(const Option& option) {
-  return std::visit(Match{[](const bool* field) { return text(*field); },
-                          [](const index_t* field) { return text(*field); },
-                          [](const double* field) { return text(*field); },
-                          [](const std::string* field) { return *field; },
-                          [](const Choice& choice) { return choice.get(); }},
-                    option.field);
 }
 
 // ---- names -------------------------------------------------------------------------------------
@@ -193,7 +67,7 @@ std::vector<Given> given_in_file(const std::vector<Option>& table, const std::st
     const std::string place = text(path, ":", line, ": ");
     const Option* const option = find(table, name);
     if (option == nullptr) {
-      throw UsageError(text(place, "unknown option ", name, did_you_mean(name, known)));
+      throw UsageError(text(place, "unknown option ", name, option_hint(name, known)));
     }
     const Given given = {name, value, text(place, name, " = ", value)};
     if (joins_list(result, *option, given)) continue;
@@ -206,13 +80,16 @@ std::vector<Given> given_in_file(const std::vector<Option>& table, const std::st
   return result;
 }
 
+/// Of all options: a variable that nobody means for weir is let be, with a warning; one that is
+/// near to an option is an error.
 std::vector<Given> given_in_environment(const std::vector<Option>& table,
                                         const std::vector<std::string>& environment) {
   std::map<std::string, std::string> name_of;
-  std::vector<std::string> known;
+  std::vector<std::string> known;  // without the prefix, which makes all of them alike
   for (const auto& option : table) {
-    known.push_back(variable_of(option.name));
-    name_of[known.back()] = option.name;
+    const std::string variable = variable_of(option.name);
+    name_of[variable] = option.name;
+    known.push_back(variable.substr(kVariablePrefix.size()));
   }
   WEIR_ASSERT(name_of.size() == table.size());
   std::vector<Given> result;
@@ -221,9 +98,18 @@ std::vector<Given> given_in_environment(const std::vector<Option>& table,
     const std::string variable = assignment.substr(0, equals);
     const auto name = name_of.find(variable);
     if (name == name_of.end()) {
-      throw UsageError(text("environment: unknown variable ", variable,
-                            did_you_mean(variable, known),
-                            "; unset it, all that begin with WEIR_ are options"));
+      const std::string bare = variable.substr(std::min(variable.size(), kVariablePrefix.size()));
+      const std::string prefix(kVariablePrefix);
+      const std::string hint = option_hint(bare, known, prefix);
+      if (hint.empty()) {
+        log_warning(text("environment: ", variable,
+                         " is no option of weir and is ignored; the "
+                         "nearest is ",
+                         prefix, nearest_name(bare, known)));
+        continue;
+      }
+      throw UsageError(
+          text("environment: unknown variable ", variable, hint, "; unset it or correct it"));
     }
     if (std::ranges::any_of(result, [&](const Given& g) { return g.name == name->second; })) {
       throw UsageError(text("environment: ", variable, " is given twice"));
@@ -234,8 +120,23 @@ std::vector<Given> given_in_environment(const std::vector<Option>& table,
   return result;
 }
 
+/// An option as the command line has it; without a name a word that belongs to none.
+struct Written {
+  std::string name;
+  std::string value;  ///< or the word
+};
+
+/// Boost refuses `--name=`. While it parses, this stands for the empty value: no argument of a
+/// process has a zero in it.
+constexpr char kEmptyValue = '\0';
+
 po::parsed_options parse_command_line(const std::vector<Option>& table,
-                                      const std::vector<std::string>& arguments) {
+                                      std::vector<std::string> arguments) {
+  for (std::string& argument : arguments) {
+    const bool is_empty = argument.starts_with("--") && argument.ends_with('=') &&
+                          argument.find('=') + 1 == argument.size();
+    if (is_empty) argument += kEmptyValue;
+  }
   po::options_description description;
   for (const auto& option : table) {
     auto* const value = po::value<std::string>();
@@ -260,38 +161,60 @@ po::parsed_options parse_command_line(const std::vector<Option>& table,
   }
 }
 
-std::vector<Given> given_in_arguments(const std::vector<Option>& table,
-                                      const std::vector<std::string>& arguments) {
+std::vector<Written> read_command_line(const std::vector<Option>& table,
+                                       const std::vector<std::string>& arguments) {
   std::vector<std::string> known;
   for (const auto& option : table) known.push_back(option.name);
-  std::vector<Given> result;
-  const Option* previous = nullptr;
+  std::vector<Written> result;
   for (const auto& parsed : parse_command_line(table, arguments).options) {
     const std::string& word = parsed.original_tokens.front();
     if (parsed.string_key.empty()) {
-      const bool after_list = previous != nullptr && previous->repeats;
-      throw UsageError(text("a stray word among the arguments: ", word,
-                            after_list ? text("; of several write each after --", previous->name,
-                                              ", or a pattern in quotes, like '*.txt'")
-                                       : "; options are --name value or --name=value"));
+      result.push_back({"", word});
+      continue;
     }
     if (parsed.unregistered) {
       const std::string name = word.substr(0, word.find('='));
       const std::string bare = name.substr(std::min(name.size(), name.find_first_not_of('-')));
-      throw UsageError(text("unknown option ", name, did_you_mean(bare, known, "--")));
+      throw UsageError(text("unknown option ", name, option_hint(bare, known, "--")));
     }
+    const bool has_two_words = parsed.original_tokens.size() == 2;
+    const std::string& next = parsed.original_tokens.back();
     // Boost takes the next option as the value: --data --rate=1.
-    if (parsed.original_tokens.size() == 2 && parsed.original_tokens[1].starts_with("--")) {
-      const std::string& next = parsed.original_tokens[1];
+    if (has_two_words && next.starts_with("--")) {
       throw UsageError(text(word, ": a value is missing before ", next, " (which ", word, "=", next,
                             " would take as the value)"));
     }
-    const std::string value = parsed.value.empty() ? "true" : parsed.value.front();
-    const Given given = {parsed.string_key, value, text("--", parsed.string_key, "=", value)};
-    previous = find(table, given.name);
+    // And whatever follows a flag: --verify RUN.
+    const bool is_flag = std::holds_alternative<bool*>(find(table, parsed.string_key)->field);
+    if (is_flag && has_two_words && next != "true" && next != "false") {
+      result.push_back({parsed.string_key, "true"});
+      result.push_back({"", next});
+      continue;
+    }
+    std::string value = parsed.value.empty() ? "true" : parsed.value.front();
+    if (value == std::string(1, kEmptyValue)) value.clear();
+    result.push_back({parsed.string_key, value});
+  }
+  return result;
+}
+
+std::vector<Given> given_in_arguments(const std::vector<Option>& table,
+                                      const std::vector<std::string>& arguments) {
+  std::vector<Given> result;
+  const Option* previous = nullptr;
+  for (const auto& [name, value] : read_command_line(table, arguments)) {
+    if (name.empty()) {
+      const bool after_list = previous != nullptr && previous->repeats;
+      throw UsageError(text("a stray word among the arguments: ", value,
+                            after_list ? text("; of several write each after --", previous->name,
+                                              ", or a pattern in quotes, like '*.txt'")
+                                       : "; options are --name value or --name=value"));
+    }
+    const Given given = {name, value, text("--", name, "=", value)};
+    previous = find(table, name);
     if (joins_list(result, *previous, given)) continue;
-    if (std::ranges::find(result, given.name, &Given::name) != result.end()) {
-      throw UsageError(text("--", given.name, " is given twice"));
+    if (std::ranges::find(result, name, &Given::name) != result.end()) {
+      throw UsageError(text("--", name, " is given twice"));
     }
     result.push_back(given);
   }
@@ -341,7 +264,7 @@ std::vector<Setting> parse_options(const std::vector<Option>& table,
     for (const Given& given : all) {
       const Option& option = *find(table, given.name);
       if (!set_field(option, given.value)) {
-        throw UsageError(text(given.place, ": expected ", expectation(option)));
+        throw UsageError(text(given.place, ": expected ", expectation_after(option, given.value)));
       }
       source_of[given.name] = source;
     }
@@ -357,6 +280,20 @@ std::vector<Setting> parse_options(const std::vector<Option>& table,
                         source == source_of.end() ? Source::standard : source->second});
   }
   return settings;
+}
+
+std::vector<std::string> take_words(const std::vector<Option>& table,
+                                    std::vector<std::string>& arguments) {
+  std::vector<std::string> words, rest;
+  for (const auto& [name, value] : read_command_line(table, arguments)) {
+    if (name.empty()) {
+      words.push_back(value);
+    } else {
+      rest.push_back(text("--", name, "=", value));
+    }
+  }
+  arguments = std::move(rest);
+  return words;
 }
 
 void apply_settings(const std::vector<Option>& table, const std::vector<Setting>& settings) {
@@ -405,7 +342,7 @@ std::string options_help(const std::vector<Option>& table) {
 std::vector<std::string> weir_environment() {
   std::vector<std::string> result;
   for (char** variable = environ; *variable != nullptr; ++variable) {
-    if (std::string_view(*variable).starts_with("WEIR_")) result.emplace_back(*variable);
+    if (std::string_view(*variable).starts_with(kVariablePrefix)) result.emplace_back(*variable);
   }
   return result;
 }

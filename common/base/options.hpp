@@ -67,16 +67,23 @@ struct Setting {
 
 /// Sets the fields of `table` from an INI file (if given), then from the environment (`WEIR_…`:
 /// upper case, dots and dashes become underscores), then from `arguments` (--name value,
-/// --name=value; a bool takes true|false, or nothing for true); the later wins.
+/// --name=value; a bool takes true|false, or nothing for true; --name= is the empty text); the
+/// later wins.
 /// Throws UsageError, naming the file and line (or variable, or argument) and the nearest known
-/// option, for: unknown or abbreviated names, unknown WEIR_ variables, stray words, a name that is
-/// no list given twice in one place, NaN, values that do not parse or lie outside their range, an
-/// unreadable file. Counts accept 16k, 2M, 1e3. `environment` holds NAME=value strings; pass those
-/// of rank 0 only.
+/// option, for: unknown or abbreviated names, WEIR_ variables that are nearly one, stray words, a
+/// name that is no list given twice in one place, NaN, values that do not parse or lie outside their range, an
+/// unreadable file. Other unknown WEIR_ variables are ignored, with a warning. Numbers are written
+/// as option_value.hpp says. `environment` holds NAME=value strings; pass those of rank 0 only.
 std::vector<Setting> parse_options(const std::vector<Option>& table,
                                    const std::optional<std::string>& file,
                                    const std::vector<std::string>& environment,
                                    const std::vector<std::string>& arguments);
+
+/// Takes the words out of `arguments` that are neither an option of the table nor its value: RUN
+/// out of `--prompt x RUN`. Throws UsageError for unknown options and missing values, as
+/// parse_options does.
+std::vector<std::string> take_words(const std::vector<Option>& table,
+                                    std::vector<std::string>& arguments);
 
 /// Sets the fields from settings made by parse_options (on another rank, or from a checkpoint).
 void apply_settings(const std::vector<Option>& table, const std::vector<Setting>& settings);

@@ -6,18 +6,11 @@
 #include <optional>
 #include <string_view>
 
+#include "common/base/error.hpp"
 #include "common/base/text.hpp"
 
 namespace weir {
 namespace {
-
-std::string lower(std::string_view text) {
-  std::string result;
-  for (const char letter : text) {
-    result += static_cast<char>(std::tolower(static_cast<unsigned char>(letter)));
-  }
-  return result;
-}
 
 /// Least number of letters to insert, delete or replace (Levenshtein).
 std::size_t edit_distance(std::string_view from, std::string_view to) {
@@ -34,31 +27,48 @@ std::size_t edit_distance(std::string_view from, std::string_view to) {
   return row.back();
 }
 
-/// The known name that `name` was probably meant to be: the beginning or the last part of one, or a
-/// few letters away.
-std::optional<std::string> nearest(const std::string& name, const std::vector<std::string>& known) {
-  std::optional<std::string> best;
-  std::size_t best_distance = 2 + name.size() / 4;
+struct Candidate {
+  std::string name;
+  std::size_t distance;
+};
+
+/// The known name with the least distance. The beginning of a name, and its last part, count as one
+/// letter away.
+std::optional<Candidate> nearest(const std::string& name, const std::vector<std::string>& known) {
+  const std::string from = canonical_name(name);
+  std::optional<Candidate> best;
   for (const auto& candidate : known) {
-    const std::string from = lower(name);
-    const std::string to = lower(candidate);
+    const std::string to = canonical_name(candidate);
     std::size_t distance = edit_distance(from, to);
     const bool is_part = to.starts_with(from) || to.ends_with("." + from);
     if (from.size() >= 2 && is_part) distance = std::min<std::size_t>(distance, 1);
-    if (distance < best_distance) {
-      best_distance = distance;
-      best = candidate;
-    }
+    if (!best || distance < best->distance) best = {candidate, distance};
   }
   return best;
 }
 
 }  // namespace
 
+std::string canonical_name(std::string_view name) {
+  std::string result;
+  for (const char letter : name) {
+    const bool separates = letter == '-' || letter == '_';
+    result += separates ? '.' : static_cast<char>(std::tolower(static_cast<unsigned char>(letter)));
+  }
+  return result;
+}
+
+std::string nearest_name(const std::string& name, const std::vector<std::string>& known) {
+  WEIR_ASSERT(!known.empty());
+  return nearest(name, known)->name;
+}
+
 std::string did_you_mean(const std::string& name, const std::vector<std::string>& known,
                          const std::string& prefix) {
   const auto guess = nearest(name, known);
-  return guess ? text(" (did you mean ", prefix, *guess, "?)") : "";
+  const std::size_t far = 2 + name.size() / 4;
+  if (!guess || guess->distance >= far) return "";
+  return text(" (did you mean ", prefix, guess->name, "?)");
 }
 
 }  // namespace weir

@@ -5,9 +5,13 @@
 
 #include <array>
 #include <cstdio>
+#include <fstream>
 #include <set>
 
 #include "common/base/error.hpp"
+#include "common/base/habits.hpp"
+#include "common/base/spelling.hpp"
+#include "tests/temporary_folder.hpp"
 
 namespace weir {
 namespace {
@@ -65,6 +69,82 @@ TEST_CASE("weir --help and every command's --help end well; none reads anything"
     CHECK(outcome.code == 0);
     CHECK(outcome.out.starts_with("usage: weir " + command.name));
     CHECK(has(outcome.out, "\n  --"));
+    CHECK(has(outcome.out, "16Ki (16,384)"));
+    CHECK(run_weir("help " + command.name).out == outcome.out);
+    CHECK(run_weir("--help " + command.name).out == outcome.out);
+    for (const char* const options : {" --steps 3 --help", " --nonsense --help x", " RUN -h"}) {
+      CHECK(run_weir(command.name + options).code == 0);
+      CHECK(run_weir(command.name + options).out == outcome.out);
+    }
+  }
+  CHECK(run_weir("help").out == help_of_weir());
+  CHECK(run_weir("help trian").code == 2);
+}
+
+TEST_CASE("-h may be an option's value, --help never is") {
+  CHECK_FALSE(asks_for_help({"RUN", "--prompt", "-h"}));
+  CHECK_FALSE(asks_for_help({"--prompt=--help"}));
+  CHECK(asks_for_help({"RUN", "--prompt", "--help"}));
+  CHECK(asks_for_help({"--prompt=x", "-h"}));
+}
+
+TEST_CASE("each habit of another program leads to an option that some command has") {
+  std::string help;
+  for (const Command& command : commands()) help += run_weir(command.name + " --help").out;
+  std::set<std::string> names;
+  for (const Habit& habit : habits()) {
+    CAPTURE(habit.name);
+    CHECK(has(help, "\n  --" + habit.option + "  "));
+    CHECK_FALSE(has(help, "\n  --" + habit.name + "  "));
+    CHECK(names.insert(canonical_name(habit.name)).second);
+  }
+  for (const auto& [arguments, option] : std::vector<std::pair<std::string, std::string>>{
+           {"plan --lr 1", "--rate.peak"},
+           {"plan --batch-size=8", "--batch"},
+           {"plan --epochs 3", "--steps"},
+           {"plan --learning_rate 1", "--rate.peak"},
+           {"plan --gpus 2", "--threads"},
+           {"generate --max-new-tokens 5 RUN", "--bytes"}}) {
+    CAPTURE(arguments);
+    const Outcome outcome = run_weir(arguments);
+    CHECK(outcome.code == 2);
+    CHECK(has(outcome.out, "(did you mean " + option + "?"));
+  }
+}
+
+TEST_CASE(
+    "a site's own WEIR_ variable is ignored with a warning; one that is nearly an option not") {
+  const Outcome outcome = run_weir("plan --model.layers=1", "WEIR_HOME=/opt/weir ");
+  CHECK(outcome.code == 0);
+  CHECK(has(outcome.out,
+            "warning: environment: WEIR_HOME is no option of weir and is ignored; the nearest is "
+            "WEIR_"));
+  CHECK(run_weir("plan --model.layers=1", "WEIR_BATCHES=4 ").code == 2);
+}
+
+TEST_CASE("the path of a command may stand anywhere among its options; plan takes a run folder") {
+  const test::TemporaryFolder folder;
+  const std::string run = folder.path().string();
+  std::ofstream(folder.path() / "config.ini") << "[model]\nlayers = 3\n";
+  for (const std::string& arguments :
+       {run + " --batch 8", "--batch 8 " + run, "--model.tied " + run + " --batch=8",
+        run + "/config.ini --batch 8"}) {
+    CAPTURE(arguments);
+    const Outcome outcome = run_weir("plan " + arguments);
+    CHECK(outcome.code == 0);
+    CHECK(has(outcome.out, "3 layers"));
+  }
+  CHECK(
+      has(run_weir("plan --batch 8 " + run + " " + run).out, "plan takes one path, and here are "));
+  CHECK(
+      has(run_weir("plan " + run + "/..").out, "config.ini does not exist; name an INI file or a"));
+  for (const std::string& command :
+       {"eval --samples 2 ", "generate --prompt x ", "report --out x ", "inspect --verify "}) {
+    CAPTURE(command);
+    const Outcome outcome = run_weir(command + "/nowhere");
+    CHECK(outcome.code != 0);
+    CHECK(has(outcome.out, "/nowhere"));
+    CHECK_FALSE(has(outcome.out, "name a "));
   }
 }
 
@@ -72,6 +152,8 @@ TEST_CASE("weir --version says the version alone") {
   const Outcome outcome = run_weir("--version");
   CHECK(outcome.code == 0);
   CHECK(outcome.out == "weir " WEIR_VERSION "\n");
+  CHECK(run_weir("version").out == outcome.out);
+  CHECK(run_weir("-V").out == outcome.out);
 }
 
 TEST_CASE("wrong usage is one line that begins with weir:, and exit code 2") {
@@ -82,9 +164,9 @@ TEST_CASE("wrong usage is one line that begins with weir:, and exit code 2") {
            {"plan /nowhere.ini", "weir: cannot read the configuration /nowhere.ini: "},
            {"plan --model.heads=3",
             "weir: --model.width 128 is not a multiple of --model.heads 3; "},
-           {"eval", "weir: eval: name a checkpoint or a run folder first\n"},
-           {"generate --bytes=3", "weir: generate: name a checkpoint or a run folder first\n"},
-           {"inspect", "weir: inspect: name a checkpoint or a run folder first\n"},
+           {"eval", "weir: eval: name a checkpoint or a run folder\n"},
+           {"generate --bytes=3", "weir: generate: name a checkpoint or a run folder\n"},
+           {"inspect", "weir: inspect: name a checkpoint or a run folder\n"},
            {"inspect /nowhere", "weir: /nowhere: there is no such file or folder\n"}}) {
     CAPTURE(arguments);
     const Outcome outcome = run_weir(arguments);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/base/error.hpp"
+#include "common/base/habits.hpp"
 #include "common/base/spelling.hpp"
 #include "tests/temporary_folder.hpp"
 
@@ -138,7 +139,7 @@ TEST_CASE("a bool takes true, false or nothing, and a following option is not it
         "--model.tied-embedding=maybe: expected true or false");
 }
 
-TEST_CASE("counts accept k, M, G, Ki, Mi, Gi and exponents when they are whole") {
+TEST_CASE("numbers accept underscores, exponents, and powers of 1000 and 1024") {
   for (const auto& [text, expected] :
        std::vector<std::pair<std::string, index_t>>{{"16k", 16000},
                                                     {"2M", 2000000},
@@ -148,11 +149,91 @@ TEST_CASE("counts accept k, M, G, Ki, Mi, Gi and exponents when they are whole")
                                                     {"512Ki", 524288},
                                                     {"2Mi", 2097152},
                                                     {"1Gi", 1073741824},
+                                                    {"1_000", 1000},
+                                                    {"12_345_678", 12345678},
+                                                    {"1_6k", 16000},
+                                                    {"64k", 64000},
+                                                    {"1T", 1000000000000},
                                                     {"999999999999", 999999999999}}) {
     Settings settings;
     settings.parse({"--steps", text});
     CHECK(settings.steps == expected);
   }
+  for (const auto& [text, expected] :
+       std::vector<std::pair<std::string, index_t>>{{"1MiB", 1048576},
+                                                    {"64KiB", 65536},
+                                                    {"64kB", 64000},
+                                                    {"2MB", 2000000},
+                                                    {"8192B", 8192},
+                                                    {"1_048_576", 1048576}}) {
+    Settings settings;
+    settings.parse({"--net.bucket", text});  // of a size in bytes alone
+    CHECK(settings.bucket == expected);
+    CHECK(message_of({}, {"WEIR_NET_BUCKET=" + text}) == "accepted");
+    CHECK(from_file("net.bucket = " + text + "\n").bucket == expected);
+  }
+  Settings settings;
+  settings.parse({"--rate=0.000_1k"});
+  CHECK(settings.rate == 0.1);
+}
+
+TEST_CASE("a size that is nearly one is refused with what the suffixes mean") {
+  const std::string way = "; 16k is 16,000 and 16Ki is 16,384";
+  for (const std::string value : {"64K", "64KB", "1m", "2g"}) {
+    CAPTURE(value);
+    CHECK(message_of({"--net.bucket", value}) ==
+          "--net.bucket=" + value + ": expected a whole number >= 4096 (bytes)" + way);
+  }
+  const std::string steps = ": expected a whole number 1..1000000000000";
+  CHECK(message_of({"--steps=1MiB"}) == "--steps=1MiB" + steps);  // steps are no bytes
+  for (const std::string value : {"_1", "1_", "1__0", "1_k", "1,000"}) {
+    CAPTURE(value);
+    CHECK(message_of({"--steps", value}).starts_with("--steps=" + value + steps));
+  }
+}
+
+TEST_CASE("an empty value is the empty text; other types say what they expect") {
+  for (const std::vector<std::string>& arguments :
+       {std::vector<std::string>{"--data="}, std::vector<std::string>{"--data", ""}}) {
+    Settings settings;
+    settings.parse(arguments);
+    CHECK(settings.data.empty());
+  }
+  Settings settings;
+  settings.parse({"--data=", "--steps", "3"}, {}, {});
+  CHECK(settings.data.empty());
+  CHECK(settings.steps == 3);
+  CHECK(message_of({"--rate="}) == "--rate=: expected a number 0..10");
+  CHECK(message_of({"--model.tied-embedding="}) ==
+        "--model.tied-embedding=: expected true or false");
+  CHECK(message_of({"--clip.policy="}) == "--clip.policy=: expected one of none, fixed, decay");
+  CHECK(message_of({"--nonsense-of-mine="}) == "unknown option --nonsense-of-mine");
+  CHECK(message_of({"--data=", "--data=x"}) == "--data is given twice");
+  CHECK(message_of({"--data", "--rate="}) ==
+        "--data: a value is missing before --rate= (which --data=--rate= would take as the value)");
+  CHECK(message_of({}, {"WEIR_STEPS="}) ==
+        "environment: WEIR_STEPS=: expected a whole number 1..1000000000000");
+}
+
+TEST_CASE("words are found before, between and behind options, and options keep their values") {
+  using Words = std::vector<std::string>;
+  const auto found = [](Words arguments) {
+    Settings settings;
+    const Words words = take_words(settings.table(), arguments);
+    settings.parse(arguments);
+    return std::tuple(words, settings.steps, settings.tied, settings.data);
+  };
+  const std::string standard = Settings().data;
+  CHECK(found({"RUN", "--steps", "3"}) == std::tuple(Words{"RUN"}, 3, false, standard));
+  CHECK(found({"--steps", "3", "RUN"}) == std::tuple(Words{"RUN"}, 3, false, standard));
+  CHECK(found({"--data", "x", "RUN", "--steps=4"}) == std::tuple(Words{"RUN"}, 4, false, "x"));
+  CHECK(found({"--model.tied-embedding", "RUN"}) == std::tuple(Words{"RUN"}, 100, true, standard));
+  CHECK(found({"--model.tied-embedding", "false", "RUN"}) ==
+        std::tuple(Words{"RUN"}, 100, false, standard));
+  CHECK(found({"--data=", "A", "B"}) == std::tuple(Words{"A", "B"}, 100, false, ""));
+  Words wrong = {"--stpes", "3", "RUN"};
+  CHECK_THROWS_WITH_AS(take_words(Settings().table(), wrong),
+                       "unknown option --stpes (did you mean --steps?)", UsageError);
 }
 
 TEST_CASE("values that do not parse or lie outside the range say what is expected") {
@@ -197,8 +278,7 @@ TEST_CASE("unknown, abbreviated, stray and repeated arguments are errors that sh
       message_of({"--data", "--rate=1"}) ==
       "--data: a value is missing before --rate=1 (which --data=--rate=1 would take as the value)");
   CHECK(message_of({"--data=--rate=1"}) == "accepted");
-  CHECK(message_of({"--steps="}) ==
-        "--steps: a value is missing; expected a whole number 1..1000000000000");
+  CHECK(message_of({"--steps="}) == "--steps=: expected a whole number 1..1000000000000");
 }
 
 TEST_CASE("an option that is a list may be given several times, in a file and as an argument") {
@@ -225,7 +305,8 @@ TEST_CASE("an option that is a list may be given several times, in a file and as
       "--steps is given twice", UsageError);
 }
 
-TEST_CASE("the environment sets options by their upper-case names, and unknown ones are errors") {
+TEST_CASE(
+    "the environment sets options by their upper-case names; what is nearly one is an error") {
   Settings settings;
   const auto result = settings.parse({}, {"WEIR_STEPS=9", "WEIR_MODEL_TIED_EMBEDDING=true"});
   CHECK(settings.steps == 9);
@@ -233,11 +314,20 @@ TEST_CASE("the environment sets options by their upper-case names, and unknown o
   CHECK(result[0].source == Source::environment);
   CHECK(message_of({}, {"WEIR_MODEL_LAYRES=4"}) ==
         "environment: unknown variable WEIR_MODEL_LAYRES (did you mean WEIR_MODEL_LAYERS?); unset "
-        "it, all that begin with WEIR_ are options");
+        "it or correct it");
+  CHECK(message_of({}, {"WEIR_LAYERS=4"}) ==
+        "environment: unknown variable WEIR_LAYERS (did you mean WEIR_MODEL_LAYERS?); unset it or "
+        "correct it");
   CHECK(message_of({}, {"WEIR_STEPS=many"}) ==
         "environment: WEIR_STEPS=many: expected a whole number 1..1000000000000");
   CHECK(message_of({}, {"WEIR_STEPS=1", "WEIR_STEPS=2"}) ==
         "environment: WEIR_STEPS is given twice");
+}
+
+TEST_CASE("a site's own variables change nothing") {
+  Settings settings;
+  settings.parse({}, {"WEIR_HOME=/opt/weir", "WEIR_STEPS=9", "WEIR_PROJECT=."});
+  CHECK(settings.steps == 9);
 }
 
 TEST_CASE("weir_environment finds the variables of this process that begin with WEIR_") {
@@ -413,9 +503,19 @@ TEST_CASE("no bytes in a file do anything but parse or end in a UsageError") {
   CHECK(accepted < 1990);
 }
 
+TEST_CASE("habits of other programs lead to a known option, others are not proposed") {
+  CHECK(option_hint("lr", {"rate.peak", "steps"}, "--") == " (did you mean --rate.peak?)");
+  CHECK(option_hint("Learning_Rate", {"rate.peak"}, "--") == " (did you mean --rate.peak?)");
+  CHECK(option_hint("LR", {"RATE_PEAK"}, "WEIR_") == " (did you mean WEIR_RATE_PEAK?)");
+  CHECK(option_hint("lr", {"temperature", "bytes"}, "--").empty());
+  CHECK(option_hint("epochs", {"steps"}, "--").starts_with(" (did you mean --steps? weir counts "));
+  CHECK(option_hint("stpes", {"steps"}, "--") == " (did you mean --steps?)");
+}
+
 TEST_CASE("did_you_mean is silent when nothing is near") {
   CHECK(did_you_mean("trian", {"train", "eval"}) == " (did you mean train?)");
   CHECK(did_you_mean("TRAIN", {"train", "eval"}) == " (did you mean train?)");
+  CHECK(did_you_mean("model_layers", {"model.layers"}) == " (did you mean model.layers?)");
   CHECK(did_you_mean("zzzz", {"train", "eval"}).empty());
   CHECK(did_you_mean("x", {}).empty());
 }
