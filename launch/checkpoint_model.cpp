@@ -17,11 +17,12 @@ std::string shape_text(const std::vector<index_t>& shape) {
   return words;
 }
 
-/// Throws Error unless the checkpoint's parameters are those of `specs`.
+/// Throws Error unless the checkpoint's parameters are those of `specs`, and perhaps obsolete ones.
 void check_parameters(const CheckpointReader& reader, const std::vector<ParameterSpec>& specs,
-                      const std::string& checkpoint) {
+                      const std::vector<std::string>& obsolete, const std::string& checkpoint) {
   std::vector<std::string> differences;
   std::set<std::string> known;
+  for (const std::string& name : obsolete) known.insert("/model/" + name);
   for (const ParameterSpec& spec : specs) {
     const std::string name = "/model/" + spec.name;
     known.insert(name);
@@ -99,6 +100,12 @@ RunConfig config_of(const CheckpointReader& reader) {
   return config;
 }
 
+index_t learned_positions(const Manifest& manifest) {
+  const auto table =
+      std::ranges::find(manifest.records, "/model/positions.weight", &CheckpointRecord::name);
+  return table == manifest.records.end() || table->shape.empty() ? 0 : table->shape.front();
+}
+
 void parse_overrides(const std::vector<Option>& table, const std::vector<std::string>& environment,
                      const Arguments& arguments) {
   // The environment may hold what `weir train` is to take.
@@ -113,19 +120,13 @@ void parse_overrides(const std::vector<Option>& table, const std::vector<std::st
 
 CheckpointModel::CheckpointModel(const CheckpointReader& reader, RunConfig config)
     : config_(std::move(config)), kernels_(config_.threads) {
-  const index_t trained_length = config_of(reader).train.length;
-  if (config_.model.positions == worker::Positions::learned &&
-      config_.train.length != trained_length) {
-    throw UsageError(text("--length ", config_.train.length,
-                          ": this model has learned a position "
-                          "for each of its ",
-                          trained_length, " tokens; leave --length out"));
-  }
+  config_.model.learned_positions = learned_positions(reader.manifest());
   config_.train.batch = config_.train.micro_batch;  // nothing is trained
   fit_model_to_data(config_);
   check(config_);
   // Before anything is planned: then the model is as large as the file.
   check_parameters(reader, worker::parameter_specs(config_.model),
+                   worker::obsolete_parameters(config_.model),
                    text("the checkpoint of step ", reader.manifest().step));
   plan_ = std::make_unique<BucketPlan>(make_bucket_plan(config_, first_units(config_)));
 

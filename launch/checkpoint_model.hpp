@@ -24,6 +24,9 @@ fs::path checkpoint_at(const fs::path& path);
 /// one worker in this process. Throws Error if it does not say them all.
 RunConfig config_of(const CheckpointReader& reader);
 
+/// Positions that the model of a checkpoint has learned; 0 if it has learned none.
+index_t learned_positions(const Manifest& manifest);
+
 /// Sets the fields of `table` from the environment, then from the arguments.
 /// Variables of weir's other options are let be. Throws UsageError as parse_options does.
 void parse_overrides(const std::vector<Option>& table, const std::vector<std::string>& environment,
@@ -32,9 +35,9 @@ void parse_overrides(const std::vector<Option>& table, const std::vector<std::st
 /// A whole model in one worker, for forward passes alone.
 class CheckpointModel {
  public:
-  /// `config`: as config_of says, but for what may differ: the data, the length of a model with
-  /// rotary positions, the micro-batch. Throws UsageError for a length that the model does not have
-  /// positions for, Error, listing what differs, if the tensors are not those of this model.
+  /// `config`: as config_of says, but for what may differ: the data, the length, the micro-batch.
+  /// Throws UsageError for a length that the model has not learned positions for, Error, listing
+  /// what differs, if the tensors are not those of this model.
   CheckpointModel(const CheckpointReader& reader, RunConfig config);
 
   const RunConfig& config() const { return config_; }  ///< with what follows from the data

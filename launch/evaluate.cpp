@@ -170,7 +170,7 @@ int eval(const Arguments& all) {
         "Scores a checkpoint (of a run folder the newest complete one) on its held-out data: "
         "loss,\n"
         "and bits per byte or accuracy. Model, data and length stand in the checkpoint; what the\n"
-        "options say instead counts. Positions that a model has learned fix its length.",
+        "options say instead counts. A model with learned positions takes no longer length.",
         eval_options(config, own));
     return 0;
   }

@@ -14,6 +14,7 @@
 #include "common/net/mpi.hpp"
 #include "launch/book_keeper.hpp"
 #include "launch/checkpoint_changes.hpp"
+#include "launch/checkpoint_model.hpp"
 #include "launch/checkpoint_room.hpp"
 #include "launch/command.hpp"
 #include "launch/cut.hpp"
@@ -132,6 +133,23 @@ fs::path checkpoint_to_resume(const Ranks& ranks, const RunConfig& config) {
   return ranks.from_rank_0(path);
 }
 
+/// A table of learned positions keeps the size that it was made with: rank 0 looks, all plan anew
+/// if sequences are shorter now.
+void fit_job_to_checkpoint(const Ranks& ranks, const fs::path& checkpoint, Job& job) {
+  if (checkpoint.empty() || job.config.model.positions != worker::Positions::learned) return;
+  std::string found;
+  ranks.together([&] {
+    if (ranks.rank() == 0) found = text(learned_positions(read_manifest(checkpoint)));
+  });
+  const index_t positions = std::stoll(ranks.from_rank_0(found));
+  if (positions == 0 || positions == job.config.model.length) return;
+  ranks.together([&] {
+    RunConfig config = job.config;
+    config.model.learned_positions = positions;
+    job = make_job(config);
+  });
+}
+
 /// Whether another value of a setting would make another function of the same weights.
 bool decides_the_function(const std::string& name, const worker::ModelConfig& model) {
   if (name == "model.dropout" || name == "model.deviation") return false;
@@ -159,6 +177,7 @@ ps::ServerConfig server_config(const Job& job, const std::vector<Setting>& setti
   if (const worker::TextDataset* const text = job.dataset->as_text()) {
     config.checkpoint.notes.merge(as_settings(record_of(*text)));
   }
+  config.checkpoint.obsolete = worker::obsolete_parameters(job.config.model);
   config.checkpoint.attributes = worker::description(job.config.model);
   config.checkpoint.attributes.push_back({"tokenizer", worker::tokenizer_of(job.config.data.kind)});
   config.checkpoint.settings["attention.global-tokens"] =
@@ -294,6 +313,7 @@ int train(const Arguments& arguments) {
     if (ranks.rank() == 0) folder.emplace(job.config.run);
   });
   const fs::path checkpoint = checkpoint_to_resume(ranks, job.config);
+  fit_job_to_checkpoint(ranks, checkpoint, job);
 
   // How gradients and weights travel, and where they lie meanwhile.
   Comm host;

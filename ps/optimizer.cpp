@@ -138,7 +138,11 @@ void check_sizes(const OptimizerConfig& config, const OptimizerStep& step, std::
 
 std::vector<Option> options(OptimizerConfig& config) {
   return {
-      {"optimizer.kind", "", "how weights follow from gradients", choice(config.kind, kKindNames)},
+      {"optimizer.kind", "",
+       "how weights follow from gradients; lamb scales the step of each matrix and table by "
+       "|weights| "
+       "/ |step|, also where nothing decays, but not that of norms and biases",
+       choice(config.kind, kKindNames)},
       {"optimizer.momentum", "", "sgd: momentum", &config.momentum, {0, 0.9999}},
       {"optimizer.nesterov", "", "sgd: steps along the momentum as it will be, not as it is",
        &config.nesterov},
@@ -157,10 +161,14 @@ std::vector<Option> options(OptimizerConfig& config) {
       {"optimizer.epsilon", "", "adamw, lamb: added to the deviation", &config.epsilon, {1e-12, 1}},
       {"optimizer.weight-decay",
        "",
-       "decoupled, times the learning rate: of matrices, the head and a tied embedding too, not of "
+       "weights shrink by this times the learning rate, apart from the gradient (decoupled), of "
+       "sgd "
+       "too: a recipe that adds decay to the gradient, as PyTorch's SGD does, needs 1 / (1 - "
+       "momentum) times as much here; for matrices, the head and a tied embedding too, not for "
        "norms, biases, learned positions, an embedding apart from the head",
        &config.weight_decay,
        {0, 10}},
+      {"optimizer.decay-all", "", "norms, biases and tables decay as well", &config.decay_all},
   };
 }
 

@@ -18,6 +18,7 @@ struct OptimizerConfig {
   double beta2 = 0.95;    ///< of adamw, lion and lamb
   double epsilon = 1e-8;  ///< of adamw and lamb
   double weight_decay = 0.01;
+  bool decay_all = false;  ///< also of parameters whose spec has no decay
   // No option: follows from clip.policy.
   bool clips_updates = false;  ///< of adamw: the rate of each parameter follows from its update
 };
@@ -41,7 +42,7 @@ struct OptimizerStep {
   double factor = 1;        ///< mean and clip: the summed gradient times this is g
   double rate = 0;          ///< learning rate
   index_t applied = 1;      ///< steps applied so far, this one included, the skipped ones not
-  double weight_decay = 0;  ///< of these elements; 0 where the spec has no decay
+  double weight_decay = 0;  ///< of these elements; 0 where they do not decay
   double trust = 1;         ///< of these elements, where has_trust: multiplies the rate
 };
 

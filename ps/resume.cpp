@@ -62,9 +62,11 @@ bool counts_rounds(const Manifest& manifest) {
          setting(manifest, kClipSetting) == name_of(ClipPolicy::none);
 }
 
-/// `taken`: moments of these names; others are there for somebody else.
+/// `taken`: moments of these names; others are there for somebody else. `dropped`: parameters that
+/// may be in the checkpoint, with moments, and are not read.
 void compare_records(const Manifest& manifest, const std::vector<CheckpointRecord>& wanted,
-                     std::string_view taken, Differences& differences) {
+                     std::string_view taken, const std::vector<std::string>& dropped,
+                     Differences& differences) {
   std::map<std::string, const CheckpointRecord*> found, known;
   for (const CheckpointRecord& record : manifest.records) found[record.name] = &record;
   for (const CheckpointRecord& record : wanted) {
@@ -82,7 +84,10 @@ void compare_records(const Manifest& manifest, const std::vector<CheckpointRecor
     const bool others = record.name.starts_with(kResidualPrefix) ||
                         (taken != kMoments && record.name.starts_with(kMoments)) ||
                         (taken != kRoundMoments && record.name.starts_with(kRoundMoments));
-    if (!known.contains(record.name) && !others) {
+    const bool is_dropped = std::ranges::any_of(dropped, [&](const std::string& parameter) {
+      return record.name.ends_with("/" + parameter);
+    });
+    if (!is_dropped && !known.contains(record.name) && !others) {
       differences.add(text(record.name, ": in the checkpoint, unknown here"));
     }
   }
@@ -108,6 +113,18 @@ std::vector<double> numbers(const Manifest& manifest, const char* prefix) {
     found = manifest.numbers.find(text(prefix, all.size()));
     if (found == manifest.numbers.end()) return all;
   }
+}
+
+/// Of the obsolete parameters those that the checkpoint holds.
+std::vector<std::string> found_obsolete(const Manifest& manifest,
+                                        const std::vector<std::string>& obsolete) {
+  std::vector<std::string> found;
+  for (const std::string& name : obsolete) {
+    const bool is_there = std::ranges::find(manifest.records, "/model/" + name,
+                                            &CheckpointRecord::name) != manifest.records.end();
+    if (is_there) found.push_back(name);
+  }
+  return found;
 }
 
 std::vector<double> clip_state(const Manifest& manifest, const ClipConfig& config,
@@ -176,13 +193,23 @@ Progress load_checkpoint(const std::filesystem::path& checkpoint, const ResumeCo
   std::vector<CheckpointRecord> wanted =
       checkpoint_records(plan.specs(), config.optimizer, moments);
   if (!goes_on) wanted.resize(plan.specs().size());  // the weights
+  const std::vector<std::string> dropped = found_obsolete(manifest, config.obsolete);
   Differences differences;
   compare_settings(manifest, config.settings, differences);
-  compare_records(manifest, wanted, goes_on ? moments : "", differences);
+  compare_records(manifest, wanted, goes_on ? moments : "", dropped, differences);
   if (!differences.empty()) {
     throw Error(text("resuming ", checkpoint.string(),
                      ": it is of another model:", differences.to_text(),
                      "\ngive the settings it was made with, or start anew with another --run"));
+  }
+  const bool keeps_clip = goes_on && !config.in_rounds &&
+                          (dropped.empty() || config.clip.policy != ClipPolicy::per_tensor);
+  if (!dropped.empty() && config.tells) {
+    log_info(text("drops ", dropped.size(),
+                  " parameters of the checkpoint, on which this model does "
+                  "not depend: ",
+                  dropped.front(), dropped.size() > 1 ? " and so on" : "",
+                  goes_on && !keeps_clip ? "; the clip policy starts from its beginning" : ""));
   }
   for (std::size_t slot = 0; slot < wanted.size() / plan.specs().size(); ++slot) {
     for (index_t index : store.buckets()) {
@@ -228,7 +255,7 @@ Progress load_checkpoint(const std::filesystem::path& checkpoint, const ResumeCo
           .skips_in_a_row = integer(manifest, "skips_in_a_row", checkpoint),
           .moments_begin = moments_begin,
           .clip_state = clip_state(manifest, config.clip, static_cast<index_t>(plan.specs().size()),
-                                   goes_on && !config.in_rounds),
+                                   keeps_clip),
           .rollback_state = goes_on ? numbers(manifest, kRollbackPrefix) : std::vector<double>()};
 }
 

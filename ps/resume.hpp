@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "common/io/manifest.hpp"
 #include "common/job/bucket.hpp"
@@ -16,6 +17,7 @@ namespace weir::ps {
 /// What a checkpoint must agree with.
 struct ResumeConfig {
   std::map<std::string, std::string> settings;  ///< of the model, as SnapshotConfig has them
+  std::vector<std::string> obsolete = {};       ///< parameters, the same
   OptimizerKind optimizer = OptimizerKind::adamw;
   ClipConfig clip = {};
   bool in_rounds = false;  ///< for the servers of `local`, whose updates are rounds
@@ -41,6 +43,7 @@ Manifest in_steps(Manifest manifest);
 /// State of another clip policy is not taken: the present one starts from its beginning, and a line
 /// in the log says so. Between `local` and the other modes an update means another thing: weights,
 /// step, cursor and counters go on, and moments, clip and residuals begin anew, with a warning.
+/// Obsolete parameters are not taken, and a line in the log says so.
 Progress load_checkpoint(const std::filesystem::path& checkpoint, const ResumeConfig& config,
                          const BucketPlan& plan, Store& store, Residuals& residuals);
 

@@ -91,6 +91,7 @@ void Server::load(const std::filesystem::path& checkpoint) {
   const Progress progress =
       load_checkpoint(checkpoint,
                       {.settings = config_.checkpoint.settings,
+                       .obsolete = config_.checkpoint.obsolete,
                        .optimizer = config_.optimizer.kind,
                        .clip = config_.clip,
                        .in_rounds = config_.consistency.mode == Consistency::local,

@@ -43,6 +43,8 @@ struct SnapshotConfig {
   /// All other settings of the job: written beside them, so that a checkpoint says how it was made,
   /// and free to differ on resuming.
   std::map<std::string, std::string> notes;
+  /// Parameters that older checkpoints hold and on which nothing depends: resuming drops them.
+  std::vector<std::string> obsolete = {};
   /// What model.h5 says of itself to a reader who has nothing else.
   std::vector<Attribute> attributes = {};
   FileSystem* files = &posix_file_system();

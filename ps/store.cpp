@@ -234,7 +234,7 @@ OptimizerStep Store::step_of(index_t parameter, const Directive& directive, doub
       .factor = factors.empty() ? directive.factor : factors[static_cast<std::size_t>(parameter)],
       .rate = directive.rate,
       .applied = directive.update - directive.skipped_count - moments_begin_,
-      .weight_decay = spec.decay ? optimizer_.weight_decay : 0,
+      .weight_decay = spec.decay || optimizer_.decay_all ? optimizer_.weight_decay : 0,
       .trust = trust};
 }
 

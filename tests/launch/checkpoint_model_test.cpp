@@ -97,22 +97,44 @@ TEST_CASE("parameters that are missing, of another shape or too many are listed"
                        Error);
 }
 
-TEST_CASE("a model with learned positions keeps its length") {
+TEST_CASE("a model with learned positions takes shorter sequences, as beginnings of longer ones") {
   const TemporaryFolder folder;
   RunConfig config = tiny_language("a.txt");
   config.model.positions = worker::Positions::learned;
   const CheckpointReader reader(
       write_checkpoint(folder.path(), 1, config, random_parameters(config)));
-  for (const index_t length : {23, 25}) {
-    RunConfig other = config_of(reader);
-    other.train.length = length;
-    CHECK_THROWS_WITH_AS(CheckpointModel(reader, other),
-                         text("--length ", length,
-                              ": this model has learned a position for each of "
-                              "its 24 tokens; leave --length out")
-                             .c_str(),
-                         UsageError);
-  }
+  CHECK(learned_positions(reader.manifest()) == 24);
+  RunConfig shorter = config_of(reader);
+  shorter.train.length = 9;
+  CheckpointModel whole(reader, config_of(reader));
+  CheckpointModel part(reader, shorter);
+  const std::vector<std::int32_t> tokens = {5, 250, 3, 3, 77, 9, 12, 0, 255};
+  std::vector<float> expected(256), found(256);
+  whole.next_token_logits(tokens, expected);
+  part.next_token_logits(tokens, found);
+  CHECK(found == expected);
+  RunConfig longer = config_of(reader);
+  longer.train.length = 25;
+  CHECK_THROWS_WITH_AS(CheckpointModel(reader, longer),
+                       "--length 25: the checkpoint has learned 24 positions, and a token behind "
+                       "them has none; take --length 24 or less",
+                       UsageError);
+}
+
+TEST_CASE("key biases of an older checkpoint with learned positions are dropped") {
+  const TemporaryFolder folder;
+  RunConfig config = tiny_language("a.txt");
+  config.model.positions = worker::Positions::learned;
+  const Arrays parameters = random_parameters(config);
+  const std::vector<std::int32_t> tokens = {5, 250, 3, 3, 77};
+  std::vector<float> expected(256), found(256);
+  model_of(write_checkpoint(folder.path(), 1, config, parameters))
+      .next_token_logits(tokens, expected);
+  Arrays more = parameters;
+  more["layers.0.attention.key.bias"] = std::vector<float>(16, 0.7F);
+  more["layers.1.attention.key.bias"] = std::vector<float>(16, -0.3F);
+  model_of(write_checkpoint(folder.path(), 2, config, more)).next_token_logits(tokens, found);
+  CHECK(found == expected);
 }
 
 TEST_CASE("what is no checkpoint is refused as what it is") {

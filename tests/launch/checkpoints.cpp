@@ -1,5 +1,6 @@
 #include "tests/launch/checkpoints.hpp"
 
+#include <algorithm>
 #include <iostream>
 #include <sstream>
 
@@ -56,6 +57,11 @@ std::filesystem::path write_checkpoint(const std::filesystem::path& checkpoints,
   for (const ParameterSpec& spec : worker::parameter_specs(config.model)) {
     if (!parameters.contains(spec.name)) continue;
     manifest.records.push_back({"/model/" + spec.name, spec.shape});
+  }
+  for (const auto& [name, values] : parameters) {
+    const bool is_known = std::ranges::find(manifest.records, "/model/" + name,
+                                            &CheckpointRecord::name) != manifest.records.end();
+    if (!is_known) manifest.records.push_back({"/model/" + name, {std::ssize(values)}});
   }
   manifest.records.push_back({"/optimizer/first/final_norm.bias", {3}});
   begin_checkpoint(files, checkpoints, step, manifest.records);

@@ -24,7 +24,8 @@ Arrays random_parameters(const RunConfig& config);
 std::map<std::string, std::string> settings_of(RunConfig config);
 
 /// Writes and commits a checkpoint of these parameters as several servers would: each tensor in
-/// pieces. Returns its folder, `checkpoints`/step-…
+/// pieces. What the model does not have is written as a vector. Returns its folder,
+/// `checkpoints`/step-…
 std::filesystem::path write_checkpoint(const std::filesystem::path& checkpoints, index_t step,
                                        const RunConfig& config, const Arrays& parameters,
                                        const std::map<std::string, std::string>& settings);

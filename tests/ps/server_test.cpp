@@ -87,7 +87,8 @@ PlainTraining plain_training(const BucketPlan& plan, const ServerConfig& config,
     run.thresholds.push_back(threshold);
     const double rate = rate_at(config.rate, step, config.steps);
     for (std::size_t p = 0; p < plan.specs().size(); ++p) {
-      const double decay = plan.specs()[p].decay ? config.optimizer.weight_decay : 0;
+      const bool decays = plan.specs()[p].decay || config.optimizer.decay_all;
+      const double decay = decays ? config.optimizer.weight_decay : 0;
       for (std::size_t e = 0; e < gradient[p].size(); ++e) {
         const double g = coefficient * gradient[p][e];
         double& m = run.mean[p][e];
@@ -139,6 +140,30 @@ TEST_CASE("a server trains as the formulas say: sum, mean, clip, AdamW") {
   CHECK(worst < 1e-5);
   const auto clipped = std::ranges::count_if(job.directives, &Directive::clipped);
   CHECK(clipped == 4);
+}
+
+TEST_CASE("with decay-all norms shrink as the formula says, matrices as before") {
+  ServerConfig config = server_config(6);
+  config.clip.initial = 0.65;
+  const BucketPlan plan = plan_of({.replicas = 2, .stages = 2, .servers = 2});
+  SimulatedJob usual(plan, config, 1);
+  usual.gradient = up_and_down;
+  usual.run();
+  config.optimizer.decay_all = true;
+  SimulatedJob job(plan, config, 1);
+  job.gradient = up_and_down;
+  job.run();
+  const PlainTraining plain = plain_training(plan, config, 2, 2);
+  const Parameters weights = job.weights();
+  for (std::size_t p = 0; p < weights.size(); ++p) {
+    CAPTURE(plan.specs()[p].name);
+    double worst = 0;
+    for (std::size_t e = 0; e < weights[p].size(); ++e) {
+      worst = std::max(worst, std::abs(plain.weights[p][e] - static_cast<double>(weights[p][e])));
+    }
+    CHECK(worst < 1e-5);
+    CHECK((weights[p] == usual.weights()[p]) == plan.specs()[p].decay);
+  }
 }
 
 TEST_CASE("the same bits for any number of servers, bucket size and order of arrival") {

@@ -419,6 +419,32 @@ TEST_CASE("a checkpoint of another model is refused with a list of what differs"
   contains(message, "another --run");
 }
 
+TEST_CASE("obsolete parameters of a checkpoint are dropped; all others are as they were") {
+  const TemporaryFolder folder;
+  std::vector<ParameterSpec> old = small_model();
+  old.insert(old.begin() + 2, spec("layers.1.key.bias", {67}, true, {1}));
+  for (const ClipPolicy policy : {ClipPolicy::decay, ClipPolicy::per_tensor}) {
+    const fs::path checkpoints = folder.path() / text(static_cast<int>(policy));
+    const BucketPlan old_plan = plan_of({}, 1 << 17, old);
+    ServerConfig config = saving(checkpoints, 3, 0);
+    config.clip.policy = policy;
+    SimulatedJob before(old_plan, config, 1);
+    before.run();
+    Parameters expected = before.weights();
+    expected.erase(expected.begin() + 2);
+
+    const QuietLog quiet;
+    const BucketPlan plan = plan_of({});
+    const fs::path checkpoint = checkpoint_folder(checkpoints, 3);
+    Server refused(plan, 0, config);
+    contains(message_of([&] { refused.load(checkpoint); }), "layers.1.key.bias: in the checkpoint");
+    config.checkpoint.obsolete = {"layers.0.key.bias", "layers.1.key.bias"};
+    SimulatedJob after(plan, config, 1);
+    after.load(checkpoint);
+    CHECK(after.weights() == expected);
+  }
+}
+
 TEST_CASE("a checkpoint of another optimizer is refused; another clip starts from its beginning") {
   const TemporaryFolder folder;
   const BucketPlan plan = plan_of({});

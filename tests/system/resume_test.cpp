@@ -272,3 +272,31 @@ TEST_CASE("a run folder never holds a mixture of two trainings") {
   CHECK(done.output.find("nan") == std::string::npos);
   CHECK(read_steps(folder / "run").size() == 6);
 }
+
+TEST_CASE("a run with learned positions goes on with shorter sequences, and keeps its table") {
+  const TemporaryFolder folder;
+  write_corpus(folder / "corpus.txt", 60000, 3);
+  const auto with = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> all = with_local(more);
+    all.push_back("--model.positions=learned");
+    return run_weir(0, arguments(folder, "learned", all));
+  };
+  REQUIRE(with({"--steps=3"}).exit_code == 0);
+  const std::size_t numbers = read_newest_checkpoint(folder / "learned").size();
+  const Ended shorter = with({"--steps=6", "--length=32"});
+  INFO(shorter.output);
+  REQUIRE(shorter.exit_code == 0);
+  CHECK(read_steps(folder / "learned").back().step == 6);
+  CHECK(read_newest_checkpoint(folder / "learned").size() == numbers);
+  CHECK(with({"--steps=7"}).exit_code == 0);  // and back to all of it
+  const Ended longer = with({"--steps=9", "--length=65"});
+  CHECK(longer.exit_code == 2);
+  CHECK(longer.output.find("--length 65: the checkpoint has learned 64 positions") !=
+        std::string::npos);
+  for (const auto& [length, code] : {std::pair("--length=20", 0), std::pair("--length=65", 2)}) {
+    const Ended scored =
+        run_weir(0, {"eval", "--samples=2", length, (folder / "learned").string()});
+    INFO(scored.output);
+    CHECK(scored.exit_code == code);
+  }
+}

@@ -1,9 +1,34 @@
 #include "worker/layers/linear.hpp"
 
+#include <vector>
+
 namespace weir::worker {
 
+namespace {
+
+/// A vector of all outputs in which those without a bias are zero, and its two other parts.
+struct WholeBias {
+  WholeBias(index_t outputs, Run unbiased)
+      : all(static_cast<std::size_t>(outputs)),
+        before(Vector(all).first(static_cast<std::size_t>(unbiased.begin))),
+        after(Vector(all).subspan(static_cast<std::size_t>(unbiased.end))) {}
+  std::vector<float> all;
+  Vector before;
+  Vector after;
+};
+
+}  // namespace
+
 void ColumnLinear::forward(const Pass& pass, ConstMatrix x, Matrix out) const {
-  pass.kernels.multiply_transposed(x, weight.weights(pass), bias.weights(pass), out);
+  const ConstVector held = bias.weights(pass);
+  if (unbiased.size() == 0) {
+    pass.kernels.multiply_transposed(x, weight.weights(pass), held, out);
+    return;
+  }
+  const WholeBias whole(weight.rows, unbiased);
+  pass.kernels.copy(held.first(whole.before.size()), whole.before);
+  pass.kernels.copy(held.last(whole.after.size()), whole.after);
+  pass.kernels.multiply_transposed(x, weight.weights(pass), whole.all, out);
 }
 
 void ColumnLinear::backward(const Pass& pass, ConstMatrix out_gradient, Matrix x_gradient) const {
@@ -13,7 +38,15 @@ void ColumnLinear::backward(const Pass& pass, ConstMatrix out_gradient, Matrix x
 void ColumnLinear::weight_gradient(const Pass& pass, ConstMatrix out_gradient,
                                    ConstMatrix x) const {
   pass.kernels.add_transposed_product(out_gradient, x, weight.gradients(pass));
-  pass.kernels.add_column_sums(out_gradient, bias.gradients(pass));
+  const Vector held = bias.gradients(pass);
+  if (unbiased.size() == 0) {
+    pass.kernels.add_column_sums(out_gradient, held);
+    return;
+  }
+  WholeBias whole(weight.rows, unbiased);
+  pass.kernels.add_column_sums(out_gradient, whole.all);
+  pass.kernels.add(whole.before, held.first(whole.before.size()));
+  pass.kernels.add(whole.after, held.last(whole.after.size()));
 }
 
 void RowLinear::forward(const Pass& pass, ConstMatrix x, Matrix out) const {

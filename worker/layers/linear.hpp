@@ -8,7 +8,8 @@ namespace weir::worker {
 /// them from all inputs. M rows.
 struct ColumnLinear {
   HeldMatrix weight;  ///< [outputs of this shard, inputs]
-  HeldVector bias;    ///< [outputs of this shard]
+  HeldVector bias;    ///< [outputs of this shard], without those that have none
+  Run unbiased = {};  ///< outputs without a bias
 
   /// x [M, inputs], the same on every shard; out [M, outputs of this shard].
   void forward(const Pass& pass, ConstMatrix x, Matrix out) const;

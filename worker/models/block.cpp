@@ -21,9 +21,18 @@ BlockUnit::BlockUnit(const StageShape& shape, index_t layer, const HeldParameter
   attention_norm_ = {parameters.vector(block + "attention_norm.weight"),
                      parameters.vector(block + "attention_norm.bias")};
   const Sparsity sparsity = shape.config.sparsity();
-  attention_.query_key_value = {
-      parameters.matrices({heads + "query.weight", heads + "key.weight", heads + "value.weight"}),
-      parameters.vectors({heads + "query.bias", heads + "key.bias", heads + "value.bias"})};
+  const HeldMatrix weights =
+      parameters.matrices({heads + "query.weight", heads + "key.weight", heads + "value.weight"});
+  if (shape.config.has_key_bias()) {
+    attention_.query_key_value = {
+        weights,
+        parameters.vectors({heads + "query.bias", heads + "key.bias", heads + "value.bias"})};
+  } else {
+    const index_t part = weights.rows / 3;
+    attention_.query_key_value = {weights,
+                                  parameters.vectors({heads + "query.bias", heads + "value.bias"}),
+                                  Run{part, 2 * part}};
+  }
   attention_.output = {parameters.matrix(heads + "output.weight"),
                        parameters.vector(heads + "output.bias")};
   attention_.heads = shape.heads();

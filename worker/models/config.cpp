@@ -156,6 +156,12 @@ void check_globals(const ModelConfig& config, const Layout& layout) {
 }  // namespace
 
 void check(const ModelConfig& config, const Layout& layout) {
+  if (config.positions == Positions::learned && config.length > config.position_count()) {
+    throw UsageError(text("--length ", config.length, ": the checkpoint has learned ",
+                          config.learned_positions,
+                          " positions, and a token behind them has none; take --length ",
+                          config.learned_positions, " or less"));
+  }
   check_divides("model.width", config.width, "model.heads", config.heads);
   if (config.positions == Positions::rotary && config.head_size() % 2 != 0) {
     throw UsageError(text("--model.width ", config.width, " / --model.heads ", config.heads,
@@ -262,7 +268,8 @@ void list_block(const ModelConfig& config, index_t layer, Lister& list) {
     list.matrix(block + "attention." + projection + ".weight", width, width, true,
                 config.deviation);
   }
-  for (const char* projection : projections) {
+  for (const std::string projection : projections) {
+    if (projection == "key" && !config.has_key_bias()) continue;
     list.bias(block + "attention." + projection + ".bias", width, true);
   }
   list.input_split(block + "attention.output.weight", width, width, residual_deviation);
@@ -289,7 +296,7 @@ std::vector<ParameterSpec> parameter_specs(const ModelConfig& config) {
       .decay = tied;  // then it is a matrix of a product as well
   list.units = {0};
   if (config.positions == Positions::learned) {
-    list.table("positions.weight", config.length, "positions", config.width, false,
+    list.table("positions.weight", config.position_count(), "positions", config.width, false,
                config.deviation);
   }
   for (index_t layer = 0; layer < config.layers; ++layer) {
@@ -306,6 +313,14 @@ std::vector<ParameterSpec> parameter_specs(const ModelConfig& config) {
     list.matrix("output.weight", config.vocabulary, config.width, true, config.deviation);
   }
   return std::move(list.specs);
+}
+
+std::vector<std::string> obsolete_parameters(const ModelConfig& config) {
+  std::vector<std::string> names;
+  for (index_t layer = 0; layer < config.layers && !config.has_key_bias(); ++layer) {
+    names.push_back(text("layers.", layer, ".attention.key.bias"));
+  }
+  return names;
 }
 
 }  // namespace weir::worker

@@ -54,12 +54,19 @@ struct ModelConfig {
   index_t vocabulary = 256;
   index_t classes = 0;  ///< of a classifier
   index_t length = 256;
+  /// Positions that a checkpoint has learned, at least `length`; 0: as many as length.
+  index_t learned_positions = 0;
 
   /// 0 the embedding, 1 … L the blocks, L + 1 the head.
   index_t unit_count() const { return layers + 2; }
   index_t head_size() const { return width / heads; }
   /// Heads of the global branch, if the global tokens have projections of their own.
   index_t branch_heads() const { return globals == GlobalForm::split ? global_heads : heads; }
+  /// Rows of the table of learned positions.
+  index_t position_count() const { return learned_positions > 0 ? learned_positions : length; }
+  /// A key bias adds the same to all scores of a query, which the softmax does not see, unless keys
+  /// are rotated: then its part depends on the key's position.
+  bool has_key_bias() const { return positions == Positions::rotary; }
   /// Features that a classifier's answer is a linear function of.
   index_t pooled_width() const { return pooling == Pooling::ends ? 2 * width : width; }
   /// Throws UsageError if global_tokens is no list of positions.
@@ -88,5 +95,9 @@ void check(const ModelConfig& config, const Layout& layout);
 /// for matrices of products; neither for norms and biases nor for lookup tables (learned positions,
 /// an embedding that is not tied): a row without a gradient should stay.
 std::vector<ParameterSpec> parameter_specs(const ModelConfig& config);
+
+/// Parameters that older checkpoints of such a model hold, and on which its function does not
+/// depend: the key biases that it has no more.
+std::vector<std::string> obsolete_parameters(const ModelConfig& config);
 
 }  // namespace weir::worker

@@ -29,6 +29,33 @@ TEST_CASE("a column-cut product is x W^T + b, and its gradients are the slopes")
   });
 }
 
+TEST_CASE("outputs without a bias have none: the others' are held side by side") {
+  constexpr index_t kRows = 5;
+  for (const Run unbiased : {Run{2, 4}, Run{0, 2}, Run{4, 6}}) {
+    CAPTURE(unbiased.begin);
+    Rig rig;
+    const ColumnLinear layer = {rig.matrix(6, 3), rig.vector(4), unbiased};
+    std::vector<float> x = random_values(kRows * 3, 1, "x");
+    std::vector<float> out_gradient = random_values(kRows * 6, 1, "gradient");
+    Found found = {std::vector<float>(kRows * 6, 7), std::vector<float>(kRows * 3, 7)};
+    layer.forward(rig.pass(), matrix(x, kRows), matrix(found.out, kRows));
+    layer.backward(rig.pass(), matrix(out_gradient, kRows), matrix(found.x_gradient, kRows));
+    layer.weight_gradient(rig.pass(), matrix(out_gradient, kRows), matrix(x, kRows));
+    check_layer(rig, x, out_gradient, found, [&](const auto& weights, auto input) {
+      std::vector<double> bias(6, 0.0);
+      std::size_t held = 18;
+      for (index_t output = 0; output < 6; ++output) {
+        if (unbiased.holds(output)) continue;
+        bias[static_cast<std::size_t>(output)] = weights[held++];
+      }
+      std::vector<double> out(kRows * 6);
+      reference::multiply_transposed(matrix(input, kRows), matrix(weights, 0, 6, 3),
+                                     std::span<const double>(bias), matrix(out, kRows));
+      return out;
+    });
+  }
+}
+
 TEST_CASE("a row-cut product is x W + b, and its gradients are the slopes") {
   constexpr index_t kRows = 5;
   Rig rig;

@@ -179,6 +179,44 @@ TEST_CASE("parameters: what is split, starts how, and decays") {
                                           "output.weight"});
 }
 
+TEST_CASE("parameters: a key has a bias only where positions are rotated") {
+  for (const GlobalForm form : {GlobalForm::shared, GlobalForm::separate, GlobalForm::split}) {
+    ModelConfig config;
+    config.layers = 2;
+    config.globals = form;
+    const auto names = [&] {
+      std::set<std::string> all;
+      for (const ParameterSpec& spec : parameter_specs(config)) all.insert(spec.name);
+      return all;
+    };
+    const std::set<std::string> rotary = names();
+    CHECK(obsolete_parameters(config).empty());
+    config.positions = Positions::learned;
+    std::set<std::string> learned = names();
+    CHECK(learned.erase("positions.weight") == 1);
+    const std::vector<std::string> obsolete = obsolete_parameters(config);
+    CHECK(obsolete ==
+          std::vector<std::string>{"layers.0.attention.key.bias", "layers.1.attention.key.bias"});
+    CHECK(learned.size() + 2 == rotary.size());
+    learned.insert(obsolete.begin(), obsolete.end());
+    CHECK(learned == rotary);
+  }
+}
+
+TEST_CASE("a table of learned positions may be longer than the sequences, not shorter") {
+  ModelConfig config;
+  config.positions = Positions::learned;
+  config.length = 100;
+  config.learned_positions = 256;
+  CHECK(find(parameter_specs(config), "positions.weight").shape == std::vector<index_t>{256, 128});
+  CHECK_NOTHROW(check(config, {}));
+  config.length = 257;
+  CHECK_THROWS_WITH_AS(check(config, {}),
+                       "--length 257: the checkpoint has learned 256 positions, and a token behind "
+                       "them has none; take --length 256 or less",
+                       UsageError);
+}
+
 TEST_CASE("parameters: what global tokens have of their own") {
   ModelConfig config;
   config.layers = 2;
