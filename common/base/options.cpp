@@ -130,6 +130,11 @@ struct Written {
 /// process has a zero in it.
 constexpr char kEmptyValue = '\0';
 
+std::string without_mark(std::string word) {
+  if (word.ends_with(kEmptyValue)) word.pop_back();
+  return word;
+}
+
 po::parsed_options parse_command_line(const std::vector<Option>& table,
                                       std::vector<std::string> arguments) {
   for (std::string& argument : arguments) {
@@ -167,7 +172,7 @@ std::vector<Written> read_command_line(const std::vector<Option>& table,
   for (const auto& option : table) known.push_back(option.name);
   std::vector<Written> result;
   for (const auto& parsed : parse_command_line(table, arguments).options) {
-    const std::string& word = parsed.original_tokens.front();
+    const std::string word = without_mark(parsed.original_tokens.front());
     if (parsed.string_key.empty()) {
       result.push_back({"", word});
       continue;
@@ -178,7 +183,7 @@ std::vector<Written> read_command_line(const std::vector<Option>& table,
       throw UsageError(text("unknown option ", name, option_hint(bare, known, "--")));
     }
     const bool has_two_words = parsed.original_tokens.size() == 2;
-    const std::string& next = parsed.original_tokens.back();
+    const std::string next = without_mark(parsed.original_tokens.back());
     // Boost takes the next option as the value: --data --rate=1.
     if (has_two_words && next.starts_with("--")) {
       throw UsageError(text(word, ": a value is missing before ", next, " (which ", word, "=", next,
@@ -191,9 +196,8 @@ std::vector<Written> read_command_line(const std::vector<Option>& table,
       result.push_back({"", next});
       continue;
     }
-    std::string value = parsed.value.empty() ? "true" : parsed.value.front();
-    if (value == std::string(1, kEmptyValue)) value.clear();
-    result.push_back({parsed.string_key, value});
+    const std::string value = parsed.value.empty() ? "true" : parsed.value.front();
+    result.push_back({parsed.string_key, without_mark(value)});
   }
   return result;
 }

@@ -73,8 +73,9 @@ TEST_CASE("weir --help and every command's --help end well; none reads anything"
     CHECK(run_weir("help " + command.name).out == outcome.out);
     CHECK(run_weir("--help " + command.name).out == outcome.out);
     for (const char* const options : {" --steps 3 --help", " --nonsense --help x", " RUN -h"}) {
-      CHECK(run_weir(command.name + options).code == 0);
-      CHECK(run_weir(command.name + options).out == outcome.out);
+      const Outcome late = run_weir(command.name + options);
+      CHECK(late.code == 0);
+      CHECK(late.out == outcome.out);
     }
   }
   CHECK(run_weir("help").out == help_of_weir());

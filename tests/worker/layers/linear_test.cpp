@@ -10,6 +10,7 @@ using namespace weir;
 using namespace weir::test;
 using worker::ColumnLinear;
 using worker::RowLinear;
+using worker::Run;
 
 TEST_CASE("a column-cut product is x W^T + b, and its gradients are the slopes") {
   constexpr index_t kRows = 5;
