@@ -139,7 +139,7 @@ TEST_CASE("the path of a command may stand anywhere among its options; plan take
       has(run_weir("plan --batch 8 " + run + " " + run).out, "plan takes one path, and here are "));
   CHECK(
       has(run_weir("plan " + run + "/..").out, "config.ini does not exist; name an INI file or a"));
-  for (const std::string& command :
+  for (const std::string command :
        {"eval --samples 2 ", "generate --prompt x ", "report --out x ", "inspect --verify "}) {
     CAPTURE(command);
     const Outcome outcome = run_weir(command + "/nowhere");

@@ -301,7 +301,7 @@ TEST_CASE("folders that are none, or of no run, or without a step, are refused w
     }
     return std::string("not refused");
   };
-  CHECK(refusal({}) == "report: name a run folder first");
+  CHECK(refusal({}) == "report: name a run folder");
   CHECK(refusal({path + "/none"}) == path + "/none: there is no such folder");
   CHECK(refusal({path}) == path + " has no metrics.jsonl; name the run folder of a `weir train`");
   std::ofstream(folder / "metrics.jsonl") << "{\"kind\":\"start\",\"step\":0}\n";
