@@ -100,5 +100,35 @@ TEST_CASE("another text, and a shorter one, are named; nothing is claimed of the
   }
 }
 
+TEST_CASE(
+    "a text of its own for validation is known too, and where its bytes come in for training") {
+  Texts texts;
+  const auto with_validation = [&](const std::string& training, const std::string& validation) {
+    const std::string path = (texts.folder / "validation").string();
+    std::ofstream(path) << validation;
+    texts.read({training});
+    return worker::TextDataset(worker::Corpus({(texts.folder / "book0").string()}), 8, 100, 0, 1,
+                               worker::Corpus({path}));
+  };
+  const TextRecord before = record_of(with_validation(kText, kEnd));
+  CHECK(before.training_bytes == 1000);
+  CHECK(before.held_out_bytes == 100);
+  CHECK(before.validation_files == "validation");
+  CHECK_FALSE(change_of(before, with_validation(kText, kEnd)));
+  CHECK_FALSE(change_of(before, texts.read({kText, kEnd})));  // the same bytes on either side
+
+  const auto scored = change_of(before, with_validation(kText, std::string(100, 'y')));
+  REQUIRE(scored);
+  CHECK_FALSE(scored->leaks());
+  CHECK(scored->words.find("100 held out in validation, CRC") != std::string::npos);
+  const auto joined = change_of(before, with_validation(kText + kEnd, "another text"));
+  REQUIRE(joined);
+  CHECK(joined->leaked_from == 1000);
+  CHECK(joined->leaked_to == 1100);
+  const auto cut = change_of(before, texts.read({kText}));
+  REQUIRE(cut);
+  CHECK(cut->seen_bytes == 100);
+}
+
 }  // namespace
 }  // namespace weir
