@@ -25,15 +25,11 @@ namespace weir {
 /// they were. An Error at any moment: abandon_checkpoint, and training may go on.
 fs::path checkpoint_folder(const fs::path& checkpoints, index_t step);
 
-<<<<<<< HEAD
 /// About how many bytes a checkpoint with these tensors takes on the disk.
 index_t checkpoint_bytes(const std::vector<CheckpointRecord>& records);
 
-/// Sets the records' offsets. What an earlier attempt at this step has left is removed.
-=======
 /// Sets the records' offsets. What an earlier attempt at this step has left is removed. model.h5
 /// gets `attributes`, what a reader of it alone must know; `format.version` and `step` join them.
->>>>>>> 7f97561 (model.h5 says what it is: settings, constants and layouts as attributes; common/io/README.md describes the files)
 void begin_checkpoint(FileSystem& files, const fs::path& checkpoints, index_t step,
                       std::vector<CheckpointRecord>& records,
                       std::vector<Attribute> attributes = {});
