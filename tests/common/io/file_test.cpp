@@ -14,6 +14,7 @@
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
 #include "common/io/hdf5.hpp"
+#include "common/io/mapped_file.hpp"
 #include "tests/common/io/faulty_file_system.hpp"
 #include "tests/temporary_folder.hpp"
 
