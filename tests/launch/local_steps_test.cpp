@@ -79,6 +79,7 @@ class Life {
     both.checkpoint.folder = checkpoints;
     both.checkpoint.every = 2;
     both.checkpoint.keep = 2;
+    both.checkpoint.wait_s = 0;  // nobody repairs what is dead
     both.checkpoint.notes = {{"replicas", "1"}};
     config.server = both;
     ps::ServerConfig of_rounds = server_config_of_rounds(both, config.local);
