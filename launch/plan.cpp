@@ -6,6 +6,7 @@
 
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
+#include "common/io/file.hpp"
 #include "common/job/share.hpp"
 #include "common/net/agree.hpp"
 #include "common/net/mpi.hpp"
@@ -311,9 +312,9 @@ static void name_config_file(Arguments& words) {
   Arguments rest = words;
   if (take_words(table, rest).empty()) return;
   fs::path path = take_path("plan", "an INI file or a run folder", table, words);
-  if (fs::is_directory(path)) {
+  if (is_folder(path)) {
     path /= "config.ini";
-    if (!fs::exists(path)) {
+    if (!path_exists(path)) {
       throw UsageError(text("plan: ", path.string(),
                             " does not exist; name an INI file or a run "
                             "folder"));
