@@ -10,8 +10,6 @@
 namespace weir::benchmark {
 namespace {
 
-using worker::ConstMatrix;
-using worker::Matrix;
 using worker::Sparsity;
 
 constexpr index_t kMostGlobals = 4;
@@ -24,10 +22,10 @@ void fill_random(Buffer& buffer, std::uint64_t stream, float scale) {
 }
 
 ConstMatrix rows_of(const Buffer& buffer, index_t rows, index_t columns) {
-  return {buffer.data(), {rows, columns}};
+  return {buffer.span(), rows, columns};
 }
 Matrix rows_of(Buffer& buffer, index_t rows, index_t columns) {
-  return {buffer.data(), {rows, columns}};
+  return {buffer.span(), rows, columns};
 }
 
 /// Pairs of a query and a key that it sees; global tokens are at the front.
@@ -139,13 +137,14 @@ double LayerRun::seconds(index_t strip_tokens) {
   layer.output = {{bias + 3 * width, width, width}, {bias + 3 * width + width * width, width}};
   layer.heads = heads_;
   layer.sparsity = sparsity_;
-  const worker::AttentionShape shape = {.sequences = 1,
-                                        .rows = tokens_,
-                                        .width = width,
-                                        .heads = heads_,
-                                        .head_size = head_size_,
-                                        .globals = sparsity_.globals.count(),
-                                        .strip_tokens = strip_tokens};
+  const worker::AttentionShape shape = {
+      .sequences = 1,
+      .rows = tokens_,
+      .width = width,
+      .heads = heads_,
+      .head_size = head_size_,
+      .globals = sparsity_.globals.count(),
+      .strip_tokens = strip_tokens > 0 ? strip_tokens : kernels_.attention_strip(width)};
   worker::Carved<worker::AttentionActivations> kept(shape);
   const worker::Carved<worker::AttentionScratch> scratch(shape);
   worker::SingleShard shards;

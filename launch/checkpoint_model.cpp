@@ -144,7 +144,7 @@ CheckpointModel::CheckpointModel(const CheckpointReader& reader, RunConfig confi
                          {.last_unit = model.unit_count() - 1,
                           .micro_batch = config_.train.micro_batch,
                           .recompute = worker::Recompute::block},  // nothing is kept for a backward
-                         1);
+                         1, kernels_);
   rows_ = Buffer(config_.train.micro_batch * model.length * model.width);
 }
 
@@ -160,7 +160,7 @@ worker::Pass CheckpointModel::pass() {
 
 worker::Loss CheckpointModel::loss(const worker::MicroBatch& batch) {
   WEIR_ASSERT(batch.sequences <= config_.train.micro_batch && batch.length <= config_.model.length);
-  const worker::Matrix x(rows_.data(), {batch.rows(), config_.model.width});
+  const Matrix x(Vector(rows_.span()), batch.rows(), config_.model.width);
   worker::Loss loss;
   for (const auto& unit : units_) loss += unit->forward(pass(), batch, 0, x);
   return loss;
@@ -177,7 +177,7 @@ void CheckpointModel::next_token_logits(std::span<const std::int32_t> tokens,
                                     .targets = {},
                                     .lengths = {&length, 1},
                                     .samples = {&sample, 1}};
-  const worker::Matrix x(rows_.data(), {length, config_.model.width});
+  const Matrix x(Vector(rows_.span()), length, config_.model.width);
   worker::next_token_logits(units_, pass(), batch, x, logits);
 }
 

@@ -28,7 +28,7 @@ constexpr index_t kFloatBytes = 4;
 index_t activation_memory(const RunConfig& config, const std::vector<index_t>& first_units,
                           const RankPlan& rank, index_t slots) {
   const auto cut = stage_cut(config, first_units, rank.place.stage);
-  const auto units = worker::unit_memory(config.model, cut);
+  const auto units = worker::unit_memory(config.model, cut, worker::CpuKernels());
   const index_t frame = worker::rows_of(config.model, cut) * config.model.width * kFloatBytes;
   const bool is_first = rank.place.stage == 0,
              is_last = rank.place.stage + 1 == config.layout.stages;

@@ -51,7 +51,7 @@ WorkerResult run_worker(const Job& job, const WorkerPlace& place, const Comm& wo
   parts.first_unit = cut.first_unit;
   parts.activation_slots = schedule.activation_slots[static_cast<std::size_t>(place.stage)];
   parts.units = make_units(job.config.model, job.plan->holding(holder_of(place)), cut,
-                           parts.activation_slots);
+                           parts.activation_slots, kernels);
   parts.width = job.config.model.width;
   parts.dataset = job.dataset.get();
   parts.micro_batch = train.micro_batch;

@@ -39,9 +39,13 @@ std::byte* allocate_small(index_t bytes) {
 
 }  // namespace
 
-Memory::Memory(index_t elements, index_t element_bytes) {
+Memory::Memory(index_t elements, index_t element_bytes, MemoryKind kind) : kind_(kind) {
   WEIR_ASSERT(elements >= 0 && element_bytes > 0);
   if (elements == 0) return;
+  if (kind == MemoryKind::none) {
+    bytes_ = elements * element_bytes;
+    return;
+  }
   constexpr index_t kAddressSpace = index_t{1} << 47;
   if (elements <= kAddressSpace / element_bytes) {
     bytes_ = elements * element_bytes;
@@ -54,7 +58,7 @@ Memory::Memory(index_t elements, index_t element_bytes) {
 }
 
 index_t Memory::huge_bytes() const {
-  if (bytes_ < kHugePage) return 0;
+  if (bytes_ < kHugePage || data_ == nullptr) return 0;
   // Lines like "7f0c00000000-7f0c00400000 rw-p …", each followed by "AnonHugePages:   4096 kB" and
   // others. A mapping of the kernel's may hold several of ours.
   const auto address = reinterpret_cast<std::uintptr_t>(data_);

@@ -5,7 +5,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "common/number/index.hpp"
+#include "common/number/tensor.hpp"
 
 namespace weir {
 
@@ -16,24 +16,32 @@ namespace weir {
 class Memory {
  public:
   Memory() = default;
-  Memory(index_t elements, index_t element_bytes);
+  /// kind none: counts, and has no address.
+  Memory(index_t elements, index_t element_bytes, MemoryKind kind = MemoryKind::host);
   Memory(Memory&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+      : data_(std::exchange(other.data_, nullptr)),
+        bytes_(std::exchange(other.bytes_, 0)),
+        kind_(other.kind_) {}
   Memory& operator=(Memory&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
+    std::swap(kind_, other.kind_);
     return *this;
   }
   ~Memory();
 
   std::byte* data() const { return data_; }
   index_t bytes() const { return bytes_; }
+  MemoryKind kind() const { return kind_; }
+  /// All of it as elements of this dtype.
+  Vector elements(Dtype dtype) const { return {data_, dtype, kind_, bytes_ / bytes_of(dtype)}; }
   /// Of them, those that lie on huge pages: the kernel may refuse. 0 if it does not say.
   index_t huge_bytes() const;
 
  private:
   std::byte* data_ = nullptr;
   index_t bytes_ = 0;
+  MemoryKind kind_ = MemoryKind::host;
 };
 
 /// Owns `size` elements, all zero at first, in a Memory. Moves, never copies; moving keeps the

@@ -45,7 +45,8 @@ class ThreadContexts {
     Group(ThreadContexts& contexts, index_t index) : contexts_(contexts), index_(index) {}
     index_t size() const override { return contexts_.count_; }
     index_t index() const override { return index_; }
-    void sum(std::span<float> values) override {
+    void sum(Vector vector) override {
+      const std::span<float> values = as<float>(vector);
       std::vector<float> result(values.size(), 0);
       meet({values, {}, {}}, [&] {
         for (const Offer& offer : contexts_.offers_) {
@@ -55,7 +56,9 @@ class ThreadContexts {
       });
       std::ranges::copy(result, values.begin());
     }
-    void gather(std::span<const float> values, std::span<float> all) override {
+    void gather(ConstVector vector, Vector vectors) override {
+      const std::span<const float> values = as<float>(vector);
+      const std::span<float> all = as<float>(vectors);
       WEIR_ASSERT(all.size() == values.size() * contexts_.offers_.size());
       meet({values, {}, {}}, [&] {
         auto to = all.begin();
@@ -65,12 +68,12 @@ class ThreadContexts {
         }
       });
     }
-    void exchange(std::span<const float> to_previous, std::span<const float> to_next,
-                  std::span<float> from_previous, std::span<float> from_next) override {
-      meet({{}, to_previous, to_next}, [&] {
-        const auto receive = [](std::span<const float> sent, std::span<float> to) {
-          WEIR_ASSERT(sent.size() == to.size());
-          std::ranges::copy(sent, to.begin());
+    void exchange(ConstVector to_previous, ConstVector to_next, Vector from_previous,
+                  Vector from_next) override {
+      meet({{}, as<float>(to_previous), as<float>(to_next)}, [&] {
+        const auto receive = [](std::span<const float> sent, Vector to) {
+          WEIR_ASSERT(std::ssize(sent) == to.size());
+          std::ranges::copy(sent, as<float>(to).begin());
         };
         const auto offer = [&](index_t of) -> const Offer& {
           return contexts_.offers_[static_cast<std::size_t>(of)];

@@ -39,11 +39,11 @@ class ThreadShards {
     Group(ThreadShards& shards, index_t index) : shards_(shards), index_(index) {}
     index_t size() const override { return shards_.count_; }
     index_t index() const override { return index_; }
-    void sum(std::span<float> values) override {
-      reduce(values, [](float a, float b) { return a + b; });
+    void sum(Vector values) override {
+      reduce(as<float>(values), [](float a, float b) { return a + b; });
     }
-    void max(std::span<float> values) override {
-      reduce(values, [](float a, float b) { return std::max(a, b); });
+    void max(Vector values) override {
+      reduce(as<float>(values), [](float a, float b) { return std::max(a, b); });
     }
 
    private:

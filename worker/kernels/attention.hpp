@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <span>
 
-#include "common/number/view.hpp"
+#include "common/number/tensor.hpp"
 #include "worker/kernels/visible.hpp"
 
 namespace weir::worker {
@@ -32,10 +32,10 @@ struct AttentionInput {
   index_t first = 0;                 ///< position of the first of the N tokens
   std::span<const index_t> lengths;  ///< [B], tokens of the whole sequences before padding
   const Sparsity* sparsity = nullptr;
-  View<const float, 2> qkv;      ///< [B * N, 3 H C]: queries of all heads, then keys, then values
-  View<const float, 2> before;   ///< [B * L, 2 H C]: keys and values of the L tokens before `first`
-  View<const float, 2> after;    ///< [B * R, 2 H C]: and of the R tokens from first + N on
-  View<const float, 2> globals;  ///< [B * G, 3 H C]: as qkv, the global tokens in ascending order
+  ConstMatrix qkv;      ///< [B * N, 3 H C]: queries of all heads, then keys, then values
+  ConstMatrix before;   ///< [B * L, 2 H C]: keys and values of the L tokens before `first`
+  ConstMatrix after;    ///< [B * R, 2 H C]: and of the R tokens from first + N on
+  ConstMatrix globals;  ///< [B * G, 3 H C]: as qkv, the global tokens in ascending order
 
   index_t sequences() const { return static_cast<index_t>(lengths.size()); }
   index_t tokens() const { return qkv.extent(0) / sequences(); }
@@ -59,22 +59,22 @@ struct AttentionStrip {
 /// What backward needs of forward, and the gradient that comes in. Of global queries, and of them
 /// alone, everything stands in the rows of the second half.
 struct AttentionOutput {
-  View<const float, 2> out;               ///< [B * N, H C]
-  std::span<const float> log_sum;         ///< [B * H * N]
-  View<const float, 2> out_gradient;      ///< [tokens of the strip, H C], sequence by sequence
-  View<const float, 2> global_out;        ///< [B * G, H C]
-  std::span<const float> global_log_sum;  ///< [B * G * H]
-  View<const float, 2> global_out_gradient;
+  ConstMatrix out;             ///< [B * N, H C]
+  ConstVector log_sum;         ///< [B * H * N]
+  ConstMatrix out_gradient;    ///< [tokens of the strip, H C], sequence by sequence
+  ConstMatrix global_out;      ///< [B * G, H C]
+  ConstVector global_log_sum;  ///< [B * G * H]
+  ConstMatrix global_out_gradient;
 };
 
 /// Gradients of an AttentionInput. `qkv` is overwritten (its queries strip by strip; keys and
 /// values of a token when a call first reaches them, later calls add to them); to the others is
 /// added.
 struct AttentionGradients {
-  View<float, 2> qkv;
-  View<float, 2> before;
-  View<float, 2> after;
-  View<float, 2> globals;
+  Matrix qkv;
+  Matrix before;
+  Matrix after;
+  Matrix globals;
 };
 
 }  // namespace weir::worker

@@ -23,6 +23,9 @@ class CpuKernels : public Kernels {
   /// What `rotate` keeps for so many successive positions and C channels a head, for plans.
   static index_t rotary_bytes(index_t positions, index_t channels);
 
+  index_t attention_strip(index_t heads_width) const override;
+  index_t product_strip(index_t rows, index_t columns) const override;
+
   void multiply_transposed(ConstMatrix a, ConstMatrix b, ConstVector bias, Matrix out) override;
   void multiply(ConstMatrix a, ConstMatrix b, bool accumulate, Matrix out) override;
   void add_transposed_product(ConstMatrix a, ConstMatrix b, Matrix out) override;
@@ -78,6 +81,8 @@ class CpuKernels : public Kernels {
   void row_maximum(ConstMatrix logits, Vector maximum) override;
   void softmax_sums(ConstMatrix logits, ConstVector maximum, std::span<const std::int32_t> targets,
                     index_t first_column, Vector exponential_sum, Vector target_logit) override;
+  Loss cross_entropy(std::span<const std::int32_t> targets, ConstVector maximum,
+                     ConstVector exponential_sum, ConstVector target_logit) override;
   void softmax_gradient(Matrix logits, ConstVector maximum, ConstVector exponential_sum,
                         std::span<const std::int32_t> targets, index_t first_column,
                         float scale) override;

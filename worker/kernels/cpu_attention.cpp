@@ -142,13 +142,13 @@ void attention_block(const AttentionInput& input, const Block& block, index_t he
   const index_t width = input.width();
   const index_t row = 3 * width;
   const float scale = 1 / std::sqrt(static_cast<float>(channels));
-  const float* queries = input.qkv.data() + block.sequence * input.tokens() * row + head * channels;
+  const float* queries =
+      start_of(input.qkv, block.sequence * input.tokens() * row + head * channels);
   const float* globals =
       start_of(input.globals, block.sequence * input.global_count() * row + head * channels);
   const Globals& positions = input.sparsity->globals;
   const auto places = [&](index_t part) {
-    return places_of<const float>(input, input.qkv, input.before, input.after, block.sequence, head,
-                                  part);
+    return places_of(input, input.qkv, input.before, input.after, block.sequence, head, part);
   };
 
   float* packed = scratch.take(kTile * columns);
@@ -245,17 +245,16 @@ void CpuKernels::attention(const AttentionInput& input, const AttentionStrip& st
   const index_t queries = input.global_queries();
   const index_t rows = input.sequences() * queries * input.heads;
   WEIR_ASSERT(out.extent(0) == input.qkv.extent(0) && out.extent(1) == width);
-  WEIR_ASSERT(std::ssize(log_sum) == input.qkv.extent(0) * input.heads);
-  WEIR_ASSERT(std::ssize(global_part) == rows * (input.channels() + 2));
+  WEIR_ASSERT(log_sum.size() == input.qkv.extent(0) * input.heads);
+  WEIR_ASSERT(global_part.size() == rows * (input.channels() + 2));
   progress();
-  const Vector maximum = global_part.first(static_cast<std::size_t>(rows));
-  const Vector sum = global_part.subspan(maximum.size(), maximum.size());
-  const Vector weighted = global_part.subspan(2 * maximum.size());
+  const Vector maximum = global_part.first(rows);
+  const Vector sum = global_part.part(rows, rows);
+  const Vector weighted = global_part.part(2 * rows, rows * input.channels());
   if (strip.tokens.begin == 0) {
     const auto of_strip = [&](Vector values) {
-      const std::size_t each = values.size() / static_cast<std::size_t>(input.sequences());
-      return values.subspan(static_cast<std::size_t>(strip.first_sequence) * each,
-                            static_cast<std::size_t>(strip.sequences) * each);
+      const index_t each = values.size() / input.sequences();
+      return values.part(strip.first_sequence * each, strip.sequences * each);
     };
     fill(of_strip(maximum), -std::numeric_limits<float>::infinity());
     fill(of_strip(sum), 0);
@@ -264,11 +263,11 @@ void CpuKernels::attention(const AttentionInput& input, const AttentionStrip& st
   each_head(input, strip, [&](const Block& block, index_t head, std::span<float> scratch) {
     const index_t first_query = block.sequence * queries;
     HeadOutput to;
-    to.out = out.data() + block.sequence * tokens * width + head * input.channels();
-    to.log_sum = log_sum.data() + (block.sequence * input.heads + head) * tokens;
-    to.maximum = maximum.data() + first_query * input.heads + head;
-    to.sum = sum.data() + first_query * input.heads + head;
-    to.weighted = weighted.data() + first_query * width + head * input.channels();
+    to.out = start_of(out, block.sequence * tokens * width + head * input.channels());
+    to.log_sum = as<float>(log_sum).data() + (block.sequence * input.heads + head) * tokens;
+    to.maximum = as<float>(maximum).data() + first_query * input.heads + head;
+    to.sum = as<float>(sum).data() + first_query * input.heads + head;
+    to.weighted = as<float>(weighted).data() + first_query * width + head * input.channels();
     HWY_DYNAMIC_DISPATCH(attention_block)(input, block, head, to, Scratch(scratch));
   });
 }

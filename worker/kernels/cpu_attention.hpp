@@ -94,10 +94,10 @@ struct HeadOutput {
   float* weighted;  ///< [G, H C], at the head's first column
 };
 
-/// The element at `offset`; of a view without rows nothing.
-template <class T>
-T* start_of(const View<T, 2>& rows, index_t offset) {
-  return rows.size() == 0 ? nullptr : rows.data() + offset;
+/// The element at `offset`; null if the matrix has no rows.
+template <class Byte>
+SameConst<float, Byte>* start_of(const MatrixOf<Byte>& rows, index_t offset) {
+  return rows.size() == 0 ? nullptr : as<float>(rows).data() + offset;
 }
 
 /// Runs of successive positions, each with its rows in memory: before, here, after.
@@ -122,15 +122,18 @@ struct Places {
   }
 };
 
-/// Keys (part 0) or values (part 1) of one head and sequence; Here is qkv, Beside before and after.
-template <class T>
-Places<T> places_of(const AttentionInput& input, View<T, 2> here, View<T, 2> before,
-                    View<T, 2> after, index_t sequence, index_t head, index_t part) {
+/// Where the keys (part 0) or values (part 1) of one head and sequence lie; `here` has the shape of
+/// input.qkv, `before` and `after` those of input.before and input.after.
+template <class Byte>
+Places<SameConst<float, Byte>> places_of(const AttentionInput& input, MatrixOf<Byte> here,
+                                         MatrixOf<Byte> before, MatrixOf<Byte> after,
+                                         index_t sequence, index_t head, index_t part) {
+  using T = SameConst<float, Byte>;
   const index_t sequences = input.sequences();
   const index_t width = input.width();
   const index_t tokens = input.tokens();
   const index_t column = part * width + head * input.channels();
-  const auto beside = [&](View<T, 2> rows, index_t begin) {
+  const auto beside = [&](MatrixOf<Byte> rows, index_t begin) {
     const index_t count = rows.extent(0) / sequences;
     return typename Places<T>::Place{
         {begin, begin + count}, start_of(rows, sequence * count * 2 * width + column), 2 * width};
@@ -138,7 +141,7 @@ Places<T> places_of(const AttentionInput& input, View<T, 2> here, View<T, 2> bef
   const index_t end = input.first + tokens;
   return {{beside(before, input.first - before.extent(0) / sequences),
            {{input.first, end},
-            here.data() + sequence * tokens * 3 * width + width + column,
+            start_of(here, sequence * tokens * 3 * width + width + column),
             3 * width},
            beside(after, end)}};
 }

@@ -162,16 +162,16 @@ void attention_backward_block(const AttentionInput& input, const AttentionStrip&
   const Globals& positions = input.sparsity->globals;
   const float* globals = start_of(input.globals, there * row + column);
   float* global_gradient = start_of(gradients.globals, there * row + column);
-  float* query_gradient = gradients.qkv.data() + here * row + column;
+  float* query_gradient = start_of(gradients.qkv, here * row + column);
   // Rows of the strip's own tensors that lie before the sequence's token 0.
   const index_t skipped =
       strip.tokens.begin - (block.sequence - strip.first_sequence) * strip.tokens.size();
-  const QueryRows local_rows{input.qkv.data() + here * row + column,
+  const QueryRows local_rows{start_of(input.qkv, here * row + column),
                              row,
-                             output.out.data() + here * width + column,
-                             output.out_gradient.data() + column,
+                             start_of(output.out, here * width + column),
+                             start_of(output.out_gradient, column),
                              width,
-                             output.log_sum.data() + item * input.tokens(),
+                             as<float>(output.log_sum).data() + item * input.tokens(),
                              1,
                              skipped};
   const QueryRows global_rows{
@@ -180,16 +180,15 @@ void attention_backward_block(const AttentionInput& input, const AttentionStrip&
       start_of(output.global_out, there * width + column),
       start_of(output.global_out_gradient, there * width + column),
       width,
-      queries == 0 ? nullptr : output.global_log_sum.data() + there * input.heads + head,
+      queries == 0 ? nullptr : as<float>(output.global_log_sum).data() + there * input.heads + head,
       input.heads,
       0};
   const auto places = [&](index_t part) {
-    return places_of<const float>(input, input.qkv, input.before, input.after, block.sequence, head,
-                                  part);
+    return places_of(input, input.qkv, input.before, input.after, block.sequence, head, part);
   };
   const auto gradient_places = [&](index_t part) {
-    return places_of<float>(input, gradients.qkv, gradients.before, gradients.after, block.sequence,
-                            head, part);
+    return places_of(input, gradients.qkv, gradients.before, gradients.after, block.sequence, head,
+                     part);
   };
 
   const Upstream upstream(columns, scratch);
@@ -284,14 +283,14 @@ void CpuKernels::attention_backward(const AttentionInput& input, const Attention
   WEIR_ASSERT(output.out.extent(1) == input.width());
   WEIR_ASSERT(output.out_gradient.extent(0) == strip.sequences * strip.tokens.size());
   WEIR_ASSERT(output.out_gradient.extent(1) == input.width());
-  WEIR_ASSERT(std::ssize(output.log_sum) == input.qkv.extent(0) * input.heads);
+  WEIR_ASSERT(output.log_sum.size() == input.qkv.extent(0) * input.heads);
   WEIR_ASSERT(queries == 0 || output.global_out.extent(0) == queries);
-  WEIR_ASSERT(queries == 0 || output.global_out_gradient.extents() == output.global_out.extents());
-  WEIR_ASSERT(std::ssize(output.global_log_sum) >= queries * input.heads);
-  WEIR_ASSERT(gradients.qkv.extents() == input.qkv.extents());
-  WEIR_ASSERT(gradients.before.extents() == input.before.extents());
-  WEIR_ASSERT(gradients.after.extents() == input.after.extents());
-  WEIR_ASSERT(gradients.globals.extents() == input.globals.extents());
+  WEIR_ASSERT(queries == 0 || output.global_out_gradient.has_shape_of(output.global_out));
+  WEIR_ASSERT(output.global_log_sum.size() >= queries * input.heads);
+  WEIR_ASSERT(gradients.qkv.has_shape_of(input.qkv));
+  WEIR_ASSERT(gradients.before.has_shape_of(input.before));
+  WEIR_ASSERT(gradients.after.has_shape_of(input.after));
+  WEIR_ASSERT(gradients.globals.has_shape_of(input.globals));
   progress();
   each_head(input, strip, [&](const Block& block, index_t head, std::span<float> scratch) {
     HWY_DYNAMIC_DISPATCH(attention_backward_block)

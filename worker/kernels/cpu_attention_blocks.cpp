@@ -12,7 +12,7 @@ Run hull(Run a, Run b) {
   return {std::min(a.begin, b.begin), std::max(a.end, b.end)};
 }
 
-index_t rows_a_sequence(const AttentionInput& input, const View<const float, 2>& rows) {
+index_t rows_a_sequence(const AttentionInput& input, const ConstMatrix& rows) {
   return rows.extent(0) / input.sequences();
 }
 

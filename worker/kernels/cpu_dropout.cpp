@@ -132,7 +132,7 @@ void CpuKernels::dropout(const DropoutKey& key, Matrix values) {
     const index_t first = token * key.width + key.first_feature;
     HWY_DYNAMIC_DISPATCH(drop)
     (key, dropout_stream(key, sample), static_cast<std::uint64_t>(first), values.extent(1),
-     values[r].data());
+     as<float>(values)[r].data());
   }
 }
 

@@ -85,36 +85,40 @@ HWY_EXPORT(add_column_sums);
 
 void CpuKernels::gelu(ConstVector x, Vector out) {
   WEIR_ASSERT(x.size() == out.size());
-  HWY_DYNAMIC_DISPATCH(gelu)(x.data(), out.data(), std::ssize(x));
+  HWY_DYNAMIC_DISPATCH(gelu)(as<float>(x).data(), as<float>(out).data(), x.size());
 }
 
 void CpuKernels::gelu_backward(ConstVector x, Vector gradient) {
   WEIR_ASSERT(x.size() == gradient.size());
-  HWY_DYNAMIC_DISPATCH(gelu_backward)(x.data(), gradient.data(), std::ssize(x));
+  HWY_DYNAMIC_DISPATCH(gelu_backward)
+  (as<float>(x).data(), as<float>(gradient).data(), x.size());
 }
 
 void CpuKernels::add(ConstVector from, Vector to) {
   WEIR_ASSERT(from.size() == to.size());
-  HWY_DYNAMIC_DISPATCH(add)(from.data(), to.data(), std::ssize(from));
+  HWY_DYNAMIC_DISPATCH(add)(as<float>(from).data(), as<float>(to).data(), from.size());
 }
 
 void CpuKernels::copy(ConstVector from, Vector to) {
-  WEIR_ASSERT(from.size() == to.size());
-  std::ranges::copy(from, to.begin());
+  WEIR_ASSERT(from.size() == to.size() && from.dtype() == to.dtype());
+  WEIR_ASSERT(from.kind() == MemoryKind::host && to.kind() == MemoryKind::host);
+  std::ranges::copy(from.bytes(), to.bytes().begin());
 }
 
-void CpuKernels::fill(Vector to, float value) { std::ranges::fill(to, value); }
+void CpuKernels::fill(Vector to, float value) { std::ranges::fill(as<float>(to), value); }
 
 void CpuKernels::add_bias(ConstVector bias, Matrix to) {
-  WEIR_ASSERT(std::ssize(bias) == to.extent(1));
+  WEIR_ASSERT(bias.size() == to.extent(1));
+  const View<float, 2> rows = as<float>(to);
   for (index_t r = 0; r < to.extent(0); ++r) {
-    HWY_DYNAMIC_DISPATCH(add)(bias.data(), to[r].data(), to.extent(1));
+    HWY_DYNAMIC_DISPATCH(add)(as<float>(bias).data(), rows[r].data(), to.extent(1));
   }
 }
 
 void CpuKernels::add_column_sums(ConstMatrix a, Vector out) {
-  WEIR_ASSERT(std::ssize(out) == a.extent(1));
-  HWY_DYNAMIC_DISPATCH(add_column_sums)(a.data(), a.extent(0), a.extent(1), out.data());
+  WEIR_ASSERT(out.size() == a.extent(1));
+  HWY_DYNAMIC_DISPATCH(add_column_sums)
+  (as<float>(a).data(), a.extent(0), a.extent(1), as<float>(out).data());
 }
 
 }  // namespace weir::worker

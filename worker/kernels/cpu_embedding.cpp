@@ -6,7 +6,7 @@
 namespace weir::worker {
 namespace {
 
-void add_row(ConstVector from, Vector to) {
+void add_row(std::span<const float> from, std::span<float> to) {
   const float* source = from.data();
   float* target = to.data();
 #pragma omp simd
@@ -21,9 +21,9 @@ void CpuKernels::gather_rows(ConstMatrix from, std::span<const index_t> rows, in
   for (index_t i = 0; i < to.extent(0); ++i) {
     const index_t row = rows[static_cast<std::size_t>(i)];
     if (row < 0) {
-      fill(to[i].span(), 0);
+      fill(to[i], 0);
     } else {
-      std::copy_n(from[row].data() + column, to.extent(1), to[i].data());
+      std::copy_n(as<float>(from)[row].data() + column, to.extent(1), as<float>(to)[i].data());
     }
   }
 }
@@ -34,11 +34,11 @@ void CpuKernels::scatter_rows(ConstMatrix from, std::span<const index_t> rows, i
   for (index_t i = 0; i < from.extent(0); ++i) {
     const index_t row = rows[static_cast<std::size_t>(i)];
     if (row < 0) continue;
-    const Vector part(to[row].data() + column, static_cast<std::size_t>(from.extent(1)));
+    const Vector part = to[row].part(column, from.extent(1));
     if (accumulate) {
-      add_row(from[i].span(), part);
+      add_row(as<float>(from[i]), as<float>(part));
     } else {
-      std::ranges::copy(from[i].span(), part.begin());
+      copy(from[i], part);
     }
   }
 }
@@ -48,7 +48,9 @@ void CpuKernels::gather(std::span<const std::int32_t> tokens, ConstMatrix table,
   WEIR_ASSERT(std::ssize(tokens) == out.extent(0) && table.extent(1) == out.extent(1));
   for (index_t r = 0; r < out.extent(0); ++r) {
     const index_t row = tokens[static_cast<std::size_t>(r)] - first_row;
-    if (0 <= row && row < table.extent(0)) add_row(table[row].span(), out[r].span());
+    if (0 <= row && row < table.extent(0)) {
+      add_row(as<float>(table[row]), as<float>(out[r]));
+    }
   }
 }
 
@@ -59,7 +61,7 @@ void CpuKernels::scatter_add(std::span<const std::int32_t> tokens, ConstMatrix g
   for (index_t r = 0; r < gradient.extent(0); ++r) {
     const index_t row = tokens[static_cast<std::size_t>(r)] - first_row;
     if (0 <= row && row < table_gradient.extent(0)) {
-      add_row(gradient[r].span(), table_gradient[row].span());
+      add_row(as<float>(gradient[r]), as<float>(table_gradient[row]));
     }
   }
 }
@@ -71,11 +73,11 @@ void CpuKernels::mean_pool(ConstMatrix x, std::span<const index_t> lengths, inde
   for (index_t b = 0; b < out.extent(0); ++b) {
     const index_t tokens = x.extent(0) / out.extent(0);
     const index_t length = lengths[static_cast<std::size_t>(b)];
-    const Vector mean = out[b].span();
+    const Vector mean = out[b];
     fill(mean, 0);
     add_column_sums(x.rows(b * tokens, std::clamp<index_t>(length - first, 0, tokens)), mean);
     const auto count = static_cast<float>(std::max<index_t>(length, 1));
-    for (float& value : mean) value /= count;
+    for (float& value : as<float>(mean)) value /= count;
   }
 }
 
@@ -90,10 +92,10 @@ void CpuKernels::mean_pool_backward(ConstMatrix out_gradient, std::span<const in
     const index_t here = std::clamp<index_t>(length - first, 0, tokens);
     const Matrix sample = x_gradient.rows(b * tokens, tokens);
     for (index_t r = 0; r < here; ++r) {
-      std::ranges::transform(out_gradient[b].span(), sample[r].data(),
+      std::ranges::transform(as<float>(out_gradient[b]), as<float>(sample[r]).data(),
                              [length](float g) { return g / static_cast<float>(length); });
     }
-    fill(sample.rows(here, tokens - here).span(), 0);
+    fill(sample.rows(here, tokens - here).flat(), 0);
   }
 }
 

@@ -18,12 +18,12 @@ index_t panel_rows(index_t multiply_adds_a_row, index_t fewest) {
 }
 
 struct Factor {
-  ConstMatrix matrix;
+  View<const float, 2> matrix;
   CBLAS_TRANSPOSE transpose;
 };
 
 /// out = a b + beta out.
-void gemm(const Factor& a, const Factor& b, float beta, Matrix out) {
+void gemm(const Factor& a, const Factor& b, float beta, View<float, 2> out) {
   const index_t shared = a.matrix.extent(a.transpose == CblasTrans ? 0 : 1);
   const auto stride = [](const auto& m) {
     return static_cast<blasint>(std::max<index_t>(m.extent(1), 1));
@@ -35,22 +35,40 @@ void gemm(const Factor& a, const Factor& b, float beta, Matrix out) {
 
 }  // namespace
 
+index_t CpuKernels::attention_strip(index_t heads_width) const {
+  constexpr index_t kStripElements = 1 << 17;
+  constexpr index_t kFewest = 128;  // OpenBLAS packs the weights anew for each strip
+  constexpr index_t kMost = 512;
+  return std::clamp(kStripElements / (3 * heads_width) / 16 * 16, kFewest, kMost);
+}
+
+index_t CpuKernels::product_strip(index_t rows, index_t columns) const {
+  constexpr index_t kStripElements = 1 << 18;  // some 1 MiB of results
+  constexpr index_t kFewestRows = 64;          // enough for an efficient product
+  return std::clamp<index_t>(kStripElements / std::max<index_t>(columns, 1),
+                             std::min(rows, kFewestRows), rows);
+}
+
 void CpuKernels::multiply_transposed(ConstMatrix a, ConstMatrix b, ConstVector bias, Matrix out) {
   const index_t m = out.extent(0);
   const index_t n = out.extent(1);
   const index_t k = a.extent(1);
   WEIR_ASSERT(a.extent(0) == m && b.extent(0) == n && b.extent(1) == k);
-  WEIR_ASSERT(bias.empty() || std::ssize(bias) == n);
+  WEIR_ASSERT(bias.empty() || bias.size() == n);
   if (n == 0) return;
+  const View<const float, 2> left = as<float>(a);
+  const View<const float, 2> right = as<float>(b);
+  const std::span<const float> first = as<float>(bias);
   const index_t panel = panel_rows(n * k, 128);
   for (index_t begin = 0; begin < m; begin += panel) {
     if (begin > 0) progress();
     const index_t rows = std::min(panel, m - begin);
-    const Matrix part = out.rows(begin, rows);
-    if (!bias.empty()) {
-      for (index_t r = 0; r < rows; ++r) std::ranges::copy(bias, part[r].data());
+    const View<float, 2> part = as<float>(out).rows(begin, rows);
+    if (!first.empty()) {
+      for (index_t r = 0; r < rows; ++r) std::ranges::copy(first, part[r].data());
     }
-    gemm({a.rows(begin, rows), CblasNoTrans}, {b, CblasTrans}, bias.empty() ? 0.0F : 1.0F, part);
+    gemm({left.rows(begin, rows), CblasNoTrans}, {right, CblasTrans}, first.empty() ? 0.0F : 1.0F,
+         part);
   }
 }
 
@@ -64,8 +82,8 @@ void CpuKernels::multiply(ConstMatrix a, ConstMatrix b, bool accumulate, Matrix 
   for (index_t begin = 0; begin < m; begin += panel) {
     if (begin > 0) progress();
     const index_t rows = std::min(panel, m - begin);
-    gemm({a.rows(begin, rows), CblasNoTrans}, {b, CblasNoTrans}, accumulate ? 1.0F : 0.0F,
-         out.rows(begin, rows));
+    gemm({as<float>(a).rows(begin, rows), CblasNoTrans}, {as<float>(b), CblasNoTrans},
+         accumulate ? 1.0F : 0.0F, as<float>(out).rows(begin, rows));
   }
 }
 
@@ -81,7 +99,8 @@ void CpuKernels::add_transposed_product(ConstMatrix a, ConstMatrix b, Matrix out
   for (index_t begin = 0; begin < k; begin += panel) {
     if (begin > 0) progress();
     const index_t rows = std::min(panel, k - begin);
-    gemm({a.rows(begin, rows), CblasTrans}, {b.rows(begin, rows), CblasNoTrans}, 1.0F, out);
+    gemm({as<float>(a).rows(begin, rows), CblasTrans},
+         {as<float>(b).rows(begin, rows), CblasNoTrans}, 1.0F, as<float>(out));
   }
 }
 

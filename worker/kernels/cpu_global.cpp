@@ -113,9 +113,9 @@ void CpuKernels::fold(ConstMatrix a, ConstMatrix weights, index_t heads, float s
   const Heads h(a, weights, folded, heads);
   for (index_t head = 0; head < heads; ++head) {
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, h.rows, h.width, h.channels, scale,
-                a.data() + head * h.channels, h.a_stride,
-                weights.data() + head * h.channels * h.width, h.width, 0,
-                folded.data() + head * h.width, h.folded_stride);
+                as<float>(a).data() + head * h.channels, h.a_stride,
+                as<float>(weights).data() + head * h.channels * h.width, h.width, 0,
+                as<float>(folded).data() + head * h.width, h.folded_stride);
   }
 }
 
@@ -124,9 +124,9 @@ void CpuKernels::unfold(ConstMatrix folded, ConstMatrix weights, index_t heads, 
   const Heads h(out, weights, folded, heads);
   for (index_t head = 0; head < heads; ++head) {
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, h.rows, h.channels, h.width, scale,
-                folded.data() + head * h.width, h.folded_stride,
-                weights.data() + head * h.channels * h.width, h.width, 0,
-                out.data() + head * h.channels, h.a_stride);
+                as<float>(folded).data() + head * h.width, h.folded_stride,
+                as<float>(weights).data() + head * h.channels * h.width, h.width, 0,
+                as<float>(out).data() + head * h.channels, h.a_stride);
   }
 }
 
@@ -135,8 +135,9 @@ void CpuKernels::add_fold_gradient(ConstMatrix a, ConstMatrix folded, index_t he
   const Heads h(a, weights_gradient, folded, heads);
   for (index_t head = 0; head < heads; ++head) {
     cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, h.channels, h.width, h.rows, scale,
-                a.data() + head * h.channels, h.a_stride, folded.data() + head * h.width,
-                h.folded_stride, 1, weights_gradient.data() + head * h.channels * h.width, h.width);
+                as<float>(a).data() + head * h.channels, h.a_stride,
+                as<float>(folded).data() + head * h.width, h.folded_stride, 1,
+                as<float>(weights_gradient).data() + head * h.channels * h.width, h.width);
   }
 }
 
@@ -144,12 +145,13 @@ void CpuKernels::continue_softmax(std::span<const index_t> limits, index_t first
                                   Vector maximum, Vector sum, Matrix weighted) {
   const index_t rows = scores.extent(0);
   WEIR_ASSERT(!limits.empty() && rows % std::ssize(limits) == 0 && weighted.extent(0) == rows);
-  WEIR_ASSERT(std::ssize(maximum) == rows && std::ssize(sum) == rows);
+  WEIR_ASSERT(maximum.size() == rows && sum.size() == rows);
   progress();  // the products around it are too short for panels
   for (index_t r = 0; r < rows; ++r) {
     HWY_DYNAMIC_DISPATCH(continue_row)
-    (scores[r].data(), scores.extent(1), seen_columns(limits, first, scores, r), maximum.data() + r,
-     sum.data() + r, weighted[r].data(), weighted.extent(1));
+    (as<float>(scores)[r].data(), scores.extent(1), seen_columns(limits, first, scores, r),
+     as<float>(maximum).data() + r, as<float>(sum).data() + r, as<float>(weighted)[r].data(),
+     weighted.extent(1));
   }
 }
 
@@ -157,10 +159,12 @@ void CpuKernels::join_softmax(ConstVector parts, index_t count, Vector log_sum, 
   const index_t rows = mean.extent(0);
   const index_t width = mean.extent(1);
   const index_t part = rows * (width + 2);
-  WEIR_ASSERT(std::ssize(log_sum) == rows && std::ssize(parts) == count * part);
+  WEIR_ASSERT(log_sum.size() == rows && parts.size() == count * part);
+  const float* const all_parts = as<float>(parts).data();
+  const View<float, 2> means = as<float>(mean);
   for (index_t r = 0; r < rows; ++r) {
-    const auto maximum = [&](index_t p) { return parts.data()[p * part + r]; };
-    const auto sum = [&](index_t p) { return parts.data()[p * part + rows + r]; };
+    const auto maximum = [&](index_t p) { return all_parts[p * part + r]; };
+    const auto sum = [&](index_t p) { return all_parts[p * part + rows + r]; };
     float greatest = -std::numeric_limits<float>::infinity();
     for (index_t p = 0; p < count; ++p) {
       if (maximum(p) > greatest || maximum(p) != maximum(p)) greatest = maximum(p);
@@ -171,11 +175,12 @@ void CpuKernels::join_softmax(ConstVector parts, index_t count, Vector log_sum, 
     };
     float all = 0;
     for (index_t p = 0; p < count; ++p) all += factor(p) * sum(p);
-    log_sum[static_cast<std::size_t>(r)] = greatest + std::log(all);  // -inf if nothing is seen
-    fill(mean[r].span(), 0);
+    // -inf if nothing is seen.
+    as<float>(log_sum)[static_cast<std::size_t>(r)] = greatest + std::log(all);
+    fill(mean[r], 0);
     for (index_t p = 0; p < count && all != 0; ++p) {
       HWY_DYNAMIC_DISPATCH(add_scaled)
-      (parts.data() + p * part + 2 * rows + r * width, width, factor(p) / all, mean[r].data());
+      (all_parts + p * part + 2 * rows + r * width, width, factor(p) / all, means[r].data());
     }
   }
 }
@@ -185,30 +190,30 @@ void CpuKernels::softmax_slopes(std::span<const index_t> limits, index_t first, 
                                 Matrix probability_gradients) {
   const index_t rows = scores.extent(0);
   WEIR_ASSERT(!limits.empty() && rows % std::ssize(limits) == 0);
-  WEIR_ASSERT(scores.extents() == probability_gradients.extents());
-  WEIR_ASSERT(std::ssize(log_sum) == rows && std::ssize(mean_product) == rows);
+  WEIR_ASSERT(scores.has_shape_of(probability_gradients));
+  WEIR_ASSERT(log_sum.size() == rows && mean_product.size() == rows);
   progress();
   for (index_t r = 0; r < rows; ++r) {
     const auto row = static_cast<std::size_t>(r);
     HWY_DYNAMIC_DISPATCH(slopes_row)
-    (scores[r].data(), probability_gradients[r].data(), scores.extent(1),
-     seen_columns(limits, first, scores, r), log_sum[row], mean_product[row]);
+    (as<float>(scores)[r].data(), as<float>(probability_gradients)[r].data(), scores.extent(1),
+     seen_columns(limits, first, scores, r), as<float>(log_sum)[row], as<float>(mean_product)[row]);
   }
 }
 
 void CpuKernels::row_products(ConstMatrix a, ConstMatrix b, Vector out) {
-  WEIR_ASSERT(a.extents() == b.extents() && std::ssize(out) == a.extent(0));
+  WEIR_ASSERT(a.has_shape_of(b) && out.size() == a.extent(0));
   for (index_t r = 0; r < a.extent(0); ++r) {
-    out[static_cast<std::size_t>(r)] =
-        HWY_DYNAMIC_DISPATCH(product)(a[r].data(), b[r].data(), a.extent(1));
+    as<float>(out)[static_cast<std::size_t>(r)] =
+        HWY_DYNAMIC_DISPATCH(product)(as<float>(a)[r].data(), as<float>(b)[r].data(), a.extent(1));
   }
 }
 
 void CpuKernels::scale_rows(ConstVector factors, Matrix rows) {
-  WEIR_ASSERT(std::ssize(factors) == rows.extent(0));
+  WEIR_ASSERT(factors.size() == rows.extent(0));
   for (index_t r = 0; r < rows.extent(0); ++r) {
     HWY_DYNAMIC_DISPATCH(scale_row)
-    (rows[r].data(), rows.extent(1), factors[static_cast<std::size_t>(r)]);
+    (as<float>(rows)[r].data(), rows.extent(1), as<float>(factors)[static_cast<std::size_t>(r)]);
   }
 }
 

@@ -76,13 +76,15 @@ HWY_EXPORT(norm_row_backward);
 void CpuKernels::layer_norm(ConstMatrix x, ConstVector weight, ConstVector bias, Matrix out,
                             Vector mean, Vector inverse_deviation) {
   const index_t columns = x.extent(1);
-  WEIR_ASSERT(x.extents() == out.extents());
-  WEIR_ASSERT(std::ssize(weight) == columns && std::ssize(bias) == columns);
-  WEIR_ASSERT(std::ssize(mean) == x.extent(0) && std::ssize(inverse_deviation) == x.extent(0));
+  WEIR_ASSERT(x.has_shape_of(out));
+  WEIR_ASSERT(weight.size() == columns && bias.size() == columns);
+  WEIR_ASSERT(mean.size() == x.extent(0) && inverse_deviation.size() == x.extent(0));
+  const View<const float, 2> from = as<float>(x);
+  const View<float, 2> to = as<float>(out);
   for (index_t r = 0; r < x.extent(0); ++r) {
     HWY_DYNAMIC_DISPATCH(norm_row)
-    (x[r].data(), weight.data(), bias.data(), columns, out[r].data(), mean.data() + r,
-     inverse_deviation.data() + r);
+    (from[r].data(), as<float>(weight).data(), as<float>(bias).data(), columns, to[r].data(),
+     as<float>(mean).data() + r, as<float>(inverse_deviation).data() + r);
   }
 }
 
@@ -91,15 +93,19 @@ void CpuKernels::layer_norm_backward(ConstMatrix x, ConstVector weight, ConstVec
                                      Matrix x_gradient, Vector weight_gradient,
                                      Vector bias_gradient) {
   const index_t columns = x.extent(1);
-  WEIR_ASSERT(x.extents() == out_gradient.extents() && x.extents() == x_gradient.extents());
-  WEIR_ASSERT(std::ssize(weight) == columns && std::ssize(weight_gradient) == columns &&
-              std::ssize(bias_gradient) == columns);
-  WEIR_ASSERT(std::ssize(mean) == x.extent(0) && std::ssize(inverse_deviation) == x.extent(0));
+  WEIR_ASSERT(x.has_shape_of(out_gradient) && x.has_shape_of(x_gradient));
+  WEIR_ASSERT(weight.size() == columns && weight_gradient.size() == columns &&
+              bias_gradient.size() == columns);
+  WEIR_ASSERT(mean.size() == x.extent(0) && inverse_deviation.size() == x.extent(0));
+  const View<const float, 2> input = as<float>(x);
+  const View<const float, 2> upstream = as<float>(out_gradient);
+  const View<float, 2> to_input = as<float>(x_gradient);
   for (index_t r = 0; r < x.extent(0); ++r) {
     const auto row = static_cast<std::size_t>(r);
     HWY_DYNAMIC_DISPATCH(norm_row_backward)
-    (x[r].data(), weight.data(), mean[row], inverse_deviation[row], out_gradient[r].data(), columns,
-     x_gradient[r].data(), weight_gradient.data(), bias_gradient.data());
+    (input[r].data(), as<float>(weight).data(), as<float>(mean)[row],
+     as<float>(inverse_deviation)[row], upstream[r].data(), columns, to_input[r].data(),
+     as<float>(weight_gradient).data(), as<float>(bias_gradient).data());
   }
 }
 

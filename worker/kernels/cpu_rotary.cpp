@@ -92,8 +92,8 @@ void CpuKernels::rotate(Matrix qkv, index_t heads, index_t first, index_t tokens
   for (index_t r = 0; r < qkv.extent(0); ++r) {
     const index_t angles = (first - table.positions.begin + r % tokens_a_sample) * half;
     HWY_DYNAMIC_DISPATCH(rotate_heads)  // queries, then keys
-    (qkv[r].data(), 2 * heads, half, table.cosine.data() + angles, table.sine.data() + angles,
-     static_cast<float>(direction));
+    (as<float>(qkv)[r].data(), 2 * heads, half, table.cosine.data() + angles,
+     table.sine.data() + angles, static_cast<float>(direction));
   }
 }
 

@@ -4,15 +4,10 @@
 #include <span>
 
 #include "common/number/random.hpp"
-#include "common/number/view.hpp"
+#include "common/number/tensor.hpp"
 #include "worker/kernels/attention.hpp"
 
 namespace weir::worker {
-
-using Matrix = View<float, 2>;  ///< [rows, columns]
-using ConstMatrix = View<const float, 2>;
-using Vector = std::span<float>;
-using ConstVector = std::span<const float>;
 
 /// Where the draws of one dropout come from, so that no layout changes them: element (token,
 /// feature) of a sample is kept iff uniform_float(seed, dropout_stream(key, sample), token * width
@@ -40,12 +35,39 @@ inline constexpr double kNormEpsilon = 1e-5;
 /// Of the angles of rotary positions.
 inline constexpr double kRotaryBase = 10000;
 
-/// All that layers may do to elements. Row-major f32 throughout; no output overlaps an input unless
-/// a line says so; sums in f32 unless a line says more. One implementation computes on the CPU,
-/// one charges time and computes nothing (schedules, plans); CUDA joins later.
+/// Loss of one micro-batch or a part of it, natural logarithm, summed over its loss terms.
+struct Loss {
+  double sum = 0;
+  index_t count = 0;
+  index_t correct = 0;  ///< loss terms whose target has the greatest logit
+
+  Loss& operator+=(const Loss& other) {
+    sum += other.sum;
+    count += other.count;
+    correct += other.correct;
+    return *this;
+  }
+};
+
+/// All that layers may do to elements. Row-major; no output overlaps an input unless a line says
+/// so; sums in f32 unless a line says more. Each call looks at the dtype of its operands once and
+/// asserts that it knows them (f32 throughout so far), that shapes agree, and that the memory is of
+/// its kind. Implementations: CpuKernels computes; SimulatedKernels computes nothing and charges
+/// time.
 class Kernels {
  public:
   virtual ~Kernels() = default;
+
+  /// Where operands must lie.
+  virtual MemoryKind memory() const { return MemoryKind::host; }
+
+  // --- how long operands are best cut
+  /// Tokens of a strip that attention is done in, for heads of this width together: its queries,
+  /// keys and values should still be in the cache when they are used again.
+  virtual index_t attention_strip(index_t heads_width) const = 0;
+  /// Of `rows` rows, how many a strip of a product has whose result, `columns` wide, is used up
+  /// strip by strip.
+  virtual index_t product_strip(index_t rows, index_t columns) const = 0;
 
   // --- matrix products
   /// out[m, n] = a[m, k] b[n, k]^T (+ bias[n] if not empty). Linear layer: weights are [out, in].
@@ -60,7 +82,6 @@ class Kernels {
   virtual void add_column_sums(ConstMatrix a, Vector out) = 0;
 
   // --- element-wise
-  // --------------------------------------------------------------------------------
   /// to += from.
   virtual void add(ConstVector from, Vector to) = 0;
   virtual void copy(ConstVector from, Vector to) = 0;
@@ -167,7 +188,6 @@ class Kernels {
                            index_t first_row, Matrix table_gradient) = 0;
 
   // --- cross-entropy over a vocabulary that shards cut
-  // -----------------------------------------------
   /// maximum[r] = max over columns of logits (-inf if there are no columns).
   virtual void row_maximum(ConstMatrix logits, Vector maximum) = 0;
   /// Given the row's maximum over all shards: exponential_sum[r] = sum_c exp(logits[r, c] -
@@ -176,6 +196,10 @@ class Kernels {
   virtual void softmax_sums(ConstMatrix logits, ConstVector maximum,
                             std::span<const std::int32_t> targets, index_t first_column,
                             Vector exponential_sum, Vector target_logit) = 0;
+  /// The sum over rows with a target (>= 0) of log(exponential_sum) + maximum - target_logit, in
+  /// double, how many there are, and how often the target's logit is the maximum.
+  virtual Loss cross_entropy(std::span<const std::int32_t> targets, ConstVector maximum,
+                             ConstVector exponential_sum, ConstVector target_logit) = 0;
   /// Given the sums over all shards, in place: logits[r, c] = (softmax - [c is the target]) *
   /// scale, or 0 for rows whose target is negative (no loss term).
   virtual void softmax_gradient(Matrix logits, ConstVector maximum, ConstVector exponential_sum,

@@ -2,14 +2,15 @@
 
 #include <algorithm>
 
+#include "worker/kernels/cpu.hpp"
+
 namespace weir::worker {
 namespace {
 
-// Every element is 4 bytes wide: f32, or a token.
-double bytes_of(ConstMatrix matrix) { return 4 * static_cast<double>(matrix.size()); }
-double bytes_of(ConstVector vector) { return 4 * static_cast<double>(vector.size()); }
+double bytes_of(ConstVector vector) { return static_cast<double>(vector.bytes().size()); }
+double bytes_of(ConstMatrix matrix) { return bytes_of(matrix.flat()); }
 double bytes_of(std::span<const std::int32_t> tokens) {
-  return 4 * static_cast<double>(tokens.size());
+  return static_cast<double>(tokens.size_bytes());
 }
 
 double product_flops(index_t m, index_t n, index_t k) {
@@ -47,7 +48,7 @@ double held_bytes(std::span<const std::int32_t> tokens, ConstMatrix table, index
   const auto held = std::ranges::count_if(tokens, [&](index_t token) {
     return token >= first_row && token < first_row + table.extent(0);
   });
-  return 4 * static_cast<double>(held) * static_cast<double>(table.extent(1));
+  return static_cast<double>(held) * bytes_of(table.extent(0) > 0 ? table[0] : ConstVector());
 }
 
 }  // namespace
@@ -56,6 +57,14 @@ void SimulatedKernels::charge(double flops, double bytes) {
   charged_.seconds += std::max(flops / rates_.flops_per_s, bytes / rates_.bytes_per_s);
   charged_.flops += flops;
   charged_.bytes += bytes;
+}
+
+index_t SimulatedKernels::attention_strip(index_t heads_width) const {
+  return CpuKernels().attention_strip(heads_width);
+}
+
+index_t SimulatedKernels::product_strip(index_t rows, index_t columns) const {
+  return CpuKernels().product_strip(rows, columns);
 }
 
 void SimulatedKernels::multiply_transposed(ConstMatrix a, ConstMatrix b, ConstVector bias,
@@ -206,6 +215,13 @@ void SimulatedKernels::softmax_sums(ConstMatrix logits, ConstVector maximum,
                 bytes_of(target_logit));
 }
 
+Loss SimulatedKernels::cross_entropy(std::span<const std::int32_t> targets, ConstVector maximum,
+                                     ConstVector exponential_sum, ConstVector target_logit) {
+  charge(0, bytes_of(targets) + bytes_of(maximum) + bytes_of(exponential_sum) +
+                bytes_of(target_logit));
+  return {};
+}
+
 void SimulatedKernels::softmax_gradient(Matrix logits, ConstVector maximum,
                                         ConstVector exponential_sum,
                                         std::span<const std::int32_t> targets, index_t, float) {
@@ -218,7 +234,8 @@ void SimulatedKernels::mean_pool(ConstMatrix x, std::span<const index_t> lengths
   const index_t tokens = x.extent(0) / std::max<index_t>(out.extent(0), 1);
   index_t rows = 0;
   for (const index_t length : lengths) rows += std::clamp<index_t>(length - first, 0, tokens);
-  charge(0, 4 * static_cast<double>(rows * x.extent(1)) + bytes_of(out));
+  charge(0, static_cast<double>(rows) * bytes_of(x.extent(0) > 0 ? x[0] : ConstVector()) +
+                bytes_of(out));
 }
 
 void SimulatedKernels::mean_pool_backward(ConstMatrix out_gradient, std::span<const index_t>,

@@ -31,6 +31,10 @@ class SimulatedKernels final : public Kernels {
 
   const Charge& charged() const { return charged_; }
 
+  MemoryKind memory() const override { return MemoryKind::none; }
+  index_t attention_strip(index_t heads_width) const override;
+  index_t product_strip(index_t rows, index_t columns) const override;
+
   void multiply_transposed(ConstMatrix a, ConstMatrix b, ConstVector bias, Matrix out) override;
   void multiply(ConstMatrix a, ConstMatrix b, bool accumulate, Matrix out) override;
   void add_transposed_product(ConstMatrix a, ConstMatrix b, Matrix out) override;
@@ -79,6 +83,8 @@ class SimulatedKernels final : public Kernels {
   void row_maximum(ConstMatrix logits, Vector maximum) override;
   void softmax_sums(ConstMatrix logits, ConstVector maximum, std::span<const std::int32_t> targets,
                     index_t first_column, Vector exponential_sum, Vector target_logit) override;
+  Loss cross_entropy(std::span<const std::int32_t> targets, ConstVector maximum,
+                     ConstVector exponential_sum, ConstVector target_logit) override;
   void softmax_gradient(Matrix logits, ConstVector maximum, ConstVector exponential_sum,
                         std::span<const std::int32_t> targets, index_t first_column,
                         float scale) override;

@@ -4,13 +4,6 @@
 
 namespace weir::worker {
 
-index_t strip_tokens_of(index_t heads_width) {
-  constexpr index_t kStripElements = 1 << 17;
-  constexpr index_t kFewest = 128;  // OpenBLAS packs the weights anew for each strip
-  constexpr index_t kMost = 512;
-  return std::clamp(kStripElements / (3 * heads_width) / 16 * 16, kFewest, kMost);
-}
-
 static GlobalBranchShape branch_shape(const AttentionShape& shape) {
   return {.sequences = shape.sequences,
           .tokens = shape.rows / shape.sequences,
@@ -18,7 +11,8 @@ static GlobalBranchShape branch_shape(const AttentionShape& shape) {
           .heads = shape.branch_heads,
           .head_size = shape.part() / shape.branch_heads,
           .width = shape.width,
-          .contexts = shape.contexts};
+          .contexts = shape.contexts,
+          .strip_tokens = shape.branch_strip_tokens};
 }
 
 void AttentionActivations::take(Pieces& pieces, const AttentionShape& shape) {
@@ -37,7 +31,7 @@ void AttentionActivations::take(Pieces& pieces, const AttentionShape& shape) {
 void AttentionScratch::take(Pieces& pieces, const AttentionShape& shape) {
   const index_t width = shape.part();
   const index_t softmax = shape.global_rows() * shape.heads * (shape.head_size + 2);
-  strip_tokens = shape.strip_tokens > 0 ? shape.strip_tokens : strip_tokens_of(width);
+  strip_tokens = shape.strip_tokens;
   // A strip may be several short sequences.
   heads_gradient = pieces.matrix(std::min(shape.rows, strip_tokens), width);
   qkv_gradient = pieces.matrix(shape.rows, 3 * width);
@@ -116,7 +110,7 @@ struct AttentionLayer::Call {
 
   const Globals& globals() const { return layer.sparsity.globals; }
   index_t global_rows() const { return batch.sequences * globals().count(); }
-  std::size_t global_sums() const { return static_cast<std::size_t>(global_rows() * layer.heads); }
+  index_t global_sums() const { return global_rows() * layer.heads; }
   /// The first rows of each sequence that the previous context sees, the last that the next sees.
   std::vector<index_t> first_rows() const { return rows_of(batch, {0, has_previous ? right : 0}); }
   std::vector<index_t> last_rows() const {
@@ -157,10 +151,10 @@ struct AttentionLayer::Call {
     rotate_globals(to, 1);
     for (index_t row = 0; row < to.extent(0); ++row) {
       if (rows_of_globals[static_cast<std::size_t>(row)] < 0) {
-        pass.kernels.fill(to[row].span(), 0);
+        pass.kernels.fill(to[row], 0);
       }
     }
-    pass.contexts.sum(to.span());
+    pass.contexts.sum(to.flat());
   }
 
   /// Keys and values of the borders, from the neighbours.
@@ -171,9 +165,9 @@ struct AttentionLayer::Call {
     const Matrix to_next = scratch.last_border.rows(0, std::ssize(last));
     pass.kernels.gather_rows(input.qkv, first, input.width(), to_previous);
     pass.kernels.gather_rows(input.qkv, last, input.width(), to_next);
-    pass.contexts.exchange(to_previous.span(), to_next.span(),
-                           kept.before.rows(0, input.before.extent(0)).span(),
-                           kept.after.rows(0, input.after.extent(0)).span());
+    pass.contexts.exchange(to_previous.flat(), to_next.flat(),
+                           kept.before.rows(0, input.before.extent(0)).flat(),
+                           kept.after.rows(0, input.after.extent(0)).flat());
   }
 
   /// The neighbours' share of the gradients of keys and values at the borders.
@@ -182,9 +176,9 @@ struct AttentionLayer::Call {
     const auto last = last_rows();
     const Matrix from_previous = scratch.first_border.rows(0, std::ssize(first));
     const Matrix from_next = scratch.last_border.rows(0, std::ssize(last));
-    pass.contexts.exchange(scratch.before_gradient.rows(0, input.before.extent(0)).span(),
-                           scratch.after_gradient.rows(0, input.after.extent(0)).span(),
-                           from_previous.span(), from_next.span());
+    pass.contexts.exchange(scratch.before_gradient.rows(0, input.before.extent(0)).flat(),
+                           scratch.after_gradient.rows(0, input.after.extent(0)).flat(),
+                           from_previous.flat(), from_next.flat());
     pass.kernels.scatter_rows(from_previous, first, input.width(), true, scratch.qkv_gradient);
     pass.kernels.scatter_rows(from_next, last, input.width(), true, scratch.qkv_gradient);
   }
@@ -217,27 +211,25 @@ void AttentionLayer::forward(const Pass& pass, const MicroBatch& batch, ConstMat
     call.swap_borders(kept, scratch);
   }
   const index_t softmaxes = batch.sequences * call.input.global_queries() * heads;
-  const auto floats = static_cast<std::size_t>(softmaxes * (call.input.channels() + 2));
+  const index_t floats = softmaxes * (call.input.channels() + 2);
   const Vector part = scratch.part.first(floats);
   each_strip(batch, scratch.strip_tokens, [&](const AttentionStrip& strip, Run rows) {
     const index_t end_of_sequence = (rows.end + batch.length - 1) / batch.length * batch.length;
     const index_t reached = std::min(end_of_sequence, rows.end + call.right);
     call.project(x, qkv, {projected, std::max(projected, reached)});
     projected = std::max(projected, reached);
-    pass.kernels.attention(call.input, strip, heads_out,
-                           kept.log_sum.first(static_cast<std::size_t>(batch.rows() * heads)),
+    pass.kernels.attention(call.input, strip, heads_out, kept.log_sum.first(batch.rows() * heads),
                            part);
     output.multiply(pass, heads_out.rows(rows.begin, rows.size()),
                     out.rows(rows.begin, rows.size()));
   });
   const Matrix global_out = kept.global_out.rows(0, global_rows);
   if (softmaxes > 0) {
-    const Vector parts =
-        scratch.parts.first(static_cast<std::size_t>(pass.contexts.size()) * floats);
+    const Vector parts = scratch.parts.first(pass.contexts.size() * floats);
     pass.contexts.gather(part, parts);
     pass.kernels.join_softmax(parts, pass.contexts.size(),
                               kept.global_log_sum.first(call.global_sums()),
-                              Matrix(global_out.data(), {softmaxes, call.input.channels()}));
+                              Matrix(global_out.flat(), softmaxes, call.input.channels()));
   }
   if (branch) branch->forward(pass, batch, x, kept.branch, scratch.branch, global_out);
   if (global_rows > 0) {
@@ -270,13 +262,13 @@ void AttentionLayer::backward(const Pass& pass, const MicroBatch& batch,
     pass.kernels.gather_rows(out_gradient, call.rows_of_globals, 0, global_rows_gradient);
     const RowLinear& projection = branch_output ? *branch_output : output;
     projection.backward(pass, global_rows_gradient, global_heads_gradient);
-    pass.contexts.sum(global_heads_gradient.span());
+    pass.contexts.sum(global_heads_gradient.flat());
   }
   if (branch_output) {  // nothing of these rows went through the local projection
     branch_output->weight_gradient(pass, global_rows_gradient,
                                    kept.global_out.rows(0, global_rows));
     for (const index_t row : call.rows_of_globals) {
-      if (row >= 0) pass.kernels.fill(out_gradient[row].span(), 0);
+      if (row >= 0) pass.kernels.fill(out_gradient[row], 0);
     }
   }
   const Matrix qkv_gradient = scratch.qkv_gradient.rows(0, rows_here);
@@ -286,7 +278,7 @@ void AttentionLayer::backward(const Pass& pass, const MicroBatch& batch,
       .after = scratch.after_gradient.rows(0, call.input.after.extent(0)),
       .globals = scratch.globals_gradient.rows(0, call.input.globals.extent(0))};
   for (const Matrix& elsewhere : {gradients.before, gradients.after, gradients.globals}) {
-    pass.kernels.fill(elsewhere.span(), 0);
+    pass.kernels.fill(elsewhere.flat(), 0);
   }
   index_t finished = 0;
   const auto finish = [&](index_t end) {  // rows of qkv_gradient that nobody adds to any more
@@ -303,7 +295,7 @@ void AttentionLayer::backward(const Pass& pass, const MicroBatch& batch,
     pass.kernels.attention_backward(
         call.input, strip,
         {.out = kept.out.rows(0, rows_here),
-         .log_sum = kept.log_sum.first(static_cast<std::size_t>(rows_here * heads)),
+         .log_sum = kept.log_sum.first(rows_here * heads),
          .out_gradient = heads_gradient,
          .global_out = kept.global_out.rows(0, does_globals ? global_rows : 0),
          .global_log_sum = kept.global_log_sum.first(does_globals ? call.global_sums() : 0),
@@ -317,7 +309,7 @@ void AttentionLayer::backward(const Pass& pass, const MicroBatch& batch,
     finish(rows_here);
   }
   if (gradients.globals.extent(0) > 0) {
-    pass.contexts.sum(gradients.globals.span());
+    pass.contexts.sum(gradients.globals.flat());
     call.rotate_globals(gradients.globals, -1);
     pass.kernels.scatter_rows(gradients.globals, call.rows_of_globals, 0, true, qkv_gradient);
     query_key_value.backward(pass, gradients.globals, global_rows_gradient);

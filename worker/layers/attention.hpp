@@ -21,7 +21,8 @@ struct AttentionShape {
   index_t contexts = 1;
   index_t left = 0;          ///< rows of a sequence from the previous context: none if there is one
   index_t right = 0;         ///< and from the next
-  index_t strip_tokens = 0;  ///< worked on at a time; 0: strip_tokens_of(part())
+  index_t strip_tokens = 0;  ///< worked on at a time: Kernels::attention_strip(part())
+  index_t branch_strip_tokens = 0;  ///< of a branch: Kernels::product_strip(tokens, width)
 
   index_t part() const { return heads * head_size; }
   index_t global_rows() const { return sequences * globals; }
@@ -101,8 +102,5 @@ struct AttentionLayer {
  private:
   struct Call;
 };
-
-/// Tokens of a strip: their queries, keys and values fill about half a megabyte.
-index_t strip_tokens_of(index_t heads_width);
 
 }  // namespace weir::worker

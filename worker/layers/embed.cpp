@@ -3,13 +3,13 @@
 namespace weir::worker {
 
 void Embedding::forward(const Pass& pass, const MicroBatch& batch, Matrix out) const {
-  pass.kernels.fill(out.span(), 0);
+  pass.kernels.fill(out.flat(), 0);
   if (table.rows > 0) pass.kernels.gather(batch.tokens, table.weights(pass), first_row, out);
-  pass.shards.sum(out.span());
+  pass.shards.sum(out.flat());
   if (!positions) return;
   const ConstMatrix places = positions->weights(pass).rows(batch.first, batch.length);
   for (index_t sequence = 0; sequence < batch.sequences; ++sequence) {
-    pass.kernels.add(places.span(), out.rows(sequence * batch.length, batch.length).span());
+    pass.kernels.add(places.flat(), out.rows(sequence * batch.length, batch.length).flat());
   }
 }
 
@@ -21,8 +21,8 @@ void Embedding::weight_gradient(const Pass& pass, const MicroBatch& batch,
   if (!positions) return;
   const Matrix places = positions->gradients(pass).rows(batch.first, batch.length);
   for (index_t sequence = 0; sequence < batch.sequences; ++sequence) {
-    pass.kernels.add(out_gradient.rows(sequence * batch.length, batch.length).span(),
-                     places.span());
+    pass.kernels.add(out_gradient.rows(sequence * batch.length, batch.length).flat(),
+                     places.flat());
   }
 }
 

@@ -4,8 +4,6 @@
 #include <cmath>
 #include <limits>
 
-#include "worker/layers/loss.hpp"
-
 namespace weir::worker {
 
 void GlobalBranchActivations::take(Pieces& pieces, const GlobalBranchShape& shape) {
@@ -21,7 +19,7 @@ void GlobalBranchScratch::take(Pieces& pieces, const GlobalBranchShape& shape) {
   const index_t rows = shape.sequences * shape.globals;
   const index_t heads = shape.heads;
   const index_t width = shape.width;
-  strip_tokens = strip_rows_of(shape.tokens, width);
+  strip_tokens = shape.strip_tokens;
   strip = pieces.matrix(2 * shape.globals * heads, strip_tokens);
   factors = pieces.matrix(2 * shape.globals * heads, width);
   part = pieces.vector(rows * heads * (width + 2));
@@ -68,13 +66,10 @@ struct Rows {
     return result;
   }
 
-  Matrix inputs(const GlobalBranchActivations& kept) const {
-    return {kept.x.data(), {count(), width}};
-  }
+  Matrix inputs(const GlobalBranchActivations& kept) const { return {kept.x, count(), width}; }
   /// 1 for a row that sees something, 0 for one that does not or that no context holds.
   Vector seeing(const GlobalBranchActivations& kept) const {
-    return kept.x.subspan(static_cast<std::size_t>(count() * width),
-                          static_cast<std::size_t>(count()));
+    return kept.x.part(count() * width, count());
   }
   template <class M>
   auto of_sequence(const M& x, index_t b) const {
@@ -82,21 +77,16 @@ struct Rows {
   }
 };
 
-Vector first(Vector values, index_t count) { return values.first(static_cast<std::size_t>(count)); }
-Vector from(Vector values, index_t begin, index_t count) {
-  return values.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count));
-}
-
 /// Each context adds the rows that it holds to zeros: exact.
 void collect_inputs(const Pass& pass, const Rows& rows, ConstMatrix x,
                     const GlobalBranchActivations& kept) {
-  const Vector all = first(kept.x, rows.count() * (rows.width + 1));
+  const Vector all = kept.x.first(rows.count() * (rows.width + 1));
   pass.kernels.gather_rows(x, rows.here, 0, rows.inputs(kept));
   pass.kernels.fill(rows.seeing(kept), 0);
   for (index_t row = 0; row < rows.count(); ++row) {
     const index_t length = rows.batch.lengths[static_cast<std::size_t>(row / rows.globals)];
     if (rows.here[static_cast<std::size_t>(row)] >= 0 && length > 0) {
-      pass.kernels.fill(from(rows.seeing(kept), row, 1), 1);
+      pass.kernels.fill(rows.seeing(kept).part(row, 1), 1);
     }
   }
   pass.contexts.sum(all);
@@ -118,10 +108,10 @@ void GlobalBranch::forward(const Pass& pass, const MicroBatch& batch, ConstMatri
                               queries);
   kernels.fold(queries, key.weights(pass), heads, rows.scale(*this), folded);
 
-  const Vector part = first(scratch.part, rows.folded() * (rows.width + 2));
-  const Vector maximum = first(part, rows.folded());
-  const Vector sum = from(part, rows.folded(), rows.folded());
-  const Matrix weighted(part.data() + 2 * rows.folded(), {rows.folded(), rows.width});
+  const Vector part = scratch.part.first(rows.folded() * (rows.width + 2));
+  const Vector maximum = part.first(rows.folded());
+  const Vector sum = part.part(rows.folded(), rows.folded());
+  const Matrix weighted(part.last(rows.folded() * rows.width), rows.folded(), rows.width);
   kernels.fill(part, 0);
   kernels.fill(maximum, -std::numeric_limits<float>::infinity());
   for (index_t b = 0; b < batch.sequences; ++b) {
@@ -134,16 +124,16 @@ void GlobalBranch::forward(const Pass& pass, const MicroBatch& batch, ConstMatri
     for (index_t begin = 0; begin < end; begin += scratch.strip_tokens) {
       const index_t count = std::min(scratch.strip_tokens, end - begin);
       const ConstMatrix tokens = rows.of_sequence(x, b).rows(begin, count);
-      const Matrix scores(scratch.strip.data(), {size, count});
+      const Matrix scores(scratch.strip.flat(), size, count);
       kernels.multiply_transposed(sequence_folded, tokens, {}, scores);
-      kernels.continue_softmax(limits, begin, scores, from(maximum, row, size),
-                               from(sum, row, size), sums);
+      kernels.continue_softmax(limits, begin, scores, maximum.part(row, size), sum.part(row, size),
+                               sums);
       kernels.multiply(scores, tokens, true, sums);
     }
   }
-  const Vector parts = first(scratch.parts, pass.contexts.size() * std::ssize(part));
+  const Vector parts = scratch.parts.first(pass.contexts.size() * part.size());
   pass.contexts.gather(part, parts);
-  kernels.join_softmax(parts, pass.contexts.size(), first(kept.log_sum, rows.folded()), mean);
+  kernels.join_softmax(parts, pass.contexts.size(), kept.log_sum.first(rows.folded()), mean);
 
   kernels.unfold(mean, value.weights(pass), heads, 1, out);
   kernels.add_bias(value_bias.weights(pass), out);
@@ -163,36 +153,36 @@ void GlobalBranch::backward(const Pass& pass, const MicroBatch& batch,
   const Matrix heads_gradient = scratch.heads_gradient.rows(0, rows.count());
   const Matrix mean_gradient = scratch.mean_gradient.rows(0, rows.folded());
   const Matrix folded_gradient = scratch.folded_gradient.rows(0, rows.folded());
-  const Vector mean_product = first(scratch.mean_product, rows.folded());
-  kernels.copy(out_gradient.span(), heads_gradient.span());
+  const Vector mean_product = scratch.mean_product.first(rows.folded());
+  kernels.copy(out_gradient.flat(), heads_gradient.flat());
   kernels.scale_rows(rows.seeing(kept), heads_gradient);
   kernels.fold(heads_gradient, value.weights(pass), heads, 1, mean_gradient);
   kernels.row_products(mean, mean_gradient, mean_product);
 
-  kernels.fill(folded_gradient.span(), 0);
+  kernels.fill(folded_gradient.flat(), 0);
   for (index_t b = 0; b < batch.sequences; ++b) {
     const index_t size = rows.folded_a_sequence();
     const index_t row = b * size;
     // u and the gradient of y meet the same x, and meet it twice: side by side they do so in two
     // products instead of four.
-    kernels.copy(folded.rows(row, size).span(), scratch.factors.rows(0, size).span());
-    kernels.copy(mean_gradient.rows(row, size).span(), scratch.factors.rows(size, size).span());
+    kernels.copy(folded.rows(row, size).flat(), scratch.factors.rows(0, size).flat());
+    kernels.copy(mean_gradient.rows(row, size).flat(), scratch.factors.rows(size, size).flat());
     const std::vector<index_t> limits = rows.limits(b);
     const index_t end = std::ranges::max(limits);
     for (index_t begin = 0; begin < end; begin += scratch.strip_tokens) {
       const index_t count = std::min(scratch.strip_tokens, end - begin);
       const ConstMatrix tokens = rows.of_sequence(x, b).rows(begin, count);
-      const Matrix both(scratch.strip.data(), {2 * size, count});
+      const Matrix both(scratch.strip.flat(), 2 * size, count);
       const Matrix scores = both.rows(0, size);
       kernels.multiply_transposed(scratch.factors, tokens, {}, both);
-      kernels.softmax_slopes(limits, begin, from(kept.log_sum, row, size),
-                             from(mean_product, row, size), scores, both.rows(size, size));
+      kernels.softmax_slopes(limits, begin, kept.log_sum.part(row, size),
+                             mean_product.part(row, size), scores, both.rows(size, size));
       kernels.multiply(scores, tokens, true, folded_gradient.rows(row, size));
       kernels.add_transposed_product(both, scratch.factors,
                                      rows.of_sequence(x_gradient, b).rows(begin, count));
     }
   }
-  pass.contexts.sum(folded_gradient.span());
+  pass.contexts.sum(folded_gradient.flat());
 
   const Matrix query_gradient = scratch.query_gradient.rows(0, rows.count());
   const Matrix inputs_gradient = scratch.x_gradient.rows(0, rows.count());

@@ -15,6 +15,7 @@ struct GlobalBranchShape {
   index_t head_size = 0;  ///< C
   index_t width = 0;      ///< E
   index_t contexts = 1;
+  index_t strip_tokens = 0;  ///< rows of x that are worked on at a time
 };
 
 /// What the backward of the branch needs of one micro-batch: nothing that grows with N.

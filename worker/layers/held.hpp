@@ -12,10 +12,13 @@ struct HeldMatrix {
   index_t columns = 0;
 
   ConstMatrix weights(const Pass& pass) const {
-    return {pass.weights.data() + offset, {rows, columns}};
+    return {pass.weights.part(offset, rows * columns), rows, columns};
+  }
+  ConstMatrix low_weights(const Pass& pass) const {
+    return {pass.low_weights.part(offset, rows * columns), rows, columns};
   }
   Matrix gradients(const Pass& pass) const {
-    return {pass.gradients.data() + offset, {rows, columns}};
+    return {pass.gradients.part(offset, rows * columns), rows, columns};
   }
 };
 
@@ -24,12 +27,8 @@ struct HeldVector {
   index_t offset = 0;  ///< elements
   index_t size = 0;
 
-  ConstVector weights(const Pass& pass) const {
-    return pass.weights.subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(size));
-  }
-  Vector gradients(const Pass& pass) const {
-    return pass.gradients.subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(size));
-  }
+  ConstVector weights(const Pass& pass) const { return pass.weights.part(offset, size); }
+  Vector gradients(const Pass& pass) const { return pass.gradients.part(offset, size); }
 };
 
 }  // namespace weir::worker

@@ -59,7 +59,7 @@ void RowLinear::multiply(const Pass& pass, ConstMatrix x, Matrix out) const {
   pass.kernels.multiply(x, weight.weights(pass), false, out);
 }
 
-void RowLinear::sum(const Pass& pass, Matrix out) const { pass.shards.sum(out.span()); }
+void RowLinear::sum(const Pass& pass, Matrix out) const { pass.shards.sum(out.flat()); }
 
 void RowLinear::add_bias(const Pass& pass, Matrix out) const {
   pass.kernels.add_bias(bias.weights(pass), out);  // after the sum: every shard has all of it

@@ -37,13 +37,4 @@ struct VocabularyLoss {
                const LossScratch& scratch, Matrix x_gradient) const;
 };
 
-/// Rows of a strip, for slices of at most `columns` columns: some 1 MiB of logits, which stays in
-/// the cache between product and softmax, but enough rows for an efficient product.
-index_t strip_rows_of(index_t rows, index_t columns);
-
-/// The sum over rows with a target (>= 0) of log(exponential_sum) + maximum - target_logit, in
-/// double, and how often the target's logit is the maximum.
-Loss cross_entropy(std::span<const std::int32_t> targets, ConstVector maximum,
-                   ConstVector exponential_sum, ConstVector target_logit);
-
 }  // namespace weir::worker

@@ -9,21 +9,21 @@ void NormActivations::take(Pieces& pieces, index_t rows, index_t width) {
 }
 
 void Norm::forward(const Pass& pass, ConstMatrix x, NormActivations& kept, Matrix out) const {
-  const auto rows = static_cast<std::size_t>(x.extent(0));
-  if (pass.training) pass.kernels.copy(x.span(), kept.x.rows(0, x.extent(0)).span());
+  const index_t rows = x.extent(0);
+  if (pass.training) pass.kernels.copy(x.flat(), kept.x.rows(0, x.extent(0)).flat());
   pass.kernels.layer_norm(x, weight.weights(pass), bias.weights(pass), out, kept.mean.first(rows),
                           kept.inverse_deviation.first(rows));
 }
 
 void Norm::again(const Pass& pass, NormActivations& kept, Matrix out) const {
-  const auto rows = static_cast<std::size_t>(out.extent(0));
+  const index_t rows = out.extent(0);
   pass.kernels.layer_norm(kept.x.rows(0, out.extent(0)), weight.weights(pass), bias.weights(pass),
                           out, kept.mean.first(rows), kept.inverse_deviation.first(rows));
 }
 
 void Norm::backward(const Pass& pass, const NormActivations& kept, ConstMatrix out_gradient,
                     Matrix x_gradient) const {
-  const auto rows = static_cast<std::size_t>(x_gradient.extent(0));
+  const index_t rows = x_gradient.extent(0);
   pass.kernels.layer_norm_backward(kept.x.rows(0, x_gradient.extent(0)), weight.weights(pass),
                                    kept.mean.first(rows), kept.inverse_deviation.first(rows),
                                    out_gradient, x_gradient, weight.gradients(pass),

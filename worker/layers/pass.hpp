@@ -37,29 +37,17 @@ struct MicroBatch {
   }
 };
 
-/// Loss of one micro-batch, natural logarithm, summed over its loss terms.
-struct Loss {
-  double sum = 0;
-  index_t count = 0;
-  index_t correct = 0;  ///< loss terms whose target has the greatest logit
-
-  Loss& operator+=(const Loss& other) {
-    sum += other.sum;
-    count += other.count;
-    correct += other.correct;
-    return *this;
-  }
-};
-
 /// What every call needs besides its tensors.
 struct Pass {
   Kernels& kernels;
   TensorGroup& shards;
   ContextGroup& contexts;
-  std::span<const float> weights;  ///< the holder's arena
-  std::span<float> gradients;      ///< likewise; empty in evaluation
-  std::uint64_t seed = 0;          ///< of dropout
-  bool training = true;            ///< false: no dropout, nothing is kept for backward
+  ConstVector weights;     ///< the holder's arena, f32
+  Vector gradients;        ///< likewise; empty in evaluation
+  std::uint64_t seed = 0;  ///< of dropout
+  bool training = true;    ///< false: no dropout, nothing is kept for backward
+  /// The weights in another dtype, at the same elements as in `weights`; empty if nobody wants it.
+  ConstVector low_weights = {};
 };
 
 }  // namespace weir::worker

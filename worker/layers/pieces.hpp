@@ -13,46 +13,47 @@ namespace weir::worker {
 class Pieces {
  public:
   Pieces() = default;
-  explicit Pieces(Buffer& memory) : memory_(memory.span()) {}
+  explicit Pieces(const Memory& memory) : memory_(&memory) {}
 
-  Matrix matrix(index_t rows, index_t columns) { return {take(rows * columns), {rows, columns}}; }
-  Vector vector(index_t size) {
-    float* data = take(size);
-    return data == nullptr ? Vector() : Vector(data, static_cast<std::size_t>(size));
+  Matrix matrix(index_t rows, index_t columns, Dtype dtype = Dtype::f32) {
+    return {vector(rows * columns, dtype), rows, columns};
   }
-  /// Elements handed out so far, each piece rounded up to whole cache lines.
-  index_t elements() const { return elements_; }
+  Vector vector(index_t size, Dtype dtype = Dtype::f32) {
+    constexpr index_t kLine = 64;
+    const index_t begin = bytes_;
+    bytes_ += round_up(size * bytes_of(dtype), kLine);
+    if (memory_ == nullptr) return {nullptr, dtype, MemoryKind::none, size};
+    WEIR_ASSERT(bytes_ <= memory_->bytes());
+    if (memory_->data() == nullptr) return {nullptr, dtype, memory_->kind(), size};
+    return {memory_->data() + begin, dtype, memory_->kind(), size};
+  }
+  /// Bytes handed out so far, each piece rounded up to whole cache lines.
+  index_t bytes() const { return bytes_; }
 
  private:
-  float* take(index_t size) {
-    constexpr index_t kLine = 16;
-    float* data = memory_.empty() ? nullptr : memory_.data() + elements_;
-    elements_ += (size + kLine - 1) / kLine * kLine;
-    WEIR_ASSERT(memory_.empty() || elements_ <= static_cast<index_t>(memory_.size()));
-    return data;
-  }
-
-  std::span<float> memory_;
-  index_t elements_ = 0;
+  const Memory* memory_ = nullptr;
+  index_t bytes_ = 0;
 };
 
 /// Memory for everything that `T::take(pieces, shape…)` asks for, and the T that looks at it.
 template <class T>
 struct Carved : T {
   template <class... Shape>
-  explicit Carved(const Shape&... shape) : memory(count(shape...)) {
+  explicit Carved(const Shape&... shape) : Carved(MemoryKind::host, shape...) {}
+  template <class... Shape>
+  explicit Carved(MemoryKind kind, const Shape&... shape) : memory(bytes(shape...), 1, kind) {
     Pieces pieces(memory);
     T::take(pieces, shape...);
   }
-  /// Elements that it would own.
+  /// Bytes that it would own.
   template <class... Shape>
-  static index_t count(const Shape&... shape) {
+  static index_t bytes(const Shape&... shape) {
     Pieces pieces;
     T().take(pieces, shape...);
-    return pieces.elements();
+    return pieces.bytes();
   }
 
-  Buffer memory;
+  Memory memory;
 };
 
 }  // namespace weir::worker

@@ -60,17 +60,18 @@ BlockUnit::BlockUnit(const StageShape& shape, index_t layer, const HeldParameter
   feed_forward_dropout_ = {shape.config.dropout, stream_of(wide + "dropout")};
   for (index_t slot = 0; slot < slots; ++slot) {
     if (shared_) {
-      inputs_.emplace_back(shape.rows * shape.config.width);
+      inputs_.emplace_back(shape.rows * shape.config.width, bytes_of(Dtype::f32),
+                           shape.kernels->memory());
     } else {
-      kept_.emplace_back(shape);
+      kept_.emplace_back(shape.kernels->memory(), shape);
     }
   }
 }
 
 Loss BlockUnit::forward(const Pass& pass, const MicroBatch& batch, index_t slot, Matrix x) {
   if (shared_ && pass.training) {
-    Buffer& input = inputs_[static_cast<std::size_t>(slot)];
-    pass.kernels.copy(x.span(), input.span().first(static_cast<std::size_t>(x.size())));
+    const Vector input = inputs_[static_cast<std::size_t>(slot)].elements(x.dtype());
+    pass.kernels.copy(x.flat(), input.first(x.size()));
   }
   run(pass, batch, kept(slot), x);
   return {};
@@ -84,12 +85,12 @@ void BlockUnit::run(const Pass& pass, const MicroBatch& batch, BlockActivations&
   attention_norm_.forward(pass, x, kept.attention_norm, normed);
   attention_.forward(pass, batch, normed, kept.attention, scratch_->attention, branch);
   attention_dropout_.apply(pass, batch, branch);
-  pass.kernels.add(branch.span(), x.span());
+  pass.kernels.add(branch.flat(), x.flat());
 
   feed_forward_norm_.forward(pass, x, kept.feed_forward_norm, normed);
   feed_forward_.forward(pass, normed, kept.feed_forward, scratch_->hidden.rows(0, rows), branch);
   feed_forward_dropout_.apply(pass, batch, branch);
-  pass.kernels.add(branch.span(), x.span());
+  pass.kernels.add(branch.flat(), x.flat());
 }
 
 void BlockUnit::backward(const Pass& pass, const MicroBatch& batch, index_t slot, Matrix gradient) {
@@ -97,29 +98,29 @@ void BlockUnit::backward(const Pass& pass, const MicroBatch& batch, index_t slot
   const index_t rows = batch.rows();
   if (shared_) {
     const Matrix x = scratch_->rerun.rows(0, rows);
-    const Buffer& input = inputs_[static_cast<std::size_t>(slot)];
-    pass.kernels.copy(input.span().first(static_cast<std::size_t>(x.size())), x.span());
+    const Vector input = inputs_[static_cast<std::size_t>(slot)].elements(x.dtype());
+    pass.kernels.copy(input.first(x.size()), x.flat());
     run(pass, batch, kept, x);
   }
   const Matrix normed_gradient = scratch_->normed_gradient.rows(0, rows);
 
   // The residual passes its gradient on; each half adds what comes back through its branch.
   const Matrix wide_branch = scratch_->feed_forward_branch.rows(0, rows);
-  pass.kernels.copy(gradient.span(), wide_branch.span());
+  pass.kernels.copy(gradient.flat(), wide_branch.flat());
   feed_forward_dropout_.apply(pass, batch, wide_branch);
   feed_forward_.backward(pass, kept.feed_forward, wide_branch,
                          scratch_->hidden_gradient.rows(0, rows), normed_gradient);
-  pass.shards.sum(normed_gradient.span());
+  pass.shards.sum(normed_gradient.flat());
   feed_forward_norm_.backward(pass, kept.feed_forward_norm, normed_gradient, gradient);
 
   const Matrix normed = scratch_->normed.rows(0, rows);
   if (attention_.branch) attention_norm_.again(pass, kept.attention_norm, normed);
   const Matrix branch = scratch_->attention_branch.rows(0, rows);
-  pass.kernels.copy(gradient.span(), branch.span());
+  pass.kernels.copy(gradient.flat(), branch.flat());
   attention_dropout_.apply(pass, batch, branch);
   attention_.backward(pass, batch, kept.attention, normed, branch, scratch_->attention,
                       normed_gradient);
-  pass.shards.sum(normed_gradient.span());
+  pass.shards.sum(normed_gradient.flat());
   attention_norm_.backward(pass, kept.attention_norm, normed_gradient, gradient);
 }
 

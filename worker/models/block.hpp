@@ -52,7 +52,7 @@ class BlockUnit final : public Unit {
   Dropout feed_forward_dropout_;
   std::vector<Carved<BlockActivations>> kept_;  ///< by slot; or none, and
   std::shared_ptr<BlockActivations> shared_;
-  std::vector<Buffer> inputs_;  ///< by slot
+  std::vector<Memory> inputs_;  ///< by slot
   std::shared_ptr<Scratch> scratch_;
 };
 

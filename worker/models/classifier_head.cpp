@@ -22,7 +22,9 @@ ClassifierHeadUnit::ClassifierHeadUnit(const StageShape& shape, index_t sequence
       norm_{parameters.vector("final_norm.weight"), parameters.vector("final_norm.bias")},
       classes_{parameters.matrix("classifier.weight"), parameters.vector("classifier.bias")},
       scratch_(std::move(scratch)) {
-  for (index_t slot = 0; slot < slots; ++slot) kept_.emplace_back(shape, sequences);
+  for (index_t slot = 0; slot < slots; ++slot) {
+    kept_.emplace_back(shape.kernels->memory(), shape, sequences);
+  }
 }
 
 namespace {
@@ -47,16 +49,16 @@ void ClassifierHeadUnit::pool(const Pass& pass, const MicroBatch& batch, ConstMa
   if (pooling_ == Pooling::mean) {
     pass.kernels.mean_pool(x, batch.lengths, batch.first, pooled);
   } else {
-    const auto width = static_cast<std::size_t>(x.extent(1));
-    pass.kernels.fill(pooled.span(), 0);
+    const index_t width = x.extent(1);
+    pass.kernels.fill(pooled.flat(), 0);
     for (index_t sequence = 0; sequence < batch.sequences; ++sequence) {
       const Ends ends(batch, sequence, first_local_);
-      const Vector row = pooled[sequence].span();
-      if (ends.first >= 0) pass.kernels.copy(x[ends.first].span(), row.first(width));
-      if (ends.last >= 0) pass.kernels.copy(x[ends.last].span(), row.last(width));
+      const Vector row = pooled[sequence];
+      if (ends.first >= 0) pass.kernels.copy(x[ends.first], row.first(width));
+      if (ends.last >= 0) pass.kernels.copy(x[ends.last], row.last(width));
     }
   }
-  pass.contexts.sum(pooled.span());
+  pass.contexts.sum(pooled.flat());
 }
 
 void ClassifierHeadUnit::pool_backward(const Pass& pass, const MicroBatch& batch,
@@ -64,13 +66,13 @@ void ClassifierHeadUnit::pool_backward(const Pass& pass, const MicroBatch& batch
   if (pooling_ == Pooling::mean) {
     return pass.kernels.mean_pool_backward(pooled_gradient, batch.lengths, batch.first, x_gradient);
   }
-  const auto width = static_cast<std::size_t>(x_gradient.extent(1));
-  pass.kernels.fill(x_gradient.span(), 0);
+  const index_t width = x_gradient.extent(1);
+  pass.kernels.fill(x_gradient.flat(), 0);
   for (index_t sequence = 0; sequence < batch.sequences; ++sequence) {
     const Ends ends(batch, sequence, first_local_);  // one row twice if the sequence is that short
-    const ConstVector row = pooled_gradient[sequence].span();
-    if (ends.first >= 0) pass.kernels.add(row.first(width), x_gradient[ends.first].span());
-    if (ends.last >= 0) pass.kernels.add(row.last(width), x_gradient[ends.last].span());
+    const ConstVector row = pooled_gradient[sequence];
+    if (ends.first >= 0) pass.kernels.add(row.first(width), x_gradient[ends.first]);
+    if (ends.last >= 0) pass.kernels.add(row.last(width), x_gradient[ends.last]);
   }
 }
 
@@ -80,7 +82,7 @@ Loss ClassifierHeadUnit::forward(const Pass& pass, const MicroBatch& batch, inde
   const Matrix normed = scratch_->normed.rows(0, batch.rows());
   const Matrix pooled = kept.pooled.rows(0, batch.sequences);
   const Matrix logits = kept.logits_gradient.rows(0, batch.sequences);
-  const auto size = static_cast<std::size_t>(batch.sequences);
+  const index_t size = batch.sequences;
   const Vector maximum = kept.maximum.first(size);
   const Vector exponential_sum = kept.exponential_sum.first(size);
   const Vector target_logit = kept.target_logit.first(size);
@@ -90,7 +92,8 @@ Loss ClassifierHeadUnit::forward(const Pass& pass, const MicroBatch& batch, inde
   classes_.forward(pass, pooled, logits);
   pass.kernels.row_maximum(logits, maximum);
   pass.kernels.softmax_sums(logits, maximum, batch.targets, 0, exponential_sum, target_logit);
-  const Loss loss = cross_entropy(batch.targets, maximum, exponential_sum, target_logit);
+  const Loss loss =
+      pass.kernels.cross_entropy(batch.targets, maximum, exponential_sum, target_logit);
   if (pass.training) {
     pass.kernels.softmax_gradient(logits, maximum, exponential_sum, batch.targets, 0, 1.0F);
   }
@@ -105,7 +108,7 @@ void ClassifierHeadUnit::backward(const Pass& pass, const MicroBatch& batch, ind
   const Matrix normed_gradient = scratch_->normed.rows(0, batch.rows());
   classes_.backward(pass, kept.logits_gradient.rows(0, batch.sequences), pooled_gradient);
   pool_backward(pass, batch, pooled_gradient, normed_gradient);
-  pass.kernels.fill(gradient.span(), 0);
+  pass.kernels.fill(gradient.flat(), 0);
   norm_.backward(pass, kept.norm, normed_gradient, gradient);
 }
 

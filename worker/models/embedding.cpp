@@ -25,7 +25,7 @@ Loss EmbeddingUnit::forward(const Pass& pass, const MicroBatch& batch, index_t /
 void EmbeddingUnit::backward(const Pass& pass, const MicroBatch& batch, index_t /*slot*/,
                              Matrix gradient) {
   const Matrix kept = scratch_->normed.rows(0, batch.rows());
-  pass.kernels.copy(gradient.span(), kept.span());
+  pass.kernels.copy(gradient.flat(), kept.flat());
   dropout_.apply(pass, batch, kept);
 }
 

@@ -13,7 +13,9 @@ LanguageHeadUnit::LanguageHeadUnit(const StageShape& shape, const HeldParameters
       scratch_(std::move(scratch)) {
   const char* const name = shape.config.tied ? "embedding.weight" : "output.weight";
   loss_ = {parameters.matrix(name), parameters.first_row(name)};
-  for (index_t slot = 0; slot < slots; ++slot) kept_.emplace_back(shape);
+  for (index_t slot = 0; slot < slots; ++slot) {
+    kept_.emplace_back(shape.kernels->memory(), shape);
+  }
 }
 
 Loss LanguageHeadUnit::forward(const Pass& pass, const MicroBatch& batch, index_t slot, Matrix x) {
@@ -28,8 +30,8 @@ void LanguageHeadUnit::backward(const Pass& pass, const MicroBatch& batch, index
                                 Matrix gradient) {
   const LanguageHeadActivations& kept = kept_[static_cast<std::size_t>(slot)];
   const Matrix normed_gradient = kept.normed_gradient.rows(0, batch.rows());
-  pass.shards.sum(normed_gradient.span());
-  pass.kernels.fill(gradient.span(), 0);
+  pass.shards.sum(normed_gradient.flat());
+  pass.kernels.fill(gradient.flat(), 0);
   norm_.backward(pass, kept.norm, normed_gradient, gradient);
 }
 

@@ -9,8 +9,9 @@
 namespace weir::worker {
 namespace {
 
-StageShape shape_of(const ModelConfig& config, const StageCut& cut) {
+StageShape shape_of(const ModelConfig& config, const StageCut& cut, const Kernels& kernels) {
   return {.config = config,
+          .kernels = &kernels,
           .shards = cut.shards,
           .contexts = cut.contexts,
           .sequences = cut.micro_batch,
@@ -26,12 +27,13 @@ index_t rows_of(const ModelConfig& config, const StageCut& cut) {
 }
 
 std::vector<std::unique_ptr<Unit>> make_units(const ModelConfig& config, const Holding& holding,
-                                              const StageCut& cut, index_t slots) {
-  const StageShape shape = shape_of(config, cut);
+                                              const StageCut& cut, index_t slots,
+                                              const Kernels& kernels) {
+  const StageShape shape = shape_of(config, cut, kernels);
   const HeldParameters parameters(config, holding);
-  const auto scratch = std::make_shared<Carved<Scratch>>(shape);
+  const auto scratch = std::make_shared<Carved<Scratch>>(kernels.memory(), shape);
   const auto shared = shape.recompute == Recompute::block
-                          ? std::make_shared<Carved<BlockActivations>>(shape)
+                          ? std::make_shared<Carved<BlockActivations>>(kernels.memory(), shape)
                           : nullptr;
   std::vector<std::unique_ptr<Unit>> units;
   for (index_t unit = cut.first_unit; unit <= cut.last_unit; ++unit) {
@@ -50,23 +52,21 @@ std::vector<std::unique_ptr<Unit>> make_units(const ModelConfig& config, const H
   return units;
 }
 
-UnitMemory unit_memory(const ModelConfig& config, const StageCut& cut) {
-  const StageShape shape = shape_of(config, cut);
+UnitMemory unit_memory(const ModelConfig& config, const StageCut& cut, const Kernels& kernels) {
+  const StageShape shape = shape_of(config, cut, kernels);
   const bool recompute = cut.recompute == Recompute::block;
-  const index_t block = Carved<BlockActivations>::count(shape);
-  index_t slot_elements = 0;
+  const index_t block = Carved<BlockActivations>::bytes(shape);
+  index_t slot_bytes = 0;
   for (index_t unit = std::max<index_t>(cut.first_unit, 1); unit <= cut.last_unit; ++unit) {
     if (unit <= config.layers) {
-      slot_elements += recompute ? shape.rows * config.width : block;
+      slot_bytes += recompute ? shape.rows * config.width * bytes_of(Dtype::f32) : block;
     } else if (config.task == Task::language) {
-      slot_elements += Carved<LanguageHeadActivations>::count(shape);
+      slot_bytes += Carved<LanguageHeadActivations>::bytes(shape);
     } else {
-      slot_elements += Carved<ClassifierHeadActivations>::count(shape, cut.micro_batch);
+      slot_bytes += Carved<ClassifierHeadActivations>::bytes(shape, cut.micro_batch);
     }
   }
-  constexpr auto kBytes = static_cast<index_t>(sizeof(float));
-  return {slot_elements * kBytes,
-          (Carved<Scratch>::count(shape) + (recompute ? block : 0)) * kBytes};
+  return {slot_bytes, Carved<Scratch>::bytes(shape) + (recompute ? block : 0)};
 }
 
 void next_token_logits(std::span<const std::unique_ptr<Unit>> units, const Pass& pass,
@@ -76,8 +76,7 @@ void next_token_logits(std::span<const std::unique_ptr<Unit>> units, const Pass&
   auto* head = dynamic_cast<LanguageHeadUnit*>(units.back().get());
   WEIR_ASSERT(head != nullptr);
   for (const auto& unit : units.first(units.size() - 1)) unit->forward(pass, batch, 0, x);
-  head->logits(pass, x.rows(batch.lengths.front() - 1, 1),
-               Matrix(logits.data(), {1, static_cast<index_t>(logits.size())}));
+  head->logits(pass, x.rows(batch.lengths.front() - 1, 1), Matrix(logits, 1, logits.size()));
 }
 
 }  // namespace weir::worker

@@ -18,7 +18,10 @@ AttentionShape attention_shape(const StageShape& shape) {
           .branch_heads = branch_heads,
           .contexts = shape.contexts,
           .left = is_cut ? sparsity.left : 0,
-          .right = is_cut ? sparsity.right_reach() : 0};
+          .right = is_cut ? sparsity.right_reach() : 0,
+          .strip_tokens = shape.kernels->attention_strip(shape.heads() * config.head_size()),
+          .branch_strip_tokens =
+              shape.kernels->product_strip(shape.rows / shape.sequences, config.width)};
 }
 
 void Scratch::take(Pieces& pieces, const StageShape& shape) {
@@ -33,7 +36,7 @@ void Scratch::take(Pieces& pieces, const StageShape& shape) {
   hidden = pieces.matrix(rows, shape.feed_forward());
   hidden_gradient = pieces.matrix(rows, shape.feed_forward());
   if (shape.has_head && shape.config.task == Task::language) {
-    loss.take(pieces, strip_rows_of(rows, shape.vocabulary()), shape.vocabulary());
+    loss.take(pieces, shape.kernels->product_strip(rows, shape.vocabulary()), shape.vocabulary());
   }
 }
 

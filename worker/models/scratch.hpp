@@ -9,7 +9,8 @@ namespace weir::worker {
 
 /// The cut of a model that one worker runs: what sizes follow from.
 struct StageShape {
-  const ModelConfig& config;
+  ModelConfig config;
+  const Kernels* kernels = nullptr;  ///< which say how long strips are
   index_t shards = 1;
   index_t contexts = 1;
   index_t sequences = 0;  ///< of a micro-batch at most

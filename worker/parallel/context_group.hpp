@@ -1,9 +1,8 @@
 #pragma once
 
 #include <algorithm>
-#include <span>
 
-#include "common/number/index.hpp"
+#include "common/number/tensor.hpp"
 
 namespace weir::worker {
 
@@ -16,13 +15,13 @@ class ContextGroup {
   virtual index_t size() const = 0;
   virtual index_t index() const = 0;
   /// values[i] = sum over the contexts, in place; the same bits on every context and in every run.
-  virtual void sum(std::span<float> values) = 0;
+  virtual void sum(Vector values) = 0;
   /// all = the values of context 0, then those of context 1, and so on.
-  virtual void gather(std::span<const float> values, std::span<float> all) = 0;
+  virtual void gather(ConstVector values, Vector all) = 0;
   /// Neighbours swap: `to_next` arrives as the next context's `from_previous`, `to_previous` as the
   /// previous one's `from_next`. Spans towards a neighbour that is not there are left alone.
-  virtual void exchange(std::span<const float> to_previous, std::span<const float> to_next,
-                        std::span<float> from_previous, std::span<float> from_next) = 0;
+  virtual void exchange(ConstVector to_previous, ConstVector to_next, Vector from_previous,
+                        Vector from_next) = 0;
 };
 
 /// Sequences that are not cut.
@@ -30,12 +29,11 @@ class SingleContext final : public ContextGroup {
  public:
   index_t size() const override { return 1; }
   index_t index() const override { return 0; }
-  void sum(std::span<float>) override {}
-  void gather(std::span<const float> values, std::span<float> all) override {
-    std::ranges::copy(values, all.begin());
+  void sum(Vector) override {}
+  void gather(ConstVector values, Vector all) override {
+    std::ranges::copy(values.bytes(), all.bytes().begin());
   }
-  void exchange(std::span<const float>, std::span<const float>, std::span<float>,
-                std::span<float>) override {}
+  void exchange(ConstVector, ConstVector, Vector, Vector) override {}
 };
 
 }  // namespace weir::worker

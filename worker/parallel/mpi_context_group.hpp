@@ -15,13 +15,14 @@ class MpiContextGroup final : public ContextGroup {
       : comm_(std::move(comm)), serve_(std::move(serve)) {}
   index_t size() const override { return comm_.size(); }
   index_t index() const override { return comm_.rank(); }
-  void sum(std::span<float> values) override { met().sum(values); }
-  void gather(std::span<const float> values, std::span<float> all) override {
-    met().gather(values, all);
+  void sum(Vector values) override { met().sum(as<float>(values)); }
+  void gather(ConstVector values, Vector all) override {
+    met().gather(as<float>(values), as<float>(all));
   }
-  void exchange(std::span<const float> to_previous, std::span<const float> to_next,
-                std::span<float> from_previous, std::span<float> from_next) override {
-    met().exchange(to_previous, to_next, from_previous, from_next);
+  void exchange(ConstVector to_previous, ConstVector to_next, Vector from_previous,
+                Vector from_next) override {
+    met().exchange(as<float>(to_previous), as<float>(to_next), as<float>(from_previous),
+                   as<float>(from_next));
   }
 
  private:

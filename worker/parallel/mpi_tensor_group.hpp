@@ -17,8 +17,8 @@ class MpiTensorGroup final : public TensorGroup {
       : comm_(std::move(comm)), serve_(std::move(serve)) {}
   index_t size() const override { return comm_.size(); }
   index_t index() const override { return comm_.rank(); }
-  void sum(std::span<float> values) override { met().sum(values); }
-  void max(std::span<float> values) override { met().max(values); }
+  void sum(Vector values) override { met().sum(as<float>(values)); }
+  void max(Vector values) override { met().max(as<float>(values)); }
 
  private:
   const Comm& met() const {

@@ -1,8 +1,6 @@
 #pragma once
 
-#include <span>
-
-#include "common/number/index.hpp"
+#include "common/number/tensor.hpp"
 
 namespace weir::worker {
 
@@ -13,9 +11,9 @@ class TensorGroup {
   virtual index_t size() const = 0;
   virtual index_t index() const = 0;
   /// values[i] = sum over the shards, in place; the same bits on every shard and in every run.
-  virtual void sum(std::span<float> values) = 0;
+  virtual void sum(Vector values) = 0;
   /// values[i] = maximum over the shards, in place.
-  virtual void max(std::span<float> values) = 0;
+  virtual void max(Vector values) = 0;
 };
 
 /// A stage that is not cut: every sum is its own.
@@ -23,8 +21,8 @@ class SingleShard final : public TensorGroup {
  public:
   index_t size() const override { return 1; }
   index_t index() const override { return 0; }
-  void sum(std::span<float>) override {}
-  void max(std::span<float>) override {}
+  void sum(Vector) override {}
+  void max(Vector) override {}
 };
 
 }  // namespace weir::worker

@@ -31,14 +31,14 @@ Pass Stage::pass(bool training) {
 }
 
 Matrix Stage::rows_of(Buffer& buffer, const MicroBatch& batch) {
-  return Matrix(buffer.data(), {batch.rows(), parts_.width});
+  return Matrix(Vector(buffer.span()), batch.rows(), parts_.width);
 }
 
 Loss Stage::forward(bool training, const Action& action) {
   const MicroBatch batch = batches_[static_cast<std::size_t>(action.slot)].view();
   const Matrix x = rows_of(output_, batch);
   if (parts_.stage > 0) {
-    std::ranges::copy(received_forward_.first(static_cast<std::size_t>(x.size())), x.data());
+    parts_.kernels->copy(ConstVector(received_forward_).first(x.size()), x.flat());
     parts_.link->release(Direction::forward, action.micro_batch);
   }
   const Pass with = pass(training);
@@ -57,8 +57,7 @@ void Stage::backward(const Schedule& schedule, const Action& action) {
   const MicroBatch batch = batches_[static_cast<std::size_t>(action.slot)].view();
   const Matrix gradient = rows_of(gradient_, batch);
   if (parts_.stage + 1 < schedule.stages()) {
-    std::ranges::copy(received_backward_.first(static_cast<std::size_t>(gradient.size())),
-                      gradient.data());
+    parts_.kernels->copy(ConstVector(received_backward_).first(gradient.size()), gradient.flat());
     parts_.link->release(Direction::backward, action.micro_batch);
   }
   const Pass with = pass(true);

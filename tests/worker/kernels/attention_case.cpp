@@ -8,8 +8,8 @@ namespace {
 std::size_t at(index_t index) { return static_cast<std::size_t>(index); }
 
 /// Copies columns [begin, begin + count) of a row.
-void copy_columns(ConstMatrix from, index_t from_row, index_t begin, index_t count, Matrix to,
-                  index_t to_row) {
+void copy_columns(View<const float, 2> from, index_t from_row, index_t begin, index_t count,
+                  View<float, 2> to, index_t to_row) {
   std::copy_n(from[from_row].data() + begin, count, to[to_row].data());
 }
 
@@ -176,8 +176,9 @@ AttentionResult run_kernels(CpuKernels& kernels, const AttentionCase& c, const B
   Block global_log_sum(1, batch * c.heads * queries);
   Block global_upstream = Block(batch * queries, width, 3).fill(0);
   if (queries > 0) {
-    kernels.join_softmax(sums, std::ssize(parts), global_log_sum.span(),
-                         Matrix(global_out.view().data(), {batch * queries * c.heads, c.channels}));
+    kernels.join_softmax(
+        sums, std::ssize(parts), global_log_sum.span(),
+        View<float, 2>(global_out.view().data(), {batch * queries * c.heads, c.channels}));
   }
   AttentionResult result;
   result.out.resize(at(batch * c.tokens * width));

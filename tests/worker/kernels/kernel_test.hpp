@@ -51,10 +51,10 @@ class Block {
     return *this;
   }
 
-  Matrix view() { return {store_.data() + begin_, {rows_, columns_}}; }
-  ConstMatrix view() const { return {store_.data() + begin_, {rows_, columns_}}; }
-  Vector span() { return view().span(); }
-  ConstVector span() const { return view().span(); }
+  View<float, 2> view() { return {store_.data() + begin_, {rows_, columns_}}; }
+  View<const float, 2> view() const { return {store_.data() + begin_, {rows_, columns_}}; }
+  std::span<float> span() { return view().span(); }
+  std::span<const float> span() const { return view().span(); }
   bool intact() const {
     const auto poisoned = [](float value) { return std::isnan(value); };
     return std::all_of(store_.begin(), store_.begin() + begin_, poisoned) &&
@@ -91,7 +91,8 @@ class Exact {
 
 /// The largest difference, in f32 epsilons of `magnitude`; infinite if one is NaN and the other
 /// is not, or if the infinities differ.
-inline double distance(ConstVector got, reference::ConstVector want, double magnitude = 1) {
+inline double distance(std::span<const float> got, reference::ConstVector want,
+                       double magnitude = 1) {
   REQUIRE(got.size() == want.size());
   double largest = 0;
   for (std::size_t i = 0; i < got.size(); ++i) {

@@ -17,8 +17,8 @@ constexpr index_t kRows = 8, kWidth = 6, kHeads = 2, kInner = 24;
 
 struct Arena {
   std::vector<float> floats = std::vector<float>(kRows * kInner, 7);
-  Matrix matrix(index_t rows, index_t columns) { return {floats.data(), {rows, columns}}; }
-  Vector vector(index_t size) { return {floats.data(), static_cast<std::size_t>(size)}; }
+  Matrix matrix(index_t rows, index_t columns) { return {floats, rows, columns}; }
+  Vector vector(index_t size) { return Vector(floats).first(size); }
 };
 
 const std::vector<index_t> kLengths = {4, 3};
@@ -51,12 +51,12 @@ void forward(Kernels& kernels, Arena& arena) {
   kernels.rotate(qkv, kHeads, 0, 4, 1);
   kernels.attention(input_of(arena), kAll, x, arena.vector(kRows * kHeads), {});
   kernels.multiply_transposed(x, arena.matrix(kWidth, kWidth), {}, x);
-  kernels.add(x.span(), x.span());
+  kernels.add(x.flat(), x.flat());
   norm();
   kernels.multiply_transposed(x, arena.matrix(kInner, kWidth), arena.vector(kInner), inner);
-  kernels.gelu(inner.span(), inner.span());
+  kernels.gelu(inner.flat(), inner.flat());
   kernels.multiply_transposed(inner, arena.matrix(kWidth, kInner), {}, x);
-  kernels.add(x.span(), x.span());
+  kernels.add(x.flat(), x.flat());
 }
 
 // Of the feed-forward and the attention alone: one call of each kind that backward has.
@@ -64,7 +64,7 @@ void backward(Kernels& kernels, Arena& arena) {
   const Matrix x = arena.matrix(kRows, kWidth), inner = arena.matrix(kRows, kInner);
   const Matrix qkv = arena.matrix(kRows, 3 * kWidth);
   kernels.multiply(x, arena.matrix(kWidth, kInner), false, inner);
-  kernels.gelu_backward(inner.span(), inner.span());
+  kernels.gelu_backward(inner.flat(), inner.flat());
   kernels.add_transposed_product(x, inner, arena.matrix(kWidth, kInner));
   kernels.add_column_sums(inner, arena.vector(kInner));
   kernels.attention_backward(input_of(arena), kAll,

@@ -19,12 +19,14 @@ constexpr index_t kHeads = 2;
 constexpr index_t kHeld = 4;                                 // heads * C
 constexpr index_t kOutput = 3 * kHeld * kWidth + 3 * kHeld;  // where the output's weights begin
 
+const index_t kStrip = worker::CpuKernels().attention_strip(kHeld);
+
 struct Case {
   worker::Sparsity sparsity;
   bool rotary;
   index_t tokens;
   std::vector<index_t> lengths;
-  index_t strip_tokens = 0;  ///< 0: as the layer chooses
+  index_t strip_tokens = kStrip;
   index_t rows() const { return std::ssize(lengths) * tokens; }
 };
 
@@ -128,8 +130,8 @@ void check_attention(const Case& c, index_t contexts = 1) {
                                           .strip_tokens = c.strip_tokens};
     worker::Carved<worker::AttentionActivations> kept(shape);
     worker::Carved<worker::AttentionScratch> scratch(shape);
-    std::ranges::fill(kept.memory.span(), 7.0F);
-    std::ranges::fill(scratch.memory.span(), 7.0F);
+    std::ranges::fill(as<float>(kept.memory.elements(Dtype::f32)), 7.0F);
+    std::ranges::fill(as<float>(scratch.memory.elements(Dtype::f32)), 7.0F);
     worker::CpuKernels kernels;
     worker::SingleShard alone;
     std::vector<float> own_gradients(rig.weights.size());
@@ -161,17 +163,17 @@ class CountingContexts final : public worker::ContextGroup {
   explicit CountingContexts(worker::ContextGroup& group) : group_(group) {}
   index_t size() const override { return group_.size(); }
   index_t index() const override { return group_.index(); }
-  void sum(std::span<float> values) override {
-    floats += std::ssize(values);
+  void sum(Vector values) override {
+    floats += values.size();
     group_.sum(values);
   }
-  void gather(std::span<const float> values, std::span<float> all) override {
-    floats += std::ssize(values);
+  void gather(ConstVector values, Vector all) override {
+    floats += values.size();
     group_.gather(values, all);
   }
-  void exchange(std::span<const float> to_previous, std::span<const float> to_next,
-                std::span<float> from_previous, std::span<float> from_next) override {
-    floats += std::ssize(to_previous) + std::ssize(to_next);
+  void exchange(ConstVector to_previous, ConstVector to_next, Vector from_previous,
+                Vector from_next) override {
+    floats += to_previous.size() + to_next.size();
     group_.exchange(to_previous, to_next, from_previous, from_next);
   }
   index_t floats = 0;
@@ -199,7 +201,8 @@ index_t floats_sent(const Case& c) {
                                           .globals = c.sparsity.globals.count(),
                                           .contexts = 3,
                                           .left = c.sparsity.left,
-                                          .right = c.sparsity.right};
+                                          .right = c.sparsity.right,
+                                          .strip_tokens = kStrip};
     worker::Carved<worker::AttentionActivations> kept(shape);
     worker::Carved<worker::AttentionScratch> scratch(shape);
     worker::CpuKernels kernels;
@@ -232,7 +235,7 @@ TEST_CASE("attention's output and gradients are those of the formulas") {
 }
 
 TEST_CASE("attention in several strips is that of the formulas") {
-  const index_t tokens = 3 * worker::strip_tokens_of(kHeld) / 2;
+  const index_t tokens = 3 * kStrip / 2;
   for (const worker::Sparsity& sparsity : {kCausal, kBoth, kScattered}) {
     check_attention({sparsity, true, tokens, {tokens, tokens / 3}});
     for (const index_t strip_tokens : {1, 2, 5, 16, 21, 50}) {

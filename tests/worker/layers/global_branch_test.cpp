@@ -116,18 +116,19 @@ void run_part(const worker::Pass& pass, const worker::GlobalBranch& branch, cons
   const worker::MicroBatch batch = {sequences, end - begin, {}, {}, c.lengths, samples, begin};
   // Room for a larger micro-batch than this one, filled with what must not be read.
   const worker::GlobalBranchShape shape = {
-      sequences + 1, c.tokens + 5, globals, kHeads, kSize, kWidth, pass.contexts.size()};
+      sequences + 1, c.tokens + 5,         globals,     kHeads, kSize,
+      kWidth,        pass.contexts.size(), c.tokens + 5};
   worker::Carved<worker::GlobalBranchActivations> kept(shape);
   worker::Carved<worker::GlobalBranchScratch> scratch(shape);
   scratch.strip_tokens = strip_tokens;
-  std::ranges::fill(kept.memory.span(), 1e30F);
-  std::ranges::fill(scratch.memory.span(), 1e30F);
+  std::ranges::fill(as<float>(kept.memory.elements(Dtype::f32)), 1e30F);
+  std::ranges::fill(as<float>(scratch.memory.elements(Dtype::f32)), 1e30F);
   std::vector<float> x_gradient(x.size(), kBefore);
-  const worker::Matrix rows(x.data(), {batch.rows(), kWidth});
+  const View<float, 2> rows(x.data(), {batch.rows(), kWidth});
   branch.forward(pass, batch, rows, kept, scratch, matrix(out, sequences * globals));
-  std::ranges::fill(scratch.memory.span(), 1e30F);
+  std::ranges::fill(as<float>(scratch.memory.elements(Dtype::f32)), 1e30F);
   branch.backward(pass, batch, kept, rows, matrix(out_gradient, sequences * globals), scratch,
-                  worker::Matrix(x_gradient.data(), {batch.rows(), kWidth}));
+                  View<float, 2>(x_gradient.data(), {batch.rows(), kWidth}));
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = x_gradient[i] - kBefore;
 }
 
@@ -259,19 +260,18 @@ TEST_CASE("scores far apart, over several strips of tokens and contexts, keep th
       const index_t begin = group.index() * kTokens / count;
       const index_t end = (group.index() + 1) * kTokens / count;
       const worker::MicroBatch batch = {1, end - begin, {}, {}, lengths, samples, begin};
-      const worker::GlobalBranchShape shape = {1, end - begin, 1, 1, 1, kWide, count};
+      const worker::GlobalBranchShape shape = {1, end - begin, 1, 1, 1, kWide, count, 64};
       worker::Carved<worker::GlobalBranchActivations> kept(shape);
       worker::Carved<worker::GlobalBranchScratch> scratch(shape);
-      scratch.strip_tokens = 64;
       worker::CpuKernels kernels;
       worker::SingleShard alone;
       std::vector<float> out(1, 7);
       branch.forward({kernels, alone, group, rig.weights, rig.gradients, 0, true}, batch,
-                     worker::Matrix(x.data() + begin * kWide, {end - begin, kWide}), kept, scratch,
+                     View<float, 2>(x.data() + begin * kWide, {end - begin, kWide}), kept, scratch,
                      matrix(out, 1));
       check_close(out, std::vector<double>{weighted / sum}, 1e-6, 1);
-      check_close(std::vector<float>{kept.log_sum[0]}, std::vector<double>{std::log(sum) + 200},
-                  1e-6, 1);
+      check_close(std::vector<float>{as<float>(kept.log_sum)[0]},
+                  std::vector<double>{std::log(sum) + 200}, 1e-6, 1);
     });
   }
 }
@@ -287,7 +287,7 @@ TEST_CASE("the branch is charged with its products, and what it keeps does not g
   const std::vector<index_t> lengths = {12, 20};
   const std::vector<index_t> samples = {0, 1};
   const worker::MicroBatch batch = {2, 20, {}, {}, lengths, samples};
-  const worker::GlobalBranchShape shape = {2, 20, 3, kHeads, kSize, kWidth, 1};
+  const worker::GlobalBranchShape shape = {2, 20, 3, kHeads, kSize, kWidth, 1, 20};
   worker::Carved<worker::GlobalBranchActivations> kept(shape);
   worker::Carved<worker::GlobalBranchScratch> scratch(shape);
   std::vector<float> x(40 * kWidth);
@@ -302,8 +302,9 @@ TEST_CASE("the branch is charged with its products, and what it keeps does not g
   worker::GlobalBranchShape longer = shape;
   longer.tokens = 1 << 20;
   using Kept = worker::Carved<worker::GlobalBranchActivations>;
-  CHECK(Kept::count(longer) == Kept::count(shape));
+  CHECK(Kept::bytes(longer) == Kept::bytes(shape));
   using Scratch = worker::Carved<worker::GlobalBranchScratch>;
   longer.width = 1024;
-  CHECK(Scratch::count(longer) < 1 << 18);
+  longer.strip_tokens = kernels.product_strip(longer.tokens, longer.width);
+  CHECK(Scratch::bytes(longer) < 1 << 20);
 }

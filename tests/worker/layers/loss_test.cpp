@@ -122,7 +122,7 @@ TEST_CASE("correct are the terms whose target has the greatest logit") {
   const std::vector<float> maximum = {3, 4, 5, 6};
   const std::vector<float> sums = {1, 1, 1, 1};
   const std::vector<float> logits = {3, 3, 0, 6};
-  const worker::Loss loss = worker::cross_entropy(targets, maximum, sums, logits);
+  const worker::Loss loss = worker::CpuKernels().cross_entropy(targets, maximum, sums, logits);
   CHECK(loss.correct == 2);
   CHECK(loss.count == 3);
   CHECK(loss.sum == 1.0);
@@ -130,9 +130,9 @@ TEST_CASE("correct are the terms whose target has the greatest logit") {
 
 TEST_CASE(
     "a strip has about 1 MiB of logits, no more rows than there are, not too few for a product") {
-  CHECK(worker::strip_rows_of(4096, 256) == 1024);
-  CHECK(worker::strip_rows_of(100, 256) == 100);
-  CHECK(worker::strip_rows_of(4096, 50000) == 64);
-  CHECK(worker::strip_rows_of(10, 50000) == 10);
-  CHECK(worker::strip_rows_of(10, 0) == 10);
+  CHECK(worker::CpuKernels().product_strip(4096, 256) == 1024);
+  CHECK(worker::CpuKernels().product_strip(100, 256) == 100);
+  CHECK(worker::CpuKernels().product_strip(4096, 50000) == 64);
+  CHECK(worker::CpuKernels().product_strip(10, 50000) == 10);
+  CHECK(worker::CpuKernels().product_strip(10, 0) == 10);
 }

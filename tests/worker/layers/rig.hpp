@@ -12,7 +12,7 @@
 namespace weir::test {
 
 /// A rank-2 look at the rows of x.
-inline worker::Matrix matrix(std::vector<float>& x, index_t rows) {
+inline View<float, 2> matrix(std::vector<float>& x, index_t rows) {
   return {x.data(), {rows, static_cast<index_t>(x.size()) / rows}};
 }
 inline View<double, 2> matrix(std::vector<double>& x, index_t rows) {

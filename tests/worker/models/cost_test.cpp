@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include "common/job/bucket.hpp"
+#include "worker/kernels/cpu.hpp"
 #include "worker/kernels/simulated.hpp"
 #include "worker/models/model.hpp"
 
@@ -35,8 +36,8 @@ TEST_CASE("the FLOPs of a sample are what a step charges, less what is made twic
     config.layers = 3;
     const BucketPlan plan(parameter_specs(config), {0, 0, 0, 0, 0}, {}, 1 << 20);
     const Holding& holding = plan.holding({});
-    const auto units = make_units(config, holding, {.last_unit = 4}, 1);
     SimulatedKernels kernels({});
+    const auto units = make_units(config, holding, {.last_unit = 4}, 1, kernels);
     SingleShard alone;
     SingleContext whole;
     std::vector<float> weights(static_cast<std::size_t>(holding.element_count));
@@ -49,7 +50,7 @@ TEST_CASE("the FLOPs of a sample are what a step charges, less what is made twic
                               tokens,  std::span(tokens).first(task == Task::language ? 100 : 1),
                               lengths, samples};
     std::vector<float> x(100 * 128);
-    const Matrix rows(x.data(), {100, 128});
+    const View<float, 2> rows(x.data(), {100, 128});
     for (const auto& unit : units) unit->forward(pass, batch, 0, rows);
     for (auto unit = units.rbegin(); unit != units.rend(); ++unit) {
       (*unit)->backward(pass, batch, 0, rows);
@@ -101,7 +102,7 @@ TEST_CASE("memory: what a block keeps and shares, by hand") {
     const index_t rows = 3 * 256 / contexts;
     const index_t t = shards;
     const auto memory = [&](index_t first_unit, index_t last_unit) {
-      return unit_memory(config, {first_unit, last_unit, contexts, shards, 3});
+      return unit_memory(config, {first_unit, last_unit, contexts, shards, 3}, CpuKernels());
     };
     const auto lines = [](index_t elements) { return (elements + 15) / 16 * 16; };
     const index_t globals = 3 * 4;  // four of each sequence
@@ -129,7 +130,7 @@ TEST_CASE("memory: what a block keeps and shares, by hand") {
     CHECK(memory(4, 5).scratch_bytes == scratch + strips);
 
     StageCut cut{1, 4, contexts, shards, 3, Recompute::block};
-    CHECK(unit_memory(config, cut).bytes_a_slot == 4 * rows * 128 * 4);
-    CHECK(unit_memory(config, cut).scratch_bytes == scratch + rows * 128 * 4 + slot);
+    CHECK(unit_memory(config, cut, CpuKernels()).bytes_a_slot == 4 * rows * 128 * 4);
+    CHECK(unit_memory(config, cut, CpuKernels()).scratch_bytes == scratch + rows * 128 * 4 + slot);
   }
 }

@@ -12,7 +12,6 @@
 namespace weir::test {
 
 using worker::Loss;
-using worker::Matrix;
 using worker::MicroBatch;
 using worker::ModelConfig;
 using worker::Pass;
@@ -70,7 +69,7 @@ Worker make_worker(const ModelConfig& config, const BucketPlan& plan, const Arra
                                      .shards = cut.shards,
                                      .micro_batch = micro_batch,
                                      .recompute = cut.recompute},
-                                    cut.slots);
+                                    cut.slots, worker::CpuKernels());
   return worker;
 }
 
@@ -109,7 +108,7 @@ Loss walk(std::vector<Worker*> stages, const ModelConfig& config,
       const MicroBatch batch = micro_batches[static_cast<std::size_t>(index)].view();
       // Never zeros: whoever reads what it should overwrite is found out.
       std::vector<float> x(static_cast<std::size_t>(batch.rows() * config.width), 7.0F);
-      const Matrix rows(x.data(), {batch.rows(), config.width});
+      const View<float, 2> rows(x.data(), {batch.rows(), config.width});
       for (Worker* worker : stages) {
         for (auto& unit : worker->units) {
           loss += unit->forward(pass(*worker), batch, index - first, rows);
@@ -119,7 +118,7 @@ Loss walk(std::vector<Worker*> stages, const ModelConfig& config,
     for (index_t index = first; index < end && cut.training; ++index) {
       const MicroBatch batch = micro_batches[static_cast<std::size_t>(index)].view();
       std::vector<float> gradient(static_cast<std::size_t>(batch.rows() * config.width), 7.0F);
-      const Matrix rows(gradient.data(), {batch.rows(), config.width});
+      const View<float, 2> rows(gradient.data(), {batch.rows(), config.width});
       for (auto worker = stages.rbegin(); worker != stages.rend(); ++worker) {
         auto& units = (*worker)->units;
         for (auto unit = units.rbegin(); unit != units.rend(); ++unit) {
@@ -244,7 +243,8 @@ std::vector<float> next_logits(const ModelConfig& config, const Arrays& paramete
   std::vector<float> x(static_cast<std::size_t>(batch.length * config.width), 7.0F);
   std::vector<float> logits(static_cast<std::size_t>(config.vocabulary));
   worker::next_token_logits(worker.units, {kernels, alone, whole, worker.weights, {}, 0, false},
-                            batch.view(), Matrix(x.data(), {batch.length, config.width}), logits);
+                            batch.view(), View<float, 2>(x.data(), {batch.length, config.width}),
+                            logits);
   return logits;
 }
 

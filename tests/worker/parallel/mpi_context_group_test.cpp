@@ -33,7 +33,7 @@ void talk(const test::Ranks& ranks) {
     std::vector<float> sum = values_of(context, kSummed, count);
     group.sum(sum);
     std::vector<float> all(count * static_cast<std::size_t>(size), -1);
-    group.gather(values_of(context, kGathered, count), all);
+    group.gather(std::span<const float>(values_of(context, kGathered, count)), all);
     std::vector<float> gathered, summed(count, 0);
     for (index_t each = 0; each < size; ++each) {
       const std::vector<float> part = values_of(each, kGathered, count);
@@ -48,8 +48,9 @@ void talk(const test::Ranks& ranks) {
     const std::size_t longer = count + 3;
     for (int round = 0; round < 2; ++round) {
       std::vector<float> from_previous(count, -1), from_next(longer, -1);
-      group.exchange(values_of(context, kBack, longer), values_of(context, kOn, count),
-                     from_previous, from_next);
+      const std::vector<float> back = values_of(context, kBack, longer);
+      const std::vector<float> on = values_of(context, kOn, count);
+      group.exchange(back, on, from_previous, from_next);
       CHECK(from_previous ==
             (context > 0 ? values_of(context - 1, kOn, count) : std::vector<float>(count, -1)));
       CHECK(from_next == (context + 1 < size ? values_of(context + 1, kBack, longer)
@@ -92,7 +93,8 @@ MPI_TEST_CASE("eight contexts sum, gather and swap with their neighbours", 8) { 
 MPI_TEST_CASE("contexts that only look back send one way, and the other spans may be empty", 4) {
   MpiContextGroup group(ranks.comm.duplicate());
   std::vector<float> from_previous(9, -1);
-  group.exchange({}, values_of(ranks.rank, kOn, 9), from_previous, {});
+  const std::vector<float> on = values_of(ranks.rank, kOn, 9);
+  group.exchange({}, on, from_previous, {});
   CHECK(from_previous ==
         (ranks.rank > 0 ? values_of(ranks.rank - 1, kOn, 9) : std::vector<float>(9, -1)));
 }

@@ -66,8 +66,8 @@ Outcome train(index_t micro_batch, ScheduleKind schedule, index_t steps) {
   const index_t slots =
       make_schedule(config.schedule, 1, config.batch / micro_batch).activation_slots.front();
   StageParts parts;
-  parts.units =
-      make_units(model, plan.holding({}), {.last_unit = 3, .micro_batch = micro_batch}, slots);
+  parts.units = make_units(model, plan.holding({}), {.last_unit = 3, .micro_batch = micro_batch},
+                           slots, kernels);
   parts.width = model.width;
   parts.dataset = &dataset;
   parts.micro_batch = micro_batch;

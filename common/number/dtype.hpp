@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "common/base/error.hpp"
+#include "common/number/index.hpp"
+
+namespace weir {
+
+/// What the elements of a tensor are.
+enum class Dtype {
+  f32,
+  bf16,  ///< the upper half of an f32: its range with 8 bits of precision
+};
+
+inline index_t bytes_of(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::f32:
+      return 4;
+    case Dtype::bf16:
+      return 2;
+  }
+  WEIR_UNREACHABLE();
+}
+
+inline std::string name_of(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::f32:
+      return "f32";
+    case Dtype::bf16:
+      return "bf16";
+  }
+  WEIR_UNREACHABLE();
+}
+
+/// An element of type bf16, to be stored and copied; `number/narrow.hpp` converts.
+struct Bf16 {
+  std::uint16_t bits = 0;
+};
+
+/// The Dtype of elements of the C++ type T.
+template <class T>
+inline constexpr bool kHasDtype = false;
+template <class T>
+inline constexpr Dtype kDtypeOf = Dtype::f32;
+
+template <>
+inline constexpr bool kHasDtype<float> = true;
+template <>
+inline constexpr bool kHasDtype<Bf16> = true;
+template <>
+inline constexpr Dtype kDtypeOf<Bf16> = Dtype::bf16;
+
+}  // namespace weir
