@@ -11,7 +11,7 @@
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
 #include "common/base/text.hpp"
-#include "worker/models/config.hpp"
+#include "worker/models/transformer/config.hpp"
 
 namespace weir::benchmark {
 namespace {

@@ -154,10 +154,11 @@ double LayerRun::seconds(index_t strip_tokens) {
   const std::array<index_t, 1> lengths = {tokens_};
   const worker::MicroBatch batch = {1, tokens_, {}, {}, lengths, {}, 0};
   const ConstMatrix x = rows_of(std::as_const(x_), tokens_, width);
+  Buffer qkv_gradient(tokens_ * 3 * width);
   const double begin = seconds_now();
   layer.forward(pass, batch, x, kept, scratch, rows_of(out_, tokens_, width));
   layer.backward(pass, batch, kept, x, rows_of(out_gradient_, tokens_, width), scratch,
-                 rows_of(x_gradient_, tokens_, width));
+                 rows_of(qkv_gradient, tokens_, 3 * width), rows_of(x_gradient_, tokens_, width));
   return seconds_now() - begin;
 }
 

@@ -8,7 +8,7 @@
 #include "common/base/machine.hpp"
 #include "common/base/text.hpp"
 #include "launch/plan.hpp"
-#include "worker/models/cost.hpp"
+#include "worker/models/transformer/cost.hpp"
 
 namespace weir {
 

@@ -138,14 +138,12 @@ CheckpointModel::CheckpointModel(const CheckpointReader& reader, RunConfig confi
                 weights_.span().subspan(static_cast<std::size_t>(slice.offset),
                                         static_cast<std::size_t>(slice.range.count())));
   }
-  const worker::ModelConfig& model = config_.model;
-  units_ =
-      worker::make_units(model, holding,
-                         {.last_unit = model.unit_count() - 1,
-                          .micro_batch = config_.train.micro_batch,
-                          .recompute = worker::Recompute::block},  // nothing is kept for a backward
-                         1, kernels_);
-  rows_ = Buffer(config_.train.micro_batch * model.length * model.width);
+  model_ = std::make_unique<worker::TransformerModel>(config_.model);
+  units_.emplace(*model_, holding,
+                 worker::StageCut{.last_unit = model_->unit_count() - 1,
+                                  .micro_batch = config_.train.micro_batch,
+                                  .training = false},
+                 worker::SlotCounts(), kernels_);
 }
 
 worker::Pass CheckpointModel::pass() {
@@ -160,10 +158,7 @@ worker::Pass CheckpointModel::pass() {
 
 worker::Loss CheckpointModel::loss(const worker::MicroBatch& batch) {
   WEIR_ASSERT(batch.sequences <= config_.train.micro_batch && batch.length <= config_.model.length);
-  const Matrix x(Vector(rows_.span()), batch.rows(), config_.model.width);
-  worker::Loss loss;
-  for (const auto& unit : units_) loss += unit->forward(pass(), batch, 0, x);
-  return loss;
+  return units_->forward(pass(), batch, {}, {}, {});
 }
 
 void CheckpointModel::next_token_logits(std::span<const std::int32_t> tokens,
@@ -177,8 +172,8 @@ void CheckpointModel::next_token_logits(std::span<const std::int32_t> tokens,
                                     .targets = {},
                                     .lengths = {&length, 1},
                                     .samples = {&sample, 1}};
-  const Matrix x(Vector(rows_.span()), length, config_.model.width);
-  worker::next_token_logits(units_, pass(), batch, x, logits);
+  const index_t last = length - 1;
+  units_->predict(pass(), batch, {&last, 1}, Matrix(logits, 1, std::ssize(logits)));
 }
 
 }  // namespace weir

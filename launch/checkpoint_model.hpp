@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -10,7 +11,8 @@
 #include "launch/command.hpp"
 #include "launch/run_config.hpp"
 #include "worker/kernels/cpu.hpp"
-#include "worker/models/unit.hpp"
+#include "worker/models/transformer/transformer.hpp"
+#include "worker/models/unit_chain.hpp"
 
 namespace weir {
 
@@ -56,8 +58,8 @@ class CheckpointModel {
   worker::CpuKernels kernels_;
   worker::SingleShard alone_;
   worker::SingleContext whole_;
-  std::vector<std::unique_ptr<worker::Unit>> units_;
-  Buffer rows_;  ///< of a micro-batch, between units
+  std::unique_ptr<worker::TransformerModel> model_;
+  std::optional<worker::UnitChain> units_;
 };
 
 }  // namespace weir

@@ -2,30 +2,27 @@
 
 #include "common/base/error.hpp"
 #include "launch/quantities.hpp"
-#include "worker/models/cost.hpp"
+#include "worker/models/transformer/transformer.hpp"
 #include "worker/parallel/partition.hpp"
 
 namespace weir {
 
-std::vector<double> unit_costs(const RunConfig& config) {
-  const worker::ModelConfig& model = config.model;
-  // All blocks cost the same, and to count the pairs of one takes a while if the sequence is long.
-  std::vector<double> costs(static_cast<std::size_t>(model.unit_count()),
-                            worker::unit_flops(model, 1));
-  costs.front() = worker::unit_flops(model, 0);
-  costs.back() = worker::unit_flops(model, model.unit_count() - 1);
-  return costs;
-}
-
 std::vector<index_t> first_units(const RunConfig& config) {
-  return worker::partition_units(unit_costs(config), config.layout.stages);
+  if (config.layout.stages == 1) return {0};
+  const worker::TransformerModel model(config.model);
+  std::vector<bool> fills_a_stage;
+  for (index_t unit = 0; unit < model.unit_count(); ++unit) {
+    fills_a_stage.push_back(model.fills_a_stage(unit));
+  }
+  return worker::partition_units(worker::unit_costs(model), fills_a_stage, config.layout.stages);
 }
 
 ElementRange units_of_stage(const RunConfig& config, const std::vector<index_t>& first_units,
                             index_t stage) {
   const auto next = static_cast<std::size_t>(stage + 1);
-  return {first_units[next - 1],
-          next < first_units.size() ? first_units[next] : config.model.unit_count()};
+  return {first_units[next - 1], next < first_units.size()
+                                     ? first_units[next]
+                                     : worker::TransformerModel(config.model).unit_count()};
 }
 
 worker::StageCut stage_cut(const RunConfig& config, const std::vector<index_t>& first_units,

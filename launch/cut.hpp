@@ -11,9 +11,6 @@ namespace weir {
 /// How a model is cut over the ranks. Follows from the configuration alone (fit_model_to_data and
 /// check have seen it), so all ranks agree without a word.
 
-/// FLOPs of each unit for a sample, as in worker/models/cost.hpp.
-std::vector<double> unit_costs(const RunConfig& config);
-
 /// The first unit of each stage: stages of about equal cost.
 std::vector<index_t> first_units(const RunConfig& config);
 

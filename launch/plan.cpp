@@ -16,8 +16,9 @@
 #include "launch/quantities.hpp"
 #include "launch/table.hpp"
 #include "worker/kernels/cpu.hpp"
-#include "worker/models/cost.hpp"
-#include "worker/models/model.hpp"
+#include "worker/models/transformer/cost.hpp"
+#include "worker/models/transformer/transformer.hpp"
+#include "worker/models/unit_chain.hpp"
 #include "worker/parallel/schedule_picture.hpp"
 
 namespace weir {
@@ -27,23 +28,26 @@ constexpr index_t kFloatBytes = 4;
 
 index_t activation_memory(const RunConfig& config, const std::vector<index_t>& first_units,
                           const RankPlan& rank, index_t slots) {
+  const worker::TransformerModel model(config.model);
   const auto cut = stage_cut(config, first_units, rank.place.stage);
-  const auto units = worker::unit_memory(config.model, cut, worker::CpuKernels());
-  const index_t frame = worker::rows_of(config.model, cut) * config.model.width * kFloatBytes;
-  const bool is_first = rank.place.stage == 0,
-             is_last = rank.place.stage + 1 == config.layout.stages;
-  const index_t neighbours = (is_first ? 0 : 1) + (is_last ? 0 : 1);
-  // The stage's own output and gradient; to and from each neighbour the buffers of a link.
-  const index_t frames = 2 + neighbours * 2 * worker::kLinkSlots;
-  index_t rotary = 0;  // one table for all layers
-  if (config.model.positions == worker::Positions::rotary) {
-    const index_t positions = worker::rows_of(config.model, cut) / cut.micro_batch;
-    rotary = worker::CpuKernels::rotary_bytes(positions, config.model.head_size());
+  const worker::BatchShape largest = largest_batch(model, cut);
+  const auto link_bytes = [&](index_t border) {  // both directions
+    index_t bytes = 0;
+    for (const worker::TensorShape& tensor : model.frame(border, largest)) bytes += tensor.bytes();
+    return 2 * worker::kLinkSlots * bytes;
+  };
+  const worker::UnitMemory memory = model.memory(cut, worker::CpuKernels());
+  index_t bytes = worker::frame_bytes(model, cut);
+  if (rank.place.stage > 0) bytes += link_bytes(cut.first_unit);
+  if (rank.place.stage + 1 < config.layout.stages) bytes += link_bytes(cut.last_unit + 1);
+  if (config.model.positions == worker::Positions::rotary) {  // one table for all layers
+    bytes += worker::CpuKernels::rotary_bytes(largest.length, config.model.head_size());
   }
   // In double first: of an absurd configuration it may be beyond any integer.
-  const double all = static_cast<double>(units.bytes_a_slot) * static_cast<double>(slots);
+  const double all =
+      static_cast<double>(memory.bytes_an_activation_slot) * static_cast<double>(slots);
   if (all > 0x1p60) return index_t{1} << 60;
-  return units.bytes_a_slot * slots + units.scratch_bytes + frames * frame + rotary;
+  return bytes + memory.total({.activations = slots});
 }
 
 /// What a server keeps for elements that it owns: weights and moments, and a copy of both while it
@@ -143,14 +147,24 @@ std::string numbers_text(const std::vector<index_t>& numbers) {
   return words;
 }
 
-/// embedding, layers 0-3, head
-std::string units_text(const worker::ModelConfig& model, ElementRange units) {
-  const index_t first_layer = std::max<index_t>(units.begin, 1) - 1;
-  const index_t last_layer = std::min(units.end - 1, model.layers) - 1;
-  std::string words = units.begin == 0 ? "embedding, " : "";
-  words += first_layer == last_layer ? text("layer ", first_layer)
-                                     : text("layers ", first_layer, '-', last_layer);
-  return units.end > model.layers + 1 ? words + ", head" : words;
+/// embedding, layers 0-3, head: names that differ in a number at their end are drawn together.
+std::string units_text(const worker::Model& model, ElementRange units) {
+  std::string words;
+  for (index_t unit = units.begin; unit < units.end;) {
+    const std::string name = model.unit_name(unit);
+    const std::string kind = name.substr(0, name.find(' '));
+    index_t end = unit + 1;
+    while (end < units.end && name != kind && model.unit_name(end).starts_with(kind + ' ')) ++end;
+    words += words.empty() ? "" : ", ";
+    if (end - unit == 1) {
+      words += name;
+    } else {
+      const std::string last = model.unit_name(end - 1);
+      words += text(kind, "s", name.substr(kind.size()), '-', last.substr(kind.size() + 1));
+    }
+    unit = end;
+  }
+  return words;
 }
 
 std::string layout_text(const Layout& layout) {
@@ -209,14 +223,14 @@ index_t whole_memory(const Layout& layout, const std::vector<RankPlan>& ranks, i
 /// A row a rank, beginning `rank 5  replica 1, stage 0, shard 1`, or with `context 2, ` before the
 /// shard: launch/mpirun-weir reads these.
 std::string worker_table(const RunConfig& config, const std::vector<RankPlan>& ranks) {
+  const worker::TransformerModel model(config.model);
   Table table("lrllrlrrr", {"", "", "worker", "holds", "parameters", "buckets", "pushes a step",
                             "pulls", "memory"});
   for (const RankPlan& rank : ranks) {
     if (rank.is_server) continue;
     table.add({"rank", text(rank.rank), config.layout.role(rank.place),
-               units_text(config.model, rank.units), grouped(rank.elements),
-               numbers_text(rank.buckets), bytes_text(rank.pushed_bytes),
-               bytes_text(rank.pulled_bytes),
+               units_text(model, rank.units), grouped(rank.elements), numbers_text(rank.buckets),
+               bytes_text(rank.pushed_bytes), bytes_text(rank.pulled_bytes),
                bytes_text(whole_memory(config.layout, ranks, rank.rank))});
   }
   return table.to_text();
@@ -243,13 +257,13 @@ std::string schedule_text(const RunConfig& config, double peak_flops) {
                            config.layout.replicas - 1, config.layout.replicas)
                       .count());  // none has more
   const std::vector<index_t> cuts = first_units(config);
-  const std::vector<double> unit_flops = unit_costs(config);
+  const std::vector<double> unit_costs = worker::unit_costs(worker::TransformerModel(config.model));
   worker::ScheduleCosts costs;
   for (index_t stage = 0; stage < config.layout.stages; ++stage) {
     double flops = 0;
     const ElementRange units = units_of_stage(config, cuts, stage);
     for (index_t unit = units.begin; unit < units.end; ++unit) {
-      flops += unit_flops[static_cast<std::size_t>(unit)];
+      flops += unit_costs[static_cast<std::size_t>(unit)];
     }
     const double forward_s = flops / 3 * static_cast<double>(config.train.micro_batch) /
                              static_cast<double>(config.layout.contexts) /

@@ -9,6 +9,7 @@
 #include "launch/local_steps.hpp"
 #include "launch/run_paths.hpp"
 #include "worker/data/listops.hpp"
+#include "worker/models/transformer/transformer.hpp"
 
 namespace weir {
 namespace {
@@ -267,34 +268,11 @@ void check(const RunConfig& config) {
                           " is more than a rank can hold (2^38 numbers); take a smaller "
                           "--micro-batch"));
   }
-  if (layout.stages > 1 && elements > std::numeric_limits<int>::max()) {
-    throw UsageError(text("--micro-batch ", config.train.micro_batch, " x ", part,
-                          " tokens x --model.width ", config.model.width,
-                          " is more than one message between stages can hold (2^31 - 1 numbers); "
-                          "take a smaller --micro-batch"));
-  }
-  // Keys and values of the tokens that a neighbour sees.
-  const index_t window = fewest_tokens(config.model, layout.contexts);
-  const double swapped = 2 * static_cast<double>(config.train.micro_batch) *
-                         static_cast<double>(window) * static_cast<double>(config.model.width);
-  if (layout.contexts > 1 && swapped > std::numeric_limits<int>::max()) {
-    throw UsageError(text("--micro-batch ", config.train.micro_batch, " x keys and values of ",
-                          window, " tokens x --model.width ", config.model.width,
-                          " is more than one message between contexts can hold (2^31 - 1 "
-                          "numbers); take a smaller --micro-batch"));
-  }
-  // The softmax of the global tokens' queries, at its widest: over the model's features.
-  const double gathered = static_cast<double>(config.train.micro_batch) *
-                          static_cast<double>(config.model.sparsity().globals.count()) *
-                          static_cast<double>(config.model.branch_heads()) *
-                          static_cast<double>(config.model.width + 2);
-  if (layout.contexts > 1 && gathered > std::numeric_limits<int>::max()) {
-    throw UsageError(text("--micro-batch ", config.train.micro_batch, " x ",
-                          config.model.sparsity().globals.count(), " global tokens x ",
-                          config.model.branch_heads(), " heads x --model.width ",
-                          config.model.width,
-                          " is more than one message between contexts can hold (2^31 - 1 "
-                          "numbers); take fewer --attention.global-tokens"));
+  const worker::LargestMessage message =
+      worker::TransformerModel(config.model).largest_message(layout, config.train.micro_batch);
+  if (message.elements > std::numeric_limits<int>::max()) {
+    throw UsageError(
+        text(message.what, ": more than one message can hold (2^31 - 1 numbers); ", message.cure));
   }
 }
 

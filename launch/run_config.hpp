@@ -12,7 +12,7 @@
 #include "launch/progress.hpp"
 #include "ps/server.hpp"
 #include "worker/data/dataset.hpp"
-#include "worker/models/config.hpp"
+#include "worker/models/transformer/config.hpp"
 #include "worker/train/config.hpp"
 
 namespace weir {

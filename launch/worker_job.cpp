@@ -5,7 +5,7 @@
 #include "common/base/machine.hpp"
 #include "launch/cut.hpp"
 #include "worker/kernels/cpu.hpp"
-#include "worker/models/model.hpp"
+#include "worker/models/transformer/transformer.hpp"
 #include "worker/parallel/mpi_context_group.hpp"
 #include "worker/parallel/mpi_tensor_group.hpp"
 #include "worker/parallel/pipeline_link.hpp"
@@ -19,6 +19,7 @@ WorkerResult run_worker(const Job& job, const WorkerPlace& place, const Comm& wo
                         ParameterService& parameters, const WorkerEvents& events) {
   const Layout& layout = job.config.layout;
   const TrainConfig& train = job.config.train;
+  const TransformerModel model(job.config.model);
   CpuKernels kernels(job.config.threads);
   SingleShard single;
   SingleContext whole;
@@ -41,21 +42,20 @@ WorkerResult run_worker(const Job& job, const WorkerPlace& place, const Comm& wo
     contexts.emplace(group_of({replica, stage_index, 0, shard}, context), serve);
   }
   if (layout.stages > 1) {
+    const BatchShape largest = largest_batch(model, cut);
     link.emplace(group_of({replica, 0, context, shard}, stage_index),
-                 rows_of(job.config.model, cut) * job.config.model.width, kLinkSlots, progress);
+                 model.frame(cut.first_unit, largest), model.frame(cut.last_unit + 1, largest),
+                 kLinkSlots, progress);
   }
 
   const Schedule schedule = schedule_of(train, layout, most_micro_batches(train, layout.replicas));
   StageParts parts;
   parts.stage = place.stage;
-  parts.first_unit = cut.first_unit;
-  parts.activation_slots = schedule.activation_slots[static_cast<std::size_t>(place.stage)];
-  parts.units = make_units(job.config.model, job.plan->holding(holder_of(place)), cut,
-                           parts.activation_slots, kernels);
-  parts.width = job.config.model.width;
+  parts.model = &model;
+  parts.holding = &job.plan->holding(holder_of(place));
+  parts.cut = cut;
+  parts.slots.activations = schedule.activation_slots[static_cast<std::size_t>(place.stage)];
   parts.dataset = job.dataset.get();
-  parts.micro_batch = train.micro_batch;
-  parts.fewest_tokens = fewest_tokens(job.config.model, layout.contexts);
   parts.parameters = &parameters;
   parts.kernels = &kernels;
   parts.shards = shards ? static_cast<TensorGroup*>(&*shards) : &single;

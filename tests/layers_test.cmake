@@ -19,7 +19,7 @@ set(TABLE
   # worker: kernels < layers < models. The tensor group they sum over is an interface.
   "worker/kernels/: common/base/ common/number/ worker/kernels/"
   "worker/layers/: common/base/ common/number/ common/job/ worker/parallel/tensor_group.hpp worker/parallel/context_group.hpp worker/kernels/ worker/layers/"
-  "worker/models/: common/base/ common/number/ common/job/ worker/parallel/tensor_group.hpp worker/parallel/context_group.hpp worker/kernels/ worker/layers/ worker/models/"
+  "worker/models/: common/base/ common/number/ common/job/ worker/parallel/frame.hpp worker/parallel/tensor_group.hpp worker/parallel/context_group.hpp worker/kernels/ worker/layers/ worker/models/"
   "worker/parallel/: common/ worker/parallel/"
   "worker/data/: common/base/ common/number/ common/io/ worker/data/"
   "worker/train/: common/ worker/"

@@ -6,7 +6,7 @@
 
 #include "common/io/checkpoint_format.hpp"
 #include "common/number/random.hpp"
-#include "worker/models/config.hpp"
+#include "worker/models/transformer/config.hpp"
 
 namespace weir::test {
 

@@ -34,7 +34,6 @@ void AttentionScratch::take(Pieces& pieces, const AttentionShape& shape) {
   strip_tokens = shape.strip_tokens;
   // A strip may be several short sequences.
   heads_gradient = pieces.matrix(std::min(shape.rows, strip_tokens), width);
-  qkv_gradient = pieces.matrix(shape.rows, 3 * width);
   part = pieces.vector(softmax);
   parts = pieces.vector(shape.contexts * softmax);
   global_rows = pieces.matrix(shape.global_rows(), shape.width);
@@ -158,7 +157,7 @@ struct AttentionLayer::Call {
   }
 
   /// Keys and values of the borders, from the neighbours.
-  void swap_borders(AttentionActivations& kept, const AttentionScratch& scratch) const {
+  void swap_borders(const AttentionActivations& kept, const AttentionScratch& scratch) const {
     const auto first = first_rows();
     const auto last = last_rows();
     const Matrix to_previous = scratch.first_border.rows(0, std::ssize(first));
@@ -171,7 +170,7 @@ struct AttentionLayer::Call {
   }
 
   /// The neighbours' share of the gradients of keys and values at the borders.
-  void swap_border_gradients(const AttentionScratch& scratch) const {
+  void swap_border_gradients(const AttentionScratch& scratch, Matrix qkv_gradient) const {
     const auto first = first_rows();
     const auto last = last_rows();
     const Matrix from_previous = scratch.first_border.rows(0, std::ssize(first));
@@ -179,8 +178,8 @@ struct AttentionLayer::Call {
     pass.contexts.exchange(scratch.before_gradient.rows(0, input.before.extent(0)).flat(),
                            scratch.after_gradient.rows(0, input.after.extent(0)).flat(),
                            from_previous.flat(), from_next.flat());
-    pass.kernels.scatter_rows(from_previous, first, input.width(), true, scratch.qkv_gradient);
-    pass.kernels.scatter_rows(from_next, last, input.width(), true, scratch.qkv_gradient);
+    pass.kernels.scatter_rows(from_previous, first, input.width(), true, qkv_gradient);
+    pass.kernels.scatter_rows(from_next, last, input.width(), true, qkv_gradient);
   }
 
   const AttentionLayer& layer;
@@ -196,7 +195,7 @@ struct AttentionLayer::Call {
 };
 
 void AttentionLayer::forward(const Pass& pass, const MicroBatch& batch, ConstMatrix x,
-                             AttentionActivations& kept, const AttentionScratch& scratch,
+                             const AttentionActivations& kept, const AttentionScratch& scratch,
                              Matrix out) const {
   const Call call(*this, pass, batch, kept);
   const Matrix qkv = kept.qkv.rows(0, batch.rows());
@@ -251,7 +250,8 @@ void AttentionLayer::forward(const Pass& pass, const MicroBatch& batch, ConstMat
 
 void AttentionLayer::backward(const Pass& pass, const MicroBatch& batch,
                               const AttentionActivations& kept, ConstMatrix x, Matrix out_gradient,
-                              const AttentionScratch& scratch, Matrix x_gradient) const {
+                              const AttentionScratch& scratch, Matrix qkv_gradient,
+                              Matrix x_gradient) const {
   const Call call(*this, pass, batch, kept);
   const index_t rows_here = batch.rows();
   const index_t global_rows = call.global_rows();
@@ -271,7 +271,6 @@ void AttentionLayer::backward(const Pass& pass, const MicroBatch& batch,
       if (row >= 0) pass.kernels.fill(out_gradient[row], 0);
     }
   }
-  const Matrix qkv_gradient = scratch.qkv_gradient.rows(0, rows_here);
   const AttentionGradients gradients{
       .qkv = qkv_gradient,
       .before = scratch.before_gradient.rows(0, call.input.before.extent(0)),
@@ -305,7 +304,7 @@ void AttentionLayer::backward(const Pass& pass, const MicroBatch& batch,
     if (!call.is_cut) finish(ends_sequence ? rows.end : rows.end - call.left);
   });
   if (call.is_cut) {
-    call.swap_border_gradients(scratch);
+    call.swap_border_gradients(scratch, qkv_gradient);
     finish(rows_here);
   }
   if (gradients.globals.extent(0) > 0) {
@@ -323,10 +322,9 @@ void AttentionLayer::backward(const Pass& pass, const MicroBatch& batch,
 
 void AttentionLayer::weight_gradient(const Pass& pass, const AttentionActivations& kept,
                                      ConstMatrix x, ConstMatrix out_gradient,
-                                     const AttentionScratch& scratch) const {
-  const index_t rows = out_gradient.extent(0);
-  output.weight_gradient(pass, out_gradient, kept.out.rows(0, rows));
-  query_key_value.weight_gradient(pass, scratch.qkv_gradient.rows(0, rows), x);
+                                     ConstMatrix qkv_gradient) const {
+  output.weight_gradient(pass, out_gradient, kept.out.rows(0, out_gradient.extent(0)));
+  query_key_value.weight_gradient(pass, qkv_gradient, x);
 }
 
 }  // namespace weir::worker

@@ -43,12 +43,10 @@ struct AttentionActivations {
   void take(Pieces& pieces, const AttentionShape& shape);
 };
 
-/// Memory that attention needs during a call; what weight_gradient finds in it is from the backward
-/// before.
+/// Memory that attention needs during a call.
 struct AttentionScratch {
   index_t strip_tokens = 0;      ///< S, tokens of a strip
   Matrix heads_gradient;         ///< [S, heads * C]
-  Matrix qkv_gradient;           ///< [B * N, 3 * heads * C]
   Vector part;                   ///< [B * G * heads * (C + 2)], softmax of the global queries
   Vector parts;                  ///< of all contexts
   Matrix global_rows;            ///< [B * G, E], of inputs, outputs or their gradients
@@ -87,17 +85,18 @@ struct AttentionLayer {
       branch_output;  ///< of `split`; else the branch's output goes through `output`
 
   /// x, out [B * N, E], whole on every shard.
-  void forward(const Pass& pass, const MicroBatch& batch, ConstMatrix x, AttentionActivations& kept,
-               const AttentionScratch& scratch, Matrix out) const;
+  void forward(const Pass& pass, const MicroBatch& batch, ConstMatrix x,
+               const AttentionActivations& kept, const AttentionScratch& scratch, Matrix out) const;
   /// out_gradient is kept by the caller for weight_gradient; of `split` the rows of global tokens
   /// become 0. x, the input of forward, is read for a branch alone, and the branch's weights get
   /// their gradients here. x_gradient [B * N, E] is overwritten with this shard's part, to be
   /// summed over the shards.
+  /// qkv_gradient [B * N, 3 * heads * C] is overwritten and kept by the caller, too.
   void backward(const Pass& pass, const MicroBatch& batch, const AttentionActivations& kept,
                 ConstMatrix x, Matrix out_gradient, const AttentionScratch& scratch,
-                Matrix x_gradient) const;
+                Matrix qkv_gradient, Matrix x_gradient) const;
   void weight_gradient(const Pass& pass, const AttentionActivations& kept, ConstMatrix x,
-                       ConstMatrix out_gradient, const AttentionScratch& scratch) const;
+                       ConstMatrix out_gradient, ConstMatrix qkv_gradient) const;
 
  private:
   struct Call;

@@ -6,7 +6,7 @@ void FeedForwardActivations::take(Pieces& pieces, index_t rows, index_t width) {
   before_gelu = pieces.matrix(rows, width);
 }
 
-void FeedForwardLayer::forward(const Pass& pass, ConstMatrix x, FeedForwardActivations& kept,
+void FeedForwardLayer::forward(const Pass& pass, ConstMatrix x, const FeedForwardActivations& kept,
                                Matrix hidden, Matrix out) const {
   const Matrix before = kept.before_gelu.rows(0, x.extent(0));
   up.forward(pass, x, before);

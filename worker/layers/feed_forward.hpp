@@ -19,7 +19,7 @@ struct FeedForwardLayer {
   RowLinear down;
 
   /// x, out [M, E], whole on every shard; `hidden` [M, F of this shard] is scratch.
-  void forward(const Pass& pass, ConstMatrix x, FeedForwardActivations& kept, Matrix hidden,
+  void forward(const Pass& pass, ConstMatrix x, const FeedForwardActivations& kept, Matrix hidden,
                Matrix out) const;
   /// hidden_gradient [M, F of this shard] and out_gradient are kept by the caller for
   /// weight_gradient. x_gradient [M, E] is overwritten with this shard's part, to be summed over

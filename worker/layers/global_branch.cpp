@@ -95,7 +95,7 @@ void collect_inputs(const Pass& pass, const Rows& rows, ConstMatrix x,
 }  // namespace
 
 void GlobalBranch::forward(const Pass& pass, const MicroBatch& batch, ConstMatrix x,
-                           GlobalBranchActivations& kept, const GlobalBranchScratch& scratch,
+                           const GlobalBranchActivations& kept, const GlobalBranchScratch& scratch,
                            Matrix out) const {
   Kernels& kernels = pass.kernels;
   const Rows rows(*this, batch);

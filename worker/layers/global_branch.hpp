@@ -81,7 +81,8 @@ struct GlobalBranch {
 
   /// x [B * N, E], whole on every shard; out [B * G, H * C], the same on every context.
   void forward(const Pass& pass, const MicroBatch& batch, ConstMatrix x,
-               GlobalBranchActivations& kept, const GlobalBranchScratch& scratch, Matrix out) const;
+               const GlobalBranchActivations& kept, const GlobalBranchScratch& scratch,
+               Matrix out) const;
   /// out_gradient [B * G, H * C], the same on every context. x_gradient [B * N, E] is added to:
   /// this shard's part, to be summed over the shards. The gradients of the branch's weights are
   /// whole on every context, and added on the first one.

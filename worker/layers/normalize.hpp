@@ -21,9 +21,9 @@ struct Norm {
   HeldVector bias;    ///< [E]
 
   /// x and out [M, E]. In training keeps a copy of x, which the caller may overwrite afterwards.
-  void forward(const Pass& pass, ConstMatrix x, NormActivations& kept, Matrix out) const;
+  void forward(const Pass& pass, ConstMatrix x, const NormActivations& kept, Matrix out) const;
   /// out of forward once more, from what was kept: cheaper than M * E floats a slot.
-  void again(const Pass& pass, NormActivations& kept, Matrix out) const;
+  void again(const Pass& pass, const NormActivations& kept, Matrix out) const;
   /// x_gradient += gradient through the norm. Also adds the gradients of weight and bias, which
   /// fall out of the same pass over the rows.
   void backward(const Pass& pass, const NormActivations& kept, ConstMatrix out_gradient,

@@ -1,82 +1,49 @@
 #include "worker/models/model.hpp"
 
 #include "common/base/error.hpp"
-#include "worker/models/block.hpp"
-#include "worker/models/classifier_head.hpp"
-#include "worker/models/embedding.hpp"
-#include "worker/models/language_head.hpp"
+#include "worker/kernels/simulated.hpp"
+#include "worker/models/unit_chain.hpp"
 
 namespace weir::worker {
-namespace {
 
-StageShape shape_of(const ModelConfig& config, const StageCut& cut, const Kernels& kernels) {
-  return {.config = config,
-          .kernels = &kernels,
-          .shards = cut.shards,
-          .contexts = cut.contexts,
-          .sequences = cut.micro_batch,
-          .rows = rows_of(config, cut),
-          .has_head = cut.last_unit > config.layers,
-          .recompute = cut.recompute};
+BatchShape largest_batch(const Model& model, const StageCut& cut) {
+  return {cut.micro_batch, longest_part(model.length(), cut.contexts)};
 }
 
-}  // namespace
-
-index_t rows_of(const ModelConfig& config, const StageCut& cut) {
-  return cut.micro_batch * longest_part(config.length, cut.contexts);
-}
-
-std::vector<std::unique_ptr<Unit>> make_units(const ModelConfig& config, const Holding& holding,
-                                              const StageCut& cut, index_t slots,
-                                              const Kernels& kernels) {
-  const StageShape shape = shape_of(config, cut, kernels);
-  const HeldParameters parameters(config, holding);
-  const auto scratch = std::make_shared<Carved<Scratch>>(kernels.memory(), shape);
-  const auto shared = shape.recompute == Recompute::block
-                          ? std::make_shared<Carved<BlockActivations>>(kernels.memory(), shape)
-                          : nullptr;
-  std::vector<std::unique_ptr<Unit>> units;
-  for (index_t unit = cut.first_unit; unit <= cut.last_unit; ++unit) {
-    if (unit == 0) {
-      units.push_back(std::make_unique<EmbeddingUnit>(config, parameters, scratch));
-    } else if (unit <= config.layers) {
-      units.push_back(
-          std::make_unique<BlockUnit>(shape, unit - 1, parameters, slots, scratch, shared));
-    } else if (config.task == Task::language) {
-      units.push_back(std::make_unique<LanguageHeadUnit>(shape, parameters, slots, scratch));
-    } else {
-      units.push_back(
-          std::make_unique<ClassifierHeadUnit>(shape, cut.micro_batch, parameters, slots, scratch));
+std::vector<double> unit_costs(const Model& model) {
+  const index_t length = model.length();
+  const BucketPlan plan(model.parameters(),
+                        std::vector<index_t>(static_cast<std::size_t>(model.unit_count())), {},
+                        kBlockElements * bytes_of(Dtype::f32));
+  const Holding& holding = plan.holding({});
+  SimulatedKernels kernels({});
+  SingleShard alone;
+  SingleContext whole;
+  const Vector arena(nullptr, Dtype::f32, kernels.memory(), holding.element_count);
+  const Pass pass = {kernels, alone, whole, arena, arena};
+  // Whatever the tokens are: nothing is computed.
+  const std::vector<std::int32_t> tokens(static_cast<std::size_t>(length));
+  const index_t sample = 0;
+  const MicroBatch batch = {.sequences = 1,
+                            .length = length,
+                            .tokens = tokens,
+                            .targets = tokens,
+                            .lengths = {&length, 1},
+                            .samples = {&sample, 1}};
+  std::vector<double> costs;
+  for (index_t unit = 0; unit < model.unit_count(); ++unit) {
+    const index_t like = model.first_like(unit);
+    if (like < unit) {
+      costs.push_back(costs[static_cast<std::size_t>(like)]);
+      continue;
     }
+    const double before = kernels.charged().flops;
+    UnitChain chain(model, holding, {.first_unit = unit, .last_unit = unit}, {}, kernels);
+    chain.forward(pass, batch, {}, {}, {});
+    chain.backward(pass, batch, {}, {});
+    costs.push_back(kernels.charged().flops - before);
   }
-  return units;
-}
-
-UnitMemory unit_memory(const ModelConfig& config, const StageCut& cut, const Kernels& kernels) {
-  const StageShape shape = shape_of(config, cut, kernels);
-  const bool recompute = cut.recompute == Recompute::block;
-  const index_t block = Carved<BlockActivations>::bytes(shape);
-  index_t slot_bytes = 0;
-  for (index_t unit = std::max<index_t>(cut.first_unit, 1); unit <= cut.last_unit; ++unit) {
-    if (unit <= config.layers) {
-      slot_bytes += recompute ? shape.rows * config.width * bytes_of(Dtype::f32) : block;
-    } else if (config.task == Task::language) {
-      slot_bytes += Carved<LanguageHeadActivations>::bytes(shape);
-    } else {
-      slot_bytes += Carved<ClassifierHeadActivations>::bytes(shape, cut.micro_batch);
-    }
-  }
-  return {slot_bytes, Carved<Scratch>::bytes(shape) + (recompute ? block : 0)};
-}
-
-void next_token_logits(std::span<const std::unique_ptr<Unit>> units, const Pass& pass,
-                       const MicroBatch& batch, Matrix x, Vector logits) {
-  WEIR_ASSERT(batch.sequences == 1 && !pass.training);
-  WEIR_ASSERT(pass.shards.size() == 1 && pass.contexts.size() == 1);
-  auto* head = dynamic_cast<LanguageHeadUnit*>(units.back().get());
-  WEIR_ASSERT(head != nullptr);
-  for (const auto& unit : units.first(units.size() - 1)) unit->forward(pass, batch, 0, x);
-  head->logits(pass, x.rows(batch.lengths.front() - 1, 1), Matrix(logits, 1, logits.size()));
+  return costs;
 }
 
 }  // namespace weir::worker

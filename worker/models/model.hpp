@@ -1,45 +1,69 @@
 #pragma once
 
 #include <memory>
-#include <span>
+#include <string>
 #include <vector>
 
 #include "common/job/bucket.hpp"
-#include "worker/models/config.hpp"
+#include "common/job/layout.hpp"
+#include "worker/models/stage_cut.hpp"
 #include "worker/models/unit.hpp"
 
 namespace weir::worker {
 
-/// What one worker runs of a model.
-struct StageCut {
-  index_t first_unit = 0;
-  index_t last_unit = 0;    ///< included
-  index_t contexts = 1;     ///< it holds the tokens of one of them
-  index_t shards = 1;       ///< likewise
-  index_t micro_batch = 1;  ///< sequences, at most
-  Recompute recompute = Recompute::none;
+/// The largest message that workers send each other, and what it is, for errors.
+struct LargestMessage {
+  double elements = 0;
+  std::string what;  ///< "keys and values of 64 tokens x --model.width 128 between contexts"
+  std::string cure;  ///< "take a smaller --micro-batch"
+};
+
+/// A model: parameters, and units in a row that pass frames to each other. The stage, the servers
+/// and the planner know nothing else of it. One level of inheritance: TransformerModel is one.
+class Model {
+ public:
+  virtual ~Model() = default;
+
+  /// All parameters in canonical order; ParameterSpec::units are indices of units.
+  virtual std::vector<ParameterSpec> parameters() const = 0;
+  virtual index_t unit_count() const = 0;
+  /// What people call the unit: "embedding", "layer 3", "head".
+  virtual std::string unit_name(index_t unit) const = 0;
+  /// The first unit of the same make, which costs the same.
+  virtual index_t first_like(index_t unit) const = 0;
+  /// Whether a stage may consist of this unit and others for which this is false: it is not worth a
+  /// stage of its own.
+  virtual bool fills_a_stage(index_t unit) const = 0;
+  /// The tensors that enter `unit`, for a micro-batch of this shape; none enter unit 0, and none
+  /// leave the last unit (unit == unit_count()).
+  virtual FrameShape frame(index_t unit, const BatchShape& batch) const = 0;
+  /// What the units compute with; if not f32, Pass::low_weights are the weights in this dtype.
+  virtual Dtype weight_dtype() const { return Dtype::f32; }
+  /// Tokens of a sample, at most.
+  virtual index_t length() const = 0;
+
+  /// Throws UsageError, with the numbers and the way out, for a model that does not exist or that
+  /// this layout cannot cut.
+  virtual void check(const Layout& layout) const = 0;
+  /// Tokens, padding included, that each of so many contexts must hold of every sequence.
+  virtual index_t fewest_tokens(index_t contexts) const = 0;
+  virtual LargestMessage largest_message(const Layout& layout, index_t micro_batch) const = 0;
+
+  /// What make_units would allocate with these kernels.
+  virtual UnitMemory memory(const StageCut& cut, const Kernels& kernels) const = 0;
+  /// The units of `cut`, in forward order, for the worker with this holding (of a plan made from
+  /// parameters(); it outlives them). They serve micro-batches of cut.micro_batch sequences at
+  /// most, and calls with these kernels alone.
+  virtual std::vector<std::unique_ptr<Unit>> make_units(const Holding& holding, const StageCut& cut,
+                                                        const SlotCounts& slots,
+                                                        const Kernels& kernels) const = 0;
 };
 
 /// Rows of a micro-batch on a worker, at most: its sequences times the longest part of one.
-index_t rows_of(const ModelConfig& config, const StageCut& cut);
+BatchShape largest_batch(const Model& model, const StageCut& cut);
 
-/// The units of `cut`, in forward order, for the worker with this holding (of a plan made from
-/// parameter_specs(config)). They serve micro-batches of rows_of(config, cut) rows at most, `slots`
-/// at a time, and calls with these kernels alone.
-std::vector<std::unique_ptr<Unit>> make_units(const ModelConfig& config, const Holding& holding,
-                                              const StageCut& cut, index_t slots,
-                                              const Kernels& kernels);
-
-/// What those units allocate, for plans: counted by the code that allocates it.
-struct UnitMemory {
-  index_t bytes_a_slot = 0;   ///< activations kept for backward, all units together
-  index_t scratch_bytes = 0;  ///< once a stage
-};
-UnitMemory unit_memory(const ModelConfig& config, const StageCut& cut, const Kernels& kernels);
-
-/// logits [vocabulary] of the token after the last one of batch's only sequence, from the units of
-/// a whole language model on one shard and context. x [N, d] is scratch. For `weir generate`.
-void next_token_logits(std::span<const std::unique_ptr<Unit>> units, const Pass& pass,
-                       const MicroBatch& batch, Matrix x, Vector logits);
+/// FLOPs of each unit for one sample of the model's length, forward and backward, as simulated
+/// kernels charge them when the units run on them.
+std::vector<double> unit_costs(const Model& model);
 
 }  // namespace weir::worker

@@ -1,17 +1,27 @@
 #pragma once
 
+#include <span>
+
+#include "common/base/error.hpp"
 #include "worker/layers/pass.hpp"
+#include "worker/parallel/frame.hpp"
 
 namespace weir::worker {
 
-/// One piece of the model: the embedding, a block, or the head; part of it if the stage is cut into
-/// shards. Three explicit calls, no tape. What backward needs of a micro-batch stays in the unit
-/// under the micro-batch's slot (0 … slots - 1); forward of the next micro-batch in a slot
-/// overwrites it.
+/// Where a unit finds what it keeps of a micro-batch.
+struct Slots {
+  index_t activation = 0;  ///< from forward to weight_gradient
+  index_t gradient = 0;    ///< from backward to weight_gradient
+};
+
+/// One piece of a model that a stage runs; part of it if the stage is cut into shards. Three
+/// explicit calls, no tape.
 ///
-/// Order for a slot: forward, backward, weight_gradient. A unit's weight_gradient follows its
-/// backward before any other call to a unit of the stage: the gradients between the two lie in
-/// scratch memory that the stage's units share.
+/// Order for a micro-batch: forward, backward, weight_gradient. What backward needs of forward
+/// stays in the unit under the activation slot; what weight_gradient needs of backward stays under
+/// the gradient slot. A later micro-batch in the same slot overwrites it. How many slots there are
+/// is the schedule's to say, and make_units is told: where each unit's weight_gradient follows its
+/// backward at once, all units of a stage share one gradient slot.
 ///
 /// All gradients are those of the sum of the losses. Every shard ends with the complete gradients
 /// of what it holds: its own rows of what is split, equal numbers everywhere of what is not. Every
@@ -20,16 +30,29 @@ namespace weir::worker {
 class Unit {
  public:
   virtual ~Unit() = default;
-  /// x [B * N, E] becomes the unit's output in place. The embedding ignores what x holds; the head
-  /// leaves x unspecified and returns the loss (others return nothing: count 0), the same on every
-  /// shard, of the tokens of this context. Gradients may be added to here, too: see the heads.
-  virtual Loss forward(const Pass& pass, const MicroBatch& batch, index_t slot, Matrix x) = 0;
-  /// gradient [B * N, E], of the output, becomes that of the input, in place. The head ignores what
-  /// it holds and starts from its loss; the embedding leaves it unspecified.
-  virtual void backward(const Pass& pass, const MicroBatch& batch, index_t slot,
-                        Matrix gradient) = 0;
+  /// Makes the tensors of the border after the unit (`out`) of those of the border before it
+  /// (`in`); where the two borders have equal shapes they are the same memory, and the unit works
+  /// in place. The first unit of a model has no `in`. The last has no `out`, leaves `in`
+  /// unspecified and returns the loss (others return nothing: count 0), the same on every shard, of
+  /// the tokens of this context. Gradients may be added to here, too: see the heads.
+  virtual Loss forward(const Pass& pass, const MicroBatch& batch, Slots slots, const Frame& in,
+                       const Frame& out) = 0;
+  /// The gradients to `in` from those to `out`, in place under the same condition. The last unit
+  /// has no out_gradient and starts from its loss; the first has no in_gradient.
+  virtual void backward(const Pass& pass, const MicroBatch& batch, Slots slots,
+                        const Frame& out_gradient, const Frame& in_gradient) = 0;
   /// Adds to pass.gradients what forward and backward have not added on their way.
-  virtual void weight_gradient(const Pass& pass, const MicroBatch& batch, index_t slot) = 0;
+  virtual void weight_gradient(const Pass& pass, const MicroBatch& batch, Slots slots) = 0;
+
+  /// The last unit alone: what it predicts, before any softmax, instead of a loss. scores[i] are
+  /// those of rows[i] of `in`, of this shard's part of the vocabulary (language model), or those of
+  /// sequence rows[i] (classifier).
+  virtual void predict(const Pass& pass, const MicroBatch& batch, const Frame& in,
+                       std::span<const index_t> rows, Matrix scores) {
+    static_cast<void>(pass), static_cast<void>(batch), static_cast<void>(in);
+    static_cast<void>(rows), static_cast<void>(scores);
+    WEIR_UNREACHABLE();
+  }
 };
 
 }  // namespace weir::worker

@@ -31,6 +31,7 @@ class SingleContext final : public ContextGroup {
   index_t index() const override { return 0; }
   void sum(Vector) override {}
   void gather(ConstVector values, Vector all) override {
+    if (values.kind() == MemoryKind::none) return;
     std::ranges::copy(values.bytes(), all.bytes().begin());
   }
   void exchange(ConstVector, ConstVector, Vector, Vector) override {}

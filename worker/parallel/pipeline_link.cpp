@@ -20,15 +20,36 @@ ChannelKind kind_of(Direction direction) {
   return direction == Direction::forward ? ChannelKind::activation : ChannelKind::gradient;
 }
 
-template <class T>
-std::vector<std::span<T>> cut(Buffer& memory, index_t frame_elements) {
-  std::vector<std::span<T>> frames;
-  for (index_t begin = 0; begin < memory.size(); begin += frame_elements) {
-    frames.push_back(memory.span().subspan(static_cast<std::size_t>(begin),
-                                           static_cast<std::size_t>(frame_elements)));
+/// Buffers for frames of one shape, each one run of bytes with its tensors one after the other.
+class FrameSlots {
+ public:
+  FrameSlots(const FrameShape& shape, index_t slots) {
+    constexpr index_t kWord = 4;  // messages are whole words
+    index_t frame_bytes = 0;
+    for (const TensorShape& tensor : shape) frame_bytes += round_up(tensor.bytes(), kWord);
+    memory_ = Memory(frame_bytes * slots, 1);
+    for (index_t slot = 0; slot < slots; ++slot) {
+      std::byte* at = memory_.data() + slot * frame_bytes;
+      bytes_.emplace_back(at, static_cast<std::size_t>(frame_bytes));
+      Frame& frame = frames_.emplace_back();
+      for (const TensorShape& tensor : shape) {
+        const Vector elements(at, tensor.dtype, MemoryKind::host, tensor.rows * tensor.columns);
+        frame.emplace_back(elements, tensor.rows, tensor.columns);
+        at += round_up(tensor.bytes(), kWord);
+      }
+    }
   }
-  return frames;
-}
+  const std::vector<std::span<std::byte>>& bytes() const { return bytes_; }
+  std::vector<std::span<const std::byte>> const_bytes() const {
+    return {bytes_.begin(), bytes_.end()};
+  }
+  const Frame& frame(std::size_t slot) const { return frames_[slot]; }
+
+ private:
+  Memory memory_;
+  std::vector<std::span<std::byte>> bytes_;  ///< by slot
+  std::vector<Frame> frames_;                ///< by slot
+};
 
 /// Both ends take their buffers in turn over all steps; micro-batches count from 0 in each step.
 struct Turn {
@@ -43,24 +64,20 @@ struct Turn {
 };
 
 struct Outlet {
-  Outlet(const Comm& comm, int peer, Direction direction, index_t frame_elements, index_t slots)
-      : memory(frame_elements * slots),
-        frames(cut<float>(memory, frame_elements)),
-        channel(comm, peer, kind_of(direction), frames_of(cut<const float>(memory, frame_elements)),
-                static_cast<int>(slots)),
+  Outlet(const Comm& comm, int peer, Direction direction, const FrameShape& shape, index_t slots)
+      : frames(shape, slots),
+        channel(comm, peer, kind_of(direction), frames.const_bytes(), static_cast<int>(slots)),
         turn{slots} {}
 
-  Buffer memory;
-  std::vector<std::span<float>> frames;
+  FrameSlots frames;
   SendChannel channel;
   Turn turn;
 };
 
 struct Inlet {
-  Inlet(const Comm& comm, int peer, Direction direction, index_t frame_elements, index_t slots)
-      : memory(frame_elements * slots),
-        frames(cut<float>(memory, frame_elements)),
-        channel(comm, peer, kind_of(direction), frames_of(frames), static_cast<int>(slots)),
+  Inlet(const Comm& comm, int peer, Direction direction, const FrameShape& shape, index_t slots)
+      : frames(shape, slots),
+        channel(comm, peer, kind_of(direction), frames.bytes(), static_cast<int>(slots)),
         arrived(static_cast<std::size_t>(slots)),
         turn{slots} {
     channel.open_round();
@@ -73,8 +90,7 @@ struct Inlet {
     for (const index_t slot : channel.progress()) arrived[static_cast<std::size_t>(slot)] = true;
   }
 
-  Buffer memory;
-  std::vector<std::span<float>> frames;
+  FrameSlots frames;
   ReceiveChannel channel;
   std::vector<bool> arrived;
   Turn turn;
@@ -122,45 +138,51 @@ struct PipelineLink::State {
   }
 };
 
-PipelineLink::PipelineLink(const Comm& comm, index_t frame_elements, index_t slots,
-                           std::function<bool()> progress)
+PipelineLink::PipelineLink(const Comm& comm, const FrameShape& entering, const FrameShape& leaving,
+                           index_t slots, std::function<bool()> progress)
     : state_(std::make_unique<State>()) {
-  WEIR_ASSERT(frame_elements > 0 && slots > 0);
+  WEIR_ASSERT(slots > 0);
   state_->comm = comm.duplicate();
   state_->progress_elsewhere = std::move(progress);
   if (comm.rank() > 0) {
+    WEIR_ASSERT(!entering.empty());
     const int previous = comm.rank() - 1;
-    state_->forward_in.emplace(state_->comm, previous, Direction::forward, frame_elements, slots);
-    state_->backward_out.emplace(state_->comm, previous, Direction::backward, frame_elements,
-                                 slots);
+    state_->forward_in.emplace(state_->comm, previous, Direction::forward, entering, slots);
+    state_->backward_out.emplace(state_->comm, previous, Direction::backward, entering, slots);
   }
   if (comm.rank() < comm.size() - 1) {
+    WEIR_ASSERT(!leaving.empty());
     const int next = comm.rank() + 1;
-    state_->forward_out.emplace(state_->comm, next, Direction::forward, frame_elements, slots);
-    state_->backward_in.emplace(state_->comm, next, Direction::backward, frame_elements, slots);
+    state_->forward_out.emplace(state_->comm, next, Direction::forward, leaving, slots);
+    state_->backward_in.emplace(state_->comm, next, Direction::backward, leaving, slots);
   }
 }
 
 PipelineLink::~PipelineLink() = default;
 
-void PipelineLink::send(Direction direction, index_t micro_batch, std::span<const float> frame) {
+void PipelineLink::send(Direction direction, index_t micro_batch, const Frame& frame) {
   Outlet& out = state_->outlet(direction);
   WEIR_ASSERT(micro_batch == out.turn.this_step);
   const std::size_t slot = out.turn.slot_of(micro_batch);
-  WEIR_ASSERT(frame.size() <= out.frames[slot].size());
+  const Frame& buffer = out.frames.frame(slot);
+  WEIR_ASSERT(frame.size() == buffer.size());
   state_->wait([&] { return out.channel.sent(static_cast<index_t>(slot)); });
-  std::ranges::copy(frame, out.frames[slot].begin());
+  for (std::size_t tensor = 0; tensor < frame.size(); ++tensor) {
+    const Matrix to = buffer[tensor].rows(0, frame[tensor].extent(0));
+    WEIR_ASSERT(frame[tensor].has_shape_of(to) && frame[tensor].dtype() == to.dtype());
+    std::ranges::copy(frame[tensor].flat().bytes(), to.flat().bytes().begin());
+  }
   out.channel.offer(static_cast<index_t>(slot));
   ++out.turn.this_step;
 }
 
-std::span<const float> PipelineLink::receive(Direction direction, index_t micro_batch) {
+const Frame& PipelineLink::receive(Direction direction, index_t micro_batch) {
   Inlet& in = state_->inlet(direction);
   WEIR_ASSERT(micro_batch == in.turn.this_step);
   const std::size_t slot = in.turn.slot_of(micro_batch);
   state_->wait([&] { return bool(in.arrived[slot]); });
   ++in.turn.this_step;
-  return in.frames[slot];
+  return in.frames.frame(slot);
 }
 
 void PipelineLink::release(Direction direction, index_t micro_batch) {

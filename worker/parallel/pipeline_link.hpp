@@ -2,9 +2,8 @@
 
 #include <functional>
 #include <memory>
-#include <span>
 
-#include "common/number/index.hpp"
+#include "worker/parallel/frame.hpp"
 
 namespace weir {
 class Comm;
@@ -20,17 +19,20 @@ enum class Direction { forward, backward };
 /// starting at 0 in each step.
 class PipelineLink {
  public:
-  /// comm: the stages of one replica and shard, by rank. Every frame has frame_elements floats.
-  /// `progress` is called while waiting, awake as long as it says that anything moved. Making a
-  /// link is collective over comm, as ending it is.
-  PipelineLink(const Comm& comm, index_t frame_elements, index_t slots,
-               std::function<bool()> progress);
+  /// comm: the stages of one replica and shard, by rank. entering, leaving: the frames at the
+  /// borders to the previous and the next stage, of the largest micro-batch; neighbours give the
+  /// same for the border between them. `progress` is called while waiting, awake as long as it says
+  /// that anything moved. Making a link is collective over comm, as ending it is.
+  PipelineLink(const Comm& comm, const FrameShape& entering, const FrameShape& leaving,
+               index_t slots, std::function<bool()> progress);
   ~PipelineLink();
 
-  /// Copies `frame` (at most frame_elements) to a buffer and starts it; waits only for the buffer.
-  void send(Direction direction, index_t micro_batch, std::span<const float> frame);
-  /// Waits for the frame, which stands until release().
-  std::span<const float> receive(Direction direction, index_t micro_batch);
+  /// Copies the tensors of `frame`, of no more rows than planned, to a buffer and starts it; waits
+  /// only for the buffer.
+  void send(Direction direction, index_t micro_batch, const Frame& frame);
+  /// Waits for the frame, which stands until release(). Its tensors have the planned rows, of which
+  /// the first are those that were sent.
+  const Frame& receive(Direction direction, index_t micro_batch);
   /// The frame has been read: its buffer may take a later one.
   void release(Direction direction, index_t micro_batch);
   /// After the last action of a step: waits for the sends, and starts again at micro-batch 0.

@@ -5,7 +5,7 @@
 
 #include "common/base/options.hpp"
 #include "common/job/layout.hpp"
-#include "worker/models/config.hpp"
+#include "worker/models/stage_cut.hpp"
 #include "worker/parallel/schedule.hpp"
 
 namespace weir::worker {

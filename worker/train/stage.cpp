@@ -6,17 +6,28 @@
 
 namespace weir::worker {
 
+namespace {
+
+/// The received frame may have room for more rows than this micro-batch has.
+void copy_frame(Kernels& kernels, const Frame& from, const Frame& to) {
+  for (std::size_t tensor = 0; tensor < to.size(); ++tensor) {
+    kernels.copy(from[tensor].rows(0, to[tensor].extent(0)).flat(), to[tensor].flat());
+  }
+}
+
+}  // namespace
+
 Stage::Stage(StageParts parts)
     : parts_(std::move(parts)),
-      output_(parts_.micro_batch *
-              longest_part(parts_.dataset->sample_length(), parts_.contexts->size()) *
-              parts_.width),
-      gradient_(output_.size()) {
+      units_(*parts_.model, *parts_.holding, parts_.cut, parts_.slots, *parts_.kernels) {
   const ContextCut cut = {.context = parts_.contexts->index(),
                           .contexts = parts_.contexts->size(),
-                          .fewest_tokens = parts_.fewest_tokens};
-  for (index_t slot = 0; slot < parts_.activation_slots; ++slot) {
-    batches_.emplace_back(*parts_.dataset, parts_.micro_batch, cut);
+                          .fewest_tokens = parts_.model->fewest_tokens(parts_.contexts->size())};
+  if (parts_.model->weight_dtype() != Dtype::f32) {
+    low_weights_.emplace(*parts_.model, *parts_.holding);
+  }
+  for (index_t slot = 0; slot < parts_.slots.activations; ++slot) {
+    batches_.emplace_back(*parts_.dataset, parts_.cut.micro_batch, cut);
   }
 }
 
@@ -25,56 +36,51 @@ Pass Stage::pass(bool training) {
           .shards = *parts_.shards,
           .contexts = *parts_.contexts,
           .weights = parts_.parameters->weights(),
-          .gradients = training ? parts_.parameters->gradients() : std::span<float>(),
+          .gradients = training ? Vector(parts_.parameters->gradients()) : Vector(),
           .seed = parts_.seed,
-          .training = training};
-}
-
-Matrix Stage::rows_of(Buffer& buffer, const MicroBatch& batch) {
-  return Matrix(Vector(buffer.span()), batch.rows(), parts_.width);
+          .training = training,
+          .low_weights = low_weights_ ? low_weights_->all() : ConstVector()};
 }
 
 Loss Stage::forward(bool training, const Action& action) {
   const MicroBatch batch = batches_[static_cast<std::size_t>(action.slot)].view();
-  const Matrix x = rows_of(output_, batch);
+  const BatchShape shape = UnitChain::shape_of(batch);
   if (parts_.stage > 0) {
-    parts_.kernels->copy(ConstVector(received_forward_).first(x.size()), x.flat());
+    copy_frame(*parts_.kernels, *from_previous_, units_.entering(shape));
     parts_.link->release(Direction::forward, action.micro_batch);
   }
-  const Pass with = pass(training);
-  Loss loss;
-  index_t unit = parts_.first_unit;
-  for (const auto& each : parts_.units) {
-    if (training && action.micro_batch == 0) parts_.parameters->await(unit);
-    loss += each->forward(with, batch, action.slot, x);
-    parts_.parameters->progress();
-    ++unit;
-  }
+  const bool awaits = training && action.micro_batch == 0;
+  const Loss loss = units_.forward(
+      pass(training), batch, {.activation = action.slot},
+      [&](index_t unit) {
+        if (!awaits) return;
+        parts_.parameters->await(unit);
+        if (low_weights_) low_weights_->refresh(unit, parts_.parameters->weights());
+      },
+      [&](index_t) { parts_.parameters->progress(); });
+  to_next_ = units_.leaving(shape);
   return loss;
 }
 
 void Stage::backward(const Schedule& schedule, const Action& action) {
   const MicroBatch batch = batches_[static_cast<std::size_t>(action.slot)].view();
-  const Matrix gradient = rows_of(gradient_, batch);
+  const BatchShape shape = UnitChain::shape_of(batch);
   if (parts_.stage + 1 < schedule.stages()) {
-    parts_.kernels->copy(ConstVector(received_backward_).first(gradient.size()), gradient.flat());
+    copy_frame(*parts_.kernels, *from_next_, units_.leaving_gradient(shape));
     parts_.link->release(Direction::backward, action.micro_batch);
   }
-  const Pass with = pass(true);
   const bool last = action.micro_batch + 1 == schedule.micro_batches;
-  for (std::size_t index = parts_.units.size(); index-- > 0;) {
-    parts_.units[index]->backward(with, batch, action.slot, gradient);
-    parts_.units[index]->weight_gradient(with, batch, action.slot);
-    if (last) parts_.parameters->ready(parts_.first_unit + static_cast<index_t>(index));
+  units_.backward(pass(true), batch, {.activation = action.slot}, [&](index_t unit) {
+    if (last) parts_.parameters->ready(unit);
     parts_.parameters->progress();
-  }
+  });
+  to_previous_ = units_.entering_gradient(shape);
 }
 
 template <class Load>
 Loss Stage::run(const Schedule& schedule, bool training, const Load& load) {
   Loss loss;
   for (const Action& action : schedule.actions[static_cast<std::size_t>(parts_.stage)]) {
-    const auto frame = [&](Buffer& buffer) { return std::span<const float>(buffer.span()); };
     switch (action.kind) {
       case ActionKind::forward:
         load(action.micro_batch, batches_[static_cast<std::size_t>(action.slot)]);
@@ -84,16 +90,16 @@ Loss Stage::run(const Schedule& schedule, bool training, const Load& load) {
         backward(schedule, action);
         break;
       case ActionKind::send_forward:
-        parts_.link->send(Direction::forward, action.micro_batch, frame(output_));
+        parts_.link->send(Direction::forward, action.micro_batch, to_next_);
         break;
       case ActionKind::receive_forward:
-        received_forward_ = parts_.link->receive(Direction::forward, action.micro_batch);
+        from_previous_ = &parts_.link->receive(Direction::forward, action.micro_batch);
         break;
       case ActionKind::send_backward:
-        parts_.link->send(Direction::backward, action.micro_batch, frame(gradient_));
+        parts_.link->send(Direction::backward, action.micro_batch, to_previous_);
         break;
       case ActionKind::receive_backward:
-        received_backward_ = parts_.link->receive(Direction::backward, action.micro_batch);
+        from_next_ = &parts_.link->receive(Direction::backward, action.micro_batch);
         break;
     }
     if (parts_.link != nullptr) parts_.link->progress();
@@ -111,9 +117,9 @@ Loss Stage::train(const Schedule& schedule, std::span<const index_t> first_sampl
 
 Loss Stage::evaluate(const Schedule& schedule, std::span<const index_t> samples) {
   return run(schedule, false, [&](index_t micro_batch, Batch& batch) {
-    const auto begin = static_cast<std::size_t>(micro_batch * parts_.micro_batch);
+    const auto begin = static_cast<std::size_t>(micro_batch * parts_.cut.micro_batch);
     const auto count =
-        std::min(samples.size() - begin, static_cast<std::size_t>(parts_.micro_batch));
+        std::min(samples.size() - begin, static_cast<std::size_t>(parts_.cut.micro_batch));
     batch.load_validation(samples.subspan(begin, count));
   });
 }

@@ -1,28 +1,27 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "common/job/parameter_service.hpp"
-#include "common/number/buffer.hpp"
-#include "worker/models/unit.hpp"
+#include "worker/models/unit_chain.hpp"
 #include "worker/parallel/pipeline_link.hpp"
 #include "worker/parallel/schedule.hpp"
 #include "worker/train/batch.hpp"
+#include "worker/train/low_weights.hpp"
 
 namespace weir::worker {
 
 /// What a stage is made of. References outlive the stage.
 struct StageParts {
   index_t stage = 0;
-  index_t first_unit = 0;                    ///< of the model; units[0] is this one
-  std::vector<std::unique_ptr<Unit>> units;  ///< in forward order
-  index_t width = 0;                         ///< E, elements of a row between units
+  const Model* model = nullptr;
+  const Holding* holding = nullptr;  ///< of this worker
+  StageCut cut;
   const Dataset* dataset = nullptr;
-  index_t micro_batch = 0;       ///< sequences, at most
-  index_t fewest_tokens = 1;     ///< of each context in a sequence, padding included
-  index_t activation_slots = 1;  ///< micro-batches underway, at most
+  SlotCounts slots;  ///< micro-batches underway, at most
   ParameterService* parameters = nullptr;
   Kernels* kernels = nullptr;
   TensorGroup* shards = nullptr;
@@ -54,14 +53,15 @@ class Stage {
   Loss run(const Schedule& schedule, bool training, const Load& load);
   Loss forward(bool training, const Action& action);
   void backward(const Schedule& schedule, const Action& action);
-  Matrix rows_of(Buffer& buffer, const MicroBatch& batch);
 
   StageParts parts_;
+  UnitChain units_;
+  std::optional<LowWeights> low_weights_;
   std::vector<Batch> batches_;  ///< by activation slot
-  Buffer output_;               ///< of the newest forward
-  Buffer gradient_;             ///< of the newest backward, to the input
-  std::span<const float> received_forward_;
-  std::span<const float> received_backward_;
+  Frame to_next_;               ///< what the newest forward has made
+  Frame to_previous_;           ///< what the newest backward has made
+  const Frame* from_previous_ = nullptr;
+  const Frame* from_next_ = nullptr;
 };
 
 }  // namespace weir::worker

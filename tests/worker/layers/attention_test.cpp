@@ -140,9 +140,11 @@ void check_attention(const Case& c, index_t contexts = 1) {
     std::vector<float> own_gradient = part_of(out_gradient, c, begin, end);
     std::vector<float> own_out(own_x.size(), 7), own_x_gradient(own_x.size(), 7);
     layer.forward(pass, batch, matrix(own_x, rows), kept, scratch, matrix(own_out, rows));
+    std::vector<float> qkv_gradient(static_cast<std::size_t>(rows * 3 * kHeld), 7);
     layer.backward(pass, batch, kept, matrix(own_x, rows), matrix(own_gradient, rows), scratch,
-                   matrix(own_x_gradient, rows));
-    layer.weight_gradient(pass, kept, matrix(own_x, rows), matrix(own_gradient, rows), scratch);
+                   matrix(qkv_gradient, rows), matrix(own_x_gradient, rows));
+    layer.weight_gradient(pass, kept, matrix(own_x, rows), matrix(own_gradient, rows),
+                          matrix(qkv_gradient, rows));
     const std::lock_guard lock(mutex);
     for (std::size_t i = 0; i < gradients.size(); ++i) gradients[i] += own_gradients[i];
     for (index_t b = 0; b < sequences; ++b) {
@@ -210,8 +212,9 @@ index_t floats_sent(const Case& c) {
     const worker::Pass pass = {kernels, alone, counting, rig.weights, gradients, 5, true};
     const worker::MicroBatch batch = {1, tokens, {}, {}, c.lengths, {}, group.index() * tokens};
     layer.forward(pass, batch, matrix(x, tokens), kept, scratch, matrix(out, tokens));
+    std::vector<float> qkv_gradient(static_cast<std::size_t>(tokens * 3 * kHeld));
     layer.backward(pass, batch, kept, matrix(x, tokens), matrix(out, tokens), scratch,
-                   matrix(x, tokens));
+                   matrix(qkv_gradient, tokens), matrix(x, tokens));
     const std::lock_guard lock(mutex);
     most = std::max(most, counting.floats);
   });

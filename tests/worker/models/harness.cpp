@@ -20,7 +20,7 @@ namespace {
 
 /// As even as can be: units of stage s are first_unit(s) … first_unit(s + 1) - 1.
 index_t first_unit(const ModelConfig& config, const Cut& cut, index_t stage) {
-  return stage * config.unit_count() / cut.stages;
+  return stage * worker::TransformerModel(config).unit_count() / cut.stages;
 }
 
 BucketPlan plan_of(const ModelConfig& config, const Cut& cut) {
@@ -43,7 +43,7 @@ struct Worker {
   const Holding& holding;
   std::vector<float> weights;
   std::vector<float> gradients;
-  std::vector<std::unique_ptr<worker::Unit>> units;
+  std::unique_ptr<worker::UnitChain> units;
 
   /// Element `begin` of a parameter in an arena of this worker.
   index_t place(const Segment& segment) const {
@@ -52,8 +52,9 @@ struct Worker {
   }
 };
 
-Worker make_worker(const ModelConfig& config, const BucketPlan& plan, const Arrays& parameters,
-                   const Cut& cut, Holder holder, index_t micro_batch) {
+Worker make_worker(const worker::TransformerModel& model, const BucketPlan& plan,
+                   const Arrays& parameters, const Cut& cut, Holder holder, index_t micro_batch) {
+  const ModelConfig& config = model.config();
   const Holding& holding = plan.holding(holder);
   const auto size = static_cast<std::size_t>(holding.element_count);
   Worker worker{holding, std::vector<float>(size), std::vector<float>(cut.training ? size : 0), {}};
@@ -62,14 +63,17 @@ Worker make_worker(const ModelConfig& config, const BucketPlan& plan, const Arra
     std::copy(whole.begin() + slice.range.begin, whole.begin() + slice.range.end,
               worker.weights.begin() + slice.offset);
   }
-  worker.units = worker::make_units(config, holding,
-                                    {.first_unit = first_unit(config, cut, holder.stage),
-                                     .last_unit = first_unit(config, cut, holder.stage + 1) - 1,
-                                     .contexts = cut.contexts,
-                                     .shards = cut.shards,
-                                     .micro_batch = micro_batch,
-                                     .recompute = cut.recompute},
-                                    cut.slots, worker::CpuKernels());
+  static const worker::CpuKernels kernels;
+  worker.units = std::make_unique<worker::UnitChain>(
+      model, holding,
+      worker::StageCut{.first_unit = first_unit(config, cut, holder.stage),
+                       .last_unit = first_unit(config, cut, holder.stage + 1) - 1,
+                       .contexts = cut.contexts,
+                       .shards = cut.shards,
+                       .micro_batch = micro_batch,
+                       .recompute = cut.recompute,
+                       .training = cut.training},
+      worker::SlotCounts{cut.slots, cut.defers_weights ? cut.slots : 0}, kernels);
   return worker;
 }
 
@@ -92,10 +96,18 @@ BatchData part_of_context(const BatchData& batch, const ModelConfig& config, ind
   return part;
 }
 
+void fill(const worker::Frame& frame, float value) {
+  for (const Matrix& tensor : frame) std::ranges::fill(as<float>(tensor.flat()), value);
+}
+void copy(const worker::Frame& from, const worker::Frame& to) {
+  for (std::size_t at = 0; at < to.size(); ++at) {
+    std::ranges::copy(as<float>(from[at].flat()), as<float>(to[at].flat()).begin());
+  }
+}
+
 /// Walks all stages of one shard and context.
-Loss walk(std::vector<Worker*> stages, const ModelConfig& config,
-          const std::vector<BatchData>& micro_batches, const Cut& cut, std::uint64_t seed,
-          worker::ContextGroup& contexts, worker::TensorGroup& shards) {
+Loss walk(std::vector<Worker*> stages, const std::vector<BatchData>& micro_batches, const Cut& cut,
+          std::uint64_t seed, worker::ContextGroup& contexts, worker::TensorGroup& shards) {
   worker::CpuKernels kernels;
   const auto pass = [&](Worker& worker) {
     return Pass{kernels, shards, contexts, worker.weights, worker.gradients, seed, cut.training};
@@ -106,25 +118,37 @@ Loss walk(std::vector<Worker*> stages, const ModelConfig& config,
     const index_t end = std::min(count, first + cut.slots);
     for (index_t index = first; index < end; ++index) {
       const MicroBatch batch = micro_batches[static_cast<std::size_t>(index)].view();
-      // Never zeros: whoever reads what it should overwrite is found out.
-      std::vector<float> x(static_cast<std::size_t>(batch.rows() * config.width), 7.0F);
-      const View<float, 2> rows(x.data(), {batch.rows(), config.width});
-      for (Worker* worker : stages) {
-        for (auto& unit : worker->units) {
-          loss += unit->forward(pass(*worker), batch, index - first, rows);
+      const auto shape = worker::UnitChain::shape_of(batch);
+      for (std::size_t stage = 0; stage < stages.size(); ++stage) {
+        // Never zeros: whoever reads what it should overwrite is found out.
+        fill(stages[stage]->units->leaving(shape), 7);
+        if (stage > 0) {
+          copy(stages[stage - 1]->units->leaving(shape), stages[stage]->units->entering(shape));
         }
+        loss += stages[stage]->units->forward(pass(*stages[stage]), batch, {index - first}, {}, {});
       }
     }
     for (index_t index = first; index < end && cut.training; ++index) {
       const MicroBatch batch = micro_batches[static_cast<std::size_t>(index)].view();
-      std::vector<float> gradient(static_cast<std::size_t>(batch.rows() * config.width), 7.0F);
-      const View<float, 2> rows(gradient.data(), {batch.rows(), config.width});
-      for (auto worker = stages.rbegin(); worker != stages.rend(); ++worker) {
-        auto& units = (*worker)->units;
-        for (auto unit = units.rbegin(); unit != units.rend(); ++unit) {
-          (*unit)->backward(pass(**worker), batch, index - first, rows);
-          (*unit)->weight_gradient(pass(**worker), batch, index - first);
+      const auto shape = worker::UnitChain::shape_of(batch);
+      const worker::Slots slots = {index - first, cut.defers_weights ? index - first : 0};
+      for (std::size_t stage = stages.size(); stage-- > 0;) {
+        worker::UnitChain& units = *stages[stage]->units;
+        fill(units.entering_gradient(shape), 7);
+        if (stage + 1 < stages.size()) {
+          copy(stages[stage + 1]->units->entering_gradient(shape), units.leaving_gradient(shape));
         }
+        if (cut.defers_weights) {
+          units.backward_alone(pass(*stages[stage]), batch, slots);
+        } else {
+          units.backward(pass(*stages[stage]), batch, slots, {});
+        }
+      }
+    }
+    for (index_t index = first; index < end && cut.training && cut.defers_weights; ++index) {
+      const MicroBatch batch = micro_batches[static_cast<std::size_t>(index)].view();
+      for (Worker* worker : stages) {
+        worker->units->weight_gradient(pass(*worker), batch, {index - first, index - first}, {});
       }
     }
   }
@@ -177,6 +201,7 @@ Twin twin_of(const ModelConfig& config, const Arrays& parameters) {
 
 Outcome run(const ModelConfig& config, const Arrays& parameters,
             const std::vector<BatchData>& micro_batches, const Cut& cut, std::uint64_t seed) {
+  const worker::TransformerModel model(config);
   const BucketPlan plan = plan_of(config, cut);
   const auto micro_batch = static_cast<index_t>(micro_batches.front().lengths.size());
   std::vector<Worker> workers;  // at (stage * contexts + context) * shards + shard
@@ -184,7 +209,7 @@ Outcome run(const ModelConfig& config, const Arrays& parameters,
     for (index_t context = 0; context < cut.contexts; ++context) {
       for (index_t shard = 0; shard < cut.shards; ++shard) {
         workers.push_back(
-            make_worker(config, plan, parameters, cut, {stage, context, shard}, micro_batch));
+            make_worker(model, plan, parameters, cut, {stage, context, shard}, micro_batch));
       }
     }
   }
@@ -203,7 +228,7 @@ Outcome run(const ModelConfig& config, const Arrays& parameters,
         for (const BatchData& batch : micro_batches) {
           parts.push_back(part_of_context(batch, config, contexts.index(), contexts.size()));
         }
-        return walk(stages, config, parts, cut, seed, contexts, shards);
+        return walk(stages, parts, cut, seed, contexts, shards);
       });
   Outcome outcome;
   outcome.losses.resize(static_cast<std::size_t>(cut.shards));
@@ -236,15 +261,15 @@ std::vector<float> next_logits(const ModelConfig& config, const Arrays& paramete
                                const BatchData& batch) {
   const Cut cut = {.training = false};
   const BucketPlan plan = plan_of(config, cut);
-  const Worker worker = make_worker(config, plan, parameters, cut, {}, 1);
+  const worker::TransformerModel model(config);
+  const Worker worker = make_worker(model, plan, parameters, cut, {}, 1);
   worker::CpuKernels kernels;
   worker::SingleShard alone;
   worker::SingleContext whole;
-  std::vector<float> x(static_cast<std::size_t>(batch.length * config.width), 7.0F);
   std::vector<float> logits(static_cast<std::size_t>(config.vocabulary));
-  worker::next_token_logits(worker.units, {kernels, alone, whole, worker.weights, {}, 0, false},
-                            batch.view(), View<float, 2>(x.data(), {batch.length, config.width}),
-                            logits);
+  const index_t last = batch.lengths.front() - 1;
+  worker.units->predict({kernels, alone, whole, worker.weights, {}, 0, false}, batch.view(),
+                        {&last, 1}, Matrix(logits, 1, config.vocabulary));
   return logits;
 }
 

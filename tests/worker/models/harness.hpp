@@ -6,7 +6,8 @@
 
 #include "common/job/bucket.hpp"
 #include "tests/worker/models/twin.hpp"
-#include "worker/models/model.hpp"
+#include "worker/models/transformer/transformer.hpp"
+#include "worker/models/unit_chain.hpp"
 
 namespace weir::test {
 
@@ -24,6 +25,7 @@ struct Cut {
   index_t slots = 1;  ///< forwards ahead: so many, then as many backwards
   bool training = true;
   worker::Recompute recompute = worker::Recompute::none;
+  bool defers_weights = false;  ///< weight gradients after all backwards of the slots
 };
 
 struct Outcome {

@@ -253,6 +253,25 @@ TEST_CASE("micro-batches in slots of their own do not disturb each other: the sa
   }
 }
 
+TEST_CASE("weight gradients that wait for later backwards have the same bits") {
+  for (const ModelConfig& config : {all_on(), small_classifier()}) {
+    const Arrays parameters = random_parameters(config, 1);
+    const BatchData whole = random_batch(config, {9, 5, 7, 2}, 9);
+    std::vector<BatchData> parts;
+    for (index_t index = 0; index < 4; ++index) {
+      parts.push_back(part_of(whole, config, index, index + 1));
+    }
+    const Outcome truth = run(config, parameters, parts, {.slots = 1}, 3);
+    for (const index_t slots : {1, 2, 4}) {
+      CAPTURE(slots);
+      const Outcome found =
+          run(config, parameters, parts, {.slots = slots, .defers_weights = true}, 3);
+      CHECK(found.losses[0].sum == truth.losses[0].sum);
+      CHECK(found.gradients == truth.gradients);
+    }
+  }
+}
+
 TEST_CASE("evaluation drops nothing, needs no gradients and counts what is right") {
   for (const ModelConfig& config : {all_on(), small_classifier()}) {
     const Arrays parameters = random_parameters(config, 2);

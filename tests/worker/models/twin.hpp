@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "worker/layers/pass.hpp"
-#include "worker/models/config.hpp"
+#include "worker/models/transformer/config.hpp"
 
 namespace weir::test {
 

@@ -32,6 +32,13 @@ Judged judged(const std::vector<double>& costs, const std::vector<index_t>& firs
   return {most, squares, first_units};
 }
 
+/// The embedding and the head fill no stage.
+std::vector<bool> blocks(const std::vector<double>& costs) {
+  std::vector<bool> fills(costs.size(), true);
+  fills.front() = fills.back() = false;
+  return fills;
+}
+
 bool has_block(index_t begin, index_t end, index_t layers) {
   return std::max<index_t>(begin, 1) < std::min(end, layers + 1);
 }
@@ -68,7 +75,8 @@ TEST_CASE("the cut is the best of all cuts") {
         CAPTURE(layers);
         CAPTURE(stages);
         REQUIRE(!cuts.empty());
-        REQUIRE(judged(costs, partition_units(costs, stages)) == *std::ranges::min_element(cuts));
+        REQUIRE(judged(costs, partition_units(costs, blocks(costs), stages)) ==
+                *std::ranges::min_element(cuts));
       }
     }
   }
@@ -85,7 +93,7 @@ TEST_CASE("for any number of layers no layer is lost and no stage is without one
       // The head or the embedding may cost more than all the blocks.
       costs[0] *= double(random() % 100);
       costs.back() *= double(random() % 100);
-      const std::vector<index_t> first_units = partition_units(costs, stages);
+      const std::vector<index_t> first_units = partition_units(costs, blocks(costs), stages);
       CAPTURE(layers);
       CAPTURE(stages);
       REQUIRE(std::ssize(first_units) == stages);
@@ -94,27 +102,33 @@ TEST_CASE("for any number of layers no layer is lost and no stage is without one
         const index_t end = stage + 1 < first_units.size() ? first_units[stage + 1] : layers + 2;
         REQUIRE(has_block(first_units[stage], end, layers));
       }
-      REQUIRE(partition_units(costs, stages) == first_units);
+      REQUIRE(partition_units(costs, blocks(costs), stages) == first_units);
     }
   }
 }
 
 TEST_CASE("equal blocks are spread evenly, the shorter stages first") {
   const std::vector<double> costs = {0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0};
-  CHECK(partition_units(costs, 4) == std::vector<index_t>{0, 3, 5, 8});
-  CHECK(partition_units(costs, 1) == std::vector<index_t>{0});
+  CHECK(partition_units(costs, blocks(costs), 4) == std::vector<index_t>{0, 3, 5, 8});
+  CHECK(partition_units(costs, blocks(costs), 1) == std::vector<index_t>{0});
 }
 
 TEST_CASE("a costly head leaves fewer blocks to the last stage") {
   const std::vector<double> costs = {1, 2, 2, 2, 2, 2, 2, 6};
-  CHECK(partition_units(costs, 2) == std::vector<index_t>{0, 5});
+  CHECK(partition_units(costs, blocks(costs), 2) == std::vector<index_t>{0, 5});
 }
 
 TEST_CASE("more stages than layers are refused with both numbers") {
   const std::vector<double> costs = {1, 1, 1, 1};
   CHECK_THROWS_WITH_AS(
-      partition_units(costs, 3),
+      partition_units(costs, blocks(costs), 3),
       "cut of the model into stages: fewer layers than stages (2 layers, 3 stages), and a stage "
       "needs at least one; ask for 2 stages or fewer, or for more layers",
       UsageError);
+}
+
+TEST_CASE("units that each fill a stage are cut anywhere") {
+  const std::vector<double> costs = {5, 1, 1, 1};
+  CHECK(partition_units(costs, {true, true, true, true}, 2) == std::vector<index_t>{0, 1});
+  CHECK(partition_units(costs, {false, true, true, true}, 2) == std::vector<index_t>{0, 2});
 }

@@ -20,6 +20,11 @@ float value_of(int stage, Direction direction, index_t step, index_t micro_batch
                             (1 << 24));
 }
 
+FrameShape shape_of(index_t elements) { return {{Dtype::f32, 1, elements}}; }
+Frame frame_of(std::vector<float>& values) {
+  return {Matrix(Vector(values), 1, std::ssize(values))};
+}
+
 /// Each stage walks the order of gpipe (all forwards, then all backwards) and dawdles at random.
 /// Returns the number of floats that were not what the neighbour wrote.
 index_t walk(const Comm& comm, index_t frame_elements, index_t slots, index_t micro_batches,
@@ -28,7 +33,8 @@ index_t walk(const Comm& comm, index_t frame_elements, index_t slots, index_t mi
   const int stage = comm.rank();
   const bool first = stage == 0, last = stage == comm.size() - 1;
   index_t calls = 0, wrong = 0;
-  PipelineLink link(comm, frame_elements, slots, [&] { return ++calls < 0; });
+  const FrameShape shape = shape_of(frame_elements);
+  PipelineLink link(comm, shape, shape, slots, [&] { return ++calls < 0; });
   std::vector<float> frame(std::size_t(frame_elements), 0);
 
   const auto dawdle = [&] {
@@ -36,7 +42,8 @@ index_t walk(const Comm& comm, index_t frame_elements, index_t slots, index_t mi
     link.progress();
   };
   const auto receive = [&](Direction direction, index_t step, index_t micro_batch, int sender) {
-    const auto got = link.receive(direction, micro_batch);
+    const std::span<const float> got =
+        as<float>(link.receive(direction, micro_batch).front().flat());
     dawdle();
     for (index_t i = 0; i < frame_elements; ++i) {
       wrong += got[std::size_t(i)] != value_of(sender, direction, step, micro_batch, i);
@@ -48,7 +55,7 @@ index_t walk(const Comm& comm, index_t frame_elements, index_t slots, index_t mi
     for (index_t i = 0; i < frame_elements; ++i) {
       frame[std::size_t(i)] = value_of(stage, direction, step, micro_batch, i);
     }
-    link.send(direction, micro_batch, frame);
+    link.send(direction, micro_batch, frame_of(frame));
     std::ranges::fill(frame, -1.0f);  // it is a copy that travels
   };
   for (index_t step = 0; step < steps; ++step) {
@@ -87,7 +94,7 @@ MPI_TEST_CASE("two stages, one micro-batch", 2) {
 }
 
 MPI_TEST_CASE("a single stage has no neighbours and ends its step at once", 1) {
-  PipelineLink link(ranks.comm, 10, 2, [] { return false; });
+  PipelineLink link(ranks.comm, shape_of(10), shape_of(10), 2, [] { return false; });
   link.progress();
   link.end_step();
   CHECK(link.waited_seconds() == 0);
@@ -100,19 +107,42 @@ MPI_TEST_CASE("a wait for a neighbour moves other traffic on, and is counted", 2
   const Comm others = ranks.comm.duplicate();
   ControlPort port(others, Tier::workers);
   index_t calls = 0;
-  PipelineLink link(ranks.comm, 10, 2, [&] {
+  PipelineLink link(ranks.comm, shape_of(10), shape_of(10), 2, [&] {
     sleep_microseconds(1000);
     if (++calls == kCalls && ranks.rank == 1) port.send(0, Tier::workers, MessageKind::report, {});
     return false;
   });
   if (ranks.rank == 0) {
     while (!port.poll([](auto&&...) {})) sleep_microseconds(100);
-    link.send(Direction::forward, 0, std::vector<float>(10, 1.0f));
+    std::vector<float> ones(10, 1.0f);
+    link.send(Direction::forward, 0, frame_of(ones));
   } else {
-    CHECK(link.receive(Direction::forward, 0)[9] == 1.0f);
+    CHECK(as<float>(link.receive(Direction::forward, 0).front().flat())[9] == 1.0f);
     link.release(Direction::forward, 0);
     CHECK(calls >= kCalls);
     CHECK(link.waited_seconds() > 0.001 * kCalls);
+  }
+  link.end_step();
+}
+
+MPI_TEST_CASE("a frame is several tensors of different dtypes, and may have fewer rows", 2) {
+  const FrameShape shape = {{Dtype::bf16, 3, 5}, {Dtype::f32, 2, 1}};
+  PipelineLink link(ranks.comm, shape, shape, 1, [] { return false; });
+  if (ranks.rank == 0) {
+    std::vector<Bf16> halves(10);
+    for (std::uint16_t i = 0; i < 10; ++i) halves[i].bits = static_cast<std::uint16_t>(100 + i);
+    std::vector<float> sums = {0.5F, -2};
+    link.send(Direction::forward, 0, {Matrix(Vector(halves), 2, 5), Matrix(Vector(sums), 2, 1)});
+  } else {
+    const Frame& frame = link.receive(Direction::forward, 0);
+    REQUIRE(frame.size() == 2);
+    CHECK(frame[0].extent(0) == 3);
+    for (index_t i = 0; i < 10; ++i) {
+      CHECK(as<Bf16>(frame[0].flat())[static_cast<std::size_t>(i)].bits == 100 + i);
+    }
+    CHECK(as<float>(frame[1].flat())[0] == 0.5F);
+    CHECK(as<float>(frame[1].flat())[1] == -2);
+    link.release(Direction::forward, 0);
   }
   link.end_step();
 }

@@ -7,7 +7,7 @@
 #include "common/base/error.hpp"
 #include "tests/worker/train/plain_service.hpp"
 #include "worker/kernels/cpu.hpp"
-#include "worker/models/model.hpp"
+#include "worker/models/transformer/transformer.hpp"
 
 using namespace weir;
 using namespace weir::worker;
@@ -60,18 +60,18 @@ Outcome train(index_t micro_batch, ScheduleKind schedule, index_t steps) {
   const BucketPlan plan(parameter_specs(model), std::vector<index_t>(4, 0), Layout{}, 65536);
   test::PlainService service(plan, 1, 0.3, config.batch, config.steps);
   service.micro_batch = micro_batch;
+  const TransformerModel transformer(model);
   CpuKernels kernels;
   SingleShard shards;
   SingleContext whole;
   const index_t slots =
       make_schedule(config.schedule, 1, config.batch / micro_batch).activation_slots.front();
   StageParts parts;
-  parts.units = make_units(model, plan.holding({}), {.last_unit = 3, .micro_batch = micro_batch},
-                           slots, kernels);
-  parts.width = model.width;
+  parts.model = &transformer;
+  parts.holding = &plan.holding({});
+  parts.cut = {.last_unit = 3, .micro_batch = micro_batch};
   parts.dataset = &dataset;
-  parts.micro_batch = micro_batch;
-  parts.activation_slots = slots;
+  parts.slots.activations = slots;
   parts.parameters = &service;
   parts.kernels = &kernels;
   parts.shards = &shards;

@@ -5,8 +5,8 @@
 
 #include "worker/layers/linear.hpp"
 #include "worker/layers/normalize.hpp"
-#include "worker/models/held_parameters.hpp"
-#include "worker/models/scratch.hpp"
+#include "worker/models/transformer/held_parameters.hpp"
+#include "worker/models/transformer/stage_memory.hpp"
 #include "worker/models/unit.hpp"
 
 namespace weir::worker {
@@ -31,11 +31,15 @@ class ClassifierHeadUnit final : public Unit {
  public:
   /// sequences: of a micro-batch, at most.
   ClassifierHeadUnit(const StageShape& shape, index_t sequences, const HeldParameters& parameters,
-                     index_t slots, std::shared_ptr<Scratch> scratch);
+                     const SlotCounts& slots, std::shared_ptr<const StageMemory> memory);
 
-  Loss forward(const Pass& pass, const MicroBatch& batch, index_t slot, Matrix x) override;
-  void backward(const Pass& pass, const MicroBatch& batch, index_t slot, Matrix gradient) override;
-  void weight_gradient(const Pass& pass, const MicroBatch& batch, index_t slot) override;
+  Loss forward(const Pass& pass, const MicroBatch& batch, Slots slots, const Frame& in,
+               const Frame& out) override;
+  void backward(const Pass& pass, const MicroBatch& batch, Slots slots, const Frame& out_gradient,
+                const Frame& in_gradient) override;
+  void weight_gradient(const Pass& pass, const MicroBatch& batch, Slots slots) override;
+  void predict(const Pass& pass, const MicroBatch& batch, const Frame& in,
+               std::span<const index_t> rows, Matrix scores) override;
 
  private:
   void pool(const Pass& pass, const MicroBatch& batch, ConstMatrix x, Matrix pooled) const;
@@ -48,7 +52,7 @@ class ClassifierHeadUnit final : public Unit {
   Norm norm_;
   ColumnLinear classes_;                                 ///< all of them
   std::vector<Carved<ClassifierHeadActivations>> kept_;  ///< by slot
-  std::shared_ptr<Scratch> scratch_;
+  std::shared_ptr<const StageMemory> memory_;
 };
 
 }  // namespace weir::worker

@@ -7,7 +7,7 @@
 
 #include "common/job/bucket.hpp"
 #include "worker/layers/held.hpp"
-#include "worker/models/config.hpp"
+#include "worker/models/transformer/config.hpp"
 
 namespace weir::worker {
 

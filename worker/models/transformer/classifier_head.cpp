@@ -1,4 +1,4 @@
-#include "worker/models/classifier_head.hpp"
+#include "worker/models/transformer/classifier_head.hpp"
 
 #include "worker/layers/loss.hpp"
 
@@ -15,32 +15,32 @@ void ClassifierHeadActivations::take(Pieces& pieces, const StageShape& shape, in
 }
 
 ClassifierHeadUnit::ClassifierHeadUnit(const StageShape& shape, index_t sequences,
-                                       const HeldParameters& parameters, index_t slots,
-                                       std::shared_ptr<Scratch> scratch)
+                                       const HeldParameters& parameters, const SlotCounts& slots,
+                                       std::shared_ptr<const StageMemory> memory)
     : pooling_(shape.config.pooling),
       first_local_(shape.config.sparsity().globals.first_other()),
       norm_{parameters.vector("final_norm.weight"), parameters.vector("final_norm.bias")},
       classes_{parameters.matrix("classifier.weight"), parameters.vector("classifier.bias")},
-      scratch_(std::move(scratch)) {
-  for (index_t slot = 0; slot < slots; ++slot) {
+      memory_(std::move(memory)) {
+  for (index_t slot = 0; slot < slots.activations; ++slot) {
     kept_.emplace_back(shape.kernels->memory(), shape, sequences);
   }
 }
 
 namespace {
 
-/// The rows that Pooling::ends puts side by side; -1 if another context has them.
-struct Ends {
-  index_t first;
-  index_t last;
-
-  Ends(const MicroBatch& batch, index_t sequence, index_t first_local) {
+/// The rows that Pooling::ends puts side by side, two of each sequence; -1 if another context has
+/// them. One row twice if the sequence is that short.
+std::vector<index_t> end_rows(const MicroBatch& batch, index_t first_local) {
+  std::vector<index_t> rows;
+  for (index_t sequence = 0; sequence < batch.sequences; ++sequence) {
     const index_t length = batch.lengths[static_cast<std::size_t>(sequence)];
     const index_t end = std::max<index_t>(length - 1, 0);
-    first = batch.row_of(sequence, std::min(first_local, end));
-    last = batch.row_of(sequence, end);
+    rows.push_back(batch.row_of(sequence, std::min(first_local, end)));
+    rows.push_back(batch.row_of(sequence, end));
   }
-};
+  return rows;
+}
 
 }  // namespace
 
@@ -49,14 +49,8 @@ void ClassifierHeadUnit::pool(const Pass& pass, const MicroBatch& batch, ConstMa
   if (pooling_ == Pooling::mean) {
     pass.kernels.mean_pool(x, batch.lengths, batch.first, pooled);
   } else {
-    const index_t width = x.extent(1);
-    pass.kernels.fill(pooled.flat(), 0);
-    for (index_t sequence = 0; sequence < batch.sequences; ++sequence) {
-      const Ends ends(batch, sequence, first_local_);
-      const Vector row = pooled[sequence];
-      if (ends.first >= 0) pass.kernels.copy(x[ends.first], row.first(width));
-      if (ends.last >= 0) pass.kernels.copy(x[ends.last], row.last(width));
-    }
+    pass.kernels.gather_rows(x, end_rows(batch, first_local_), 0,
+                             Matrix(pooled.flat(), 2 * pooled.extent(0), x.extent(1)));
   }
   pass.contexts.sum(pooled.flat());
 }
@@ -66,20 +60,16 @@ void ClassifierHeadUnit::pool_backward(const Pass& pass, const MicroBatch& batch
   if (pooling_ == Pooling::mean) {
     return pass.kernels.mean_pool_backward(pooled_gradient, batch.lengths, batch.first, x_gradient);
   }
-  const index_t width = x_gradient.extent(1);
   pass.kernels.fill(x_gradient.flat(), 0);
-  for (index_t sequence = 0; sequence < batch.sequences; ++sequence) {
-    const Ends ends(batch, sequence, first_local_);  // one row twice if the sequence is that short
-    const ConstVector row = pooled_gradient[sequence];
-    if (ends.first >= 0) pass.kernels.add(row.first(width), x_gradient[ends.first]);
-    if (ends.last >= 0) pass.kernels.add(row.last(width), x_gradient[ends.last]);
-  }
+  pass.kernels.scatter_rows(
+      ConstMatrix(pooled_gradient.flat(), 2 * pooled_gradient.extent(0), x_gradient.extent(1)),
+      end_rows(batch, first_local_), 0, true, x_gradient);
 }
 
-Loss ClassifierHeadUnit::forward(const Pass& pass, const MicroBatch& batch, index_t slot,
-                                 Matrix x) {
-  ClassifierHeadActivations& kept = kept_[static_cast<std::size_t>(slot)];
-  const Matrix normed = scratch_->normed.rows(0, batch.rows());
+Loss ClassifierHeadUnit::forward(const Pass& pass, const MicroBatch& batch, Slots slots,
+                                 const Frame& in, const Frame&) {
+  const ClassifierHeadActivations& kept = kept_[static_cast<std::size_t>(slots.activation)];
+  const Matrix normed = memory_->scratch.normed.rows(0, batch.rows());
   const Matrix pooled = kept.pooled.rows(0, batch.sequences);
   const Matrix logits = kept.logits_gradient.rows(0, batch.sequences);
   const index_t size = batch.sequences;
@@ -87,7 +77,7 @@ Loss ClassifierHeadUnit::forward(const Pass& pass, const MicroBatch& batch, inde
   const Vector exponential_sum = kept.exponential_sum.first(size);
   const Vector target_logit = kept.target_logit.first(size);
 
-  norm_.forward(pass, x, kept.norm, normed);
+  norm_.forward(pass, in[0], kept.norm, normed);
   pool(pass, batch, normed, pooled);
   classes_.forward(pass, pooled, logits);
   pass.kernels.row_maximum(logits, maximum);
@@ -101,22 +91,34 @@ Loss ClassifierHeadUnit::forward(const Pass& pass, const MicroBatch& batch, inde
   return pass.contexts.index() == 0 ? loss : Loss{};
 }
 
-void ClassifierHeadUnit::backward(const Pass& pass, const MicroBatch& batch, index_t slot,
-                                  Matrix gradient) {
-  const ClassifierHeadActivations& kept = kept_[static_cast<std::size_t>(slot)];
+void ClassifierHeadUnit::backward(const Pass& pass, const MicroBatch& batch, Slots slots,
+                                  const Frame&, const Frame& in_gradient) {
+  const ClassifierHeadActivations& kept = kept_[static_cast<std::size_t>(slots.activation)];
   const Matrix pooled_gradient = kept.pooled_gradient.rows(0, batch.sequences);
-  const Matrix normed_gradient = scratch_->normed.rows(0, batch.rows());
+  const Matrix normed_gradient = memory_->scratch.normed.rows(0, batch.rows());
   classes_.backward(pass, kept.logits_gradient.rows(0, batch.sequences), pooled_gradient);
   pool_backward(pass, batch, pooled_gradient, normed_gradient);
-  pass.kernels.fill(gradient.flat(), 0);
-  norm_.backward(pass, kept.norm, normed_gradient, gradient);
+  pass.kernels.fill(in_gradient[0].flat(), 0);
+  norm_.backward(pass, kept.norm, normed_gradient, in_gradient[0]);
 }
 
-void ClassifierHeadUnit::weight_gradient(const Pass& pass, const MicroBatch& batch, index_t slot) {
+void ClassifierHeadUnit::weight_gradient(const Pass& pass, const MicroBatch& batch, Slots slots) {
   if (pass.contexts.index() > 0) return;
-  const ClassifierHeadActivations& kept = kept_[static_cast<std::size_t>(slot)];
+  const ClassifierHeadActivations& kept = kept_[static_cast<std::size_t>(slots.activation)];
   classes_.weight_gradient(pass, kept.logits_gradient.rows(0, batch.sequences),
                            kept.pooled.rows(0, batch.sequences));
+}
+
+void ClassifierHeadUnit::predict(const Pass& pass, const MicroBatch& batch, const Frame& in,
+                                 std::span<const index_t> rows, Matrix scores) {
+  const ClassifierHeadActivations& kept = kept_.front();
+  const Matrix normed = memory_->scratch.normed.rows(0, batch.rows());
+  const Matrix pooled = kept.pooled.rows(0, batch.sequences);
+  const Matrix logits = kept.logits_gradient.rows(0, batch.sequences);
+  norm_.forward(pass, in[0], kept.norm, normed);
+  pool(pass, batch, normed, pooled);
+  classes_.forward(pass, pooled, logits);
+  pass.kernels.gather_rows(logits, rows, 0, scores);
 }
 
 }  // namespace weir::worker

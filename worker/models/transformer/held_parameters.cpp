@@ -1,4 +1,4 @@
-#include "worker/models/held_parameters.hpp"
+#include "worker/models/transformer/held_parameters.hpp"
 
 #include "common/base/error.hpp"
 

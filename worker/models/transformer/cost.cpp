@@ -1,4 +1,4 @@
-#include "worker/models/cost.hpp"
+#include "worker/models/transformer/cost.hpp"
 
 namespace weir::worker {
 
@@ -36,31 +36,27 @@ double branch_flops(const ModelConfig& config) {
   return 6 * rows * weights + 12 * rows * heads * static_cast<double>(tokens) * width;
 }
 
-}  // namespace
-
-double unit_flops(const ModelConfig& config, index_t unit) {
+double block_flops(const ModelConfig& config) {
   const auto width = static_cast<double>(config.width);
-  const auto length = static_cast<double>(config.length);
-  if (unit == 0) return 0;
-  if (unit <= config.layers) {
-    // A product forward, one for the input's gradient, one for the weights': 3 times 2 a weight.
-    const double weights = 4 * width * width + 2 * width * static_cast<double>(config.feed_forward);
-    // Forward q k^T and p v, backward four: 6 times 2 for each pair and feature.
-    const auto pairs = static_cast<double>(window_pairs(config.sparsity(), config.length));
-    return 6 * length * weights + 12 * pairs * width + branch_flops(config);
-  }
+  // A product forward, one for the input's gradient, one for the weights': 3 times 2 a weight.
+  const double weights = 4 * width * width + 2 * width * static_cast<double>(config.feed_forward);
+  // Forward q k^T and p v, backward four: 6 times 2 for each pair and feature.
+  const auto pairs = static_cast<double>(window_pairs(config.sparsity(), config.length));
+  return 6 * static_cast<double>(config.length) * weights + 12 * pairs * width +
+         branch_flops(config);
+}
+
+double head_flops(const ModelConfig& config) {
   return config.task == Task::language
-             ? 6 * length * width * static_cast<double>(config.vocabulary)
+             ? 6 * static_cast<double>(config.length) * static_cast<double>(config.width) *
+                   static_cast<double>(config.vocabulary)
              : 6 * static_cast<double>(config.pooled_width()) * static_cast<double>(config.classes);
 }
 
+}  // namespace
+
 double model_flops_a_sample(const ModelConfig& config) {
-  double sum = 0;
-  const double block = unit_flops(config, 1);
-  for (index_t unit = 0; unit < config.unit_count(); ++unit) {
-    sum += unit >= 1 && unit <= config.layers ? block : unit_flops(config, unit);
-  }
-  return sum;
+  return static_cast<double>(config.layers) * block_flops(config) + head_flops(config);
 }
 
 }  // namespace weir::worker

@@ -1,16 +1,14 @@
 #pragma once
 
-#include "worker/models/config.hpp"
+#include "worker/models/transformer/config.hpp"
 
 namespace weir::worker {
 
 /// Floating-point operations of one sample of config.length tokens, forward and backward: matrix
 /// products, and attention's products over visible pairs. Global tokens with projections of their
 /// own are not among the window's queries: theirs are the products of layers/global_branch.hpp,
-/// which span the tokens that any of them sees. Nothing for norms, softmax or gelu, nothing twice
-/// for recomputation. A multiply-add is two.
-double unit_flops(const ModelConfig& config, index_t unit);
-/// The sum over all units.
+/// which span the tokens that any of them sees. Nothing for norms, softmax or gelu, and nothing
+/// twice: what rates of useful FLOPs are made of. A multiply-add is two.
 double model_flops_a_sample(const ModelConfig& config);
 
 /// Pairs (query, key) with visible(query, key) in a sequence of `length` tokens.

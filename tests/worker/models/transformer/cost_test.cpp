@@ -1,11 +1,10 @@
-#include "worker/models/cost.hpp"
+#include "worker/models/transformer/cost.hpp"
 
 #include <doctest/doctest.h>
 
 #include "common/job/bucket.hpp"
 #include "worker/kernels/cpu.hpp"
-#include "worker/kernels/simulated.hpp"
-#include "worker/models/model.hpp"
+#include "worker/models/transformer/transformer.hpp"
 
 using namespace weir;
 using namespace weir::worker;
@@ -34,34 +33,16 @@ TEST_CASE("the FLOPs of a sample are what a step charges, less what is made twic
     config.classes = 10;
     config.length = 100;
     config.layers = 3;
-    const BucketPlan plan(parameter_specs(config), {0, 0, 0, 0, 0}, {}, 1 << 20);
-    const Holding& holding = plan.holding({});
-    SimulatedKernels kernels({});
-    const auto units = make_units(config, holding, {.last_unit = 4}, 1, kernels);
-    SingleShard alone;
-    SingleContext whole;
-    std::vector<float> weights(static_cast<std::size_t>(holding.element_count));
-    std::vector<float> gradients(weights.size());
-    const Pass pass = {kernels, alone, whole, weights, gradients, 0, true};
-    const std::vector<std::int32_t> tokens(100);
-    const std::vector<index_t> lengths = {100};
-    const std::vector<index_t> samples = {0};
-    const MicroBatch batch = {1,       100,
-                              tokens,  std::span(tokens).first(task == Task::language ? 100 : 1),
-                              lengths, samples};
-    std::vector<float> x(100 * 128);
-    const View<float, 2> rows(x.data(), {100, 128});
-    for (const auto& unit : units) unit->forward(pass, batch, 0, rows);
-    for (auto unit = units.rbegin(); unit != units.rend(); ++unit) {
-      (*unit)->backward(pass, batch, 0, rows);
-      (*unit)->weight_gradient(pass, batch, 0);
-    }
-    const double scores = 3 * 2 * 128.0 * double(visible_pairs(config.sparsity(), 100));
-    const double globals = 3 * 2 * (2 * 4 * 4 * 128.0 * 128);  // four rows, four projections
-    CHECK(model_flops_a_sample(config) == kernels.charged().flops - scores - globals);
-    double units_sum = 0;
-    for (index_t unit = 0; unit < 5; ++unit) units_sum += unit_flops(config, unit);
-    CHECK(units_sum == model_flops_a_sample(config));
+    const std::vector<double> costs = unit_costs(TransformerModel(config));
+    REQUIRE(costs.size() == 5);
+    const double scores = 2 * 128.0 * double(visible_pairs(config.sparsity(), 100));
+    const double globals = 2 * (2 * 4 * 4 * 128.0 * 128);  // four rows, four projections
+    const double block = 6 * 100.0 * 12 * 128 * 128 + 6 * scores;
+    CHECK(costs[0] == 0);
+    for (std::size_t layer = 1; layer <= 3; ++layer)
+      CHECK(costs[layer] == block + scores + globals);
+    CHECK(costs[4] == (task == Task::language ? 6 * 100 * 128.0 * 256 : 6 * 128.0 * 10));
+    CHECK(model_flops_a_sample(config) == 3 * block + costs[4]);
   }
 }
 
@@ -73,12 +54,17 @@ TEST_CASE("FLOPs of global tokens with projections of their own, by hand") {
     config.right = task == Task::language ? 0 : 3;
     config.global_tokens = "0,9";
     config.global_heads = 2;
-    const double shared = unit_flops(config, 1);
+    const auto block_flops = [](const ModelConfig& of) {
+      ModelConfig deeper = of;
+      ++deeper.layers;
+      return model_flops_a_sample(deeper) - model_flops_a_sample(of);
+    };
+    const double shared = block_flops(config);
     // As queries of the window's kernel they would see 1 and 10 tokens, or all.
     const double window = 12 * 128.0 * (task == Task::language ? 11 : 200);
     const double tokens = task == Task::language ? 10 : 100;
     config.globals = GlobalForm::separate;
-    const double separate = unit_flops(config, 1);
+    const double separate = block_flops(config);
     CHECK(separate == shared - window + 6 * 2 * 3 * 128.0 * 128 + 12 * 2 * 4 * tokens * 128);
     config.globals = GlobalForm::split;
     // Nor do the local tokens see them: those before 9 one of them, those from 10 on two.
@@ -89,8 +75,8 @@ TEST_CASE("FLOPs of global tokens with projections of their own, by hand") {
         pairs += task == Task::classifier || key < query ? 1 : 0;
       }
     }
-    CHECK(unit_flops(config, 1) == shared - window - 12 * 128.0 * double(pairs) +
-                                       6 * 2 * 4 * 128.0 * 128 + 12 * 2 * 2 * tokens * 128);
+    CHECK(block_flops(config) == shared - window - 12 * 128.0 * double(pairs) +
+                                     6 * 2 * 4 * 128.0 * 128 + 12 * 2 * 2 * tokens * 128);
   }
 }
 
@@ -102,7 +88,8 @@ TEST_CASE("memory: what a block keeps and shares, by hand") {
     const index_t rows = 3 * 256 / contexts;
     const index_t t = shards;
     const auto memory = [&](index_t first_unit, index_t last_unit) {
-      return unit_memory(config, {first_unit, last_unit, contexts, shards, 3}, CpuKernels());
+      return TransformerModel(config).memory({first_unit, last_unit, contexts, shards, 3},
+                                             CpuKernels());
     };
     const auto lines = [](index_t elements) { return (elements + 15) / 16 * 16; };
     const index_t globals = 3 * 4;  // four of each sequence
@@ -112,11 +99,11 @@ TEST_CASE("memory: what a block keeps and shares, by hand") {
     const index_t slot = (rows * (2 * 128 + 4 + 3 * 128 / t + 128 / t + 4 / t + 512 / t) + border +
                           globals * 4 * 128 / t + lines(globals * 4 / t)) *
                          4;
-    CHECK(memory(1, 1).bytes_a_slot == slot);
-    CHECK(memory(1, 4).bytes_a_slot == 4 * slot);
-    CHECK(memory(0, 0).bytes_a_slot == 0);
+    CHECK(memory(1, 1).bytes_an_activation_slot == slot);
+    CHECK(memory(1, 4).bytes_an_activation_slot == 4 * slot);
+    CHECK(memory(0, 0).bytes_an_activation_slot == 0);
     const index_t head = rows * (128 + 2 + 128) * 4;
-    CHECK(memory(4, 5).bytes_a_slot == slot + head);
+    CHECK(memory(4, 5).bytes_an_activation_slot == slot + head);
     // Four of d; q, k, v; both of feed-forward; a strip; global tokens' softmax (once, and of all
     // contexts), rows, heads and q, k, v; the border's gradient here and from there.
     const index_t strip = std::min<index_t>(rows, t == 1 ? 336 : 512);  // half a megabyte
@@ -126,11 +113,16 @@ TEST_CASE("memory: what a block keeps and shares, by hand") {
                              globals * (128 + 4 * 128 / t) + 2 * border) *
                             4;
     CHECK(memory(1, 4).scratch_bytes == scratch);
+    const index_t gradients = rows * (2 * 128 + 3 * 128 / t + 512 / t) * 4;
+    CHECK(memory(1, 4).bytes_a_gradient_slot == 4 * gradients);
+    CHECK(memory(0, 0).bytes_a_gradient_slot == rows * 128 * 4);
     const index_t strips = rows * (256 / t + 3) * 4;  // all rows fit in one
     CHECK(memory(4, 5).scratch_bytes == scratch + strips);
 
     StageCut cut{1, 4, contexts, shards, 3, Recompute::block};
-    CHECK(unit_memory(config, cut, CpuKernels()).bytes_a_slot == 4 * rows * 128 * 4);
-    CHECK(unit_memory(config, cut, CpuKernels()).scratch_bytes == scratch + rows * 128 * 4 + slot);
+    CHECK(TransformerModel(config).memory(cut, CpuKernels()).bytes_an_activation_slot ==
+          4 * rows * 128 * 4);
+    CHECK(TransformerModel(config).memory(cut, CpuKernels()).scratch_bytes ==
+          scratch + rows * 128 * 4 + slot);
   }
 }

@@ -1,4 +1,4 @@
-#include "worker/models/config.hpp"
+#include "worker/models/transformer/config.hpp"
 
 #include <doctest/doctest.h>
 
@@ -6,7 +6,7 @@
 #include <set>
 
 #include "common/base/error.hpp"
-#include "worker/models/held_parameters.hpp"
+#include "worker/models/transformer/held_parameters.hpp"
 
 using namespace weir;
 using namespace weir::worker;

@@ -1,4 +1,4 @@
-#include "worker/models/scratch.hpp"
+#include "worker/models/transformer/stage_memory.hpp"
 
 namespace weir::worker {
 
@@ -24,20 +24,36 @@ AttentionShape attention_shape(const StageShape& shape) {
               shape.kernels->product_strip(shape.rows / shape.sequences, config.width)};
 }
 
-void Scratch::take(Pieces& pieces, const StageShape& shape) {
+void UnitScratch::take(Pieces& pieces, const StageShape& shape) {
   const index_t rows = shape.rows;
   const index_t width = shape.config.width;
   normed = pieces.matrix(rows, width);
-  normed_gradient = pieces.matrix(rows, width);
-  attention_branch = pieces.matrix(rows, width);
-  feed_forward_branch = pieces.matrix(rows, width);
+  branch = pieces.matrix(rows, width);
   attention.take(pieces, attention_shape(shape));
   if (shape.recompute == Recompute::block) rerun = pieces.matrix(rows, width);
   hidden = pieces.matrix(rows, shape.feed_forward());
-  hidden_gradient = pieces.matrix(rows, shape.feed_forward());
   if (shape.has_head && shape.config.task == Task::language) {
     loss.take(pieces, shape.kernels->product_strip(rows, shape.vocabulary()), shape.vocabulary());
   }
+}
+
+void BlockActivations::take(Pieces& pieces, const StageShape& shape) {
+  attention_norm.take(pieces, shape.rows, shape.config.width);
+  attention.take(pieces, attention_shape(shape));
+  feed_forward_norm.take(pieces, shape.rows, shape.config.width);
+  feed_forward.take(pieces, shape.rows, shape.feed_forward());
+}
+
+void BlockGradients::take(Pieces& pieces, const StageShape& shape) {
+  if (!shape.training) return;
+  attention_branch = pieces.matrix(shape.rows, shape.config.width);
+  feed_forward_branch = pieces.matrix(shape.rows, shape.config.width);
+  qkv = pieces.matrix(shape.rows, 3 * shape.heads() * shape.config.head_size());
+  hidden = pieces.matrix(shape.rows, shape.feed_forward());
+}
+
+void EmbeddingGradients::take(Pieces& pieces, const StageShape& shape) {
+  output = pieces.matrix(shape.rows, shape.config.width);
 }
 
 }  // namespace weir::worker

@@ -5,8 +5,8 @@
 
 #include "worker/layers/loss.hpp"
 #include "worker/layers/normalize.hpp"
-#include "worker/models/held_parameters.hpp"
-#include "worker/models/scratch.hpp"
+#include "worker/models/transformer/held_parameters.hpp"
+#include "worker/models/transformer/stage_memory.hpp"
 #include "worker/models/unit.hpp"
 
 namespace weir::worker {
@@ -26,22 +26,22 @@ struct LanguageHeadActivations {
 /// one sum over the shards and the norm's; weight_gradient has nothing left to do.
 class LanguageHeadUnit final : public Unit {
  public:
-  LanguageHeadUnit(const StageShape& shape, const HeldParameters& parameters, index_t slots,
-                   std::shared_ptr<Scratch> scratch);
+  LanguageHeadUnit(const StageShape& shape, const HeldParameters& parameters,
+                   const SlotCounts& slots, std::shared_ptr<const StageMemory> memory);
 
-  Loss forward(const Pass& pass, const MicroBatch& batch, index_t slot, Matrix x) override;
-  void backward(const Pass& pass, const MicroBatch& batch, index_t slot, Matrix gradient) override;
-  void weight_gradient(const Pass& pass, const MicroBatch& batch, index_t slot) override;
-
-  /// Logits of this shard's tokens after each row of x [R, d], R at most the rows of a micro-batch;
-  /// out [R, tokens of this shard].
-  void logits(const Pass& pass, ConstMatrix x, Matrix out);
+  Loss forward(const Pass& pass, const MicroBatch& batch, Slots slots, const Frame& in,
+               const Frame& out) override;
+  void backward(const Pass& pass, const MicroBatch& batch, Slots slots, const Frame& out_gradient,
+                const Frame& in_gradient) override;
+  void weight_gradient(const Pass& pass, const MicroBatch& batch, Slots slots) override;
+  void predict(const Pass& pass, const MicroBatch& batch, const Frame& in,
+               std::span<const index_t> rows, Matrix scores) override;
 
  private:
   Norm norm_;
   VocabularyLoss loss_;
   std::vector<Carved<LanguageHeadActivations>> kept_;  ///< by slot
-  std::shared_ptr<Scratch> scratch_;
+  std::shared_ptr<const StageMemory> memory_;
 };
 
 }  // namespace weir::worker

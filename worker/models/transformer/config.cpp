@@ -1,4 +1,4 @@
-#include "worker/models/config.hpp"
+#include "worker/models/transformer/config.hpp"
 
 #include <algorithm>
 #include <charconv>

@@ -1,20 +1,12 @@
-#include "worker/models/block.hpp"
+#include "worker/models/transformer/block.hpp"
 
 #include "common/number/random.hpp"
 
 namespace weir::worker {
 
-void BlockActivations::take(Pieces& pieces, const StageShape& shape) {
-  attention_norm.take(pieces, shape.rows, shape.config.width);
-  attention.take(pieces, attention_shape(shape));
-  feed_forward_norm.take(pieces, shape.rows, shape.config.width);
-  feed_forward.take(pieces, shape.rows, shape.feed_forward());
-}
-
 BlockUnit::BlockUnit(const StageShape& shape, index_t layer, const HeldParameters& parameters,
-                     index_t slots, std::shared_ptr<Scratch> scratch,
-                     std::shared_ptr<BlockActivations> shared)
-    : shared_(std::move(shared)), scratch_(std::move(scratch)) {
+                     const SlotCounts& slots, std::shared_ptr<const StageMemory> memory)
+    : gradients_(shape, slots.gradients, memory->gradients), memory_(std::move(memory)) {
   const std::string block = text("layers.", layer, ".");
   const std::string heads = block + "attention.";
   const std::string wide = block + "feed_forward.";
@@ -58,83 +50,89 @@ BlockUnit::BlockUnit(const StageShape& shape, index_t layer, const HeldParameter
       .up = {parameters.matrix(wide + "up.weight"), parameters.vector(wide + "up.bias")},
       .down = {parameters.matrix(wide + "down.weight"), parameters.vector(wide + "down.bias")}};
   feed_forward_dropout_ = {shape.config.dropout, stream_of(wide + "dropout")};
-  for (index_t slot = 0; slot < slots; ++slot) {
-    if (shared_) {
-      inputs_.emplace_back(shape.rows * shape.config.width, bytes_of(Dtype::f32),
-                           shape.kernels->memory());
+  for (index_t slot = 0; slot < slots.activations; ++slot) {
+    if (memory_->activations) {
+      inputs_.emplace_back(shape.input_bytes(), 1, shape.kernels->memory());
     } else {
       kept_.emplace_back(shape.kernels->memory(), shape);
     }
   }
 }
 
-Loss BlockUnit::forward(const Pass& pass, const MicroBatch& batch, index_t slot, Matrix x) {
-  if (shared_ && pass.training) {
-    const Vector input = inputs_[static_cast<std::size_t>(slot)].elements(x.dtype());
-    pass.kernels.copy(x.flat(), input.first(x.size()));
+Loss BlockUnit::forward(const Pass& pass, const MicroBatch& batch, Slots slots, const Frame& in,
+                        const Frame&) {
+  const Matrix x = in[0];
+  if (memory_->activations && pass.training) {
+    pass.kernels.copy(x.flat(), input(slots.activation, x));
   }
-  run(pass, batch, kept(slot), x);
+  run(pass, batch, kept(slots.activation), x);
   return {};
 }
 
-void BlockUnit::run(const Pass& pass, const MicroBatch& batch, BlockActivations& kept, Matrix x) {
+void BlockUnit::run(const Pass& pass, const MicroBatch& batch, const BlockActivations& kept,
+                    Matrix x) const {
+  const UnitScratch& scratch = memory_->scratch;
   const index_t rows = batch.rows();
-  const Matrix normed = scratch_->normed.rows(0, rows);
-  const Matrix branch = scratch_->attention_branch.rows(0, rows);
+  const Matrix normed = scratch.normed.rows(0, rows);
+  const Matrix branch = scratch.branch.rows(0, rows);
 
   attention_norm_.forward(pass, x, kept.attention_norm, normed);
-  attention_.forward(pass, batch, normed, kept.attention, scratch_->attention, branch);
+  attention_.forward(pass, batch, normed, kept.attention, scratch.attention, branch);
   attention_dropout_.apply(pass, batch, branch);
   pass.kernels.add(branch.flat(), x.flat());
 
   feed_forward_norm_.forward(pass, x, kept.feed_forward_norm, normed);
-  feed_forward_.forward(pass, normed, kept.feed_forward, scratch_->hidden.rows(0, rows), branch);
+  feed_forward_.forward(pass, normed, kept.feed_forward, scratch.hidden.rows(0, rows), branch);
   feed_forward_dropout_.apply(pass, batch, branch);
   pass.kernels.add(branch.flat(), x.flat());
 }
 
-void BlockUnit::backward(const Pass& pass, const MicroBatch& batch, index_t slot, Matrix gradient) {
-  BlockActivations& kept = this->kept(slot);
+void BlockUnit::backward(const Pass& pass, const MicroBatch& batch, Slots slots, const Frame&,
+                         const Frame& in_gradient) {
+  const BlockActivations& kept = this->kept(slots.activation);
+  const BlockGradients& gradients = gradients_[slots.gradient];
+  const UnitScratch& scratch = memory_->scratch;
   const index_t rows = batch.rows();
-  if (shared_) {
-    const Matrix x = scratch_->rerun.rows(0, rows);
-    const Vector input = inputs_[static_cast<std::size_t>(slot)].elements(x.dtype());
-    pass.kernels.copy(input.first(x.size()), x.flat());
+  const Matrix gradient = in_gradient[0];
+  if (memory_->activations) {
+    const Matrix x = scratch.rerun.rows(0, rows);
+    pass.kernels.copy(input(slots.activation, x), x.flat());
     run(pass, batch, kept, x);
   }
-  const Matrix normed_gradient = scratch_->normed_gradient.rows(0, rows);
+  const Matrix normed_gradient = scratch.branch.rows(0, rows);
 
   // The residual passes its gradient on; each half adds what comes back through its branch.
-  const Matrix wide_branch = scratch_->feed_forward_branch.rows(0, rows);
+  const Matrix wide_branch = gradients.feed_forward_branch.rows(0, rows);
   pass.kernels.copy(gradient.flat(), wide_branch.flat());
   feed_forward_dropout_.apply(pass, batch, wide_branch);
-  feed_forward_.backward(pass, kept.feed_forward, wide_branch,
-                         scratch_->hidden_gradient.rows(0, rows), normed_gradient);
+  feed_forward_.backward(pass, kept.feed_forward, wide_branch, gradients.hidden.rows(0, rows),
+                         normed_gradient);
   pass.shards.sum(normed_gradient.flat());
   feed_forward_norm_.backward(pass, kept.feed_forward_norm, normed_gradient, gradient);
 
-  const Matrix normed = scratch_->normed.rows(0, rows);
+  const Matrix normed = scratch.normed.rows(0, rows);
   if (attention_.branch) attention_norm_.again(pass, kept.attention_norm, normed);
-  const Matrix branch = scratch_->attention_branch.rows(0, rows);
+  const Matrix branch = gradients.attention_branch.rows(0, rows);
   pass.kernels.copy(gradient.flat(), branch.flat());
   attention_dropout_.apply(pass, batch, branch);
-  attention_.backward(pass, batch, kept.attention, normed, branch, scratch_->attention,
-                      normed_gradient);
+  attention_.backward(pass, batch, kept.attention, normed, branch, scratch.attention,
+                      gradients.qkv.rows(0, rows), normed_gradient);
   pass.shards.sum(normed_gradient.flat());
   attention_norm_.backward(pass, kept.attention_norm, normed_gradient, gradient);
 }
 
-void BlockUnit::weight_gradient(const Pass& pass, const MicroBatch& batch, index_t slot) {
-  BlockActivations& kept = this->kept(slot);
+void BlockUnit::weight_gradient(const Pass& pass, const MicroBatch& batch, Slots slots) {
+  const BlockActivations& kept = this->kept(slots.activation);
+  const BlockGradients& gradients = gradients_[slots.gradient];
   const index_t rows = batch.rows();
-  const Matrix normed = scratch_->normed.rows(0, rows);
+  const Matrix normed = memory_->scratch.normed.rows(0, rows);
   feed_forward_norm_.again(pass, kept.feed_forward_norm, normed);
   feed_forward_.weight_gradient(
-      pass, kept.feed_forward, normed, scratch_->feed_forward_branch.rows(0, rows),
-      scratch_->hidden_gradient.rows(0, rows), scratch_->hidden.rows(0, rows));
+      pass, kept.feed_forward, normed, gradients.feed_forward_branch.rows(0, rows),
+      gradients.hidden.rows(0, rows), memory_->scratch.hidden.rows(0, rows));
   attention_norm_.again(pass, kept.attention_norm, normed);
-  attention_.weight_gradient(pass, kept.attention, normed, scratch_->attention_branch.rows(0, rows),
-                             scratch_->attention);
+  attention_.weight_gradient(pass, kept.attention, normed, gradients.attention_branch.rows(0, rows),
+                             gradients.qkv.rows(0, rows));
 }
 
 }  // namespace weir::worker

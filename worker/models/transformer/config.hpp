@@ -26,12 +26,6 @@ enum class Pooling {
   ends,  ///< the first that is not global and the last before padding, side by side
 };
 
-/// What backward does for want of memory; the numbers are the same to the last bit.
-enum class Recompute {
-  none,   ///< blocks keep what their backward needs
-  block,  ///< a block keeps its input alone, and its forward runs again before its backward
-};
-
 /// A pre-norm Transformer with window and global-token attention in every layer.
 struct ModelConfig {
   Task task = Task::language;
@@ -57,8 +51,6 @@ struct ModelConfig {
   /// Positions that a checkpoint has learned, at least `length`; 0: as many as length.
   index_t learned_positions = 0;
 
-  /// 0 the embedding, 1 … L the blocks, L + 1 the head.
-  index_t unit_count() const { return layers + 2; }
   index_t head_size() const { return width / heads; }
   /// Heads of the global branch, if the global tokens have projections of their own.
   index_t branch_heads() const { return globals == GlobalForm::split ? global_heads : heads; }

@@ -1,0 +1,105 @@
+#include "worker/models/unit_chain.hpp"
+
+#include <algorithm>
+
+#include "common/base/error.hpp"
+
+namespace weir::worker {
+
+FrameMemory::FrameMemory(const Model& model, index_t first_border, index_t last_border,
+                         const BatchShape& largest, MemoryKind kind)
+    : model_(&model), first_border_(first_border) {
+  std::vector<FrameShape> shapes;
+  for (index_t border = first_border; border <= last_border; ++border) {
+    const FrameShape shape = model.frame(border, largest);
+    const auto found = std::ranges::find(shapes, shape);
+    memory_of_border_.push_back(static_cast<std::size_t>(found - shapes.begin()));
+    if (found != shapes.end()) continue;
+    shapes.push_back(shape);
+    std::vector<Memory>& tensors = memory_.emplace_back();
+    for (const TensorShape& tensor : shape) tensors.emplace_back(tensor.bytes(), 1, kind);
+  }
+}
+
+Frame FrameMemory::at(index_t border, const BatchShape& batch) const {
+  const auto index = static_cast<std::size_t>(border - first_border_);
+  const std::vector<Memory>& tensors = memory_[memory_of_border_[index]];
+  Frame frame;
+  for (const TensorShape& shape : model_->frame(border, batch)) {
+    frame.emplace_back(tensors[frame.size()].elements(shape.dtype), shape.rows, shape.columns);
+  }
+  return frame;
+}
+
+UnitChain::UnitChain(const Model& model, const Holding& holding, const StageCut& cut,
+                     const SlotCounts& slots, const Kernels& kernels)
+    : first_unit_(cut.first_unit),
+      units_(model.make_units(holding, cut, slots, kernels)),
+      outputs_(model, cut.first_unit, cut.last_unit + 1, largest_batch(model, cut),
+               kernels.memory()),
+      gradients_(model, cut.first_unit, cut.last_unit + 1,
+                 cut.training ? largest_batch(model, cut) : BatchShape(), kernels.memory()) {
+  WEIR_ASSERT(end_unit() == cut.last_unit + 1);
+}
+
+Loss UnitChain::forward(const Pass& pass, const MicroBatch& batch, Slots slots,
+                        const UnitHook& before, const UnitHook& after) {
+  const BatchShape shape = shape_of(batch);
+  Loss loss;
+  for (index_t at = first_unit_; at < end_unit(); ++at) {
+    if (before) before(at);
+    loss +=
+        unit(at).forward(pass, batch, slots, outputs_.at(at, shape), outputs_.at(at + 1, shape));
+    if (after) after(at);
+  }
+  return loss;
+}
+
+void UnitChain::backward(const Pass& pass, const MicroBatch& batch, Slots slots,
+                         const UnitHook& after) {
+  const BatchShape shape = shape_of(batch);
+  for (index_t at = end_unit(); at-- > first_unit_;) {
+    unit(at).backward(pass, batch, slots, gradients_.at(at + 1, shape), gradients_.at(at, shape));
+    unit(at).weight_gradient(pass, batch, slots);
+    if (after) after(at);
+  }
+}
+
+void UnitChain::backward_alone(const Pass& pass, const MicroBatch& batch, Slots slots) {
+  const BatchShape shape = shape_of(batch);
+  for (index_t at = end_unit(); at-- > first_unit_;) {
+    unit(at).backward(pass, batch, slots, gradients_.at(at + 1, shape), gradients_.at(at, shape));
+  }
+}
+
+void UnitChain::weight_gradient(const Pass& pass, const MicroBatch& batch, Slots slots,
+                                const UnitHook& after) {
+  for (index_t at = end_unit(); at-- > first_unit_;) {
+    unit(at).weight_gradient(pass, batch, slots);
+    if (after) after(at);
+  }
+}
+
+void UnitChain::predict(const Pass& pass, const MicroBatch& batch, std::span<const index_t> rows,
+                        Matrix scores) {
+  const BatchShape shape = shape_of(batch);
+  const index_t last = end_unit() - 1;
+  for (index_t at = first_unit_; at < last; ++at) {
+    unit(at).forward(pass, batch, {}, outputs_.at(at, shape), outputs_.at(at + 1, shape));
+  }
+  unit(last).predict(pass, batch, outputs_.at(last, shape), rows, scores);
+}
+
+index_t frame_bytes(const Model& model, const StageCut& cut) {
+  index_t bytes = 0;
+  std::vector<FrameShape> shapes;
+  for (index_t border = cut.first_unit; border <= cut.last_unit + 1; ++border) {
+    const FrameShape shape = model.frame(border, largest_batch(model, cut));
+    if (std::ranges::find(shapes, shape) != shapes.end()) continue;
+    shapes.push_back(shape);
+    for (const TensorShape& tensor : shape) bytes += 2 * tensor.bytes();  // and its gradient
+  }
+  return bytes;
+}
+
+}  // namespace weir::worker
