@@ -13,7 +13,7 @@
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
 #include "common/base/text.hpp"
-#include "launch/table.hpp"
+#include "launch/terminal/table.hpp"
 
 namespace weir::benchmark {
 std::string short_number(double value) {

@@ -1,6 +1,6 @@
 // What is a moving clip worth? Each policy on a small language model and on ListOps, with and
 // without faults that are published (benchmarks/clipping_runs.cpp): above all, from step 100 on, a
-// corrupted batch with a probability of 1 %. See ps/clip.hpp for the policies.
+// corrupted batch with a probability of 1 %. See ps/decide/clip.hpp for the policies.
 
 #include <algorithm>
 #include <cmath>
@@ -16,7 +16,7 @@
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
 #include "common/base/text.hpp"
-#include "launch/quantities.hpp"
+#include "launch/terminal/quantities.hpp"
 #include "worker/train/inject.hpp"
 
 namespace weir::benchmark {

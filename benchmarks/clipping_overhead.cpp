@@ -9,8 +9,8 @@
 #include "common/number/random.hpp"
 #include "common/number/vector.hpp"
 #include "launch/cut.hpp"
-#include "ps/decide.hpp"
-#include "ps/store.hpp"
+#include "ps/decide/decide.hpp"
+#include "ps/update/store.hpp"
 
 namespace weir::benchmark {
 namespace {

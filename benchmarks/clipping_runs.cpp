@@ -9,7 +9,7 @@
 #include "benchmarks/job.hpp"
 #include "common/base/error.hpp"
 #include "common/base/text.hpp"
-#include "launch/run_log.hpp"
+#include "launch/run/run_log.hpp"
 #include "worker/train/inject.hpp"
 
 namespace weir::benchmark {

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "common/number/index.hpp"
+#include "common/base/index.hpp"
 
 namespace weir::benchmark {
 

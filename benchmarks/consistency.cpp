@@ -9,8 +9,8 @@
 #include "benchmarks/bench.hpp"
 #include "benchmarks/job.hpp"
 #include "common/base/text.hpp"
-#include "launch/quantities.hpp"
-#include "launch/run_folder.hpp"
+#include "launch/run/run_folder.hpp"
+#include "launch/terminal/quantities.hpp"
 
 namespace weir::benchmark {
 namespace {

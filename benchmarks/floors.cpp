@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "common/base/machine.hpp"
-#include "common/number/buffer.hpp"
-#include "worker/kernels/cpu.hpp"
+#include "common/number/memory.hpp"
+#include "worker/kernels/cpu/cpu_kernels.hpp"
 
 namespace weir::benchmark {
 

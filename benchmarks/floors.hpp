@@ -1,6 +1,6 @@
 #pragma once
 
-#include "common/number/index.hpp"
+#include "common/base/index.hpp"
 
 namespace weir::benchmark {
 

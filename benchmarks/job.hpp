@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "common/number/index.hpp"
+#include "common/base/index.hpp"
 
 namespace weir::benchmark {
 
@@ -25,8 +25,8 @@ class ScratchFolder {
   std::filesystem::path path_;
 };
 
-/// Jane Austen's six novels (launch/corpus), fetched if they are not here: the path of the text.
-/// Throws Error if there is none.
+/// Jane Austen's six novels (launch/scripts/corpus), fetched if they are not here: the path of the
+/// text. Throws Error if there is none.
 std::string austen_text();
 
 /// Writes `bytes` letters without sense, for jobs whose loss nobody looks at.

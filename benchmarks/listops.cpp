@@ -19,10 +19,10 @@
 #include "common/base/machine.hpp"
 #include "common/base/text.hpp"
 #include "common/io/checkpoint_format.hpp"
-#include "launch/checkpoint_model.hpp"
-#include "launch/quantities.hpp"
-#include "launch/run_folder.hpp"
-#include "worker/train/batch.hpp"
+#include "launch/run/run_folder.hpp"
+#include "launch/terminal/quantities.hpp"
+#include "launch/trained_model.hpp"
+#include "worker/data/batch.hpp"
 
 namespace weir::benchmark {
 namespace {
@@ -102,7 +102,7 @@ std::vector<bool> answers(const fs::path& checkpoint, index_t count) {
   RunConfig config = config_of(reader);
   config.data.listops_split = worker::ListopsSplit::test;
   config.train.micro_batch = 1;
-  CheckpointModel model(reader, config);
+  worker::Scorer model = scorer_of(reader, config);
   const auto dataset = worker::make_dataset(config.data, config.train.length,
                                             static_cast<std::uint64_t>(config.train.seed));
   worker::Batch batch(*dataset, 1);

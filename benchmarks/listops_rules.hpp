@@ -3,8 +3,8 @@
 #include <array>
 #include <cstdint>
 
-#include "common/number/index.hpp"
-#include "worker/data/listops.hpp"
+#include "common/base/index.hpp"
+#include "worker/data/listops/listops.hpp"
 
 namespace weir::benchmark {
 

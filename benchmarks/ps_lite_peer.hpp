@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "benchmarks/job.hpp"
-#include "common/number/index.hpp"
+#include "common/base/index.hpp"
 
 namespace weir::benchmark {
 

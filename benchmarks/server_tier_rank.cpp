@@ -8,12 +8,12 @@
 #include <numeric>
 
 #include "common/base/machine.hpp"
+#include "common/base/wait.hpp"
 #include "common/job/data_plane.hpp"
 #include "common/net/agree.hpp"
-#include "common/net/wait.hpp"
 #include "ps/server.hpp"
 #include "ps/server_loop.hpp"
-#include "ps/store.hpp"
+#include "ps/update/store.hpp"
 #include "worker/train/server_client.hpp"
 
 namespace weir::benchmark {

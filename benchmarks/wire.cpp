@@ -1,7 +1,7 @@
 // What does it cost to write gradients in fewer bytes, and to add them up again? Each wire format
 // on one core, beside a copy of the same floats; and what a worker waits for servers in real steps.
 
-#include "common/number/wire.hpp"
+#include "common/wire/wire.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -11,7 +11,7 @@
 #include "benchmarks/job.hpp"
 #include "common/base/machine.hpp"
 #include "common/base/text.hpp"
-#include "common/number/buffer.hpp"
+#include "common/number/memory.hpp"
 #include "common/number/random.hpp"
 
 namespace weir::benchmark {

@@ -7,7 +7,7 @@
 #include "common/base/log.hpp"
 #include "common/base/machine.hpp"
 #include "common/base/text.hpp"
-#include "launch/plan.hpp"
+#include "launch/plan/plan.hpp"
 #include "worker/models/transformer/cost.hpp"
 
 namespace weir {

@@ -3,10 +3,10 @@
 #include <optional>
 #include <vector>
 
-#include "common/job/metrics.hpp"
 #include "common/job/parameter_service.hpp"
 #include "launch/job.hpp"
-#include "launch/progress.hpp"
+#include "launch/run/metrics.hpp"
+#include "launch/terminal/progress.hpp"
 #include "launch/worker_job.hpp"
 
 namespace weir {

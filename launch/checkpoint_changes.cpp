@@ -5,10 +5,10 @@
 
 #include "common/base/error.hpp"
 #include "common/base/log.hpp"
-#include "launch/quantities.hpp"
 #include "launch/run_paths.hpp"
+#include "launch/terminal/quantities.hpp"
 #include "launch/text_record.hpp"
-#include "ps/rate.hpp"
+#include "ps/decide/rate.hpp"
 
 namespace weir {
 namespace {

@@ -5,9 +5,9 @@
 #include "common/base/log.hpp"
 #include "common/io/checkpoint_format.hpp"
 #include "common/io/room.hpp"
-#include "launch/local_steps.hpp"
-#include "launch/quantities.hpp"
-#include "ps/residuals.hpp"
+#include "launch/terminal/quantities.hpp"
+#include "ps/local_steps.hpp"
+#include "ps/save/residuals.hpp"
 
 namespace weir {
 namespace {
@@ -36,7 +36,7 @@ index_t bytes_of_a_checkpoint(const Job& job) {
            checkpoint_bytes(ps::residual_records(*job.plan));
   }
   return bytes_of(job,
-                  server_config_of_rounds(job.config.server, job.config.local).optimizer.kind) +
+                  ps::server_config_of_rounds(job.config.server, job.config.local).optimizer.kind) +
          job.config.layout.replicas * bytes_of(job, job.config.server.optimizer.kind);
 }
 

@@ -1,9 +1,9 @@
 #include "launch/cut.hpp"
 
 #include "common/base/error.hpp"
-#include "launch/quantities.hpp"
+#include "launch/terminal/quantities.hpp"
 #include "worker/models/transformer/transformer.hpp"
-#include "worker/parallel/partition.hpp"
+#include "worker/schedule/partition.hpp"
 
 namespace weir {
 

@@ -7,18 +7,18 @@
 #include "common/base/machine.hpp"
 #include "common/base/safe_text.hpp"
 #include "common/base/text.hpp"
-#include "common/job/metrics.hpp"
 #include "launch/checkpoint_changes.hpp"
-#include "launch/checkpoint_model.hpp"
 #include "launch/command.hpp"
 #include "launch/job.hpp"
-#include "launch/progress.hpp"
-#include "launch/quantities.hpp"
+#include "launch/run/metrics.hpp"
 #include "launch/run_paths.hpp"
-#include "launch/table.hpp"
-#include "ps/resume.hpp"
-#include "worker/data/text_dataset.hpp"
-#include "worker/train/batch.hpp"
+#include "launch/terminal/progress.hpp"
+#include "launch/terminal/quantities.hpp"
+#include "launch/terminal/table.hpp"
+#include "launch/trained_model.hpp"
+#include "ps/save/resume.hpp"
+#include "worker/data/batch.hpp"
+#include "worker/data/text/text_dataset.hpp"
 #include "worker/train/trainer.hpp"
 
 namespace weir {
@@ -69,9 +69,8 @@ struct Evaluation {
 };
 
 /// Scores micro-batch after micro-batch and shows how far it is.
-worker::Loss score(CheckpointModel& model, const worker::Dataset& dataset,
+worker::Loss score(worker::Scorer& model, const RunConfig& config, const worker::Dataset& dataset,
                    std::span<const index_t> samples) {
-  const RunConfig& config = model.config();
   Progress progress({.mode = config.progress, .steps = 0, .out = &std::cerr});
   const auto total = static_cast<index_t>(samples.size());
   worker::Batch batch(dataset, config.train.micro_batch);
@@ -187,7 +186,7 @@ int eval(const Arguments& all) {
   }
   set_blas_threads(static_cast<int>(config.threads));
 
-  CheckpointModel model(reader, config);
+  worker::Scorer model = scorer_of(reader, config);
   const auto dataset = worker::make_dataset(config.data, config.train.length,
                                             static_cast<std::uint64_t>(config.train.seed));
   for (const std::string& warning : dataset->warnings()) log_warning(warning);
@@ -205,10 +204,10 @@ int eval(const Arguments& all) {
       worker::spread(found.samples_in_all, own.samples == 0 ? found.samples_in_all : own.samples);
   found.sample_count = static_cast<index_t>(samples.size());
   const double begin = seconds_now();
-  found.loss = score(model, *dataset, samples);
+  found.loss = score(model, config, *dataset, samples);
   found.seconds = seconds_now() - begin;
-  std::cout << (own.json ? as_json(found, model.config()).dump() + "\n"
-                         : safe_text(as_table(found, model.config())))
+  std::cout << (own.json ? as_json(found, config).dump() + "\n"
+                         : safe_text(as_table(found, config)))
             << std::flush;
   return static_cast<int>(std::isfinite(found.nats()) ? ExitCode::done : ExitCode::diverged);
 }

@@ -9,8 +9,8 @@
 #include "common/base/machine.hpp"
 #include "common/base/safe_text.hpp"
 #include "common/number/random.hpp"
-#include "launch/checkpoint_model.hpp"
 #include "launch/command.hpp"
+#include "launch/trained_model.hpp"
 
 namespace weir {
 namespace {
@@ -42,11 +42,11 @@ std::vector<Option> generate_options(RunConfig& config, GenerateConfig& own) {
 }
 
 /// Prints `own.bytes` bytes after the tokens, each as soon as it is known.
-void print_continuation(CheckpointModel& model, const GenerateConfig& own,
+void print_continuation(worker::Scorer& model, const GenerateConfig& own,
                         std::vector<std::int32_t> tokens, SafeText& shown) {
-  const auto window = static_cast<std::size_t>(model.config().model.length);
+  const auto window = static_cast<std::size_t>(model.config().length);
   const std::uint64_t stream = stream_of("generate");
-  std::vector<float> logits(static_cast<std::size_t>(model.config().model.vocabulary));
+  std::vector<float> logits(static_cast<std::size_t>(model.config().vocabulary));
   for (index_t index = 0; index < own.bytes && std::cout; ++index) {
     // All of the window anew for each byte: the positions of all its tokens have moved.
     model.next_token_logits(std::span(tokens).last(std::min(window, tokens.size())), logits);
@@ -110,7 +110,7 @@ int generate(const Arguments& all) {
   parse_overrides(generate_options(config, own), weir_environment(), arguments);
   config.train.micro_batch = 1;
   set_blas_threads(static_cast<int>(config.threads));
-  CheckpointModel model(reader, config);
+  worker::Scorer model = scorer_of(reader, config);
 
   std::vector<std::int32_t> tokens;
   SafeText shown;

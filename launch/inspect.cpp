@@ -11,10 +11,10 @@
 #include "common/io/checkpoint_format.hpp"
 #include "common/io/hdf5.hpp"
 #include "launch/command.hpp"
-#include "launch/quantities.hpp"
-#include "launch/run_folder.hpp"
-#include "launch/table.hpp"
-#include "ps/resume.hpp"
+#include "launch/run/run_folder.hpp"
+#include "launch/terminal/quantities.hpp"
+#include "launch/terminal/table.hpp"
+#include "ps/save/resume.hpp"
 
 namespace weir {
 namespace {

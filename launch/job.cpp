@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "launch/cut.hpp"
-#include "launch/faults.hpp"
+#include "worker/train/faults.hpp"
 
 namespace weir {
 
@@ -18,9 +18,9 @@ Job make_job(RunConfig config) {
     return fault.kind == worker::FaultKind::bad;
   };
   if (std::ranges::any_of(injection.faults, is_bad)) {
-    job.dataset =
-        std::make_unique<FaultyDataset>(std::move(job.dataset), injection, config.train.batch,
-                                        static_cast<std::uint64_t>(config.train.seed));
+    job.dataset = std::make_unique<worker::FaultyDataset>(
+        std::move(job.dataset), injection, config.train.batch,
+        static_cast<std::uint64_t>(config.train.seed));
   }
   job.first_unit = first_units(config);
   job.plan = std::make_unique<BucketPlan>(make_bucket_plan(config, job.first_unit));

@@ -6,9 +6,8 @@
 #include <sstream>
 
 #include "common/base/error.hpp"
-#include "launch/local_steps.hpp"
 #include "launch/run_paths.hpp"
-#include "worker/data/listops.hpp"
+#include "worker/data/listops/listops.hpp"
 #include "worker/models/transformer/transformer.hpp"
 
 namespace weir {
@@ -205,6 +204,34 @@ void fit_model_to_data(RunConfig& config) {
   }
   WEIR_UNREACHABLE();
 }
+
+namespace {
+
+/// Checkpoints, validations and the end fall on ends of rounds, and a replica is one worker.
+void check_local_steps(const RunConfig& config) {
+  const Layout& layout = config.layout;
+  const index_t round = config.local.steps;
+  if (layout.worker_count() != layout.replicas || layout.placement == Placement::local) {
+    throw UsageError(
+        "--consistency local has replicas step by themselves, each of one worker: take --stages 1, "
+        "--contexts 1, --shards 1, and servers of their own");
+  }
+  const auto whole = [&](const char* name, index_t steps) {
+    if (steps % round == 0) return;
+    throw UsageError(text("--", name, " ", steps, " is not a multiple of --local.steps ", round,
+                          ", after which replicas meet; take ", steps / round * round + round));
+  };
+  whole("steps", config.train.steps);
+  whole("eval-every", config.train.eval_every);
+  whole("checkpoint-every", config.server.checkpoint.every);
+  if (config.train.balance != worker::BalanceKind::even) {
+    throw UsageError(
+        "--balance measured shares out the micro-batches of every step, and "
+        "--consistency local has replicas meet after rounds of steps; take one");
+  }
+}
+
+}  // namespace
 
 void check(const RunConfig& config) {
   if (config.run.empty()) {

@@ -8,21 +8,15 @@
 #include "common/base/options.hpp"
 #include "common/job/data_plane.hpp"
 #include "common/job/layout.hpp"
-#include "common/number/wire.hpp"
-#include "launch/progress.hpp"
+#include "common/wire/wire.hpp"
+#include "launch/terminal/progress.hpp"
+#include "ps/local_steps.hpp"
 #include "ps/server.hpp"
 #include "worker/data/dataset.hpp"
 #include "worker/models/transformer/config.hpp"
 #include "worker/train/config.hpp"
 
 namespace weir {
-
-/// Of `--consistency local`.
-struct LocalConfig {
-  index_t steps = 50;     ///< a replica makes by itself between two meetings
-  double rate = 0.7;      ///< of the servers' step by what the replicas went
-  double momentum = 0.9;  ///< Nesterov's, of this step
-};
 
 /// All that a job is made of.
 struct RunConfig {
@@ -31,7 +25,7 @@ struct RunConfig {
   worker::ModelConfig model;
   worker::DataConfig data;
   ps::ServerConfig server;
-  LocalConfig local;
+  ps::LocalConfig local;
   std::string run = "runs/default";
   bool owner_only = false;      ///< nobody else may read what the run leaves
   std::string resume = "auto";  ///< auto, never, or the path of a checkpoint

@@ -5,7 +5,7 @@
 
 #include "common/base/error.hpp"
 #include "common/base/ini.hpp"
-#include "launch/run_folder.hpp"
+#include "launch/run/run_folder.hpp"
 #include "worker/data/file_list.hpp"
 
 namespace weir {

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "common/base/text.hpp"
-#include "launch/quantities.hpp"
-#include "worker/data/text_dataset.hpp"
+#include "launch/terminal/quantities.hpp"
+#include "worker/data/text/text_dataset.hpp"
 
 namespace weir {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "common/base/text.hpp"
 #include "common/io/digest.hpp"
-#include "launch/quantities.hpp"
+#include "launch/terminal/quantities.hpp"
 
 namespace weir {
 namespace {

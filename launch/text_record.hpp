@@ -5,8 +5,8 @@
 #include <optional>
 #include <string>
 
-#include "common/number/index.hpp"
-#include "worker/data/text_dataset.hpp"
+#include "common/base/index.hpp"
+#include "worker/data/text/text_dataset.hpp"
 
 namespace weir {
 

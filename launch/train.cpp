@@ -10,29 +10,29 @@
 #include "common/io/file.hpp"
 #include "common/io/mapped_file.hpp"
 #include "common/job/data_plane.hpp"
+#include "common/job/transport_report.hpp"
 #include "common/net/agree.hpp"
 #include "common/net/mpi.hpp"
 #include "launch/book_keeper.hpp"
 #include "launch/checkpoint_changes.hpp"
-#include "launch/checkpoint_model.hpp"
 #include "launch/checkpoint_room.hpp"
 #include "launch/command.hpp"
 #include "launch/cut.hpp"
-#include "launch/faults.hpp"
 #include "launch/job.hpp"
-#include "launch/local_service.hpp"
-#include "launch/local_steps.hpp"
-#include "launch/run_folder.hpp"
+#include "launch/run/run_folder.hpp"
 #include "launch/run_paths.hpp"
 #include "launch/start_report.hpp"
 #include "launch/stop_request.hpp"
 #include "launch/text_record.hpp"
-#include "launch/transport_report.hpp"
+#include "launch/trained_model.hpp"
 #include "launch/worker_job.hpp"
-#include "ps/resume.hpp"
+#include "ps/local_service.hpp"
+#include "ps/local_steps.hpp"
+#include "ps/save/resume.hpp"
 #include "ps/server.hpp"
 #include "ps/server_loop.hpp"
-#include "worker/models/description.hpp"
+#include "worker/models/transformer/description.hpp"
+#include "worker/train/faults.hpp"
 #include "worker/train/server_client.hpp"
 
 namespace weir {
@@ -195,14 +195,18 @@ struct OwnSteps {
           alone.wire = {};
           return make_bucket_plan(alone, first_units(alone));
         }()),
-        server(plan, 0, server_config_of_replica(config, replica)),
-        steps(servers, server, plan, job.config, replica, checkpoint) {
+        server(plan, 0, ps::server_config_of_replica(config, replica)),
+        steps(servers, server, plan, config,
+              {.round_steps = job.config.local.steps,
+               .replica = replica,
+               .replicas = job.config.layout.replicas},
+              checkpoint) {
     // Whoever of the servers saves makes none.
     make_folders(posix_file_system(), config.checkpoint.folder);
   }
   const BucketPlan plan;
   ps::Server server;
-  LocalSteps steps;
+  ps::LocalSteps steps;
 };
 
 /// What only some rank knows at the end: the largest resident size, a server's time in checkpoints.
@@ -334,7 +338,7 @@ int train(const Arguments& arguments) {
   ranks.together([&] {
     if (!is_server && !is_local) return;
     ps::ServerConfig its = server_config(job, settings);
-    if (steps_locally) its = server_config_of_rounds(std::move(its), job.config.local);
+    if (steps_locally) its = ps::server_config_of_rounds(std::move(its), job.config.local);
     server.emplace(*job.plan, is_local ? 0 : layout.server(ranks.rank()), its,
                    plane ? plane->server_memory() : BucketMemory());
     if (!checkpoint.empty()) server->load(checkpoint);
@@ -367,7 +371,7 @@ int train(const Arguments& arguments) {
   }
   std::unique_ptr<ParameterService> parameters;  // of a worker
   if (is_local) {
-    parameters = std::make_unique<LocalService>(*server, *job.plan, stop_requested);
+    parameters = std::make_unique<ps::LocalService>(*server, *job.plan, stop_requested);
   } else if (is_worker) {
     worker::OwnServer own;
     if (loop) {
@@ -387,7 +391,10 @@ int train(const Arguments& arguments) {
         steps_locally ? std::make_unique<OwnSteps>(job, server_config(job, settings), *parameters,
                                                    ranks.rank(), checkpoint)
                       : nullptr;
-    FaultyService service(own ? own->steps : *parameters, job, layout.worker(ranks.rank()));
+    worker::FaultyService service(own ? own->steps : *parameters, *job.plan,
+                                  layout.worker(ranks.rank()),
+                                  worker::parse_injection(job.config.train.inject),
+                                  static_cast<std::uint64_t>(job.config.train.seed));
     run_as_worker(job, ranks.rank(), workers, service, folder ? &*folder : nullptr, run);
   }
   const SummaryMetrics metrics = totals(ranks, server ? server->save_totals() : ps::SaveTotals());

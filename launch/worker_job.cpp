@@ -4,11 +4,11 @@
 
 #include "common/base/machine.hpp"
 #include "launch/cut.hpp"
-#include "worker/kernels/cpu.hpp"
+#include "worker/groups/mpi_context_group.hpp"
+#include "worker/groups/mpi_tensor_group.hpp"
+#include "worker/groups/pipeline_link.hpp"
+#include "worker/kernels/cpu/cpu_kernels.hpp"
 #include "worker/models/transformer/transformer.hpp"
-#include "worker/parallel/mpi_context_group.hpp"
-#include "worker/parallel/mpi_tensor_group.hpp"
-#include "worker/parallel/pipeline_link.hpp"
 #include "worker/train/stage.hpp"
 
 namespace weir {

@@ -5,7 +5,7 @@
 
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
-#include "ps/resume.hpp"
+#include "ps/save/resume.hpp"
 
 namespace weir::ps {
 namespace {

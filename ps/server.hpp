@@ -8,12 +8,12 @@
 
 #include "common/job/bucket.hpp"
 #include "common/net/messages.hpp"
-#include "ps/copies.hpp"
-#include "ps/decide.hpp"
-#include "ps/optimizer.hpp"
-#include "ps/snapshot.hpp"
-#include "ps/store.hpp"
-#include "ps/trust.hpp"
+#include "ps/decide/decide.hpp"
+#include "ps/save/copies.hpp"
+#include "ps/save/snapshot.hpp"
+#include "ps/update/optimizer.hpp"
+#include "ps/update/store.hpp"
+#include "ps/update/trust.hpp"
 
 namespace weir::ps {
 

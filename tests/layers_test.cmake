@@ -7,22 +7,34 @@
 # counts. Outside of common/net and the loops that drive it only the plain structs of common/net are
 # open to all: what does not know MPI is tested without mpirun.
 set(TABLE
-  # common: base < number < {io, net} < job. index.hpp is what every room counts in.
-  "common/base/: common/base/ common/number/index.hpp"
+  # common: base < number < {wire, io, net} < job.
+  "common/base/: common/base/"
   "common/number/: common/base/ common/number/"
+  "common/wire/: common/base/ common/number/ common/wire/"
   "common/io/: common/base/ common/number/ common/io/"
   "common/net/: common/base/ common/number/ common/net/"
   "common/job/: common/"
   # ps: a server is a state machine; the loop around it alone knows MPI.
-  "ps/: common/base/ common/number/ common/io/ common/net/messages.hpp common/job/ ps/"
+  # {update, save} know no decisions, and decide no saving; above them the server.
+  "ps/update/: common/base/ common/number/ common/wire/ common/net/messages.hpp common/job/ ps/update/"
+  "ps/decide/: common/base/ common/number/ common/io/ common/net/messages.hpp common/job/ ps/update/ ps/decide/"
+  "ps/save/: common/base/ common/number/ common/wire/ common/io/ common/net/messages.hpp common/job/ ps/update/ ps/decide/ ps/save/"
+  "ps/: common/base/ common/number/ common/wire/ common/io/ common/net/messages.hpp common/job/ ps/"
   "ps/server_loop: common/ ps/"
-  # worker: kernels < layers < models. The tensor group they sum over is an interface.
+  # worker: kernels < layers < models < {train, score}. The groups they sum over are interfaces.
   "worker/kernels/: common/base/ common/number/ worker/kernels/"
-  "worker/layers/: common/base/ common/number/ common/job/ worker/parallel/tensor_group.hpp worker/parallel/context_group.hpp worker/kernels/ worker/layers/"
-  "worker/models/: common/base/ common/number/ common/job/ worker/parallel/frame.hpp worker/parallel/tensor_group.hpp worker/parallel/context_group.hpp worker/kernels/ worker/layers/ worker/models/"
-  "worker/parallel/: common/ worker/parallel/"
-  "worker/data/: common/base/ common/number/ common/io/ worker/data/"
+  "worker/layers/: common/base/ common/number/ common/job/ worker/groups/tensor_group.hpp worker/groups/context_group.hpp worker/kernels/ worker/layers/"
+  "worker/models/: common/base/ common/number/ common/job/ worker/groups/frame.hpp worker/groups/tensor_group.hpp worker/groups/context_group.hpp worker/kernels/ worker/layers/ worker/models/"
+  "worker/schedule/: common/base/ common/number/ worker/schedule/"
+  "worker/groups/: common/ worker/groups/"
+  "worker/data/: common/base/ common/number/ common/io/ common/job/ worker/layers/pass.hpp worker/models/unit.hpp worker/data/"
+  "worker/score/: common/base/ common/number/ common/io/ common/job/ worker/groups/ worker/kernels/ worker/layers/ worker/models/ worker/data/ worker/score/"
   "worker/train/: common/ worker/"
+  # launch: the command line above its rooms.
+  "launch/run/: common/base/ common/number/ common/io/ common/net/messages.hpp common/job/ launch/run/"
+  "launch/terminal/: common/base/ common/number/ launch/run/metrics.hpp launch/terminal/"
+  "launch/scripts/: common/base/ common/number/ common/io/ worker/data/ launch/scripts/"
+  "launch/report/: common/base/ common/number/ common/io/ common/job/ launch/terminal/ launch/run/ launch/report/ launch/command.hpp launch/run_config.hpp"
   "launch/: common/ ps/ worker/ launch/"
   "tests/: common/ ps/ worker/ launch/ tests/"
   "benchmarks/: common/ ps/ worker/ launch/ benchmarks/")
@@ -138,25 +150,25 @@ endfunction()
 if(SELF_TEST)
   plant(refused common/number/view.hpp "#include \"common/job/layout.hpp\"")
   plant(refused common/io/file.cpp "#include \"common/net/mpi.hpp\"")
-  plant(refused common/job/layout.cpp "  #  include \"ps/clip.hpp\"")
-  plant(refused ps/store.cpp "#include \"worker/models/unit.hpp\"")
-  plant(refused ps/store.cpp "#include \"common/net/mpi.hpp\"")
+  plant(refused common/job/layout.cpp "  #  include \"ps/decide/clip.hpp\"")
+  plant(refused ps/update/store.cpp "#include \"worker/models/unit.hpp\"")
+  plant(refused ps/update/store.cpp "#include \"common/net/mpi.hpp\"")
   plant(refused worker/kernels/cpu.cpp "#include \"worker/layers/linear.hpp\"")
   plant(refused worker/layers/linear.cpp "#include \"worker/models/unit.hpp\"")
-  plant(refused worker/layers/linear.cpp "#include \"worker/parallel/mpi_tensor_group.hpp\"")
-  plant(refused worker/train/trainer.cpp "#include \"ps/store.hpp\"")
+  plant(refused worker/layers/linear.cpp "#include \"worker/groups/mpi_tensor_group.hpp\"")
+  plant(refused worker/train/trainer.cpp "#include \"ps/update/store.hpp\"")
   plant(refused worker/train/trainer.cpp "#include \"launch/job.hpp\"")
   plant(refused worker/layers/linear.cpp "#include \"linear.hpp\"")
   plant(refused worker/train/trainer.cpp "#include <mpi.h>")
-  plant(refused ps/snapshot.cpp "#include <hdf5.h>")
+  plant(refused ps/save/snapshot.cpp "#include <hdf5.h>")
   plant(refused common/base/log.hpp "#include <spdlog/logger.h>")
   plant(refused common/net/control.hpp "#include <cereal/archives/binary.hpp>")
   plant(taken common/base/log.cpp "#include <spdlog/logger.h>")
   plant(taken common/net/mpi.hpp "#include <mpi.h>")
   plant(taken ps/server_loop.cpp "#include \"common/net/mpi.hpp\"")
-  plant(taken worker/layers/linear.cpp "#include \"worker/parallel/tensor_group.hpp\"")
-  plant(taken launch/job.cpp "#include \"ps/store.hpp\"")
-  plant(taken worker/train/trainer.cpp "// #include \"ps/store.hpp\"")
+  plant(taken worker/layers/linear.cpp "#include \"worker/groups/tensor_group.hpp\"")
+  plant(taken launch/job.cpp "#include \"ps/update/store.hpp\"")
+  plant(taken worker/train/trainer.cpp "// #include \"ps/update/store.hpp\"")
   file(REMOVE_RECURSE ${SELF_TEST})
   message(STATUS "every planted include was found")
 else()

@@ -20,8 +20,8 @@
 #include <vector>
 
 #include "common/base/machine.hpp"
-#include "common/number/buffer.hpp"
-#include "ps/optimizer.hpp"
+#include "common/number/memory.hpp"
+#include "ps/update/optimizer.hpp"
 
 namespace {
 

@@ -3,7 +3,7 @@
 #include <string>
 #include <variant>
 
-#include "common/number/index.hpp"
+#include "common/base/index.hpp"
 
 namespace weir {
 

@@ -8,7 +8,7 @@
 #include <variant>
 #include <vector>
 
-#include "common/number/index.hpp"
+#include "common/base/index.hpp"
 
 namespace weir {
 
@@ -71,9 +71,10 @@ struct Setting {
 /// later wins.
 /// Throws UsageError, naming the file and line (or variable, or argument) and the nearest known
 /// option, for: unknown or abbreviated names, WEIR_ variables that are nearly one, stray words, a
-/// name that is no list given twice in one place, NaN, values that do not parse or lie outside their range, an
-/// unreadable file. Other unknown WEIR_ variables are ignored, with a warning. Numbers are written
-/// as option_value.hpp says. `environment` holds NAME=value strings; pass those of rank 0 only.
+/// name that is no list given twice in one place, NaN, values that do not parse or lie outside
+/// their range, an unreadable file. Other unknown WEIR_ variables are ignored, with a warning.
+/// Numbers are written as option_value.hpp says. `environment` holds NAME=value strings; pass those
+/// of rank 0 only.
 std::vector<Setting> parse_options(const std::vector<Option>& table,
                                    const std::optional<std::string>& file,
                                    const std::vector<std::string>& environment,

@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "common/base/error.hpp"
-#include "common/number/index.hpp"
+#include "common/base/index.hpp"
 
 namespace weir {
 

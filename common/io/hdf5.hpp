@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "common/base/attribute.hpp"
-#include "common/number/index.hpp"
+#include "common/base/index.hpp"
 
 namespace weir {
 

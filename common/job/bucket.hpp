@@ -6,7 +6,7 @@
 
 #include "common/job/layout.hpp"
 #include "common/job/parameter.hpp"
-#include "common/number/wire.hpp"
+#include "common/wire/wire.hpp"
 
 namespace weir {
 

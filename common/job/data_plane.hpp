@@ -10,7 +10,7 @@
 #include "common/job/bucket.hpp"
 #include "common/job/bucket_memory.hpp"
 #include "common/net/channel.hpp"
-#include "common/number/buffer.hpp"
+#include "common/number/memory.hpp"
 
 namespace weir {
 

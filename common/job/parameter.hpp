@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "common/number/index.hpp"
+#include "common/base/index.hpp"
 
 namespace weir {
 

@@ -2,7 +2,7 @@
 
 #include <span>
 
-#include "common/number/index.hpp"
+#include "common/base/index.hpp"
 
 namespace weir {
 

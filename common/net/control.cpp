@@ -7,7 +7,7 @@
 #include <exception>
 
 #include "common/base/error.hpp"
-#include "common/net/wait.hpp"
+#include "common/base/wait.hpp"
 
 namespace weir {
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "common/number/index.hpp"
+#include "common/base/index.hpp"
 
 /// What crosses the tiers beside the raw floats of the buckets, in the order of a step.
 namespace weir {

@@ -8,7 +8,7 @@
 #include <type_traits>
 
 #include "common/base/error.hpp"
-#include "common/net/wait.hpp"
+#include "common/base/wait.hpp"
 
 namespace weir {
 

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "common/number/index.hpp"
+#include "common/base/index.hpp"
 
 namespace weir {
 

@@ -10,7 +10,7 @@
 
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
-#include "common/number/buffer.hpp"
+#include "common/number/memory.hpp"
 
 namespace weir {
 namespace {

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "common/base/error.hpp"
-#include "common/number/index.hpp"
+#include "common/base/index.hpp"
 
 namespace weir {
 

@@ -5,7 +5,7 @@
 #include <span>
 #include <string_view>
 
-#include "common/number/index.hpp"
+#include "common/base/index.hpp"
 
 namespace weir {
 

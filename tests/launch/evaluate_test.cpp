@@ -10,8 +10,8 @@
 #include "tests/launch/checkpoints.hpp"
 #include "tests/temporary_folder.hpp"
 #include "tests/worker/models/twin.hpp"
+#include "worker/data/batch.hpp"
 #include "worker/data/dataset.hpp"
-#include "worker/train/batch.hpp"
 
 namespace weir {
 namespace {

@@ -3,13 +3,13 @@
 #include <optional>
 
 #include "common/job/data_plane.hpp"
-#include "common/number/narrow.hpp"
+#include "common/wire/narrow.hpp"
 #include "ps/server_loop.hpp"
 #include "tests/mpi_test.hpp"
 #include "tests/ps/simulated_job.hpp"
-#include "worker/kernels/cpu.hpp"
+#include "worker/groups/pipeline_link.hpp"
+#include "worker/kernels/cpu/cpu_kernels.hpp"
 #include "worker/layers/held.hpp"
-#include "worker/parallel/pipeline_link.hpp"
 #include "worker/train/server_client.hpp"
 #include "worker/train/trainer.hpp"
 

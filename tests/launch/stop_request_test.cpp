@@ -7,7 +7,7 @@
 #include <csignal>
 #include <fstream>
 
-#include "launch/run_folder.hpp"
+#include "launch/run/run_folder.hpp"
 #include "tests/temporary_folder.hpp"
 
 namespace weir {

@@ -3,7 +3,7 @@
 #include <set>
 
 #include "common/io/checkpoint_format.hpp"
-#include "ps/resume.hpp"
+#include "ps/save/resume.hpp"
 #include "tests/ps/simulated_job.hpp"
 #include "tests/temporary_folder.hpp"
 

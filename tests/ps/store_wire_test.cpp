@@ -5,8 +5,8 @@
 
 #include "common/number/random.hpp"
 #include "common/number/vector.hpp"
-#include "ps/residuals.hpp"
-#include "ps/store.hpp"
+#include "ps/save/residuals.hpp"
+#include "ps/update/store.hpp"
 #include "tests/ps/twin.hpp"
 
 using namespace weir;

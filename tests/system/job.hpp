@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "common/number/index.hpp"
+#include "common/base/index.hpp"
 #include "tests/temporary_folder.hpp"
 
 namespace weir::test {

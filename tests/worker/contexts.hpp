@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "common/base/error.hpp"
-#include "worker/parallel/context_group.hpp"
+#include "worker/groups/context_group.hpp"
 
 namespace weir::test {
 

@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "worker/parallel/tensor_group.hpp"
+#include "worker/groups/tensor_group.hpp"
 
 namespace weir::test {
 

@@ -2,8 +2,8 @@
 
 #include "common/base/error.hpp"
 #include "worker/data/file_list.hpp"
-#include "worker/data/listops.hpp"
-#include "worker/data/text_dataset.hpp"
+#include "worker/data/listops/listops.hpp"
+#include "worker/data/text/text_dataset.hpp"
 
 namespace weir::worker {
 
@@ -60,7 +60,7 @@ std::unique_ptr<Dataset> make_dataset(const DataConfig& config, index_t length,
     case DataKind::text: {
       if (items_of(config.files).empty()) {
         throw UsageError(
-            "no text to train on: set data.files, e.g. --data.files=$(launch/corpus), or "
+            "no text to train on: set data.files, e.g. --data.files=$(launch/scripts/corpus), or "
             "--data.kind=listops");
       }
       const FileList files = find_files(config.files);

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "common/base/index.hpp"
 #include "common/base/options.hpp"
-#include "common/number/index.hpp"
 
 namespace weir::worker {
 

@@ -6,8 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "common/base/index.hpp"
 #include "common/base/text.hpp"
-#include "common/number/index.hpp"
 
 namespace weir::worker {
 namespace {

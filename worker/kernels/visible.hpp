@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "common/number/index.hpp"
+#include "common/base/index.hpp"
 
 namespace weir::worker {
 

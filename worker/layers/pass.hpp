@@ -4,9 +4,9 @@
 #include <span>
 #include <vector>
 
+#include "worker/groups/context_group.hpp"
+#include "worker/groups/tensor_group.hpp"
 #include "worker/kernels/kernels.hpp"
-#include "worker/parallel/context_group.hpp"
-#include "worker/parallel/tensor_group.hpp"
 
 namespace weir::worker {
 

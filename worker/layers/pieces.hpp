@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "common/base/error.hpp"
-#include "common/number/buffer.hpp"
+#include "common/number/memory.hpp"
 #include "worker/kernels/kernels.hpp"
 
 namespace weir::worker {

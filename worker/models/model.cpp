@@ -1,7 +1,7 @@
 #include "worker/models/model.hpp"
 
 #include "common/base/error.hpp"
-#include "worker/kernels/simulated.hpp"
+#include "worker/kernels/simulated/simulated_kernels.hpp"
 #include "worker/models/unit_chain.hpp"
 
 namespace weir::worker {

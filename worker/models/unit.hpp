@@ -3,8 +3,8 @@
 #include <span>
 
 #include "common/base/error.hpp"
+#include "worker/groups/frame.hpp"
 #include "worker/layers/pass.hpp"
-#include "worker/parallel/frame.hpp"
 
 namespace weir::worker {
 

@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include "common/number/buffer.hpp"
+#include "common/number/memory.hpp"
 #include "worker/models/model.hpp"
 
 namespace weir::worker {

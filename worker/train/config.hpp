@@ -6,7 +6,7 @@
 #include "common/base/options.hpp"
 #include "common/job/layout.hpp"
 #include "worker/models/stage_cut.hpp"
-#include "worker/parallel/schedule.hpp"
+#include "worker/schedule/schedule.hpp"
 
 namespace weir::worker {
 

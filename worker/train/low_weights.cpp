@@ -1,7 +1,7 @@
 #include "worker/train/low_weights.hpp"
 
 #include "common/base/error.hpp"
-#include "common/number/narrow.hpp"
+#include "common/wire/narrow.hpp"
 
 namespace weir::worker {
 

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "common/job/bucket.hpp"
-#include "common/number/buffer.hpp"
+#include "common/number/memory.hpp"
 #include "worker/models/model.hpp"
 
 namespace weir::worker {

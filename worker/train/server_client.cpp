@@ -5,10 +5,10 @@
 
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
+#include "common/base/wait.hpp"
 #include "common/job/data_plane.hpp"
 #include "common/net/channel.hpp"
 #include "common/net/control.hpp"
-#include "common/net/wait.hpp"
 #include "worker/train/wire_frames.hpp"
 
 namespace weir::worker {

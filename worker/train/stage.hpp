@@ -6,10 +6,10 @@
 #include <vector>
 
 #include "common/job/parameter_service.hpp"
+#include "worker/data/batch.hpp"
+#include "worker/groups/pipeline_link.hpp"
 #include "worker/models/unit_chain.hpp"
-#include "worker/parallel/pipeline_link.hpp"
-#include "worker/parallel/schedule.hpp"
-#include "worker/train/batch.hpp"
+#include "worker/schedule/schedule.hpp"
 #include "worker/train/low_weights.hpp"
 
 namespace weir::worker {

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "common/job/bucket.hpp"
-#include "common/number/buffer.hpp"
+#include "common/number/memory.hpp"
 
 namespace weir::worker {
 

@@ -8,8 +8,8 @@
 
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
-#include "common/net/wait.hpp"
-#include "common/number/buffer.hpp"
+#include "common/base/wait.hpp"
+#include "common/number/memory.hpp"
 #include "tests/common/net/made_up_frames.hpp"
 #include "tests/mpi_test.hpp"
 

@@ -7,7 +7,7 @@
 
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
-#include "common/net/wait.hpp"
+#include "common/base/wait.hpp"
 #include "tests/mpi_test.hpp"
 
 namespace weir {

@@ -6,8 +6,8 @@
 #include <string>
 
 #include "common/base/machine.hpp"
+#include "common/base/wait.hpp"
 #include "common/net/agree.hpp"
-#include "common/net/wait.hpp"
 #include "tests/common/net/made_up_frames.hpp"
 #include "tests/mpi_test.hpp"
 

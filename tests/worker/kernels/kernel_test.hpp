@@ -1,6 +1,6 @@
 #pragma once
 
-#include "worker/kernels/cpu_simd.hpp"
+#include "worker/kernels/cpu/simd.hpp"
 // Highway reads what the line above defines.
 #include <doctest/doctest.h>
 #include <hwy/highway.h>
@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "tests/reference.hpp"
-#include "worker/kernels/cpu.hpp"
+#include "worker/kernels/cpu/cpu_kernels.hpp"
 
 namespace weir::worker::test {
 

@@ -6,7 +6,7 @@
 
 #include "tests/worker/contexts.hpp"
 #include "tests/worker/layers/rig.hpp"
-#include "worker/kernels/simulated.hpp"
+#include "worker/kernels/simulated/simulated_kernels.hpp"
 
 using namespace weir;
 using namespace weir::test;

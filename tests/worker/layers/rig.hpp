@@ -6,7 +6,7 @@
 
 #include "common/base/text.hpp"
 #include "tests/worker/numbers.hpp"
-#include "worker/kernels/cpu.hpp"
+#include "worker/kernels/cpu/cpu_kernels.hpp"
 #include "worker/layers/held.hpp"
 
 namespace weir::test {

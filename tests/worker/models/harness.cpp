@@ -7,7 +7,7 @@
 #include "tests/worker/contexts.hpp"
 #include "tests/worker/numbers.hpp"
 #include "tests/worker/shards.hpp"
-#include "worker/kernels/cpu.hpp"
+#include "worker/kernels/cpu/cpu_kernels.hpp"
 
 namespace weir::test {
 

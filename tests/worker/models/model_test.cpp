@@ -6,7 +6,7 @@
 
 #include "tests/worker/models/harness.hpp"
 #include "tests/worker/numbers.hpp"
-#include "worker/kernels/cpu.hpp"
+#include "worker/kernels/cpu/cpu_kernels.hpp"
 
 using namespace weir;
 using namespace weir::test;

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "common/job/parameter_service.hpp"
-#include "common/number/buffer.hpp"
+#include "common/number/memory.hpp"
 
 namespace weir::test {
 

@@ -6,7 +6,7 @@
 
 #include "common/base/error.hpp"
 #include "tests/worker/train/plain_service.hpp"
-#include "worker/kernels/cpu.hpp"
+#include "worker/kernels/cpu/cpu_kernels.hpp"
 #include "worker/models/transformer/transformer.hpp"
 
 using namespace weir;

@@ -3,7 +3,7 @@
 #include <doctest/doctest.h>
 
 #include "common/job/bucket.hpp"
-#include "worker/kernels/cpu.hpp"
+#include "worker/kernels/cpu/cpu_kernels.hpp"
 #include "worker/models/transformer/transformer.hpp"
 
 using namespace weir;

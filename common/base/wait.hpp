@@ -1,0 +1,45 @@
+#pragma once
+
+#include <type_traits>
+
+#include "common/base/index.hpp"
+
+namespace weir {
+
+/// How a rank waits: at first it spins (an answer is often microseconds away), then it lets others
+/// have the core, then it sleeps, longer each time up to 1 ms. Measured: a nap asked as 1 us takes
+/// 30 to 90 us; yielding for ever keeps a core busy in the kernel.
+class Backoff {
+ public:
+  /// Call after a look that found nothing.
+  void pause();
+  /// Call after a look that found something.
+  void reset() { idle_ = false; }
+
+ private:
+  bool idle_ = false;
+  double idle_since_s_ = 0;
+  index_t nap_us_ = 0;
+};
+
+/// Looks at `done()` until it is true. Between the looks calls `progress()`, which moves other
+/// traffic on. If it returns bool, it says whether anything moved: then the wait stays wide awake.
+template <class Done, class Progress>
+void wait_until(Done&& done, Progress&& progress) {
+  Backoff backoff;
+  while (!done()) {
+    if constexpr (std::is_void_v<std::invoke_result_t<Progress>>) {
+      progress();
+      backoff.pause();
+    } else {
+      progress() ? backoff.reset() : backoff.pause();
+    }
+  }
+}
+
+template <class Done>
+void wait_until(Done&& done) {
+  wait_until(done, [] {});
+}
+
+}  // namespace weir

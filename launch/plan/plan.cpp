@@ -1,0 +1,385 @@
+#include "launch/plan/plan.hpp"
+
+#include <algorithm>
+#include <iostream>
+#include <optional>
+
+#include "common/base/error.hpp"
+#include "common/base/machine.hpp"
+#include "common/io/file.hpp"
+#include "common/job/share.hpp"
+#include "common/net/agree.hpp"
+#include "common/net/mpi.hpp"
+#include "launch/command.hpp"
+#include "launch/cut.hpp"
+#include "launch/plan/measure_buckets.hpp"
+#include "launch/terminal/quantities.hpp"
+#include "launch/terminal/table.hpp"
+#include "worker/kernels/cpu/cpu_kernels.hpp"
+#include "worker/models/transformer/cost.hpp"
+#include "worker/models/transformer/transformer.hpp"
+#include "worker/models/unit_chain.hpp"
+#include "worker/schedule/schedule_picture.hpp"
+
+namespace weir {
+namespace {
+
+constexpr index_t kFloatBytes = 4;
+
+index_t activation_memory(const RunConfig& config, const std::vector<index_t>& first_units,
+                          const RankPlan& rank, index_t slots) {
+  const worker::TransformerModel model(config.model);
+  const auto cut = stage_cut(config, first_units, rank.place.stage);
+  const worker::BatchShape largest = largest_batch(model, cut);
+  const auto link_bytes = [&](index_t border) {  // both directions
+    index_t bytes = 0;
+    for (const worker::TensorShape& tensor : model.frame(border, largest)) bytes += tensor.bytes();
+    return 2 * worker::kLinkSlots * bytes;
+  };
+  const worker::UnitMemory memory = model.memory(cut, worker::CpuKernels());
+  index_t bytes = worker::frame_bytes(model, cut);
+  if (rank.place.stage > 0) bytes += link_bytes(cut.first_unit);
+  if (rank.place.stage + 1 < config.layout.stages) bytes += link_bytes(cut.last_unit + 1);
+  if (config.model.positions == worker::Positions::rotary) {  // one table for all layers
+    bytes += worker::CpuKernels::rotary_bytes(largest.length, config.model.head_size());
+  }
+  // In double first: of an absurd configuration it may be beyond any integer.
+  const double all =
+      static_cast<double>(memory.bytes_an_activation_slot) * static_cast<double>(slots);
+  if (all > 0x1p60) return index_t{1} << 60;
+  return bytes + memory.total({.activations = slots});
+}
+
+/// What a server keeps for elements that it owns: weights and moments, and a copy of both while it
+/// writes a checkpoint.
+index_t owned_memory(const RunConfig& config, index_t elements) {
+  const auto moments = static_cast<index_t>(ps::slot_names(config.server.optimizer.kind).size());
+  return 2 * (1 + moments) * elements * kFloatBytes;
+}
+
+RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
+                     const std::vector<index_t>& first_units, const worker::Schedule& schedule,
+                     index_t rank) {
+  RankPlan result;
+  result.rank = rank;
+  result.place = config.layout.worker(rank);
+  result.units = units_of_stage(config, first_units, result.place.stage);
+  const Holding& holding = plan.holding(holder_of(result.place));
+  result.elements = holding.element_count;
+  for (const HeldBucket& held : holding.buckets) {
+    const index_t count = plan.buckets()[static_cast<std::size_t>(held.bucket)].element_count;
+    result.buckets.push_back(held.bucket);
+    result.pulled_bytes += config.wire.pull.bytes(count);
+    if (held.pushes) result.pushed_bytes += config.wire.push.bytes(count);
+  }
+  std::ranges::sort(result.buckets);
+  const index_t arenas = config.wire.push.keeps_residual() ? 3 : 2;
+  result.parameter_memory_bytes = arenas * holding.element_count * kFloatBytes +
+                                  (config.wire.push.is_raw() ? 0 : result.pushed_bytes) +
+                                  (config.wire.pull.is_raw() ? 0 : result.pulled_bytes);
+  result.activation_memory_bytes =
+      activation_memory(config, first_units, result,
+                        schedule.activation_slots[static_cast<std::size_t>(result.place.stage)]);
+  if (config.layout.placement == Placement::local) {
+    // The store's weights are the worker's.
+    result.parameter_memory_bytes =
+        owned_memory(config, holding.element_count) + holding.element_count * kFloatBytes;
+    result.pushed_bytes = result.pulled_bytes = 0;  // nothing travels
+  }
+  return result;
+}
+
+RankPlan server_plan(const RunConfig& config, const BucketPlan& plan, index_t server) {
+  RankPlan result;
+  result.rank = config.layout.rank_of_server(server);
+  result.is_server = true;
+  result.buckets = plan.buckets_of(server);
+  const index_t replicas = config.layout.replicas;
+  const auto& [push, pull] = config.wire;
+  index_t sum_bytes = 0;  // of contributions that have no place for it
+  index_t sent_bytes = 0;
+  index_t residual_bytes = 0;
+  for (const index_t index : result.buckets) {
+    const Bucket& bucket = plan.buckets()[static_cast<std::size_t>(index)];
+    result.elements += bucket.element_count;
+    const index_t count = bucket.element_count;
+    result.pushed_bytes +=
+        push.bytes(count) * replicas * static_cast<index_t>(bucket.contributors.size());
+    result.pulled_bytes +=
+        pull.bytes(count) * replicas * static_cast<index_t>(bucket.readers.size());
+    if (!push.is_raw()) sum_bytes += count * kFloatBytes;
+    if (push.keeps_residual()) {
+      residual_bytes +=
+          count * kFloatBytes * replicas * static_cast<index_t>(bucket.contributors.size());
+    }
+    if (!pull.is_raw()) sent_bytes += pull.bytes(count);
+  }
+  // Every contribution has its place.
+  result.parameter_memory_bytes = owned_memory(config, result.elements) + result.pushed_bytes +
+                                  sum_bytes + sent_bytes + residual_bytes;
+  return result;
+}
+
+// ---- words -------------------------------------------------------------------------------------
+
+std::string counted(index_t count, const char* noun, const char* plural = "s") {
+  return text(grouped(count), " ", noun, count == 1 ? "" : plural);
+}
+
+std::string exact(index_t bytes) {
+  return text(grouped(bytes), " bytes (", bytes_text(bytes), ")");
+}
+
+/// 0-3, 8, 12; of long lists the beginning and the number.
+std::string numbers_text(const std::vector<index_t>& numbers) {
+  constexpr std::size_t kColumns = 16;
+  std::string words;
+  for (std::size_t at = 0; at < numbers.size();) {
+    std::size_t last = at;
+    while (last + 1 < numbers.size() && numbers[last + 1] == numbers[last] + 1) ++last;
+    const std::string run = last == at ? text(numbers[at]) : text(numbers[at], '-', numbers[last]);
+    if (words.size() + run.size() > kColumns) {
+      return text(words, ", ... (", numbers.size(), ")");
+    }
+    words += text(words.empty() ? "" : ", ", run);
+    at = last + 1;
+  }
+  return words;
+}
+
+/// embedding, layers 0-3, head: names that differ in a number at their end are drawn together.
+std::string units_text(const worker::Model& model, ElementRange units) {
+  std::string words;
+  for (index_t unit = units.begin; unit < units.end;) {
+    const std::string name = model.unit_name(unit);
+    const std::string kind = name.substr(0, name.find(' '));
+    index_t end = unit + 1;
+    while (end < units.end && name != kind && model.unit_name(end).starts_with(kind + ' ')) ++end;
+    words += words.empty() ? "" : ", ";
+    if (end - unit == 1) {
+      words += name;
+    } else {
+      const std::string last = model.unit_name(end - 1);
+      words += text(kind, "s", name.substr(kind.size()), '-', last.substr(kind.size() + 1));
+    }
+    unit = end;
+  }
+  return words;
+}
+
+std::string layout_text(const Layout& layout) {
+  if (layout.placement == Placement::local) return "one process, worker and server in one";
+  const std::string start = text(": mpirun -n ", layout.rank_count());
+  if (layout.placement == Placement::colocated) {
+    return text(layout.arithmetic(), ", each a server, too", start);
+  }
+  return text(layout.arithmetic(), "; + ", counted(layout.servers, "server"), " = ",
+              counted(layout.rank_count(), "rank"), start);
+}
+
+std::string heading(const RunConfig& config, const BucketPlan& plan,
+                    const std::vector<RankPlan>& ranks) {
+  const worker::ModelConfig& model = config.model;
+  const worker::TrainConfig& train = config.train;
+  index_t elements = 0, pushed = 0, pulled = 0;
+  for (const ParameterSpec& spec : plan.specs()) elements += spec.element_count();
+  for (const RankPlan& rank : ranks) {
+    pushed += rank.is_server ? 0 : rank.pushed_bytes;
+    pulled += rank.is_server ? 0 : rank.pulled_bytes;
+  }
+  const double flops = worker::model_flops_a_sample(model) * static_cast<double>(train.batch);
+  Table table("ll", {"", ""});
+  table.add({"layout", layout_text(config.layout)});
+  table.add({"model", text(model.task == worker::Task::language ? "language model" : "classifier",
+                           ", ", counted(model.layers, "layer"), ", width ", model.width, ", ",
+                           counted(model.heads, "head"), ", feed-forward ", model.feed_forward,
+                           ", vocabulary ", model.vocabulary)});
+  table.add({"parameters", text(grouped(elements), " in ",
+                                counted(static_cast<index_t>(plan.specs().size()), "tensor"), ": ",
+                                exact(elements * kFloatBytes))});
+  table.add(
+      {"step", text(counted(train.batch, "sample"), " of ", grouped(model.length), " tokens in ",
+                    counted(train.batch / train.micro_batch, "micro-batch", "es"), "; ",
+                    with_prefix(flops, "FLOP"))});
+  table.add(
+      {"buckets", text(plan.buckets().size(), " of at most ", bytes_text(config.bucket_bytes))});
+  if (config.layout.placement == Placement::local) {
+    table.add({"travels", "nothing"});
+  } else {
+    table.add({"pushed", text(exact(pushed), " a step by all workers")});
+    table.add({"pulled", text(exact(pulled), " a step by all workers")});
+  }
+  return table.to_text();
+}
+
+/// The memory of a rank in all it is.
+index_t whole_memory(const Layout& layout, const std::vector<RankPlan>& ranks, index_t rank) {
+  const auto at = static_cast<std::size_t>(rank);
+  const bool is_both = layout.is_worker(rank) && layout.is_server(rank);
+  const auto as_server = at + static_cast<std::size_t>(layout.worker_count());
+  return kProcessBytes + ranks[at].memory_bytes() + (is_both ? ranks[as_server].memory_bytes() : 0);
+}
+
+/// A row a rank, beginning `rank 5  replica 1, stage 0, shard 1`, or with `context 2, ` before the
+/// shard: launch/mpirun-weir reads these.
+std::string worker_table(const RunConfig& config, const std::vector<RankPlan>& ranks) {
+  const worker::TransformerModel model(config.model);
+  Table table("lrllrlrrr", {"", "", "worker", "holds", "parameters", "buckets", "pushes a step",
+                            "pulls", "memory"});
+  for (const RankPlan& rank : ranks) {
+    if (rank.is_server) continue;
+    table.add({"rank", text(rank.rank), config.layout.role(rank.place),
+               units_text(model, rank.units), grouped(rank.elements), numbers_text(rank.buckets),
+               bytes_text(rank.pushed_bytes), bytes_text(rank.pulled_bytes),
+               bytes_text(whole_memory(config.layout, ranks, rank.rank))});
+  }
+  return table.to_text();
+}
+
+std::string server_table(const RunConfig& config, const std::vector<RankPlan>& ranks) {
+  const bool colocated = config.layout.placement == Placement::colocated;
+  Table table("lrlrlrrr", {"", "", "server", "parameters", "buckets", "receives a step", "sends",
+                           colocated ? "of the memory" : "memory"});
+  for (const RankPlan& rank : ranks) {
+    if (!rank.is_server) continue;
+    const index_t bytes = rank.memory_bytes() + (colocated ? 0 : kProcessBytes);
+    table.add({"rank", text(rank.rank), text("server ", config.layout.server(rank.rank)),
+               grouped(rank.elements), numbers_text(rank.buckets), bytes_text(rank.pushed_bytes),
+               bytes_text(rank.pulled_bytes), bytes_text(bytes)});
+  }
+  return table.to_text();
+}
+
+std::string schedule_text(const RunConfig& config, double peak_flops) {
+  const worker::Schedule schedule =
+      schedule_of(config.train, config.layout,
+                  share_of(config.train.batch / config.train.micro_batch,
+                           config.layout.replicas - 1, config.layout.replicas)
+                      .count());  // none has more
+  const std::vector<index_t> cuts = first_units(config);
+  const std::vector<double> unit_costs = worker::unit_costs(worker::TransformerModel(config.model));
+  worker::ScheduleCosts costs;
+  for (index_t stage = 0; stage < config.layout.stages; ++stage) {
+    double flops = 0;
+    const ElementRange units = units_of_stage(config, cuts, stage);
+    for (index_t unit = units.begin; unit < units.end; ++unit) {
+      flops += unit_costs[static_cast<std::size_t>(unit)];
+    }
+    const double forward_s = flops / 3 * static_cast<double>(config.train.micro_batch) /
+                             static_cast<double>(config.layout.contexts) /
+                             static_cast<double>(config.layout.shards) / peak_flops;
+    const bool again = config.train.recompute == worker::Recompute::block;
+    costs.stages.push_back({forward_s, (again ? 3 : 2) * forward_s});
+  }
+  return text("schedule of a replica: ", counted(schedule.micro_batches, "micro-batch", "es"),
+              ", were each rank to compute at ", with_prefix(peak_flops, "FLOP/s"),
+              " and links to take no time\n", worker::draw(schedule, costs));
+}
+
+}  // namespace
+
+std::vector<RankPlan> rank_plans(const RunConfig& config) {
+  const std::vector<index_t> cuts = first_units(config);
+  const BucketPlan plan = make_bucket_plan(config, cuts);
+  constexpr double kEntriesMax = 1 << 27;  // 1 GiB of numbers
+  const auto bucket_count = static_cast<double>(plan.buckets().size());
+  if (bucket_count * static_cast<double>(config.layout.worker_count()) > kEntriesMax) {
+    throw UsageError(text(grouped(config.layout.worker_count()), " workers with ",
+                          grouped(static_cast<index_t>(plan.buckets().size())),
+                          " buckets are more than a plan can list; take larger --bucket-bytes"));
+  }
+  const worker::Schedule schedule = schedule_of(
+      config.train, config.layout, most_micro_batches(config.train, config.layout.replicas));
+  std::vector<RankPlan> ranks;
+  for (index_t rank = 0; rank < config.layout.worker_count(); ++rank) {
+    ranks.push_back(worker_plan(config, plan, cuts, schedule, rank));
+  }
+  if (config.layout.placement == Placement::local) return ranks;
+  for (index_t server = 0; server < config.layout.servers; ++server) {
+    ranks.push_back(server_plan(config, plan, server));
+  }
+  return ranks;
+}
+
+std::string plan_text(const RunConfig& config, double peak_flops) {
+  const BucketPlan plan = make_bucket_plan(config, first_units(config));
+  const std::vector<RankPlan> ranks = rank_plans(config);
+  std::string out = text(heading(config, plan, ranks), '\n', worker_table(config, ranks));
+  if (config.layout.placement != Placement::local) {
+    out += text('\n', server_table(config, ranks));
+  }
+  out += text("  memory: an estimate of the most that a rank holds, with ",
+              bytes_text(kProcessBytes), " for the process itself and without the data\n");
+  if (config.layout.placement == Placement::colocated) {
+    out += "  each rank's memory is that of both; what a rank pushes to itself is counted, too\n";
+  }
+  out += '\n';
+  return out + schedule_text(config, peak_flops);
+}
+
+/// Makes --config=FILE of the word that is no option: a file, or a run folder that has one.
+static void name_config_file(Arguments& words) {
+  RunConfig unused;
+  std::string file;
+  std::vector<Option> table = options(unused);
+  table.push_back({"config", "", "an INI file", &file});
+  Arguments rest = words;
+  if (take_words(table, rest).empty()) return;
+  fs::path path = take_path("plan", "an INI file or a run folder", table, words);
+  if (is_folder(path)) {
+    path /= "config.ini";
+    if (!path_exists(path)) {
+      throw UsageError(text("plan: ", path.string(),
+                            " does not exist; name an INI file or a run "
+                            "folder"));
+    }
+  }
+  words.push_back("--config=" + path.string());
+}
+
+int plan(const Arguments& arguments) {
+  if (asks_for_help(arguments)) {
+    RunConfig standard;
+    std::cout << help_of_command(
+        "plan", "[FILE|RUN] [--measure] [options]",
+        "Prints what each rank of a training job will hold, send and receive, and its schedule,\n"
+        "without MPI and without reading the data. With --measure, under mpirun or alone, tries\n"
+        "sizes of buckets and depths of the ring of messages for some seconds, and recommends one\n"
+        "of each. Takes the options of `weir train`; those that matter here:",
+        chosen_options(standard,
+                       {"batch",     "micro-batch",   "length",    "schedule",   "recompute",
+                        "threads",   "bucket-bytes",  "transport", "ring-depth", "wire-push",
+                        "wire-pull", "topk-percent",  "replicas",  "stages",     "contexts",
+                        "shards",    "servers",       "placement", "model.",     "attention.",
+                        "data.kind", "optimizer.kind"}));
+    return 0;
+  }
+  Arguments words = arguments;
+  const bool measures = std::erase(words, "--measure") > 0;
+  Comm world;
+  if (started_by_mpi_launcher()) world = Comm::world();
+  RunConfig config;
+  const std::optional<Error> refused = error_of([&] {
+    name_config_file(words);
+    config = parse_run_config(words, weir_environment()).config;
+    fit_model_to_data(config);
+    check(config);
+    if (measures && world) config.layout.check(world.size());
+  });
+  if (world) {
+    agree(world, refused);
+  } else if (refused) {
+    throw *refused;
+  }
+  const bool speaks = !world || world.rank() == 0;
+  if (!measures) {
+    const double peak = speaks ? measured_gemm_peak(0.2, static_cast<int>(config.threads)) : 0;
+    if (speaks) std::cout << plan_text(config, peak);
+    return 0;
+  }
+  const BucketTrials trials = measure_buckets(config, world ? &world : nullptr);
+  if (speaks) std::cout << trials_text(config, trials, bool(world));
+  return 0;
+}
+
+}  // namespace weir

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/base/options.hpp"
+#include "common/io/file.hpp"
+
+namespace weir {
+
+/// Whether a run of weir has been in this folder: its LOCK, its metrics or a checkpoint says so.
+bool is_run_folder(const fs::path& folder);
+
+/// Where a run keeps what it leaves behind. One process has it at a time (rank 0 of a job):
+///
+///   config.ini        the effective configuration; `weir train --config` starts the same run again
+///   environment.txt   version, machine, data
+///   metrics.jsonl     see launch/run/metrics.hpp
+///   checkpoints/      step-N/
+///   decisions.jsonl   see ps/decide/decision_log.hpp; only if something was decided
+///   STOP              touch it, and the job ends after a checkpoint
+///   LOCK              who has the folder now
+class RunFolder {
+ public:
+  /// Makes the folder if need be, takes it, and removes a STOP left from before. Throws UsageError
+  /// if no run of weir has been there and a file of others has one of the names above; Error if
+  /// nothing can be written there, or if another process has it.
+  explicit RunFolder(const fs::path& path);
+
+  const fs::path& path() const { return path_; }
+  fs::path metrics() const { return path_ / "metrics.jsonl"; }
+  fs::path checkpoints() const { return checkpoints_of(path_); }
+
+  void write_config(const std::vector<Setting>& settings) const;
+  /// `data`: a line that says what is learnt (Dataset::describe).
+  void write_environment(index_t ranks, std::string_view data) const;
+
+  /// For ranks that do not have the folder.
+  static fs::path checkpoints_of(const fs::path& run) { return run / "checkpoints"; }
+  static fs::path decisions_of(const fs::path& run) { return run / "decisions.jsonl"; }
+
+ private:
+  fs::path path_;
+  FolderLock lock_;
+};
+
+}  // namespace weir

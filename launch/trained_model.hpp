@@ -1,0 +1,36 @@
+#pragma once
+
+#include <vector>
+
+#include "common/io/checkpoint_format.hpp"
+#include "launch/command.hpp"
+#include "launch/run_config.hpp"
+#include "worker/score/scorer.hpp"
+
+namespace weir {
+
+/// What `weir eval` and `weir generate` share: from a path to a model that can run.
+
+/// The checkpoint that a path means: itself, or the newest complete one of a run folder. Throws
+/// UsageError if it is neither, Error if it holds none that is complete.
+fs::path checkpoint_at(const fs::path& path);
+
+/// The model, data, length and seed of the run that wrote a checkpoint, as its MANIFEST says, for
+/// one worker in this process. Throws Error if it does not say them all.
+RunConfig config_of(const CheckpointReader& reader);
+
+/// Positions that the model of a checkpoint has learned; 0 if it has learned none.
+index_t learned_positions(const Manifest& manifest);
+
+/// Sets the fields of `table` from the environment, then from the arguments.
+/// Variables of weir's other options are let be. Throws UsageError as parse_options does.
+void parse_overrides(const std::vector<Option>& table, const std::vector<std::string>& environment,
+                     const Arguments& arguments);
+
+/// The model of a checkpoint, ready to answer. `config`: as config_of says, but for what may
+/// differ: the data, the length, the micro-batch; completed with what follows from the data. Throws
+/// UsageError for a length that the model has not learned positions for, Error, listing what
+/// differs, if the tensors are not those of this model.
+worker::Scorer scorer_of(const CheckpointReader& reader, RunConfig& config);
+
+}  // namespace weir

@@ -1,0 +1,420 @@
+#include "ps/decide/decide.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+#include "common/base/error.hpp"
+#include "common/base/log.hpp"
+#include "common/job/share.hpp"
+#include "ps/update/block_order.hpp"
+
+namespace weir::ps {
+namespace {
+
+void check_present(std::string_view what, index_t of, std::string_view unit, index_t number,
+                   index_t present) {
+  if (number == present) return;
+  throw Error(text(what, " ", of, " for ", unit, " ", number, " came in ", unit, " ", present,
+                   "; are all ranks the same build?"));
+}
+
+std::vector<index_t> all_of(index_t count) {
+  std::vector<index_t> all(static_cast<std::size_t>(count));
+  std::iota(all.begin(), all.end(), index_t{0});
+  return all;
+}
+
+bool all(const std::vector<bool>& flags) { return std::ranges::find(flags, false) == flags.end(); }
+
+}  // namespace
+
+Decider::Decider(const BucketPlan& plan, const DecideConfig& config)
+    : plan_(&plan),
+      config_(config),
+      clip_(make_clip(config.clip, static_cast<index_t>(plan.specs().size()))),
+      last_step_(config.steps),
+      order_(plan),
+      balance_(config.batch / config.micro_batch, plan.layout().replicas),
+      rollback_(config.rollback) {
+  squares_.resize(order_.canonical.size());
+  partials_here_.assign(static_cast<std::size_t>(plan.layout().servers), false);
+  server_times_.resize(partials_here_.size());
+  const index_t reports = plan.layout().replicas * plan.layout().contexts;
+  reports_here_.assign(static_cast<std::size_t>(reports), false);
+  reports_.resize(reports_here_.size());
+  counted_.resize(reports_here_.size());
+  progress_.clip_state = clip_->state();
+  if (waits_for_all(config.consistency)) {
+    restore(progress_);
+    return;
+  }
+  arrived_.assign(static_cast<std::size_t>(replicas()), partials_here_);
+  clocks_.emplace(config.consistency, replicas(), [this](index_t count) {
+    const index_t step = steps_of_clock(count);
+    const auto due = [&](index_t every) { return every > 0 && step % every == 0; };
+    return step >= last_step_ || due(config_.checkpoint_every) || due(config_.meet_every);
+  });
+  restore(progress_);
+}
+
+void Decider::restore(const Progress& progress) {
+  clip_->restore(progress.clip_state);
+  progress_ = origin_ = progress;
+  rollback_.begin(progress);
+  log_ = DecisionLog(config_.decisions, job(), progress.update);
+  if (clocks_) {
+    clocks_->begin(progress.step / config_.consistency.round_steps, progress.update);
+  }
+  if (!config_.replay.empty()) replay_from(progress.update);
+}
+
+DecidingJob Decider::job() const {
+  return {config_.consistency, replicas(), config_.batch / config_.micro_batch};
+}
+
+void Decider::replay_from(index_t update) {
+  std::deque<Decision> to_follow;
+  replayed_shares_.clear();
+  std::vector<LoggedDecision> logged = read_decisions(config_.replay, job());
+  const auto first = std::ranges::find_if(logged, [&](const LoggedDecision& each) {
+    return each.update > update && each.decision.kind != Decision::Kind::share;
+  });
+  if (first != logged.end() && first->update != update + 1) {
+    throw Error(text(config_.replay.string(), " begins with update ", first->update,
+                     ", and this job with update ", update + 1,
+                     "; replay it from the checkpoint that it goes on from"));
+  }
+  if (clocks_ && first == logged.end()) {
+    log_warning(text(config_.replay.string(), " has no decisions of update ", update + 1,
+                     " and later ones: nothing is replayed"));
+  }
+  for (LoggedDecision& each : logged) {
+    if (each.decision.kind != Decision::Kind::share) {
+      if (each.update > update) to_follow.push_back(std::move(each.decision));
+    } else if (each.update <= update) {
+      balance_.set(each.decision.replicas);  // the last one counts
+    } else {
+      replayed_shares_.push_back(std::move(each));
+    }
+  }
+  if (clocks_) clocks_->follow(std::move(to_follow));
+}
+
+index_t Decider::cursor_after(index_t step) const {
+  if (config_.consistency.mode == Consistency::bsp) return progress_.cursor;
+  if (step == origin_.step) return origin_.cursor;
+  const auto taken_up = std::min(std::ssize(origin_.again) * config_.micro_batch, config_.batch);
+  return origin_.cursor + (step - origin_.step) * config_.batch - taken_up;
+}
+
+void Decider::on_report(const Report& report, double now) {
+  const Layout& layout = plan_->layout();
+  const bool known = 0 <= report.replica && report.replica < layout.replicas &&
+                     0 <= report.context && report.context < layout.contexts;
+  if (known) {
+    check_present("the report of replica", report.replica, "step", report.step,
+                  step_after(step_of(report.replica)));
+  }
+  const auto at = static_cast<std::size_t>(report.replica * layout.contexts + report.context);
+  if (!known || reports_here_[at] || report.count < 0) {
+    throw Error(text("the report of replica ", report.replica, ", context ", report.context,
+                     " for step ", report.step, " with ", report.count,
+                     " loss terms is a second one or impossible"));
+  }
+  reports_[at] = report;
+  reports_here_[at] = true;
+  if (clocks_) arrive_if_whole(report.replica, now);
+}
+
+void Decider::on_arrival(const Arrival& arrival, double now) {
+  const auto replica = static_cast<std::size_t>(arrival.replica);
+  const auto server = static_cast<std::size_t>(arrival.server);
+  const bool known = clocks_ && replica < arrived_.size() && server < partials_here_.size();
+  if (!known || arrived_[replica][server]) {
+    throw Error(text("server ", arrival.server, " says that replica ", arrival.replica,
+                     " has arrived, which cannot be; are all ranks the same build?"));
+  }
+  arrived_[replica][server] = true;
+  arrive_if_whole(arrival.replica, now);
+}
+
+bool Decider::has_reported(index_t replica) const {
+  const index_t contexts = plan_->layout().contexts;
+  const auto begin = reports_here_.begin() + replica * contexts;
+  return std::find(begin, begin + contexts, false) == begin + contexts;
+}
+
+void Decider::arrive_if_whole(index_t replica, double now) {
+  if (!has_reported(replica)) return;
+  const std::vector<bool>& servers = arrived_[static_cast<std::size_t>(replica)];
+  for (std::size_t server = 0; server < servers.size(); ++server) {
+    const bool owns = order_.server_begin[server] < order_.server_begin[server + 1];
+    if (owns && !servers[server]) return;
+  }
+  clocks_->arrived(replica, now);
+}
+
+void Decider::forget_reports(std::span<const index_t> replicas) {
+  const index_t contexts = plan_->layout().contexts;
+  for (index_t replica : replicas) {
+    std::fill_n(reports_here_.begin() + replica * contexts, contexts, false);
+    if (clocks_) arrived_[static_cast<std::size_t>(replica)].assign(partials_here_.size(), false);
+  }
+}
+
+void Decider::on_partials(const Partials& partials) {
+  check_present("partial sums of server", partials.server, "update", partials.update,
+                progress_.update + 1);
+  const auto server = static_cast<std::size_t>(partials.server);
+  const bool known = server < partials_here_.size() && !partials_here_[server];
+  if (!known ||
+      order_.server_begin[server] + partials.squares.size() != order_.server_begin[server + 1]) {
+    throw Error(text("the ", partials.squares.size(), " partial sums of server ", partials.server,
+                     " for update ", partials.update, " come twice or do not fit the plan"));
+  }
+  std::ranges::copy(partials.squares,
+                    squares_.begin() + static_cast<std::ptrdiff_t>(order_.server_begin[server]));
+  partials_here_[server] = true;
+  server_times_[server] = partials.time;
+}
+
+void Decider::request_stop() {
+  last_step_ = std::min(last_step_,
+                        clocks_ ? steps_of_clock(clocks_->farthest()) : step_after(progress_.step));
+}
+
+double Decider::total_squares() const {
+  double total = 0;
+  for (std::size_t at : order_.canonical) total += squares_[at];
+  return total;
+}
+
+Directive Decider::start() const {
+  Directive directive;
+  directive.update = progress_.update;
+  directive.step = progress_.step;
+  directive.cursor = progress_.cursor;
+  directive.again = progress_.again;
+  directive.shares = balance_.counts();
+  directive.skipped_count = progress_.skipped_count;
+  directive.dropped_count = progress_.dropped_count;
+  directive.threshold = clip_->threshold();
+  directive.stop = progress_.step >= last_step_;
+  for (index_t replica = 0; replica < replicas(); ++replica) {
+    directive.released.push_back({replica, progress_.step, progress_.cursor});
+  }
+  return directive;
+}
+
+std::optional<std::variant<Close, Directive>> Decider::decide(double now) {
+  if (!clocks_) {
+    if (!all(reports_here_) || !all(partials_here_)) return std::nullopt;
+    return close(all_of(replicas()), now);
+  }
+  if (!contributors_.empty()) {
+    if (!all(partials_here_)) return std::nullopt;
+    return close(std::exchange(contributors_, {}), now);
+  }
+  const std::optional<Decision> decision = clocks_->next(now);
+  if (!decision) return std::nullopt;
+  log_.append(*decision, progress_.update + (decision->kind == Decision::Kind::close ? 1 : 0),
+              clocks_->staleness(decision->replicas.front()));
+  if (decision->kind == Decision::Kind::close) {
+    contributors_ = decision->replicas;
+    return Close{progress_.update + 1, contributors_};
+  }
+  progress_.dropped_count += static_cast<index_t>(decision->replicas.size());
+  Directive directive = newest_;  // of the update that they missed
+  directive.contributors.clear();
+  directive.keep = directive.checkpoint = false;
+  directive.dropped_count = progress_.dropped_count;
+  directive.dropped = decision->replicas;
+  forget_reports(decision->replicas);
+  let_go(directive, now);
+  return directive;
+}
+
+/// What the next step reads: the samples of those who made no contribution to this one, then new
+/// ones.
+void Decider::advance_cursor(std::span<const index_t> contributors) {
+  const index_t micro_batches = config_.batch / config_.micro_batch;
+  const std::vector<index_t>& counts = balance_.counts();
+  const auto first = [&](index_t index) {
+    return first_sample(progress_.again, progress_.cursor, config_.micro_batch, index);
+  };
+  std::vector<index_t> again;
+  for (index_t replica = 0; replica < replicas(); ++replica) {
+    if (std::ranges::binary_search(contributors, replica)) continue;
+    const MicroBatchShare share = share_of(counts, replica);
+    for (index_t index = share.begin; index < share.end; ++index) again.push_back(first(index));
+  }
+  progress_.cursor = first(std::max(micro_batches, std::ssize(progress_.again)));
+  progress_.again = std::move(again);
+}
+
+Directive Decider::close(const std::vector<index_t>& contributors, double now) {
+  ++progress_.update;
+  const bool together = updates_together(config_.consistency.mode);
+  const index_t step = together ? step_after(progress_.step) : clocks_->step(contributors.front());
+  progress_.step = together ? step : clocks_->slowest();
+  if (config_.consistency.mode == Consistency::bsp) {
+    advance_cursor(contributors);
+  } else {
+    progress_.cursor = cursor_after(progress_.step);
+    if (progress_.step > origin_.step) progress_.again.clear();
+  }
+  Directive directive = start();
+  directive.contributors = contributors;
+  if (!together) directive.again.clear();  // those were of the first step
+  directive.step = step;
+  directive.rate =
+      rate_at(config_.rate, step, config_.steps) / static_cast<double>(together ? 1 : replicas());
+  // Not the order of arrival: the same bits every run.
+  double own_loss_sum = 0, loss_sum = 0;
+  index_t loss_count = 0;
+  for (std::size_t at = 0; at < reports_.size(); ++at) {
+    if (std::ranges::binary_search(contributors, reports_[at].replica)) {
+      counted_[at] = reports_[at];
+      own_loss_sum += counted_[at].loss_sum;
+      directive.count += counted_[at].count;
+    } else if (together) {
+      continue;
+    }
+    loss_sum += counted_[at].loss_sum;
+    loss_count += counted_[at].count;
+  }
+  if (directive.count == 0) {
+    throw Error(text("step ", directive.step, " has no loss terms: nothing to predict in ",
+                     config_.batch, " samples"));
+  }
+  directive.loss = loss_sum / static_cast<double>(loss_count);
+  if (clocks_) {
+    for (index_t replica : contributors) {
+      directive.staleness = std::max(directive.staleness, clocks_->staleness(replica));
+    }
+  }
+  clip_or_skip(directive, own_loss_sum);
+  rollback_.on_step(directive, progress_, *clip_);
+  alarms_.on_step(directive);
+  forget_reports(contributors);
+  partials_here_.assign(partials_here_.size(), false);
+  let_go(directive, now);
+  newest_ = directive;
+  return directive;
+}
+
+std::vector<double> Decider::layer_norms(double count) const {
+  const LayerGroups groups = layer_groups(plan_->specs());
+  std::vector<double> norms(groups.names.size(), 0);
+  const std::vector<double> squares = sums_by_parameter(*plan_, order_, squares_);
+  for (std::size_t each = 0; each < squares.size(); ++each) {
+    norms[static_cast<std::size_t>(groups.of[each])] += squares[each];
+  }
+  for (double& norm : norms) norm = static_cast<float>(std::sqrt(norm) / count);
+  return norms;
+}
+
+void Decider::clip_or_skip(Directive& directive, double loss_sum) {
+  const auto count = static_cast<double>(directive.count);
+  directive.norm = static_cast<float>(std::sqrt(total_squares()) / count);
+  if (config_.norms == Norms::layers) directive.layer_norms = layer_norms(count);
+  if (std::isfinite(directive.norm) && std::isfinite(loss_sum)) {
+    std::vector<double> parameters;
+    if (config_.clip.policy == ClipPolicy::per_tensor) {
+      parameters = sums_by_parameter(*plan_, order_, squares_);
+      for (double& each : parameters) each = static_cast<float>(std::sqrt(each) / count);
+    }
+    ClipDecision clip = clip_->decide({directive.norm, parameters});
+    directive.coefficient = clip.coefficient;
+    directive.factor = clip.coefficient / count;
+    directive.factors = std::move(clip.parameters);
+    for (double& factor : directive.factors) factor /= count;
+    directive.threshold = clip.threshold;
+    directive.clipped = clip.clipped;
+    if (clip.skip) {
+      directive.skip = SkipReason::spike;
+      directive.skipped_count = ++progress_.skipped_count;
+    }
+    progress_.clip_state = clip_->state();
+    progress_.skips_in_a_row = 0;
+    return;
+  }
+  directive.skip = SkipReason::not_finite;
+  directive.skipped_count = ++progress_.skipped_count;
+  const auto in_a_row = static_cast<std::uint64_t>(++progress_.skips_in_a_row);
+  if (std::has_single_bit(in_a_row)) {  // 1, 2, 4, 8 …: a line each would drown the others
+    log_warning(text("step ", directive.step, " is skipped: the ",
+                     std::isfinite(loss_sum) ? "gradient" : "loss", " is not finite",
+                     in_a_row > 1 ? text(" (", in_a_row, " in a row)") : ""));
+  }
+  if (progress_.skips_in_a_row >= kSkipsInARowMax) {
+    throw Error(text("the last ", kSkipsInARowMax, " steps up to step ", directive.step,
+                     " had no finite gradient and were skipped; take a lower rate.peak or look "
+                     "at the data"));
+  }
+}
+
+/// Who goes on with the weights that this directive makes; if all do so together, the job may save
+/// and end here.
+void Decider::let_go(Directive& directive, double now) {
+  directive.released.clear();
+  directive.server_times = server_times_;
+  directive.stop = false;
+  for (index_t replica : clocks_ ? clocks_->release(now) : all_of(replicas())) {
+    directive.released.push_back({replica, step_of(replica), cursor_after(step_of(replica))});
+  }
+  const bool all_meet = std::ssize(directive.released) == replicas() &&
+                        std::ranges::all_of(directive.released, [&](const Release& each) {
+                          return each.step == progress_.step;
+                        });
+  if (!all_meet) return;
+  balance(directive);
+  directive.stop = progress_.step >= last_step_;
+  const index_t every = config_.checkpoint_every;
+  checkpoint_due_ |= every > 0 && progress_.step % every == 0;
+  const bool good = directive.skip == SkipReason::none && !rollback_.in_doubt();
+  if (directive.stop || (checkpoint_due_ && good)) {
+    directive.checkpoint = config_.checkpoints;
+    checkpoint_due_ = false;
+    if (directive.checkpoint) rollback_.on_checkpoint(directive, progress_);
+    if (directive.checkpoint) log_.sync();
+  }
+}
+
+/// All have done the same steps: from the next one on they may share it in another way.
+void Decider::balance(Directive& directive) {
+  std::optional<std::vector<index_t>> counts;
+  if (!config_.replay.empty()) {
+    if (!replayed_shares_.empty() && replayed_shares_.front().update < progress_.update) {
+      throw Error(text("the decisions to replay share out a step anew after update ",
+                       replayed_shares_.front().update,
+                       ", where the replicas do not meet; are they of a run with the same "
+                       "settings?"));
+    }
+    if (!replayed_shares_.empty() && replayed_shares_.front().update == progress_.update) {
+      counts = std::move(replayed_shares_.front().decision.replicas);
+      replayed_shares_.pop_front();
+    }
+  } else if (config_.balance) {
+    std::vector<double> seconds(static_cast<std::size_t>(replicas()), 0);
+    for (const Report& report : counted_) {
+      double& most = seconds[static_cast<std::size_t>(report.replica)];
+      most = std::max(most, report.seconds);
+    }
+    balance_.measured(seconds);
+    counts = balance_.propose();
+  }
+  if (!counts) return;
+  std::string words;
+  for (index_t count : *counts) words += text(words.empty() ? "" : ", ", count);
+  log_info(
+      text("from step ", progress_.step + 1, " on the replicas take ", words, " micro-batches"));
+  log_.append({Decision::Kind::share, *counts}, progress_.update, 0);
+  balance_.set(std::move(*counts));
+  directive.shares = balance_.counts();
+}
+
+}  // namespace weir::ps

@@ -1,0 +1,165 @@
+#pragma once
+
+#include <algorithm>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <variant>
+#include <vector>
+
+#include "common/job/bucket.hpp"
+#include "common/net/messages.hpp"
+#include "ps/decide/alarms.hpp"
+#include "ps/decide/balance.hpp"
+#include "ps/decide/clip.hpp"
+#include "ps/decide/clocks.hpp"
+#include "ps/decide/decision_log.hpp"
+#include "ps/decide/rate.hpp"
+#include "ps/decide/rollback.hpp"
+#include "ps/update/block_order.hpp"
+
+namespace weir::ps {
+
+/// So many steps without a finite gradient in a row end the job.
+inline constexpr index_t kSkipsInARowMax = 50;
+
+/// Where training stands after a step: all that server 0 knows beside the parameters.
+struct Progress {
+  index_t step = 0;    ///< that all replicas have done
+  index_t update = 0;  ///< as many as steps, unless each replica's step is an update
+  index_t cursor = 0;  ///< global index of the first new sample of the next step
+  /// First samples of the micro-batches that it takes up again before these.
+  std::vector<index_t> again;
+  index_t dropped_count = 0;
+  index_t skipped_count = 0;
+  index_t skips_in_a_row = 0;
+  index_t moments_begin = 0;           ///< updates applied before the moments began, at zero
+  std::vector<double> clip_state;      ///< Clip::state
+  std::vector<double> rollback_state;  ///< empty: it begins anew
+};
+
+enum class Norms {
+  total,
+  layers,  ///< and that of each layer
+};
+
+struct DecideConfig {
+  ClipConfig clip;
+  RateConfig rate;
+  RollbackConfig rollback = {};
+  Norms norms = Norms::total;
+  ConsistencyConfig consistency = {};
+  index_t steps = 0;        ///< of the whole training
+  index_t batch = 0;        ///< samples a step
+  index_t micro_batch = 1;  ///< samples
+  bool balance = false;     ///< replicas that are slow take fewer micro-batches
+  index_t meet_every = 0;   ///< steps: all replicas are to have the same weights then; 0: never
+  std::filesystem::path decisions = {};  ///< file of the decision log; empty: none
+  std::filesystem::path replay = {};     ///< file of decisions to repeat; empty: none
+  bool checkpoints = false;
+  index_t checkpoint_every = 0;  ///< steps; 0: at the end alone
+};
+
+/// Server 0's part: out of all arrivals, reports and partials, one directive an update.
+///
+/// In this order: the sum of the squares of all blocks, in the order of parameter, slice and block
+/// (whatever server they come from: the same bits for any number of servers and any bucket size);
+/// the norm of the mean gradient, sqrt(total) / count, rounded to float; if it or the loss is not
+/// finite, the step is skipped and the clip not asked; else the clip; then rate, cursor, checkpoint
+/// and stop. If every update waits for all replicas, updates are numbered by the step they make and
+/// nothing else is decided. Else Clocks says whose contributions an update has, which the other
+/// servers learn by a Close before they add up, and whose come too late.
+///
+/// An update of a round (local) makes several steps: up to the next multiple of the round's length,
+/// so that rounds meet where checkpoints are due, wherever training began.
+///
+/// An update of one replica's step (ssp, asp) has that replica's mean gradient and 1 / D of the
+/// rate; its loss is the mean over the newest contributions of all replicas.
+///
+/// A checkpoint that is due at a skipped step waits for the next one that is not: whatever makes
+/// gradients infinite must not drive out the checkpoints from before it. So does one that is due
+/// amid bad steps, with a rollback in sight. Only a stop saves anyway.
+class Decider {
+ public:
+  /// `plan` must outlive it. Throws Error if the log to replay is none of this job.
+  Decider(const BucketPlan& plan, const DecideConfig& config);
+  Decider(const Decider&) = delete;  // its clocks look at it
+  Decider& operator=(const Decider&) = delete;
+
+  /// Goes on after `progress`.
+  void restore(const Progress& progress);
+  const Progress& progress() const { return progress_; }
+
+  /// All three throw Error for what belongs to another step or update, and if it comes twice.
+  void on_arrival(const Arrival& arrival, double now);
+  void on_report(const Report& report, double now);
+  void on_partials(const Partials& partials);
+  /// The step that is underway is the last, and has a checkpoint.
+  void request_stop();
+
+  /// Where training begins: the state after the update before; `stop` if all steps are done.
+  Directive start() const;
+  /// What comes next, if anything is due at `now` (seconds of any clock): contributors of an update
+  /// that every server is to add up; or the directive of the present update once everything is
+  /// there, or one that only drops. Throws Error after kSkipsInARowMax skips in a row, or if the
+  /// update has no loss terms.
+  std::optional<std::variant<Close, Directive>> decide(double now);
+
+ private:
+  double total_squares() const;
+  index_t replicas() const { return plan_->layout().replicas; }
+  /// The step that the update after `step` makes: with rounds the next multiple of their steps.
+  index_t step_after(index_t step) const {
+    const index_t round = config_.consistency.round_steps;
+    return (step / round + 1) * round;
+  }
+  /// Steps that a clock counts as this many.
+  index_t steps_of_clock(index_t count) const {
+    return std::max(origin_.step, count * config_.consistency.round_steps);
+  }
+  /// Steps a replica has done.
+  index_t step_of(index_t replica) const {
+    return clocks_ ? steps_of_clock(clocks_->step(replica)) : progress_.step;
+  }
+  /// Of the first new sample after `step` steps.
+  index_t cursor_after(index_t step) const;
+  bool has_reported(index_t replica) const;
+  void arrive_if_whole(index_t replica, double now);
+  void forget_reports(std::span<const index_t> replicas);
+  void advance_cursor(std::span<const index_t> contributors);
+  Directive close(const std::vector<index_t>& contributors, double now);
+  std::vector<double> layer_norms(double count) const;
+  void clip_or_skip(Directive& directive, double loss_sum);
+  void let_go(Directive& directive, double now);
+  void replay_from(index_t update);
+  DecidingJob job() const;
+  void balance(Directive& directive);
+
+  const BucketPlan* plan_;
+  DecideConfig config_;
+  std::unique_ptr<Clip> clip_;
+  Progress progress_;
+  Progress origin_;    ///< where this job began
+  index_t last_step_;  ///< of the job
+  bool checkpoint_due_ = false;
+  /// Partials of all servers one after the other, as order_ says.
+  std::vector<double> squares_;
+  BlockOrder order_;
+  std::vector<bool> partials_here_;  ///< by server
+  std::vector<ServerTime> server_times_;
+  std::vector<bool> reports_here_;  ///< by replica and context
+  std::vector<Report> reports_;     ///< the newest that came
+  std::vector<Report> counted_;     ///< the newest that made an update
+  Balance balance_;
+  DecisionLog log_;
+  std::deque<LoggedDecision> replayed_shares_;  ///< to come, if decisions are replayed
+  // Unless every update waits for all:
+  std::optional<Clocks> clocks_;
+  std::vector<std::vector<bool>> arrived_;  ///< by replica and server
+  std::vector<index_t> contributors_;       ///< of the update that is being added up
+  Alarms alarms_;
+  Rollback rollback_;
+  Directive newest_;  ///< that closed an update
+};
+
+}  // namespace weir::ps

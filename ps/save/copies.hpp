@@ -1,0 +1,38 @@
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "common/job/bucket.hpp"
+#include "common/number/memory.hpp"
+#include "ps/update/store.hpp"
+
+namespace weir::ps {
+
+/// A second place for what a server has of all its buckets: weights, then each of the optimizer's
+/// slots. Takes memory when it is first copied to, as much as they do.
+class Copies {
+ public:
+  /// `plan` must outlive it; `slots`: how many the optimizer has.
+  Copies(const BucketPlan& plan, index_t server, std::size_t slots);
+
+  void take(index_t bucket, Store& store);
+  void take_all(Store& store);
+  /// The store has the bucket as it was at the last take() of it.
+  void put_back(index_t bucket, Store& store) const;
+
+  std::size_t count() const { return 1 + slots_; }
+  /// Of a bucket: [elements], its weights (0) or a slot (from 1 on).
+  std::span<const float> of(index_t bucket, std::size_t which) const;
+
+ private:
+  std::span<float> place(index_t bucket, std::size_t which);
+
+  const BucketPlan* plan_;
+  std::size_t slots_;
+  std::vector<index_t> offsets_;  ///< of the plan's buckets in each copy; -1: another server's
+  index_t element_count_ = 0;
+  std::vector<Buffer> copies_;
+};
+
+}  // namespace weir::ps

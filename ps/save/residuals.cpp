@@ -1,0 +1,117 @@
+#include "ps/save/residuals.hpp"
+
+#include <algorithm>
+
+#include "common/base/error.hpp"
+#include "common/base/log.hpp"
+
+namespace weir::ps {
+namespace {
+
+index_t element_count(const BucketPlan& plan, index_t bucket) {
+  return plan.buckets()[static_cast<std::size_t>(bucket)].element_count;
+}
+
+/// Of a replica to this parameter: all of its slices have as many.
+std::vector<index_t> contributors_of_replica(const BucketPlan& plan) {
+  std::vector<index_t> counts(plan.specs().size(), 0);
+  for (const Bucket& bucket : plan.buckets()) {
+    for (const Segment& segment : bucket.segments) {
+      counts[static_cast<std::size_t>(segment.parameter)] = std::ssize(bucket.contributors);
+    }
+  }
+  return counts;
+}
+
+}  // namespace
+
+Residuals::Residuals(const BucketPlan& plan, index_t server)
+    : plan_(&plan), server_(server), offsets_(plan.buckets().size(), -1) {
+  if (!kept()) return;
+  index_t elements = 0;
+  for (index_t bucket : plan.buckets_of(server)) {
+    const auto at = static_cast<std::size_t>(bucket);
+    const index_t contributors =
+        plan.layout().replicas * std::ssize(plan.buckets()[at].contributors);
+    offsets_[at] = elements;
+    elements += contributors * element_count(plan, bucket);
+    count_ += contributors;
+  }
+  values_ = Buffer(elements);
+}
+
+std::span<const float> Residuals::of(index_t bucket, index_t contributor) const {
+  const index_t offset = offsets_[static_cast<std::size_t>(bucket)];
+  WEIR_ASSERT(kept() && offset >= 0);
+  const index_t count = element_count(*plan_, bucket);
+  return values_.span().subspan(static_cast<std::size_t>(offset + contributor * count),
+                                static_cast<std::size_t>(count));
+}
+
+std::span<float> Residuals::of(index_t bucket, index_t contributor) {
+  const auto found = std::as_const(*this).of(bucket, contributor);
+  return {const_cast<float*>(found.data()), found.size()};  // ours
+}
+
+void Residuals::load(const CheckpointReader& reader) {
+  if (!kept()) return;
+  const std::vector<CheckpointRecord> wanted = residual_records(*plan_);
+  std::vector<std::string> present, expected;
+  for (const CheckpointRecord& record : reader.manifest().records) {
+    if (record.name.starts_with(kResidualPrefix)) present.push_back(record.name);
+  }
+  for (const CheckpointRecord& record : wanted) expected.push_back(record.name);
+  std::ranges::sort(present);
+  std::ranges::sort(expected);
+  if (present != expected) {
+    if (server_ == 0) {
+      log_info(text("the checkpoint has ", present.empty() ? "no" : "other workers'",
+                    " residuals; error feedback begins from zero"));
+    }
+    return;
+  }
+  const std::vector<index_t> first = first_residual_records(*plan_);
+  for (index_t index : plan_->buckets_of(server_)) {
+    const Bucket& bucket = plan_->buckets()[static_cast<std::size_t>(index)];
+    const index_t contributors = plan_->layout().replicas * std::ssize(bucket.contributors);
+    for (index_t contributor = 0; contributor < contributors; ++contributor) {
+      for (const Segment& segment : bucket.segments) {
+        const auto at = static_cast<std::size_t>(
+            first[static_cast<std::size_t>(segment.parameter)] + contributor);
+        reader.read(*reader.find(wanted[at].name), segment.range.begin,
+                    of(index, contributor)
+                        .subspan(static_cast<std::size_t>(segment.offset),
+                                 static_cast<std::size_t>(segment.range.count())));
+      }
+    }
+  }
+}
+
+std::vector<CheckpointRecord> residual_records(const BucketPlan& plan) {
+  std::vector<CheckpointRecord> records;
+  if (!plan.wire().push.keeps_residual()) return records;
+  const std::vector<index_t> counts = contributors_of_replica(plan);
+  for (std::size_t parameter = 0; parameter < plan.specs().size(); ++parameter) {
+    const ParameterSpec& spec = plan.specs()[parameter];
+    for (index_t replica = 0; replica < plan.layout().replicas; ++replica) {
+      for (index_t each = 0; each < counts[parameter]; ++each) {
+        records.push_back({.name = text(kResidualPrefix, replica, '.', each, '/', spec.name),
+                           .shape = spec.shape,
+                           .layout = spec.layout});
+      }
+    }
+  }
+  return records;
+}
+
+std::vector<index_t> first_residual_records(const BucketPlan& plan) {
+  std::vector<index_t> first;
+  index_t next = 0;
+  for (const index_t count : contributors_of_replica(plan)) {
+    first.push_back(next);
+    next += plan.layout().replicas * count;
+  }
+  return first;
+}
+
+}  // namespace weir::ps

@@ -1,0 +1,377 @@
+#include "ps/save/snapshot.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <system_error>
+#include <utility>
+
+#include "common/base/error.hpp"
+#include "common/base/log.hpp"
+#include "common/base/machine.hpp"
+#include "common/io/checkpoint_format.hpp"
+#include "common/io/room.hpp"
+
+namespace weir::ps {
+
+std::vector<Option> options(SnapshotConfig& config) {
+  return {
+      {"checkpoint-every",
+       "steps",
+       "write a checkpoint after so many steps (0: at the end alone)",
+       &config.every,
+       {0, 1e12}},
+      {"checkpoint.keep", "", "so many of the newest checkpoints stay", &config.keep, {2, 1e6}},
+      {"checkpoint.wait",
+       "s",
+       "if the last checkpoint cannot be written (a full disk, say), or three in a row: try again "
+       "for this long before the job ends with an error",
+       &config.wait_s,
+       {0, 1e9}},
+  };
+}
+
+std::vector<CheckpointRecord> checkpoint_records(const std::vector<ParameterSpec>& specs,
+                                                 OptimizerKind optimizer,
+                                                 std::string_view moments) {
+  std::vector<CheckpointRecord> records;
+  for (const ParameterSpec& spec : specs) {
+    records.push_back({.name = "/model/" + spec.name, .shape = spec.shape, .layout = spec.layout});
+  }
+  for (const std::string& slot : slot_names(optimizer)) {
+    for (const ParameterSpec& spec : specs) {
+      records.push_back({.name = text(moments, slot, "/", spec.name),
+                         .shape = spec.shape,
+                         .layout = spec.layout});
+    }
+  }
+  return records;
+}
+
+Snapshot::Snapshot(const BucketPlan& plan, index_t server, const SnapshotConfig& config,
+                   OptimizerKind optimizer, ClipPolicy clip, const Residuals& residuals)
+    : plan_(&plan),
+      server_(server),
+      config_(config),
+      optimizer_(optimizer),
+      clip_(clip),
+      residuals_(&residuals),
+      records_(checkpoint_records(plan.specs(), optimizer,
+                                  config.round_steps > 0 ? kRoundMoments : kMoments)),
+      copies_(plan, server, slot_names(optimizer).size()) {
+  const std::vector<CheckpointRecord> more = residual_records(plan);
+  records_.insert(records_.end(), more.begin(), more.end());
+}
+
+/// Runs `work(result)` on a thread. Failures of the file system end up in the result, and so does
+/// that no thread can be started.
+template <class Work>
+void Snapshot::run(Work work) {
+  const auto guarded = [this, work = std::move(work)] {
+    Result result;
+    try {
+      work(result);
+    } catch (const FileError& error) {
+      result.error = with_advice(error);
+    } catch (const Error& error) {
+      result.error = error.what();
+    } catch (const std::filesystem::filesystem_error& error) {
+      result.error = error.what();
+    }
+    return result;
+  };
+  try {
+    work_ = std::async(std::launch::async, guarded);
+  } catch (const std::system_error& error) {
+    Result result;
+    if (phase_ == Phase::abandoning) {
+      result = guarded();  // short
+    } else {
+      result.error = text("cannot start a thread to write it: ", error.what());
+    }
+    std::promise<Result> done;
+    done.set_value(std::move(result));
+    work_ = done.get_future();
+  }
+}
+
+/// Says where to make room, and how much, if that is what is missing.
+std::string Snapshot::with_advice(const FileError& error) const {
+  if (!error.is_full()) return error.what();
+  return text(error.what(), "; ", room_text(config_.folder), ", a checkpoint needs ",
+              mebibytes(checkpoint_bytes(records_)), ": make room there");
+}
+
+void Snapshot::start(index_t step, bool last, const Progress& progress) {
+  WEIR_ASSERT(!busy());
+  step_ = step;
+  last_ = last;
+  progress_ = progress;
+  copied_ = false;
+  tries_ = 0;
+  open();
+}
+
+void Snapshot::copied() { copied_ = true; }
+
+void Snapshot::open() {
+  phase_ = Phase::opening;
+  started_at_ = seconds_now();
+  begun_ = false;
+  prepared_.clear();
+  if (server_ != 0) return;  // SaveBegin will come
+  run([&files = *config_.files, folder = config_.folder, step = step_, records = records_,
+       attributes = config_.attributes](Result& result) {
+    result.records = records;
+    begin_checkpoint(files, folder, step, result.records, attributes);
+  });
+}
+
+void Snapshot::on_begin(const SaveBegin& begin) {
+  if (phase_ != Phase::opening || begun_ || begin.step != step_ ||
+      begin.offsets.size() != records_.size()) {
+    throw Error(text("server ", server_, ": the begin of the checkpoint of step ", begin.step,
+                     " came out of order"));
+  }
+  for (std::size_t record = 0; record < records_.size(); ++record) {
+    records_[record].offset = begin.offsets[record];
+  }
+  begun_ = true;
+}
+
+void Snapshot::write() {
+  phase_ = Phase::writing;
+  // The thread alone looks at the copies until it is done.
+  run([this](Result& result) {
+    CheckpointWriter writer(*config_.files, config_.folder, step_, records_);
+    for (std::size_t slot = 0; slot < copies_.count(); ++slot) {
+      for (index_t index : plan_->buckets_of(server_)) {
+        const std::span<const float> values = copies_.of(index, slot);
+        for (const Segment& segment : plan_->buckets()[static_cast<std::size_t>(index)].segments) {
+          const index_t record =
+              static_cast<index_t>(slot * plan_->specs().size()) + segment.parameter;
+          writer.write(record, segment.range.begin,
+                       values.subspan(static_cast<std::size_t>(segment.offset),
+                                      static_cast<std::size_t>(segment.range.count())));
+        }
+      }
+    }
+    if (residuals_->kept()) write_residuals(writer);
+    result.digests = writer.finish();
+  });
+}
+
+void Snapshot::write_residuals(CheckpointWriter& writer) const {
+  const auto begin = static_cast<index_t>(checkpoint_records(plan_->specs(), optimizer_).size());
+  const std::vector<index_t> first = first_residual_records(*plan_);
+  for (index_t index : plan_->buckets_of(server_)) {
+    const Bucket& bucket = plan_->buckets()[static_cast<std::size_t>(index)];
+    const index_t contributors = plan_->layout().replicas * std::ssize(bucket.contributors);
+    for (index_t contributor = 0; contributor < contributors; ++contributor) {
+      for (const Segment& segment : bucket.segments) {
+        writer.write(begin + first[static_cast<std::size_t>(segment.parameter)] + contributor,
+                     segment.range.begin,
+                     residuals_->of(index, contributor)
+                         .subspan(static_cast<std::size_t>(segment.offset),
+                                  static_cast<std::size_t>(segment.range.count())));
+      }
+    }
+  }
+}
+
+void Snapshot::on_prepared(const SavePrepared& prepared) {
+  const bool second =
+      std::ranges::find(prepared_, prepared.server, &SavePrepared::server) != prepared_.end();
+  const bool open = phase_ == Phase::writing || phase_ == Phase::collecting ||
+                    (phase_ == Phase::opening && begun_);
+  if (!open || second || prepared.step != step_) {
+    throw Error(text("server ", prepared.server, "'s part of the checkpoint of step ",
+                     prepared.step, " came out of order"));
+  }
+  prepared_.push_back(prepared);
+}
+
+Manifest Snapshot::manifest() const {
+  Manifest manifest;
+  manifest.step = progress_.step;
+  manifest.cursor = progress_.cursor;
+  manifest.settings = config_.settings;
+  manifest.settings.insert(config_.notes.begin(), config_.notes.end());
+  if (config_.round_steps > 0) {
+    manifest.integers[kRoundSteps] = config_.round_steps;
+  } else {
+    manifest.settings[kOptimizerSetting] = name_of(optimizer_);
+    manifest.settings[kClipSetting] = name_of(clip_);
+  }
+  manifest.integers["update"] = progress_.update;
+  manifest.integers["dropped"] = progress_.dropped_count;
+  for (std::size_t i = 0; i < progress_.again.size(); ++i) {
+    manifest.integers[text(kAgainPrefix, i)] = progress_.again[i];
+  }
+  manifest.integers["skipped"] = progress_.skipped_count;
+  manifest.integers["skips_in_a_row"] = progress_.skips_in_a_row;
+  if (progress_.moments_begin > 0) manifest.integers[kMomentsBegin] = progress_.moments_begin;
+  for (std::size_t i = 0; i < progress_.clip_state.size(); ++i) {
+    manifest.numbers[text(kClipPrefix, i)] = progress_.clip_state[i];
+  }
+  for (std::size_t i = 0; i < progress_.rollback_state.size(); ++i) {
+    manifest.numbers[text(kRollbackPrefix, i)] = progress_.rollback_state[i];
+  }
+  manifest.records = records_;
+  for (const SavePrepared& each : prepared_) {
+    for (const SavedRange& range : each.ranges) {
+      manifest.digests.push_back(
+          {range.record, range.begin, range.end, static_cast<std::uint32_t>(range.crc)});
+    }
+  }
+  return manifest;
+}
+
+void Snapshot::commit() {
+  for (const SavePrepared& each : prepared_) {
+    if (!each.error.empty()) return abandon(text("server ", each.server, ": ", each.error));
+  }
+  phase_ = Phase::committing;
+  run([&files = *config_.files, folder = config_.folder, beside = config_.beside,
+       keep = config_.keep, manifest = manifest()](Result&) {
+    commit_checkpoint(files, folder, manifest);
+    try {
+      if (beside.empty()) {
+        remove_old_checkpoints(files, folder, manifest.step, keep);
+      } else {
+        remove_checkpoints_beside(files, folder, manifest.step, beside);
+      }
+    } catch (const Error& error) {  // this one counts already
+      log_warning(error.what());
+    }
+  });
+}
+
+void Snapshot::abandon(const std::string& error) {
+  phase_ = Phase::abandoning;
+  run([&files = *config_.files, folder = config_.folder, step = step_, error](Result& result) {
+    result.error = error;
+    try {
+      abandon_checkpoint(files, folder, step);
+    } catch (const Error& second) {
+      result.error += text("; and ", second.what());
+    }
+  });
+}
+
+void Snapshot::end(const std::string& error) {
+  phase_ = Phase::idle;
+  const double now = seconds_now();
+  totals_.seconds += now - started_at_;
+  if (error.empty()) {
+    if (server_ == 0 && !may_be_given_up() && tries_ > 0) {
+      log_info(text("the checkpoint of step ", step_, " is written, after ",
+                    static_cast<index_t>(now - failed_at_), " s"));
+    }
+    failures_ = 0;
+    ++totals_.count;
+    return;
+  }
+  if (++tries_ == 1) {
+    ++failures_;
+    failed_at_ = now;
+    told_at_ = 0;
+  }
+  if (server_ == 0) complain(error);
+  if (may_be_given_up()) return;
+  if (server_ != 0) return open();  // server 0 will begin again
+  phase_ = Phase::waiting;
+  constexpr double kFirstPause = 0.5;  // seconds, after the second failure
+  try_at_ = now + std::min(config_.retry_s, kFirstPause * static_cast<double>(tries_ - 1));
+}
+
+/// Warns, but not at each try; throws Error if there is no time left.
+void Snapshot::complain(const std::string& error) {
+  const double now = seconds_now();
+  const std::string what = text("the checkpoint of step ", step_, " failed: ", error);
+  if (may_be_given_up()) return log_warning(what);
+  const double left = static_cast<double>(config_.wait_s) - (now - failed_at_);
+  if (left <= 0 && (tries_ > 1 || !last_)) {
+    throw Error(text(last_ ? "" : "the third checkpoint in a row: ", what, "; tried again for ",
+                     config_.wait_s, " s (--checkpoint.wait)"));
+  }
+  constexpr double kQuietSeconds = 60;
+  if (told_at_ > 0 && now - told_at_ < kQuietSeconds) return;
+  told_at_ = now;
+  log_warning(text(what, "; tries again every few seconds, for ",
+                   static_cast<index_t>(std::max(0.0, left)), " s more (--checkpoint.wait)",
+                   last_ ? "" : "; training stops where the next checkpoint is due"));
+}
+
+void Snapshot::on_stop_request() const {
+  if (!busy() || tries_ == 0 || may_be_given_up()) return;
+  log_warning(text("asked to stop: the job ends when the checkpoint of step ", step_,
+                   " is written, or when it has waited for that for ", config_.wait_s,
+                   " s (--checkpoint.wait)"));
+}
+
+void Snapshot::on_end(const SaveEnd& end) {
+  const bool waiting = phase_ == Phase::collecting || (phase_ == Phase::opening && !begun_);
+  if (!waiting || end.step != step_) {
+    throw Error(text("server ", server_, ": the end of the checkpoint of step ", end.step,
+                     " came out of order"));
+  }
+  this->end(end.error);
+}
+
+std::optional<Snapshot::Message> Snapshot::finish(Result result) {
+  switch (phase_) {
+    case Phase::opening: {
+      if (!result.error.empty()) {
+        abandon(result.error);
+        return std::nullopt;
+      }
+      records_ = std::move(result.records);
+      begun_ = true;
+      SaveBegin begin = {.step = step_, .offsets = {}};
+      for (const CheckpointRecord& record : records_) begin.offsets.push_back(record.offset);
+      return begin;
+    }
+    case Phase::writing: {
+      phase_ = Phase::collecting;
+      SavePrepared prepared = {
+          .step = step_, .server = server_, .error = result.error, .ranges = {}};
+      for (const RangeDigest& digest : result.digests) {
+        prepared.ranges.push_back({digest.record, digest.begin, digest.end, digest.crc});
+      }
+      if (server_ != 0) return prepared;
+      on_prepared(prepared);
+      return std::nullopt;
+    }
+    case Phase::committing:
+      if (!result.error.empty()) {
+        abandon(result.error);
+        return std::nullopt;
+      }
+      end("");
+      return SaveEnd{step_, ""};
+    case Phase::abandoning:
+      end(result.error);
+      return SaveEnd{step_, result.error};
+    case Phase::idle:
+    case Phase::collecting:
+    case Phase::waiting:
+      break;
+  }
+  WEIR_UNREACHABLE();
+}
+
+std::optional<Snapshot::Message> Snapshot::poll() {
+  if (work_.valid()) {
+    if (work_.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return std::nullopt;
+    return finish(work_.get());
+  }
+  if (phase_ == Phase::waiting && seconds_now() >= try_at_) open();
+  if (phase_ == Phase::opening && begun_ && copied_) write();
+  if (server_ == 0 && phase_ == Phase::collecting &&
+      static_cast<index_t>(prepared_.size()) == plan_->layout().servers) {
+    commit();
+  }
+  return std::nullopt;
+}
+
+}  // namespace weir::ps

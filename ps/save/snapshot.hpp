@@ -1,0 +1,189 @@
+#pragma once
+
+#include <filesystem>
+#include <future>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "common/base/attribute.hpp"
+#include "common/base/options.hpp"
+#include "common/io/file.hpp"
+#include "common/io/manifest.hpp"
+#include "common/job/bucket.hpp"
+#include "common/net/messages.hpp"
+#include "ps/decide/decide.hpp"
+#include "ps/save/copies.hpp"
+#include "ps/save/residuals.hpp"
+#include "ps/update/store.hpp"
+
+namespace weir::ps {
+
+/// This many checkpoints in a row that fail: the last of them is not given up, but waited for.
+inline constexpr index_t kSaveFailuresMax = 3;
+
+struct SnapshotConfig {
+  index_t every = 200;   ///< steps; 0: at the end alone
+  index_t keep = 3;      ///< the newest so many stay
+  index_t wait_s = 600;  ///< for a save that may not be given up and fails
+  // No options: what follows from the rest of the job.
+  double retry_s = 5;            ///< between two tries of such a save, at most
+  std::filesystem::path folder;  ///< of all checkpoints; empty: none are written
+  /// A replica of `local`: the servers' folder. What `folder` holds goes when theirs of the same
+  /// step has gone, so `keep` does not count. Empty: as `keep` says.
+  std::filesystem::path beside = {};
+  /// The servers of `local`: steps between two meetings. Their optimizer, which nobody chose, has
+  /// moments of its own (kRoundMoments), and `notes` say the optimizer and clip of the replicas.
+  index_t round_steps = 0;
+  /// What must agree when a job resumes (settings of the model), by name. Names have no blanks.
+  std::map<std::string, std::string> settings;
+  /// All other settings of the job: written beside them, so that a checkpoint says how it was made,
+  /// and free to differ on resuming.
+  std::map<std::string, std::string> notes;
+  /// Parameters that older checkpoints hold and on which nothing depends: resuming drops them.
+  std::vector<std::string> obsolete = {};
+  /// What model.h5 says of itself to a reader who has nothing else.
+  std::vector<Attribute> attributes = {};
+  FileSystem* files = &posix_file_system();
+};
+
+std::vector<Option> options(SnapshotConfig& config);
+
+/// Where the moments of the job's optimizer stand among a checkpoint's tensors, and those of the
+/// servers of `local`, which step by what the replicas went in a round.
+inline constexpr std::string_view kMoments = "/optimizer/";
+inline constexpr std::string_view kRoundMoments = "/outer/";
+
+/// The tensors of a checkpoint: /model/NAME of all specs, in their order, then MOMENTS/SLOT/NAME of
+/// all specs for each slot.
+std::vector<CheckpointRecord> checkpoint_records(const std::vector<ParameterSpec>& specs,
+                                                 OptimizerKind optimizer,
+                                                 std::string_view moments = kMoments);
+
+/// Of the settings in a manifest, those that are ours.
+inline constexpr const char* kOptimizerSetting = "optimizer.kind";
+inline constexpr const char* kClipSetting = "clip.policy";
+
+/// The setting of a checkpoint that a replica of `local` has of its own: which one.
+inline constexpr const char* kReplicaSetting = "replica";
+
+/// An integer of a manifest that the servers of `local` wrote: SnapshotConfig::round_steps.
+inline constexpr const char* kRoundSteps = "round_steps";
+/// Progress::moments_begin, where it is above zero.
+inline constexpr const char* kMomentsBegin = "moments_begin";
+
+/// Integers of a manifest whose names begin so and end in 0, 1, …: Progress::again.
+inline constexpr const char* kAgainPrefix = "again.";
+/// Numbers, the same way: Progress::clip_state and rollback_state.
+inline constexpr const char* kClipPrefix = "clip.";
+inline constexpr const char* kRollbackPrefix = "rollback.";
+
+struct SaveTotals {
+  index_t count = 0;   ///< committed
+  double seconds = 0;  ///< from the directive to the commit, most of it beside the training
+};
+
+/// One server's part in making checkpoints: copies weights and moments right after a bucket was
+/// stepped, and writes the copies on a thread, while training goes on. Server 0 makes the file
+/// first and commits it when all servers have written; see common/io/checkpoint_format.hpp. The
+/// residuals of the workers' wire, where it keeps some, are written as they lie.
+///
+///   server 0   start -> file made -> SaveBegin … all SavePrepared -> MANIFEST, name -> SaveEnd
+///   others     start … SaveBegin -> written -> SavePrepared … SaveEnd
+///
+/// A save that fails anywhere is given up as a whole: its folder is removed, a warning logged, and
+/// training goes on. Two are not given up: the last one of a job, and the third in a row that fails
+/// (kSaveFailuresMax). Server 0 tries them again, from the copies that are still there, until one
+/// succeeds or `wait_s` seconds are over; then it throws Error. Training goes on meanwhile until
+/// the next checkpoint is due. Only the thread that calls these functions talks to the other
+/// servers.
+class Snapshot {
+ public:
+  /// What poll() wants sent, as in ps::Output.
+  using Message = std::variant<SaveBegin, SavePrepared, SaveEnd>;
+
+  Snapshot(const BucketPlan& plan, index_t server, const SnapshotConfig& config,
+           OptimizerKind optimizer, ClipPolicy clip, const Residuals& residuals);
+  Snapshot(const Snapshot&) = delete;  // the thread looks at it
+  Snapshot& operator=(const Snapshot&) = delete;
+
+  /// From start() to the end of the save; the copies are in use.
+  bool busy() const { return phase_ != Phase::idle; }
+  /// A new save begins: not while busy. `last`: of the job. `progress`: server 0's, after the step.
+  void start(index_t step, bool last, const Progress& progress);
+  /// Once for each bucket of this server.
+  void copy(index_t bucket, Store& store) { copies_.take(bucket, store); }
+  void copied();  ///< that was all of them, and the residuals are there, too
+
+  void on_begin(const SaveBegin& begin);
+  void on_prepared(const SavePrepared& prepared);
+  void on_end(const SaveEnd& end);
+  /// Server 0: somebody asks the job to end. Says so if the job cannot yet.
+  void on_stop_request() const;
+  /// Looks whether the thread is done; never waits. Rethrows what it threw, other than failures of
+  /// the file system.
+  std::optional<Message> poll();
+
+  const SaveTotals& totals() const { return totals_; }
+
+ private:
+  enum class Phase {
+    idle,
+    opening,  ///< server 0 makes the file; the others wait for SaveBegin, all may be copying
+    writing,
+    collecting,  ///< server 0 waits for SavePrepared, the others for SaveEnd
+    committing,
+    abandoning,
+    waiting,  ///< server 0: until the next try
+  };
+  /// What the thread brings back.
+  struct Result {
+    std::string error;
+    std::vector<CheckpointRecord> records;
+    std::vector<RangeDigest> digests;
+  };
+
+  template <class Work>
+  void run(Work work);
+  void open();
+  void write();
+  void write_residuals(CheckpointWriter& writer) const;
+  void commit();
+  void abandon(const std::string& error);
+  void end(const std::string& error);
+  void complain(const std::string& error);
+  bool may_be_given_up() const { return !last_ && failures_ < kSaveFailuresMax; }
+  std::string with_advice(const FileError& error) const;
+  std::optional<Message> finish(Result result);
+  Manifest manifest() const;
+
+  const BucketPlan* plan_;
+  index_t server_;
+  SnapshotConfig config_;
+  OptimizerKind optimizer_;
+  ClipPolicy clip_;
+  const Residuals* residuals_;
+
+  Phase phase_ = Phase::idle;
+  index_t step_ = 0;
+  bool last_ = false;
+  Progress progress_;
+  bool copied_ = false;
+  bool begun_ = false;  ///< the records have their offsets
+  double started_at_ = 0;
+  index_t failures_ = 0;  ///< saves in a row
+  index_t tries_ = 0;     ///< of this save, that failed
+  double failed_at_ = 0;  ///< when the first of them did
+  double try_at_ = 0;     ///< when the next one begins
+  double told_at_ = 0;    ///< when the user last heard that the job waits
+  SaveTotals totals_;
+  std::vector<CheckpointRecord> records_;  ///< checkpoint_records, then residual_records
+  std::vector<SavePrepared> prepared_;
+  Copies copies_;
+  std::future<Result> work_;  ///< last: its end is awaited before the rest goes
+};
+
+}  // namespace weir::ps

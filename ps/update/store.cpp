@@ -1,0 +1,346 @@
+#include "ps/update/store.hpp"
+
+#include <algorithm>
+
+#include "common/base/error.hpp"
+#include "common/number/vector.hpp"
+
+namespace weir::ps {
+namespace {
+
+constexpr index_t kPageElements = kPageBytes / 4;
+
+bool one_holder(const Layout& layout) {
+  return layout.servers == 1 && layout.stages * layout.contexts * layout.shards == 1;
+}
+
+std::span<float> sub(std::span<float> all, index_t offset, index_t count) {
+  return all.subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(count));
+}
+
+}  // namespace
+
+std::vector<Block> blocks_of(const Bucket& bucket) {
+  std::vector<Block> blocks;
+  for (const Segment& segment : bucket.segments) {
+    // A segment begins at a block: slices are cut into buckets only between blocks.
+    for (index_t done = 0; done < segment.range.count(); done += kBlockElements) {
+      blocks.push_back({segment.parameter, segment.range.begin + done,
+                        std::min(kBlockElements, segment.range.count() - done),
+                        segment.offset + done});
+    }
+  }
+  return blocks;
+}
+
+Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& optimizer,
+             std::uint64_t seed, const BucketMemory& given)
+    : plan_(&plan),
+      optimizer_(optimizer),
+      buckets_(plan.buckets_of(server)),
+      entry_of_(plan.buckets().size(), -1) {
+  const auto& [push, pull] = plan.wire();
+  index_t arena = 0, pushed = 0, pulled = 0, partials = 0;
+  for (index_t index : buckets_) {
+    const index_t count = bucket(index).element_count;
+    const index_t contributors = contributor_count(index);
+    entry_of_[static_cast<std::size_t>(index)] = static_cast<index_t>(entries_.size());
+    Entry added;
+    added.bucket = index;
+    added.offset = arena;
+    added.push_offset = pushed;
+    added.pull_offset = pulled;
+    added.first_partial = partials;
+    added.arrived.assign(static_cast<std::size_t>(contributors), false);
+    added.missing = static_cast<std::size_t>(contributors);
+    entries_.push_back(added);
+    arena += round_up(count, kPageElements);
+    if (!push.is_raw()) pushed += contributors * round_up(push.bytes(count), kPageBytes);
+    if (!pull.is_raw()) pulled += round_up(pull.bytes(count), kPageBytes);
+    partials += static_cast<index_t>(blocks_of(bucket(index)).size());
+  }
+  if (one_holder(plan.layout())) {
+    const Holding& holding = plan.holding({});
+    for (const HeldBucket& held : holding.buckets) entry(held.bucket).offset = held.offset;
+    arena = holding.element_count;
+  }
+  place(given, arena);
+  push_frames_ = BufferOf<std::byte>(pushed);
+  pull_frames_ = BufferOf<std::byte>(pulled);
+  for (std::size_t slot = 0; slot < slot_names(optimizer.kind).size(); ++slot) {
+    slots_.emplace_back(arena);
+  }
+  partials_.resize(static_cast<std::size_t>(partials));
+  if (has_trust(optimizer)) {
+    weight_squares_.resize(partials_.size());
+    direction_squares_.resize(partials_.size());
+  }
+  for (index_t index : buckets_) {
+    for (const Segment& segment : bucket(index).segments) {
+      initial_weights(plan.specs()[static_cast<std::size_t>(segment.parameter)], seed,
+                      segment.range,
+                      sub(mutable_weights(index), segment.offset, segment.range.count()));
+    }
+    encode_weights(entry(index));
+  }
+}
+
+void Store::place(const BucketMemory& given, index_t arena) {
+  const bool raw = plan_->wire().push.is_raw();
+  const auto given_weights = [&](const Entry& of) {
+    const auto at = static_cast<std::size_t>(of.bucket);
+    return at < given.weights.size() ? given.weights[at] : std::span<float>();
+  };
+  const auto given_contribution = [&](const Entry& of, index_t contributor) {
+    const auto at = static_cast<std::size_t>(of.bucket),
+               each = static_cast<std::size_t>(contributor);
+    return at < given.contributions.size() && each < given.contributions[at].size()
+               ? given.contributions[at][each]
+               : std::span<float>();
+  };
+  index_t others = 0;
+  bool all_weights = true, all_firsts = raw;
+  for (const Entry& of : entries_) {
+    all_weights &= !given_weights(of).empty();
+    all_firsts &= !given_contribution(of, 0).empty();
+    for (index_t each = 1; raw && each < contributor_count(of.bucket); ++each) {
+      if (given_contribution(of, each).empty()) {
+        others += round_up(bucket(of.bucket).element_count, kPageElements);
+      }
+    }
+  }
+  if (!all_weights) weights_ = Buffer(arena);
+  if (!all_firsts) gradients_ = Buffer(arena);
+  others_ = Buffer(others);
+  index_t other_offset = 0;
+  for (Entry& of : entries_) {
+    of.weights = given_weights(of);
+    if (of.weights.empty()) of.weights = part(weights_, of);
+    for (index_t each = 0; raw && each < contributor_count(of.bucket); ++each) {
+      std::span<float> place = given_contribution(of, each);
+      const index_t count = bucket(of.bucket).element_count;
+      if (place.empty() && each == 0) place = part(gradients_, of);
+      if (place.empty()) {
+        place = sub(others_.span(), other_offset, count);
+        other_offset += round_up(count, kPageElements);
+      }
+      of.contributions.push_back(place);
+    }
+  }
+}
+
+const Store::Entry& Store::entry(index_t bucket) const {
+  WEIR_ASSERT(bucket >= 0 && bucket < static_cast<index_t>(entry_of_.size()));
+  const index_t at = entry_of_[static_cast<std::size_t>(bucket)];
+  WEIR_ASSERT(at >= 0);  // a bucket of another server
+  return entries_[static_cast<std::size_t>(at)];
+}
+
+Store::Entry& Store::entry(index_t bucket) {
+  return const_cast<Entry&>(static_cast<const Store*>(this)->entry(bucket));
+}
+
+std::span<float> Store::part(Buffer& arena, const Entry& entry) {
+  return sub(arena.span(), entry.offset, bucket(entry.bucket).element_count);
+}
+
+index_t Store::contributor_count(index_t index) const {
+  return plan_->layout().replicas * static_cast<index_t>(bucket(index).contributors.size());
+}
+
+std::span<float> Store::contribution(index_t index, index_t contributor) {
+  const Entry& of = entry(index);
+  WEIR_ASSERT(contributor >= 0 && contributor < contributor_count(index));
+  WEIR_ASSERT(plan_->wire().push.is_raw());
+  return of.contributions[static_cast<std::size_t>(contributor)];
+}
+
+std::span<std::byte> Store::contribution_frame(index_t index, index_t contributor) {
+  const Wire& push = plan_->wire().push;
+  if (push.is_raw()) return std::as_writable_bytes(contribution(index, contributor));
+  WEIR_ASSERT(contributor >= 0 && contributor < contributor_count(index));
+  const index_t bytes = push.bytes(bucket(index).element_count);
+  return push_frames_.span().subspan(
+      static_cast<std::size_t>(entry(index).push_offset +
+                               contributor * round_up(bytes, kPageBytes)),
+      static_cast<std::size_t>(bytes));
+}
+
+std::span<float> Store::sum_place(const Entry& of) {
+  return plan_->wire().push.is_raw() ? contribution(of.bucket, of.sum) : part(gradients_, of);
+}
+
+bool Store::accepts(index_t index, index_t contributor) const {
+  return !entry(index).arrived[static_cast<std::size_t>(contributor)];
+}
+
+bool Store::arrived(index_t index, index_t contributor) {
+  Entry& of = entry(index);
+  WEIR_ASSERT(contributor >= 0 && contributor < contributor_count(index));
+  const auto at = static_cast<std::size_t>(contributor);
+  if (of.arrived[at]) {
+    throw Error(text("update ", of.update, ": bucket ", index, " has already arrived from ",
+                     "contributor ", contributor, " of ", contributor_count(index),
+                     of.summed ? " and this update was not yet applied to it" : "",
+                     "; do all ranks read the same configuration?"));
+  }
+  of.arrived[at] = true;
+  return --of.missing == 0;
+}
+
+void Store::sum(index_t index, std::span<const index_t> replicas) {
+  Entry& of = entry(index);
+  WEIR_ASSERT(!of.summed && !replicas.empty());
+  const index_t a_replica = static_cast<index_t>(bucket(index).contributors.size());
+  of.sum = replicas.front() * a_replica;
+  const std::span<float> total = sum_place(of);
+  const Wire& push = plan_->wire().push;
+  std::vector<std::span<float>> others;
+  for (index_t replica : replicas) {
+    for (index_t each = replica * a_replica; each < (replica + 1) * a_replica; ++each) {
+      WEIR_ASSERT(of.arrived[static_cast<std::size_t>(each)]);
+      if (push.is_raw()) {
+        // To be added below, all in one pass.
+        if (each != of.sum) others.push_back(contribution(index, each));
+      } else if (each == of.sum) {
+        // A bucket as a whole: it fits into the second cache, and topk has no order of blocks.
+        decode(push, contribution_frame(index, each), total);
+      } else {
+        decode_add(push, contribution_frame(index, each), total);
+      }
+    }
+  }
+  std::vector<const float*> parts(others.size());
+  index_t partial = of.first_partial;
+  for (const Block& block : blocks_of(bucket(index))) {
+    std::ranges::transform(others, parts.begin(),
+                           [&](std::span<float> each) { return each.data() + block.offset; });
+    partials_[static_cast<std::size_t>(partial++)] =
+        add_parts(sub(total, block.offset, block.count), parts);
+  }
+  of.summed = true;
+  ++summed_count_;
+}
+
+std::vector<double> Store::partials() const {
+  WEIR_ASSERT(all_summed());
+  return partials_;
+}
+
+OptimizerStep Store::step_of(index_t parameter, const Directive& directive, double trust) const {
+  const ParameterSpec& spec = plan_->specs()[static_cast<std::size_t>(parameter)];
+  const std::vector<double>& factors = directive.factors;
+  return {
+      .factor = factors.empty() ? directive.factor : factors[static_cast<std::size_t>(parameter)],
+      .rate = directive.rate,
+      .applied = directive.update - directive.skipped_count - moments_begin_,
+      .weight_decay = spec.decay || optimizer_.decay_all ? optimizer_.weight_decay : 0,
+      .trust = trust};
+}
+
+std::vector<std::span<float>> Store::slots_of(const Entry& of, index_t offset, index_t count) {
+  std::vector<std::span<float>> slots;
+  for (Buffer& slot : slots_) slots.push_back(sub(part(slot, of), offset, count));
+  return slots;
+}
+
+void Store::make_direction(index_t index, const Directive& directive) {
+  const Entry& of = entry(index);
+  WEIR_ASSERT(of.summed && directive.update == of.update && directive.skip == SkipReason::none);
+  const std::span<float> gradient = sum_place(of);
+  auto partial = static_cast<std::size_t>(of.first_partial);
+  for (const Block& block : blocks_of(bucket(index))) {
+    const DirectionSquares squares = optimizer_direction(
+        optimizer_, step_of(block.parameter, directive, 1),
+        sub(of.weights, block.offset, block.count), sub(gradient, block.offset, block.count),
+        slots_of(of, block.offset, block.count));
+    weight_squares_[partial] = squares.weights;
+    direction_squares_[partial] = squares.directions;
+    ++partial;
+  }
+}
+
+void Store::apply(index_t index, const Directive& directive, std::span<const double> trust) {
+  Entry& of = entry(index);
+  if (!of.summed || directive.update != of.update) {
+    throw Error(text(
+        "applying update ", directive.update, " to bucket ", index, ": it is in update ", of.update,
+        of.summed ? "" : " and waits for contributions", "; a directive came out of order"));
+  }
+  if (directive.skip == SkipReason::none) {
+    const std::span<float> gradient = sum_place(of);
+    for (const Segment& segment : bucket(index).segments) {
+      const index_t count = segment.range.count();
+      const double ratio = trust.empty() ? 1 : trust[static_cast<std::size_t>(segment.parameter)];
+      optimizer_step(optimizer_, step_of(segment.parameter, directive, ratio),
+                     sub(of.weights, segment.offset, count), sub(gradient, segment.offset, count),
+                     slots_of(of, segment.offset, count));
+    }
+    encode_weights(of);
+  }
+  of.update = directive.update + 1;
+  of.summed = false;
+  --summed_count_;
+  for (index_t replica : directive.contributors) discard(index, replica);
+}
+
+void Store::discard(index_t index, index_t replica) {
+  Entry& of = entry(index);
+  const index_t a_replica = static_cast<index_t>(bucket(index).contributors.size());
+  for (index_t each = replica * a_replica; each < (replica + 1) * a_replica; ++each) {
+    WEIR_ASSERT(of.arrived[static_cast<std::size_t>(each)]);
+    of.arrived[static_cast<std::size_t>(each)] = false;
+    ++of.missing;
+  }
+}
+
+void Store::begin_with(index_t update, index_t moments_begin) {
+  moments_begin_ = moments_begin;
+  for (Entry& each : entries_) {
+    WEIR_ASSERT(each.missing == each.arrived.size());
+    each.update = update;
+    encode_weights(each);
+  }
+}
+
+std::span<const float> Store::weights(index_t index) const { return entry(index).weights; }
+
+std::span<const std::byte> Store::weight_frame(index_t index) const {
+  const Wire& pull = plan_->wire().pull;
+  if (pull.is_raw()) return std::as_bytes(weights(index));
+  return pull_frames_.span().subspan(
+      static_cast<std::size_t>(entry(index).pull_offset),
+      static_cast<std::size_t>(pull.bytes(bucket(index).element_count)));
+}
+
+void Store::encode_weights(const Entry& of) {
+  const Wire& pull = plan_->wire().pull;
+  if (pull.is_raw()) return;
+  encode(pull, weights(of.bucket), {},
+         pull_frames_.span().subspan(
+             static_cast<std::size_t>(of.pull_offset),
+             static_cast<std::size_t>(pull.bytes(bucket(of.bucket).element_count))));
+}
+
+std::span<float> Store::mutable_weights(index_t index) { return entry(index).weights; }
+
+std::span<float> Store::slot(index_t index, std::size_t slot) {
+  return part(slots_[slot], entry(index));
+}
+
+std::span<const float> Store::weight_arena() const {
+  WEIR_ASSERT(one_holder(plan_->layout()));
+  return weights_.span();
+}
+
+std::span<float> Store::mutable_weight_arena() {
+  WEIR_ASSERT(one_holder(plan_->layout()));
+  return weights_.span();
+}
+
+std::span<float> Store::gradient_arena() {
+  WEIR_ASSERT(one_holder(plan_->layout()));
+  return gradients_.span();
+}
+
+}  // namespace weir::ps

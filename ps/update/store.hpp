@@ -1,0 +1,143 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "common/job/bucket.hpp"
+#include "common/job/bucket_memory.hpp"
+#include "common/net/messages.hpp"
+#include "common/number/memory.hpp"
+#include "ps/update/optimizer.hpp"
+
+namespace weir::ps {
+
+/// The parameters of one server: weights, moments, and a place for each contribution. It computes
+/// and neither sends nor decides.
+///
+/// A bucket goes round: contributions arrive -> sum() of those that make the update -> summed ->
+/// apply() -> their places are free again. Buckets are named by their index in the plan.
+/// Contributors of a bucket are numbered replica * (contributors of the bucket) + position among
+/// them; the sum goes in this order, whatever the order of arrival, so that it has the same bits
+/// every run.
+class Store {
+ public:
+  /// Fills in the initial weights; moments are zero; waits for update 1. `plan` and what `given`
+  /// names must outlive it; contributions are given only where the push wire is raw.
+  Store(const BucketPlan& plan, index_t server, const OptimizerConfig& optimizer,
+        std::uint64_t seed, const BucketMemory& given = {});
+
+  const std::vector<index_t>& buckets() const { return buckets_; }  ///< in push order
+  index_t contributor_count(index_t bucket) const;
+
+  /// Where a contribution is to be written as the plan's push wire encodes it. May be written while
+  /// accepts(). Stays where it is.
+  std::span<std::byte> contribution_frame(index_t bucket, index_t contributor);
+  /// The same of a raw wire, as floats: [elements of the bucket].
+  std::span<float> contribution(index_t bucket, index_t contributor);
+  /// Whether this contribution may be written: the one before is applied or discarded.
+  bool accepts(index_t bucket, index_t contributor) const;
+  /// The floats of this contribution are all there. True if no other is missing in the bucket.
+  /// Throws Error if it had arrived before.
+  bool arrived(index_t bucket, index_t contributor);
+  /// Adds up the contributions of these replicas (ascending), which have arrived, and
+  /// takes the sum's sums of squares. Once an update.
+  void sum(index_t bucket, std::span<const index_t> replicas);
+  /// Once all buckets are summed: the sum of squares of each block (kBlockElements elements counted
+  /// from a slice's begin), bucket by bucket in push order, segment by segment.
+  bool all_summed() const { return summed_count_ == buckets_.size(); }
+  std::vector<double> partials() const;
+  /// Of optimizers with trust ratios, before apply() and unless the directive skips: the summed
+  /// gradient becomes the direction, moments step. Once.
+  void make_direction(index_t bucket, const Directive& directive);
+  /// Once all directions are made: squares of weights and directions, as partials().
+  const std::vector<double>& weight_squares() const { return weight_squares_; }
+  const std::vector<double>& direction_squares() const { return direction_squares_; }
+  /// Steps the bucket by the summed gradient (by its direction, where there are trust ratios:
+  /// `trust`, by parameter), unless the directive skips, and frees the places of its contributors.
+  /// Once, after the partials were taken. Throws Error if the directive is of another update.
+  void apply(index_t bucket, const Directive& directive, std::span<const double> trust = {});
+  /// Frees the places of a replica whose contributions make no update.
+  void discard(index_t bucket, index_t replica);
+
+  /// No contribution has arrived yet; the first are those of this update. moments_begin: updates
+  /// that were applied before the moments began, which their bias correction does not count.
+  void begin_with(index_t update, index_t moments_begin = 0);
+  /// Of the update that the bucket waits for or is in.
+  index_t update(index_t bucket) const { return entry(bucket).update; }
+  std::span<const float> weights(index_t bucket) const;
+  /// The weights as the plan's pull wire encodes them, as they are after apply() or begin_with().
+  std::span<const std::byte> weight_frame(index_t bucket) const;
+  std::span<float> mutable_weights(index_t bucket);  ///< to load a checkpoint, or to go back
+  /// After mutable_weights() were written, unless begin_with() comes: for weight_frame().
+  void encode_weights(index_t bucket) { encode_weights(entry(bucket)); }
+  /// One of the optimizer's slots, as slot_names numbers them.
+  std::span<float> slot(index_t bucket, std::size_t index);
+
+  /// With one server and one holder all weights and all first contributions lie in one arena each,
+  /// with the offsets of the Holding: a worker in the same process needs no copies. Asserts that it
+  /// is so.
+  std::span<const float> weight_arena() const;
+  std::span<float> gradient_arena();
+  std::span<float> mutable_weight_arena();
+
+ private:
+  struct Entry {
+    index_t bucket = 0;
+    index_t offset = 0;  ///< in the arenas, elements
+    std::span<float> weights;
+    std::vector<std::span<float>> contributions;  ///< of a raw wire
+    index_t push_offset = 0;                      ///< of its first contribution, in push_frames_
+    index_t pull_offset = 0;                      ///< in pull_frames_
+    index_t first_partial = 0;
+    index_t update = 1;
+    std::vector<bool> arrived;
+    std::size_t missing = 0;
+    bool summed = false;
+    index_t sum = 0;  ///< the contribution that holds the sum
+  };
+
+  const Bucket& bucket(index_t bucket) const {
+    return plan_->buckets()[static_cast<std::size_t>(bucket)];
+  }
+  const Entry& entry(index_t bucket) const;
+  Entry& entry(index_t bucket);
+  std::span<float> part(Buffer& arena, const Entry& entry);
+  /// Finds each entry's weights and raw contributions a place; arena: elements of all buckets.
+  void place(const BucketMemory& given, index_t arena);
+  OptimizerStep step_of(index_t parameter, const Directive& directive, double trust) const;
+  std::vector<std::span<float>> slots_of(const Entry& entry, index_t offset, index_t count);
+  /// Where the sum is once there is one.
+  std::span<float> sum_place(const Entry& entry);
+  void encode_weights(const Entry& entry);
+
+  const BucketPlan* plan_;
+  OptimizerConfig optimizer_;
+  std::vector<index_t> buckets_;
+  std::vector<Entry> entries_;     ///< one a bucket of this server
+  std::vector<index_t> entry_of_;  ///< by index in the plan; -1: another server's
+  // Of what was given no place:
+  Buffer weights_;
+  Buffer gradients_;  ///< the first contribution of each bucket, then the sum
+  Buffer others_;     ///< the other contributions
+  // Where a wire is not raw: contributions do not lie in the two above, but wait to be decoded.
+  BufferOf<std::byte> push_frames_;
+  BufferOf<std::byte> pull_frames_;
+  std::vector<Buffer> slots_;
+  std::vector<double> partials_;
+  std::vector<double> weight_squares_, direction_squares_;  ///< empty without trust ratios
+  std::size_t summed_count_ = 0;
+  index_t moments_begin_ = 0;
+};
+
+/// The blocks of one bucket, in the order of Store::partials.
+struct Block {
+  index_t parameter = 0;
+  index_t begin = 0;  ///< of the whole parameter
+  index_t count = 0;
+  index_t offset = 0;  ///< in the bucket
+};
+std::vector<Block> blocks_of(const Bucket& bucket);
+
+}  // namespace weir::ps

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <optional>
+#include <span>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "common/job/bucket.hpp"
+#include "common/net/messages.hpp"
+#include "ps/update/block_order.hpp"
+#include "ps/update/optimizer.hpp"
+#include "ps/update/store.hpp"
+
+namespace weir::ps {
+
+/// Server 0's second part in an update, of optimizers with trust ratios alone: out of the norms of
+/// all weights w and directions u (optimizer.hpp), one factor for each parameter's step:
+///
+///   lamb                     |w| / |u|,  1 where either is zero, and 1 for norms and biases
+///                            (parameters of one dimension)
+///   clip.policy update_rms   1 / max(1, root mean square of u)
+///
+/// Norms are taken over whole parameters, in the order of BlockOrder: they know nothing of servers,
+/// buckets and slices but the rounding of the gradients. Norms and biases are left out as the
+/// authors' code does; a bias that begins at zero could hardly ever leave it. Source: You et al.,
+/// arXiv 1904.00962, algorithm 2, with the identity for phi.
+class Trust {
+ public:
+  /// `plan` must outlive it. has_trust(optimizer).
+  Trust(const BucketPlan& plan, const OptimizerConfig& optimizer);
+
+  /// Throws Error if they come twice or do not fit the plan.
+  void on_partials(const DirectionPartials& partials);
+  /// The ratios by parameter, once all servers' partials are there; the next ones may then come.
+  std::optional<std::vector<double>> decide();
+
+ private:
+  const BucketPlan* plan_;
+  bool clips_updates_;
+  BlockOrder order_;
+  std::vector<double> weight_squares_, direction_squares_;  ///< as in BlockOrder
+  std::vector<bool> here_;                                  ///< by server
+};
+
+/// One server's part in this round, between the directive of an update and its steps:
+///
+///   begin -> a bucket's directions a poll … -> DirectionPartials -> TrustRatios -> steps
+class TrustRound {
+ public:
+  using Message = std::variant<DirectionPartials, TrustRatios>;
+
+  /// Nothing ever happens unless has_trust(optimizer). `plan` must outlive it.
+  TrustRound(const BucketPlan& plan, index_t server, const OptimizerConfig& optimizer);
+
+  /// Of an update: to be called for each directive. Until it is over nothing is to be stepped.
+  void begin(const Directive& directive);
+  bool is_on() const { return phase_ != Phase::none; }
+  /// Does one piece of work; true if there was any.
+  bool poll(Store& store, const Directive& directive);
+  /// For server 0 from the others, for the others from server 0: once poll() has made one.
+  std::optional<Message> take_message() { return std::exchange(message_, std::nullopt); }
+  /// Both throw Error out of order.
+  void on_partials(const DirectionPartials& partials, index_t update);  ///< server 0
+  void on_ratios(const TrustRatios& trust, index_t update);             ///< other servers
+  /// By parameter, of the newest update; empty without a round.
+  const std::vector<double>& ratios() const { return ratios_; }
+
+ private:
+  enum class Phase { none, making, awaiting };
+
+  const BucketPlan* plan_;
+  index_t server_;
+  bool has_trust_;
+  std::optional<Trust> trust_;  ///< of server 0
+  Phase phase_ = Phase::none;
+  std::size_t made_count_ = 0;  ///< buckets
+  std::vector<double> ratios_;
+  std::optional<Message> message_;
+};
+
+}  // namespace weir::ps

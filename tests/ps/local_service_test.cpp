@@ -1,0 +1,85 @@
+#include "ps/local_service.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+
+#include "common/io/checkpoint_format.hpp"
+#include "tests/ps/simulated_job.hpp"
+#include "tests/temporary_folder.hpp"
+
+using namespace weir;
+using namespace weir::test;
+
+namespace {
+
+/// A worker whose gradients are made up: those that SimulatedJob makes up, too.
+std::vector<Directive> train(ParameterService& service, const BucketPlan& plan) {
+  std::vector<Directive> directives = {service.start()};
+  while (!directives.back().stop) {
+    const index_t update = directives.back().update + 1;
+    service.begin_update();
+    CHECK(std::ranges::all_of(service.gradients(), [](float value) { return value == 0; }));
+    for (index_t unit = 3; unit >= 0; --unit) {
+      for (const HeldSlice& slice : plan.holding({}).slices) {
+        const ParameterSpec& spec = plan.specs()[static_cast<std::size_t>(slice.parameter)];
+        if (spec.units.front() != unit) continue;
+        for (index_t i = 0; i < slice.range.count(); ++i) {
+          service.gradients()[static_cast<std::size_t>(slice.offset + i)] +=
+              made_up(1000 * update, slice.parameter, slice.range.begin + i);
+        }
+      }
+      service.ready(unit);
+      service.progress();
+    }
+    service.report({.step = update,
+                    .replica = 0,
+                    .loss_sum = 100.0 / static_cast<double>(update),
+                    .count = 700});
+    directives.push_back(service.directive());
+    service.await(0);
+  }
+  service.await_all();
+  service.finish();
+  return directives;
+}
+
+}  // namespace
+
+TEST_CASE("in one process, without a copy, training has the bits of one with several servers") {
+  const TemporaryFolder folder;
+  const BucketPlan plan = plan_of({.placement = Placement::local});
+  ps::ServerConfig config = server_config(4);
+  config.checkpoint.folder = folder.path();
+  ps::Server server(plan, 0, config);
+  ps::LocalService service(server, plan, [] { return false; });
+  CHECK(service.weights().data() == server.weights(plan.holding({}).buckets[0].bucket).data());
+  const std::vector<Directive> directives = train(service, plan);
+
+  const BucketPlan spread = plan_of({.servers = 3});
+  SimulatedJob job(spread, server_config(4), 9);
+  job.run();
+  REQUIRE(directives.size() == job.directives.size());
+  CHECK(directives.back().norm == job.directives.back().norm);
+  const Parameters weights = job.weights();
+  for (const HeldSlice& slice : plan.holding({}).slices) {
+    CHECK(std::ranges::equal(
+        weights[static_cast<std::size_t>(slice.parameter)],
+        service.weights().subspan(static_cast<std::size_t>(slice.offset),
+                                  static_cast<std::size_t>(slice.range.count()))));
+  }
+  CHECK(newest_complete(folder.path())->filename() == "step-00000004");
+  CHECK(service.waited_seconds() > 0);
+}
+
+TEST_CASE("in one process a request to stop ends the present update") {
+  const TemporaryFolder folder;
+  const BucketPlan plan = plan_of({.placement = Placement::local});
+  ps::ServerConfig config = server_config(400);
+  config.checkpoint.folder = folder.path();
+  ps::Server server(plan, 0, config);
+  int asked = 0;
+  ps::LocalService service(server, plan, [&] { return ++asked == 3; });
+  CHECK(train(service, plan).back().step == 3);
+  CHECK(newest_complete(folder.path())->filename() == "step-00000003");
+}

@@ -1,0 +1,187 @@
+#include "worker/data/batch.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+
+#include "tests/worker/models/harness.hpp"
+#include "tests/worker/numbers.hpp"
+
+using namespace weir;
+using namespace weir::worker;
+using weir::test::BatchData;
+
+namespace {
+
+/// Samples of these lengths, over and over, of random tokens; behind a sample other tokens follow
+/// than those of the padding of data sets, so that who reads them is found out.
+class Ragged final : public Dataset {
+ public:
+  Ragged(const ModelConfig& model, std::vector<index_t> lengths)
+      : model_(model), data_(test::random_batch(model, std::move(lengths), 17)) {}
+
+  index_t vocabulary() const override { return model_.vocabulary; }
+  index_t classes() const override { return model_.classes; }
+  index_t sample_length() const override { return model_.length; }
+  index_t epoch_size() const override { return std::ssize(data_.lengths); }
+  void training_sample(index_t cursor, Sample& sample) const override {
+    const BatchData one = this->one(cursor % epoch_size());
+    std::ranges::copy(one.tokens, sample.tokens.begin());
+    if (classes() == 0) std::ranges::copy(one.targets, sample.targets.begin());
+    sample.label = classes() == 0 ? -1 : one.targets[0];
+    sample.length = one.lengths[0];
+  }
+  index_t validation_size() const override { return epoch_size(); }
+  void validation_sample(index_t index, Sample& sample) const override {
+    training_sample(index, sample);
+  }
+  std::string describe() const override { return "ragged"; }
+
+  BatchData one(index_t sample) const { return test::part_of(data_, model_, sample, sample + 1); }
+  /// Samples [begin, end) one below the other, each padded to sample_length(), keyed as Batch does.
+  BatchData padded(index_t begin, index_t end) const {
+    BatchData batch = test::part_of(data_, model_, begin, end);
+    for (index_t at = begin; at < end; ++at) {
+      batch.samples[static_cast<std::size_t>(at - begin)] = at;
+    }
+    return batch;
+  }
+
+ private:
+  ModelConfig model_;
+  BatchData data_;
+};
+
+/// Dropout and learned positions: what is keyed by a token's place.
+ModelConfig small_model(Task task) {
+  ModelConfig config = {.task = task, .layers = 2, .width = 8, .heads = 2, .feed_forward = 12};
+  config.positions = Positions::learned;
+  config.dropout = 0.3;
+  config.left = 2;
+  config.right = task == Task::language ? 0 : 2;
+  config.global_tokens = "0";
+  config.vocabulary = 7;
+  config.classes = task == Task::language ? 0 : 3;
+  config.length = 12;
+  return config;
+}
+
+BatchData owned(const MicroBatch& batch) {
+  const auto copy = [](auto span) { return std::vector(span.begin(), span.end()); };
+  return {batch.length, copy(batch.tokens), copy(batch.targets), copy(batch.lengths),
+          copy(batch.samples)};
+}
+
+}  // namespace
+
+TEST_CASE("a micro-batch is as long as its longest sample, and its rows are those of the samples") {
+  for (const Task task : {Task::language, Task::classifier}) {
+    const Ragged dataset(small_model(task), {3, 7, 5, 12, 1, 2});
+    Batch batch(dataset, 3);
+    const auto check = [&](index_t begin, index_t end, index_t length) {
+      CAPTURE(begin);
+      const MicroBatch view = batch.view();
+      REQUIRE(view.sequences == end - begin);
+      REQUIRE(view.length == length);
+      REQUIRE(std::ssize(view.tokens) == view.rows());
+      REQUIRE(std::ssize(view.targets) == (task == Task::language ? view.rows() : view.sequences));
+      for (index_t row = 0; row < view.sequences; ++row) {
+        const BatchData one = dataset.one(begin + row);
+        const auto at = static_cast<std::size_t>(row * length);
+        const auto size = static_cast<std::size_t>(length);
+        CHECK(std::ranges::equal(view.tokens.subspan(at, size), std::span(one.tokens).first(size)));
+        CHECK(view.lengths[static_cast<std::size_t>(row)] == one.lengths[0]);
+        CHECK(view.samples[static_cast<std::size_t>(row)] == begin + row);
+        if (task == Task::language) {
+          CHECK(std::ranges::equal(view.targets.subspan(at, size),
+                                   std::span(one.targets).first(size)));
+        } else {
+          CHECK(view.targets[static_cast<std::size_t>(row)] == one.targets[0]);
+        }
+      }
+    };
+    batch.load_training(0);
+    check(0, 3, 7);
+    batch.load_training(3);
+    check(3, 6, 12);  // longer than the one before
+    batch.load_validation(std::vector<index_t>{4, 5});
+    check(4, 6, 2);
+    batch.load_validation(std::vector<index_t>{4});
+    check(4, 5, 1);
+  }
+}
+
+TEST_CASE("an empty sample leaves a micro-batch of one place") {
+  const Ragged dataset(small_model(Task::classifier), {0});
+  Batch batch(dataset, 1);
+  batch.load_training(0);
+  CHECK(batch.view().length == 1);
+  CHECK(batch.view().lengths[0] == 0);
+}
+
+TEST_CASE(
+    "contexts take the parts of one micro-batch, each token once, and long enough for a window") {
+  for (const Task task : {Task::language, Task::classifier}) {
+    const Ragged dataset(small_model(task), {3, 7, 5, 12, 1, 2});
+    for (const index_t contexts : {1, 2, 3, 4}) {
+      for (const index_t begin : {0, 3}) {
+        CAPTURE(contexts);
+        CAPTURE(begin);
+        const index_t fewest = 3;
+        const index_t longest = std::max<index_t>(begin == 0 ? 7 : 12, contexts * fewest);
+        index_t next = 0;
+        for (index_t context = 0; context < contexts; ++context) {
+          Batch batch(dataset, 3, {context, contexts, fewest});
+          batch.load_training(begin);
+          const MicroBatch view = batch.view();
+          REQUIRE(view.sequences == 3);
+          CHECK(view.first == next);
+          CHECK(view.length >= fewest);
+          next += view.length;
+          REQUIRE(next <= longest);
+          const auto here = [&](const std::vector<std::int32_t>& row) {
+            return std::span(row).subspan(static_cast<std::size_t>(view.first),
+                                          static_cast<std::size_t>(view.length));
+          };
+          for (index_t row = 0; row < 3; ++row) {
+            const BatchData one = dataset.one(begin + row);
+            const auto at = static_cast<std::size_t>(row * view.length);
+            const auto size = static_cast<std::size_t>(view.length);
+            CHECK(std::ranges::equal(view.tokens.subspan(at, size), here(one.tokens)));
+            CHECK(view.lengths[static_cast<std::size_t>(row)] == one.lengths[0]);  // of the whole
+            if (task == Task::language) {
+              CHECK(std::ranges::equal(view.targets.subspan(at, size), here(one.targets)));
+            } else {
+              CHECK(view.targets[static_cast<std::size_t>(row)] == one.targets[0]);
+            }
+          }
+        }
+        CHECK(next == longest);
+      }
+    }
+  }
+}
+
+TEST_CASE("padding that is cut away changes no loss and no gradient, dropout and places included") {
+  for (const Task task : {Task::language, Task::classifier}) {
+    for (const Positions positions : {Positions::learned, Positions::rotary}) {
+      CAPTURE(static_cast<int>(task));
+      ModelConfig model = small_model(task);
+      model.positions = positions;
+      const Ragged dataset(model, {3, 7, 5});
+      Batch batch(dataset, 3);
+      batch.load_training(0);
+      REQUIRE(batch.view().length < model.length);
+      const test::Arrays parameters = test::random_parameters(model, 5);
+      const test::Outcome truth = test::run(model, parameters, {dataset.padded(0, 3)}, {}, 3);
+      const test::Outcome found = test::run(model, parameters, {owned(batch.view())}, {}, 3);
+      CHECK(found.losses[0].count == truth.losses[0].count);
+      CHECK(found.losses[0].correct == truth.losses[0].correct);
+      CHECK(found.losses[0].sum == doctest::Approx(truth.losses[0].sum).epsilon(1e-6));
+      for (const auto& [name, gradient] : truth.gradients) {
+        CAPTURE(name);
+        test::check_close(found.gradients.at(name), gradient, 1e-5);
+      }
+    }
+  }
+}

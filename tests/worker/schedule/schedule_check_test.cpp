@@ -1,0 +1,313 @@
+#include "worker/schedule/schedule_check.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "tests/worker/schedule/schedule_executor.hpp"
+#include "worker/schedule/schedule.hpp"
+
+using namespace weir;
+using namespace weir::worker;
+
+namespace {
+
+using Random = std::mt19937_64;
+
+// Of [low, high]. The standard distributions differ between libraries; a printed seed must not.
+index_t draw_number(Random& random, index_t low, index_t high) {
+  return low + static_cast<index_t>(random() % static_cast<std::uint64_t>(high - low + 1));
+}
+
+Schedule draw_schedule(Random& random) {
+  const index_t stages = draw_number(random, 1, 5);
+  const index_t micro_batches = draw_number(random, 1, 9);
+  const index_t link_slots = draw_number(random, 1, 3);
+  switch (draw_number(random, 0, 4)) {
+    case 0:
+      return make_forward_only(stages, micro_batches, link_slots);
+    case 1:
+    case 2:
+      return make_schedule(ScheduleKind::gpipe, stages, micro_batches, link_slots);
+    default:
+      return make_schedule(ScheduleKind::one_forward_one_backward, stages, micro_batches,
+                           link_slots);
+  }
+}
+
+// Every stage does what it may in an order of its own: legal alone, together perhaps a deadlock.
+Schedule draw_disorder(Random& random) {
+  const index_t stages = draw_number(random, 1, 4);
+  const index_t m = draw_number(random, 1, 9);
+  const index_t link_slots = draw_number(random, 1, 3);
+  Schedule schedule{m, link_slots, true, {}, {}};
+  for (index_t stage = 0; stage < stages; ++stage) {
+    const bool first = stage == 0;
+    const bool last = stage == stages - 1;
+    std::vector<Action> list;
+    // By kind, the next micro-batch; messages that the stage does not have are done already.
+    index_t f = 0, b = 0, sf = last ? m : 0, rf = first ? m : 0, sb = first ? m : 0,
+            rb = last ? m : 0;
+    while (f < m || b < m || sf < m || rf < m || sb < m || rb < m) {
+      const auto add_if = [&](bool may, ActionKind kind, index_t& next) {
+        if (!may || next == m) return;
+        const bool computes = kind == ActionKind::forward || kind == ActionKind::backward;
+        list.push_back({kind, stage, next, computes ? next : next % link_slots});
+        ++next;
+      };
+      switch (draw_number(random, 0, 5)) {
+        case 0:
+          add_if(rf > f && sf >= f, ActionKind::forward, f);
+          break;
+        case 1:
+          add_if(f > b && rb > b && sb >= b, ActionKind::backward, b);
+          break;
+        case 2:
+          add_if(f > sf, ActionKind::send_forward, sf);
+          break;
+        case 3:
+          add_if(rf < f + link_slots, ActionKind::receive_forward, rf);
+          break;
+        case 4:
+          add_if(b > sb, ActionKind::send_backward, sb);
+          break;
+        case 5:  // rarely a gradient early: most of these would be deadlocks
+          add_if(rb < b + link_slots && rb < f && draw_number(random, 0, 5) == 0,
+                 ActionKind::receive_backward, rb);
+          break;
+      }
+    }
+    schedule.actions.push_back(std::move(list));
+    schedule.activation_slots.push_back(m);
+  }
+  return schedule;
+}
+
+// Whole numbers, so that sums are exact in any order.
+ScheduleCosts draw_costs(Random& random, index_t stages) {
+  ScheduleCosts costs;
+  for (index_t stage = 0; stage < stages; ++stage) {
+    costs.stages.push_back({double(draw_number(random, 1, 5)), double(draw_number(random, 1, 9))});
+  }
+  costs.link_s = double(draw_number(random, 0, 3));
+  return costs;
+}
+
+std::vector<Action>& draw_list(Random& random, Schedule& schedule) {
+  return schedule.actions[static_cast<std::size_t>(draw_number(random, 0, schedule.stages() - 1))];
+}
+
+std::size_t draw_index(Random& random, const std::vector<Action>& list) {
+  return static_cast<std::size_t>(draw_number(random, 0, std::ssize(list) - 1));
+}
+
+enum class Mutation { drop, swap, swap_neighbours, swap_stages, duplicate, relabel };
+
+// Another index than this one, if there is one.
+std::size_t draw_other_index(Random& random, const std::vector<Action>& list, std::size_t index) {
+  if (list.size() == 1) return index;
+  return (index + 1 + random() % (list.size() - 1)) % list.size();
+}
+
+void mutate(Random& random, Mutation mutation, Schedule& schedule) {
+  std::vector<Action>& list = draw_list(random, schedule);
+  const std::size_t index = draw_index(random, list);
+  const auto at = [&list](std::size_t i) { return list.begin() + static_cast<std::ptrdiff_t>(i); };
+  switch (mutation) {
+    case Mutation::drop:
+      list.erase(at(index));
+      return;
+    case Mutation::swap:
+      std::swap(list[index], list[draw_other_index(random, list, index)]);
+      return;
+    case Mutation::swap_neighbours:
+      std::swap(list[index], list[(index + 1) % list.size()]);
+      return;
+    case Mutation::swap_stages: {
+      std::vector<Action>& other = draw_list(random, schedule);
+      std::swap(list[index], other[draw_index(random, other)]);
+      return;
+    }
+    case Mutation::duplicate: {
+      const Action copy = list[index];
+      list.insert(at(random() % (list.size() + 1)), copy);
+      return;
+    }
+    case Mutation::relabel: {
+      Action& action = list[index];
+      index_t* labels[] = {&action.slot, &action.micro_batch, &action.chunk};
+      *labels[random() % 3] += draw_number(random, 0, 1) == 0 ? 1 : -1;
+      return;
+    }
+  }
+}
+
+struct Tally {
+  int legal = 0;
+  int broken = 0;
+  int stuck = 0;
+};
+
+void compare(const Schedule& schedule, const ScheduleCosts& costs, Tally& tally) {
+  const judge::Played played = judge::play(schedule, costs);
+  const ScheduleVerdict verdict = check(schedule, costs);
+  CAPTURE(to_text(schedule));
+  CAPTURE(played.broken);
+  CAPTURE(verdict.fault);
+  REQUIRE(verdict.report.has_value() == played.broken.empty());
+  REQUIRE(verdict.fault.empty() == played.broken.empty());
+  if (verdict.report) {
+    REQUIRE(verdict.report->makespan_s == played.makespan_s);
+    REQUIRE(verdict.report->peak_activations == played.peak_activations);
+    ++tally.legal;
+  } else {
+    ++(played.stuck ? tally.stuck : tally.broken);
+  }
+}
+
+ScheduleCosts unit_costs(const Schedule& schedule) {
+  return {std::vector<StageCost>(schedule.actions.size(), {1, 2}), 0};
+}
+
+}  // namespace
+
+TEST_CASE("of 12000 mutated schedules the check accepts exactly those that can be played out") {
+  Tally tally;
+  for (std::uint64_t seed = 1; seed <= 12000; ++seed) {
+    CAPTURE(seed);
+    Random random(seed);
+    Schedule schedule = draw_schedule(random);
+    const ScheduleCosts costs = draw_costs(random, schedule.stages());
+    // 2,000 of each kind: 10,000 drops, swaps and duplicates.
+    mutate(random, static_cast<Mutation>(seed % 6), schedule);
+    compare(schedule, costs, tally);
+  }
+  INFO("legal ", tally.legal, ", broken ", tally.broken, ", deadlocked ", tally.stuck);
+  // Each verdict must have been put to the test.
+  CHECK(tally.legal > 100);
+  CHECK(tally.broken > 1000);
+  CHECK(tally.stuck > 100);
+}
+
+TEST_CASE("stages in orders of their own are judged as they play out") {
+  Tally tally;
+  for (std::uint64_t seed = 1; seed <= 5000; ++seed) {
+    CAPTURE(seed);
+    Random random(seed);
+    const Schedule schedule = draw_disorder(random);
+    compare(schedule, draw_costs(random, schedule.stages()), tally);
+  }
+  INFO("legal ", tally.legal, ", deadlocked ", tally.stuck);
+  CHECK(tally.legal > 1000);
+  CHECK(tally.stuck > 1000);
+  CHECK(tally.broken == 0);
+}
+
+TEST_CASE("schedules as made take the time of the played-out step, whatever the costs") {
+  Tally tally;
+  for (std::uint64_t seed = 1; seed <= 1000; ++seed) {
+    CAPTURE(seed);
+    Random random(seed);
+    const Schedule schedule = draw_schedule(random);
+    compare(schedule, draw_costs(random, schedule.stages()), tally);
+  }
+  CHECK(tally.legal == 1000);
+}
+
+// parallelism.md, section 2, "Unequal stages".
+TEST_CASE("1f1b on unequal stages keeps between the bounds of its most expensive stage") {
+  for (std::uint64_t seed = 1; seed <= 200; ++seed) {
+    CAPTURE(seed);
+    Random random(seed);
+    const index_t p = draw_number(random, 2, 8);
+    const index_t m = p * draw_number(random, 1, 4);
+    ScheduleCosts costs = draw_costs(random, p);
+    costs.link_s = 0;
+    double before_s = 0;  // one micro-batch through the stages before
+    double low_s = 0;
+    double most_s = 0;
+    for (const StageCost& cost : costs.stages) {
+      const double both_s = cost.forward_s + cost.backward_s;
+      low_s = std::max(low_s, before_s + double(m) * both_s);
+      most_s = std::max(most_s, both_s);
+      before_s += both_s;
+    }
+    const auto verdict = check(make_schedule(ScheduleKind::one_forward_one_backward, p, m), costs);
+    REQUIRE(verdict.report.has_value());
+    CHECK(verdict.report->makespan_s >= low_s);
+    CHECK(verdict.report->makespan_s <= before_s + double(m - 1) * most_s);
+  }
+}
+
+TEST_CASE("the same schedule and costs give the same times twice") {
+  Random random(7);
+  const ScheduleCosts costs = draw_costs(random, 4);
+  const auto once = check(make_schedule(ScheduleKind::gpipe, 4, 8), costs);
+  const auto again = check(make_schedule(ScheduleKind::gpipe, 4, 8), costs);
+  REQUIRE(once.report.has_value());
+  CHECK(once.report->makespan_s == again.report->makespan_s);
+  for (std::size_t stage = 0; stage < 4; ++stage) {
+    for (std::size_t i = 0; i < once.report->spans[stage].size(); ++i) {
+      CHECK(once.report->spans[stage][i].begin_s == again.report->spans[stage][i].begin_s);
+    }
+  }
+}
+
+TEST_CASE("a deadlock names the action that each stage waits at") {
+  Schedule schedule = make_schedule(ScheduleKind::gpipe, 3, 2);
+  // Stage 1 wants the gradient of 0 before it hands on the activation of 1.
+  std::vector<Action>& list = schedule.actions[1];
+  REQUIRE(to_text(list[5]) == "1SF1");
+  std::swap(list[5], list[6]);
+  CHECK(check(schedule, unit_costs(schedule)).fault ==
+        "the stages wait for each other: stage 0 waits at action 4 (0RB0) for stage 1 to send it; "
+        "stage 1 waits at action 5 (1RB0) for stage 2 to send it; "
+        "stage 2 waits at action 2 (2RF1) for stage 1 to send it");
+}
+
+TEST_CASE("a sender that runs too far ahead is named with what it waits for") {
+  // Stage 0 sends six activations before it takes a gradient; stage 1 wants one in return for each.
+  Schedule schedule = make_schedule(ScheduleKind::gpipe, 2, 6, 1);
+  schedule.actions[1] = make_schedule(ScheduleKind::one_forward_one_backward, 2, 6, 1).actions[1];
+  CHECK(check(schedule, unit_costs(schedule)).fault ==
+        "the stages wait for each other: "
+        "stage 0 waits at action 11 (0SF5) for stage 1 to read micro-batch 3; "
+        "stage 1 waits at action 11 (1SB2) for stage 0 to read micro-batch 0");
+}
+
+TEST_CASE("a fault names stage, action and reason") {
+  const auto fault = [](auto change) {
+    Schedule schedule = make_schedule(ScheduleKind::one_forward_one_backward, 2, 3);
+    change(schedule.actions[0], schedule.actions[1]);
+    return check(schedule, unit_costs(schedule)).fault;
+  };
+  // Stage 0: F0 SF0 F1 SF1 RB0 B0 F2 SF2 RB1 B1 RB2 B2
+  CHECK(fault([](auto& first, auto&) { first.pop_back(); }) == "stage 0 ends without 0B2");
+  CHECK(fault([](auto& first, auto&) { std::swap(first[0], first[2]); }) ==
+        "stage 0, action 0 (0F1): out of order; micro-batch 0 is next");
+  CHECK(fault([](auto& first, auto&) { std::swap(first[1], first[2]); }) ==
+        "stage 0, action 1 (0F1): overwrites the result of micro-batch 0, which was not sent");
+  CHECK(fault([](auto& first, auto&) { std::swap(first[4], first[5]); }) ==
+        "stage 0, action 4 (0B0): its input was not received");
+  CHECK(fault([](auto& first, auto&) { first[2].slot = 0; }) ==
+        "stage 0, action 2 (0F1): activation slot 0 still holds micro-batch 0");
+  CHECK(fault([](auto& first, auto&) { first[2].slot = 2; }) ==
+        "stage 0, action 2 (0F1): no activation slot 2; the stage has 2");
+  CHECK(fault([](auto& first, auto&) { first[3].slot = 0; }) ==
+        "stage 0, action 3 (0SF1): names buffer 0 of the link, but the frame uses 1");
+  CHECK(fault([](auto& first, auto& last) { last.push_back(first[1]); }) ==
+        "stage 1, action 12 (0SF0): this stage holds chunk 1 only");
+  // Stage 1: RF0 F0 B0 SB0 RF1 F1 B1 SB1 RF2 F2 B2 SB2
+  CHECK(fault([](auto&, auto& last) { std::rotate(&last[1], &last[8], &last[9]); }) ==
+        "stage 1, action 1 (1RF2): out of order; micro-batch 1 is next");
+  CHECK(fault([](auto&, auto& last) {
+          std::rotate(&last[1], &last[8], &last[9]);
+          std::rotate(&last[1], &last[5], &last[6]);
+        }) == "stage 1, action 2 (1RF2): its buffer still holds micro-batch 0, which was not read");
+  CHECK(fault([](auto& first, auto&) { first.push_back(first.back()); }) ==
+        "stage 0, action 12 (0B2): the step has no such micro-batch");
+}

@@ -1,0 +1,211 @@
+#include "worker/groups/pipeline_link.hpp"
+
+#include <algorithm>
+#include <exception>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "common/base/error.hpp"
+#include "common/base/machine.hpp"
+#include "common/base/wait.hpp"
+#include "common/net/channel.hpp"
+#include "common/number/memory.hpp"
+
+namespace weir::worker {
+
+namespace {
+
+ChannelKind kind_of(Direction direction) {
+  return direction == Direction::forward ? ChannelKind::activation : ChannelKind::gradient;
+}
+
+/// Buffers for frames of one shape, each one run of bytes with its tensors one after the other.
+class FrameSlots {
+ public:
+  FrameSlots(const FrameShape& shape, index_t slots) {
+    constexpr index_t kWord = 4;  // messages are whole words
+    index_t frame_bytes = 0;
+    for (const TensorShape& tensor : shape) frame_bytes += round_up(tensor.bytes(), kWord);
+    memory_ = Memory(frame_bytes * slots, 1);
+    for (index_t slot = 0; slot < slots; ++slot) {
+      std::byte* at = memory_.data() + slot * frame_bytes;
+      bytes_.emplace_back(at, static_cast<std::size_t>(frame_bytes));
+      Frame& frame = frames_.emplace_back();
+      for (const TensorShape& tensor : shape) {
+        const Vector elements(at, tensor.dtype, MemoryKind::host, tensor.rows * tensor.columns);
+        frame.emplace_back(elements, tensor.rows, tensor.columns);
+        at += round_up(tensor.bytes(), kWord);
+      }
+    }
+  }
+  const std::vector<std::span<std::byte>>& bytes() const { return bytes_; }
+  std::vector<std::span<const std::byte>> const_bytes() const {
+    return {bytes_.begin(), bytes_.end()};
+  }
+  const Frame& frame(std::size_t slot) const { return frames_[slot]; }
+
+ private:
+  Memory memory_;
+  std::vector<std::span<std::byte>> bytes_;  ///< by slot
+  std::vector<Frame> frames_;                ///< by slot
+};
+
+/// Both ends take their buffers in turn over all steps; micro-batches count from 0 in each step.
+struct Turn {
+  index_t slots;
+  index_t earlier_steps = 0;  ///< frames of them
+  index_t this_step = 0;
+
+  std::size_t slot_of(index_t micro_batch) const {
+    return static_cast<std::size_t>((earlier_steps + micro_batch) % slots);
+  }
+  void end_step() { earlier_steps += std::exchange(this_step, 0); }
+};
+
+struct Outlet {
+  Outlet(const Comm& comm, int peer, Direction direction, const FrameShape& shape, index_t slots)
+      : frames(shape, slots),
+        channel(comm, peer, kind_of(direction), frames.const_bytes(), static_cast<int>(slots)),
+        turn{slots} {}
+
+  FrameSlots frames;
+  SendChannel channel;
+  Turn turn;
+};
+
+struct Inlet {
+  Inlet(const Comm& comm, int peer, Direction direction, const FrameShape& shape, index_t slots)
+      : frames(shape, slots),
+        channel(comm, peer, kind_of(direction), frames.bytes(), static_cast<int>(slots)),
+        arrived(static_cast<std::size_t>(slots)),
+        turn{slots} {
+    channel.open_round();
+  }
+  ~Inlet() {
+    // Nothing more will come for the buffers that wait for a next step.
+    if (std::uncaught_exceptions() == 0) channel.cancel();
+  }
+  void progress() {
+    for (const index_t slot : channel.progress()) arrived[static_cast<std::size_t>(slot)] = true;
+  }
+
+  FrameSlots frames;
+  ReceiveChannel channel;
+  std::vector<bool> arrived;
+  Turn turn;
+};
+
+}  // namespace
+
+struct PipelineLink::State {
+  /// Of its own: receives that an earlier link has not cancelled yet must not catch our frames.
+  Comm comm;
+  std::optional<Outlet> forward_out, backward_out;
+  std::optional<Inlet> forward_in, backward_in;
+  std::function<bool()> progress_elsewhere;
+  double waited_seconds = 0;
+
+  Outlet& outlet(Direction direction) {
+    auto& out = direction == Direction::forward ? forward_out : backward_out;
+    WEIR_ASSERT(out.has_value());
+    return *out;
+  }
+  Inlet& inlet(Direction direction) {
+    auto& in = direction == Direction::forward ? forward_in : backward_in;
+    WEIR_ASSERT(in.has_value());
+    return *in;
+  }
+
+  void progress() {
+    for (auto* out : {&forward_out, &backward_out}) {
+      if (*out) (*out)->channel.progress();
+    }
+    for (auto* in : {&forward_in, &backward_in}) {
+      if (*in) (*in)->progress();
+    }
+  }
+
+  template <class Done>
+  void wait(Done&& done) {
+    if (done()) return;
+    const double begin = seconds_now();
+    wait_until(done, [&] {
+      progress();
+      return progress_elsewhere();
+    });
+    waited_seconds += seconds_now() - begin;
+  }
+};
+
+PipelineLink::PipelineLink(const Comm& comm, const FrameShape& entering, const FrameShape& leaving,
+                           index_t slots, std::function<bool()> progress)
+    : state_(std::make_unique<State>()) {
+  WEIR_ASSERT(slots > 0);
+  state_->comm = comm.duplicate();
+  state_->progress_elsewhere = std::move(progress);
+  if (comm.rank() > 0) {
+    WEIR_ASSERT(!entering.empty());
+    const int previous = comm.rank() - 1;
+    state_->forward_in.emplace(state_->comm, previous, Direction::forward, entering, slots);
+    state_->backward_out.emplace(state_->comm, previous, Direction::backward, entering, slots);
+  }
+  if (comm.rank() < comm.size() - 1) {
+    WEIR_ASSERT(!leaving.empty());
+    const int next = comm.rank() + 1;
+    state_->forward_out.emplace(state_->comm, next, Direction::forward, leaving, slots);
+    state_->backward_in.emplace(state_->comm, next, Direction::backward, leaving, slots);
+  }
+}
+
+PipelineLink::~PipelineLink() = default;
+
+void PipelineLink::send(Direction direction, index_t micro_batch, const Frame& frame) {
+  Outlet& out = state_->outlet(direction);
+  WEIR_ASSERT(micro_batch == out.turn.this_step);
+  const std::size_t slot = out.turn.slot_of(micro_batch);
+  const Frame& buffer = out.frames.frame(slot);
+  WEIR_ASSERT(frame.size() == buffer.size());
+  state_->wait([&] { return out.channel.sent(static_cast<index_t>(slot)); });
+  for (std::size_t tensor = 0; tensor < frame.size(); ++tensor) {
+    const Matrix to = buffer[tensor].rows(0, frame[tensor].extent(0));
+    WEIR_ASSERT(frame[tensor].has_shape_of(to) && frame[tensor].dtype() == to.dtype());
+    std::ranges::copy(frame[tensor].flat().bytes(), to.flat().bytes().begin());
+  }
+  out.channel.offer(static_cast<index_t>(slot));
+  ++out.turn.this_step;
+}
+
+const Frame& PipelineLink::receive(Direction direction, index_t micro_batch) {
+  Inlet& in = state_->inlet(direction);
+  WEIR_ASSERT(micro_batch == in.turn.this_step);
+  const std::size_t slot = in.turn.slot_of(micro_batch);
+  state_->wait([&] { return bool(in.arrived[slot]); });
+  ++in.turn.this_step;
+  return in.frames.frame(slot);
+}
+
+void PipelineLink::release(Direction direction, index_t micro_batch) {
+  Inlet& in = state_->inlet(direction);
+  const std::size_t slot = in.turn.slot_of(micro_batch);
+  WEIR_ASSERT(micro_batch < in.turn.this_step && in.arrived[slot]);
+  in.arrived[slot] = false;
+  in.channel.open(static_cast<index_t>(slot));
+}
+
+void PipelineLink::end_step() {
+  for (auto* out : {&state_->forward_out, &state_->backward_out}) {
+    if (!*out) continue;
+    state_->wait([&] { return (*out)->channel.idle(); });
+    (*out)->turn.end_step();
+  }
+  for (auto* in : {&state_->forward_in, &state_->backward_in}) {
+    if (*in) (*in)->turn.end_step();
+  }
+}
+
+void PipelineLink::progress() { state_->progress(); }
+
+double PipelineLink::waited_seconds() const { return state_->waited_seconds; }
+
+}  // namespace weir::worker

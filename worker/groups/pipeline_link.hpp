@@ -1,0 +1,50 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "worker/groups/frame.hpp"
+
+namespace weir {
+class Comm;
+}
+
+namespace weir::worker {
+
+/// Activations travel forward, to the next stage; their gradients backward, to the previous one.
+enum class Direction { forward, backward };
+
+/// What joins a stage to its neighbours: `slots` buffers each way at both ends, used as
+/// schedule.hpp says ("Links"). Frames of a direction go in ascending order of micro-batch,
+/// starting at 0 in each step.
+class PipelineLink {
+ public:
+  /// comm: the stages of one replica and shard, by rank. entering, leaving: the frames at the
+  /// borders to the previous and the next stage, of the largest micro-batch; neighbours give the
+  /// same for the border between them. `progress` is called while waiting, awake as long as it says
+  /// that anything moved. Making a link is collective over comm, as ending it is.
+  PipelineLink(const Comm& comm, const FrameShape& entering, const FrameShape& leaving,
+               index_t slots, std::function<bool()> progress);
+  ~PipelineLink();
+
+  /// Copies the tensors of `frame`, of no more rows than planned, to a buffer and starts it; waits
+  /// only for the buffer.
+  void send(Direction direction, index_t micro_batch, const Frame& frame);
+  /// Waits for the frame, which stands until release(). Its tensors have the planned rows, of which
+  /// the first are those that were sent.
+  const Frame& receive(Direction direction, index_t micro_batch);
+  /// The frame has been read: its buffer may take a later one.
+  void release(Direction direction, index_t micro_batch);
+  /// After the last action of a step: waits for the sends, and starts again at micro-batch 0.
+  void end_step();
+  /// Moves what travels; never blocks.
+  void progress();
+  /// Seconds spent waiting so far (the pipeline's bubble and links).
+  double waited_seconds() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace weir::worker

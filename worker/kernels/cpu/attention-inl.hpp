@@ -1,0 +1,248 @@
+// What the tiles of attention share forward and backward, compiled once for each instruction set
+// (see cpu_simd-inl.hpp).
+
+#if defined(WEIR_WORKER_KERNELS_CPU_ATTENTION_INL_HPP) == defined(HWY_TARGET_TOGGLE)
+#ifdef WEIR_WORKER_KERNELS_CPU_ATTENTION_INL_HPP
+#undef WEIR_WORKER_KERNELS_CPU_ATTENTION_INL_HPP
+#else
+#define WEIR_WORKER_KERNELS_CPU_ATTENTION_INL_HPP
+#endif
+
+#include "worker/kernels/cpu/attention.hpp"
+#include "worker/kernels/cpu/product-inl.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace weir::worker::HWY_NAMESPACE {
+
+static_assert(kTile % kLanes == 0);
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+inline index_t padded(index_t channels) { return (channels + kLanes - 1) / kLanes * kLanes; }
+
+/// Asks the second cache for the row two tiles further on. A head's rows are short and, in qkv,
+/// thousands of bytes apart, which the processor does not foresee; the first cache has too few
+/// places for addresses so far apart.
+HWY_INLINE void fetch_ahead(const float* from, index_t row, index_t channels) {
+  constexpr index_t kLine = 16;
+  constexpr int kRead = 0;
+  constexpr int kSecondCache = 2;
+  for (index_t c = 0; c < channels; c += kLine) {
+    __builtin_prefetch(from + 2 * kTile * row + c, kRead, kSecondCache);
+  }
+}
+
+/// to[count, padded(channels)] = scale * from[count, channels], zeros in the columns behind.
+inline void pack_rows(const float* from, index_t from_row, index_t count, index_t channels,
+                      float scale, float* to) {
+  const index_t columns = padded(channels);
+  const V factor = set(scale);
+  for (index_t r = 0; r < count; ++r, from += from_row, to += columns) {
+    fetch_ahead(from, from_row, channels);
+    index_t c = 0;
+    for (; c + kLanes <= channels; c += kLanes) store(hn::Mul(load(from + c), factor), to + c);
+    if (c < channels) store(hn::Mul(load_up_to(from + c, channels - c), factor), to + c);
+  }
+}
+
+/// to[columns, kTile] = from[count, columns]^T, zeros in the lanes behind count.
+inline void transpose_tile(const float* from, index_t count, index_t columns, float* to) {
+  index_t r = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const hn::FixedTag<float, 4> four;
+  for (; r + 4 <= count; r += 4) {
+    for (index_t c = 0; c < columns; c += 4) {
+      const float* block = from + r * columns + c;
+      const auto row0 = hn::LoadU(four, block);
+      const auto row1 = hn::LoadU(four, block + columns);
+      const auto row2 = hn::LoadU(four, block + 2 * columns);
+      const auto row3 = hn::LoadU(four, block + 3 * columns);
+      const auto low01 = hn::InterleaveLower(four, row0, row1);
+      const auto low23 = hn::InterleaveLower(four, row2, row3);
+      const auto high01 = hn::InterleaveUpper(four, row0, row1);
+      const auto high23 = hn::InterleaveUpper(four, row2, row3);
+      float* out = to + c * kTile + r;
+      hn::StoreU(hn::ConcatLowerLower(four, low23, low01), four, out);
+      hn::StoreU(hn::ConcatUpperUpper(four, low23, low01), four, out + kTile);
+      hn::StoreU(hn::ConcatLowerLower(four, high23, high01), four, out + 2 * kTile);
+      hn::StoreU(hn::ConcatUpperUpper(four, high23, high01), four, out + 3 * kTile);
+    }
+  }
+#endif
+  for (; r < kTile; ++r) {
+    for (index_t c = 0; c < columns; ++c) {
+      to[c * kTile + r] = r < count ? from[r * columns + c] : 0;
+    }
+  }
+}
+
+/// One part (keys, values, or a gradient of them) of a head's chunk: rows of C floats, padded to
+/// whole vectors, first the global keys (if the chunk has them), then a run of the others.
+struct Panel {
+  index_t globals;
+  Run run;
+  index_t columns;
+  float* data;
+
+  Panel(index_t global_count, Run keys, index_t channels, float* memory)
+      : globals(global_count), run(keys), columns(padded(channels)), data(memory) {}
+
+  index_t rows() const { return globals + run.size(); }
+  float* row(index_t key) const { return data + (globals + key - run.begin) * columns; }
+
+  /// Copies its rows out of memory; the global ones stand in a column of rows of their own.
+  void pack(const float* global, index_t global_column, index_t global_row,
+            const Places<const float>& places, index_t channels) const {
+    if (globals > 0) pack_rows(global + global_column, global_row, globals, channels, 1, data);
+    places.each(run, [&](Run part, const float* from, index_t from_row) HWY_ATTR {
+      pack_rows(from, from_row, part.size(), channels, 1, row(part.begin));
+    });
+  }
+};
+
+/// The keys that a tile takes from a panel: the first so many globals, and a part of the run.
+struct Pieces {
+  index_t globals;
+  Run keys;
+
+  index_t count() const { return globals + keys.size(); }
+};
+
+#if HWY_TARGET != HWY_SCALAR
+/// scores[key, lane] = rows times a transposed tile [C, kTile], of its first lanes alone. Where a
+/// vector of 16 lanes takes twice the time of one of 8, this is worth while for few queries.
+template <int kRows, class Lanes>
+HWY_INLINE void multiply_lanes(Lanes lanes, const float* row, index_t columns, index_t count,
+                               index_t channels, const float* tile, float* scores) {
+  index_t r = 0;
+  for (; r + kRows <= count; r += kRows) {
+    hn::Vec<Lanes> sum[kRows];
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) sum[i] = hn::Zero(lanes);
+    for (index_t c = 0; c < channels; ++c) {
+      const auto queries = hn::LoadU(lanes, tile + c * kTile);
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) {
+        sum[i] = hn::MulAdd(hn::Set(lanes, row[(r + i) * columns + c]), queries, sum[i]);
+      }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) hn::StoreU(sum[i], lanes, scores + (r + i) * kTile);
+  }
+  if constexpr (kRows > 1) {
+    multiply_lanes<kRows / 2>(lanes, row + r * columns, columns, count - r, channels, tile,
+                              scores + r * kTile);
+  }
+}
+#endif
+
+/// scores[key, lane] = rows of the panel times a transposed tile [C, kTile], piece by piece. Of
+/// keys that only one half of the lanes can see, the other half's are 0.
+inline void multiply_pieces(const Panel& panel, const Pieces& pieces,
+                            [[maybe_unused]] const Tile& of, index_t channels, const float* tile,
+                            float* scores) {
+  const auto multiply = [&](const float* rows, index_t count, float* to) HWY_ATTR {
+    small_product({rows, panel.columns, 1}, count, channels, kTile, tile, kTile, false, to, kTile);
+  };
+  float* const band = scores + (pieces.globals - pieces.keys.begin) * kTile;
+#if HWY_TARGET != HWY_SCALAR
+  constexpr int kRows = 8;
+  if (of.count <= 4) {
+    const hn::FixedTag<float, 4> four;
+    multiply_lanes<kRows>(four, panel.data, panel.columns, pieces.globals, channels, tile, scores);
+    multiply_lanes<kRows>(four, panel.row(pieces.keys.begin), panel.columns, pieces.keys.size(),
+                          channels, tile, band + pieces.keys.begin * kTile);
+    return;
+  }
+  const hn::CappedTag<float, kTile / 2> half;
+  const auto multiply_half = [&](Run keys, index_t lane) HWY_ATTR {
+    for (index_t key = keys.begin; key < keys.end; ++key) {  // the others see nothing of it
+      std::fill_n(band + key * kTile + (kTile / 2 - lane), kTile / 2, 0.0F);
+    }
+    for (index_t end = lane + kTile / 2; lane < end; lane += hn::MaxLanes(half)) {
+      multiply_lanes<kRows>(half, panel.row(keys.begin), panel.columns, keys.size(), channels,
+                            tile + lane, band + keys.begin * kTile + lane);
+    }
+  };
+  const auto inside = [&](index_t key) {
+    return std::clamp(key, pieces.keys.begin, pieces.keys.end);
+  };
+  const Run both{inside(of.both.begin), inside(of.both.end)};
+  multiply_half({pieces.keys.begin, both.begin}, 0);
+  multiply_half({both.end, pieces.keys.end}, kTile / 2);
+#else
+  const Run both = pieces.keys;
+#endif
+  multiply(panel.data, pieces.globals, scores);
+  multiply(panel.row(both.begin), both.size(), band + both.begin * kTile);
+}
+
+/// Queries of a tile whose values are combined at a time: fewer keys than the whole tile sees.
+constexpr index_t kGroup = 4;
+
+/// out[lane, columns] = (or +=) scores[key, lane]^T times rows of the panel.
+inline void combine_pieces(const Panel& panel, const Pieces& pieces, const Tile& tile,
+                           const float* scores, bool accumulate, float* out) {
+  const index_t columns = panel.columns;
+  if (pieces.globals > 0 || !accumulate) {
+    small_product({scores, 1, kTile}, tile.count, pieces.globals, columns, panel.data, columns,
+                  accumulate, out, columns);
+  }
+  scores += pieces.globals * kTile;
+  for (index_t lane = 0; lane < tile.count; lane += kGroup) {
+    const index_t lanes = std::min(kGroup, tile.count - lane);
+    const Run keys = overlap(tile.band_of(lane, lanes), pieces.keys);
+    if (keys.size() == 0) continue;
+    small_product({scores + (keys.begin - pieces.keys.begin) * kTile + lane, 1, kTile}, lanes,
+                  keys.size(), columns, panel.row(keys.begin), columns, true, out + lane * columns,
+                  columns);
+  }
+}
+
+/// Rows of the panel += scores[key, lane] times a tile [lane, columns].
+inline void spread_pieces(const Panel& panel, const Pieces& pieces, const Tile& tile,
+                          const float* scores, const float* rows) {
+  const index_t columns = panel.columns;
+  small_product({scores, kTile, 1}, pieces.globals, tile.count, columns, rows, columns, true,
+                panel.data, columns);
+  small_product({scores + pieces.globals * kTile, kTile, 1}, pieces.keys.size(), tile.count,
+                columns, rows, columns, true, panel.row(pieces.keys.begin), columns);
+}
+
+/// scores = -infinity where a query does not see the key.
+inline void mask_scores(const Tile& tile, const Pieces& pieces, const Globals& globals,
+                        float* scores) {
+  const hn::RebindToSigned<Floats> integers;
+  const V nothing = set(-kInfinity);
+  // The queries that have `position` in their band; or those that see it, but not in their band.
+  const auto mask_row = [&](index_t position, bool outside, float* row) HWY_ATTR {
+    const auto key = hn::Set(integers, static_cast<std::int32_t>(position));
+    for (index_t lane = 0; lane < kTile; lane += kLanes) {
+      const auto at = [&](const std::array<std::int32_t, kTile>& lanes)
+                          HWY_ATTR { return hn::LoadU(integers, lanes.data() + lane); };
+      auto sees = hn::AndNot(hn::Gt(at(tile.band_begin), key), hn::Gt(at(tile.band_end), key));
+      if (outside) sees = hn::AndNot(sees, hn::Gt(at(tile.last), key));
+      store(hn::IfThenElse(hn::RebindMask(kFloats, sees), load(row + lane), nothing), row + lane);
+    }
+  };
+  for (index_t g = 0; g < pieces.globals && !tile.plain; ++g) {
+    mask_row(globals.positions()[static_cast<std::size_t>(g)], true, scores + g * kTile);
+  }
+  float* const band = scores + (pieces.globals - pieces.keys.begin) * kTile;
+  const Run plain = overlap(tile.every, pieces.keys);
+  const Run before{pieces.keys.begin, plain.size() > 0 ? plain.begin : pieces.keys.end};
+  for (index_t key = before.begin; key < before.end; ++key)
+    mask_row(key, false, band + key * kTile);
+  for (index_t key = std::max(before.end, plain.end); key < pieces.keys.end; ++key) {
+    mask_row(key, false, band + key * kTile);
+  }
+  if (!tile.holes) return;
+  for (index_t g = globals.before(pieces.keys.begin); g < globals.before(pieces.keys.end); ++g) {
+    const index_t key = globals.positions()[static_cast<std::size_t>(g)];
+    for (index_t lane = 0; lane < kTile; lane += kLanes) store(nothing, band + key * kTile + lane);
+  }
+}
+
+}  // namespace weir::worker::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif

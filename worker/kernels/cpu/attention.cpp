@@ -1,0 +1,276 @@
+#include "worker/kernels/cpu/attention.hpp"
+
+#include <omp.h>
+
+#include <cmath>
+
+#include "worker/kernels/cpu/cpu_kernels.hpp"
+#include "worker/kernels/cpu/simd.hpp"
+
+#define HWY_TARGET_INCLUDE "worker/kernels/cpu/attention.cpp"
+#include <hwy/foreach_target.h>
+//
+#include <hwy/contrib/math/math-inl.h>
+
+#include "worker/kernels/cpu/attention-inl.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace weir::worker::HWY_NAMESPACE {
+namespace {
+
+/// A tile's softmax so far: maximum and sum [kTile], output not yet divided by the sum
+/// [kTile, columns].
+struct Running {
+  float* maximum;
+  float* sum;
+  float* out;
+  bool fresh = true;  ///< no keys yet: what the memory holds means nothing
+
+  Running(index_t columns, Scratch& scratch)
+      : maximum(scratch.take(kTile)),
+        sum(scratch.take(kTile)),
+        out(scratch.take(kTile * columns)) {}
+};
+
+/// Turns scores into exp(score - maximum) and adds them to the sum. correction: what sum and output
+/// so far are to be multiplied with, as the maximum may have grown.
+void exponentials(float* scores, index_t rows, bool blind, Running& running, float* correction) {
+  for (index_t lane = 0; lane < kTile; lane += kLanes) {
+    float* column = scores + lane;
+    const V before = load(running.maximum + lane);
+    V maximum = before;
+    for (index_t r = 0; r < rows; ++r) maximum = hn::Max(maximum, load(column + r * kTile));
+    store(maximum, running.maximum + lane);
+    // A query that sees nothing: exp(-infinity - 0) = 0, not NaN.
+    const auto saw_nothing = hn::Eq(maximum, set(-kInfinity));
+    const V shift = blind ? hn::IfThenZeroElse(saw_nothing, maximum) : maximum;
+    const V factor = exponential(hn::Sub(before, shift));
+    store(factor, correction + lane);
+    V sum = hn::Mul(load(running.sum + lane), factor);
+    for (index_t r = 0; r < rows; ++r) {
+      const V weight = exponential(hn::Sub(load(column + r * kTile), shift));
+      store(weight, column + r * kTile);
+      sum = hn::Add(sum, weight);
+    }
+    store(sum, running.sum + lane);
+  }
+}
+
+/// Takes the keys of the pieces into a tile's softmax. queries: [C, kTile], transposed and scaled.
+void attend(const Tile& tile, const Pieces& pieces, const Panel& keys, const Panel& values,
+            const Globals& globals, index_t channels, const float* queries, Running& running,
+            float* scores) {
+  multiply_pieces(keys, pieces, tile, channels, queries, scores);
+  mask_scores(tile, pieces, globals, scores);
+  if (running.fresh) {
+    std::fill_n(running.maximum, kTile, -kInfinity);
+    std::fill_n(running.sum, kTile, 0.0F);
+  }
+  HWY_ALIGN float correction[kTile];
+  exponentials(scores, pieces.count(), tile.blind || !running.fresh, running, correction);
+  for (index_t i = 0; i < tile.count && !running.fresh; ++i) {
+    float* row = running.out + i * values.columns;
+    const V factor = set(correction[i]);
+    map(
+        values.columns, row, [factor](V v) HWY_ATTR { return hn::Mul(v, factor); }, row);
+  }
+  combine_pieces(values, pieces, tile, scores, !running.fresh, running.out);
+  running.fresh = false;
+}
+
+/// Writes a tile's output rows and its log_sum.
+void finish(index_t count, const Running& running, index_t channels, float* out, index_t out_row,
+            float* log_sum) {
+  if (running.fresh) {  // nobody saw anything
+    std::fill_n(log_sum, count, -kInfinity);
+    for (index_t i = 0; i < count; ++i) std::fill_n(out + i * out_row, channels, 0.0F);
+    return;
+  }
+  HWY_ALIGN float inverse[kTile];
+  HWY_ALIGN float logarithm[kTile];
+  for (index_t lane = 0; lane < kTile; lane += kLanes) {
+    const V sum = load(running.sum + lane);
+    const auto saw_nothing = hn::Eq(sum, set(0));
+    store(hn::IfThenZeroElse(saw_nothing, hn::Div(set(1), sum)), inverse + lane);
+    // Highway's Log makes a number of NaN.
+    const V log = hn::IfThenElse(hn::IsNaN(sum), sum, hn::Log(kFloats, sum));
+    const V log_sum_lanes = hn::Add(load(running.maximum + lane), log);
+    store(hn::IfThenElse(saw_nothing, set(-kInfinity), log_sum_lanes), logarithm + lane);
+  }
+  std::copy_n(logarithm, count, log_sum);
+  for (index_t i = 0; i < count; ++i) {
+    fetch_ahead(out + i * out_row, out_row, channels);
+    const V scale = set(inverse[i]);
+    map(
+        channels, out + i * out_row, [scale](V v) HWY_ATTR { return hn::Mul(v, scale); },
+        running.out + i * padded(channels));
+  }
+}
+
+/// The softmaxes of a tile of global queries, from memory to lanes and back.
+void load_softmax(const Tile& tile, const HeadOutput& from, const AttentionInput& input,
+                  Running& running) {
+  const index_t channels = input.channels();
+  std::fill_n(running.maximum, kTile, -kInfinity);
+  std::fill_n(running.sum, kTile, 0.0F);
+  for (index_t i = 0; i < tile.count; ++i) {
+    const index_t query = tile.first + i;
+    float* row = running.out + i * padded(channels);
+    std::copy_n(from.weighted + query * input.width(), channels, row);
+    std::fill_n(row + channels, padded(channels) - channels, 0.0F);
+    running.maximum[i] = from.maximum[query * input.heads];
+    running.sum[i] = from.sum[query * input.heads];
+  }
+  running.fresh = false;
+}
+void store_softmax(const Tile& tile, const Running& running, const AttentionInput& input,
+                   const HeadOutput& to) {
+  const index_t channels = input.channels();
+  for (index_t i = 0; i < tile.count; ++i) {
+    const index_t query = tile.first + i;
+    std::copy_n(running.out + i * padded(channels), channels, to.weighted + query * input.width());
+    to.maximum[query * input.heads] = running.maximum[i];
+    to.sum[query * input.heads] = running.sum[i];
+  }
+}
+
+/// One head's queries of a block, and the block's own keys for the global queries.
+void attention_block(const AttentionInput& input, const Block& block, index_t head,
+                     const HeadOutput& output, Scratch scratch) {
+  const index_t channels = input.channels();
+  const index_t columns = padded(channels);
+  const index_t width = input.width();
+  const index_t row = 3 * width;
+  const float scale = 1 / std::sqrt(static_cast<float>(channels));
+  const float* queries =
+      start_of(input.qkv, block.sequence * input.tokens() * row + head * channels);
+  const float* globals =
+      start_of(input.globals, block.sequence * input.global_count() * row + head * channels);
+  const Globals& positions = input.sparsity->globals;
+  const auto places = [&](index_t part) {
+    return places_of(input, input.qkv, input.before, input.after, block.sequence, head, part);
+  };
+
+  float* packed = scratch.take(kTile * columns);
+  float* transposed = scratch.take(kTile * columns);
+  const auto pack_queries = [&](const float* from, index_t count) HWY_ATTR {
+    pack_rows(from, row, count, channels, scale, packed);
+    transpose_tile(packed, count, columns, transposed);
+  };
+  std::vector<Running> running;
+  const bool several = block.chunk_count() > 1;
+  for (std::size_t i = 0; i <= (several ? block.tiles.size() : 1); ++i) {
+    running.emplace_back(columns, scratch);
+  }
+  Running& carried = running.back();  // of global queries
+  const index_t rows = input.global_count() + std::min(kChunk + 1, block.keys.size());
+  float* key_memory = scratch.take(rows * columns);
+  float* value_memory = scratch.take(rows * columns);
+  float* scores = scratch.take(rows * kTile);
+
+  for (index_t index = 0; index < block.chunk_count(); ++index) {
+    const bool is_first = index == 0;
+    const bool is_last = index + 1 == block.chunk_count();
+    const Run chunk = block.chunk(index);
+    const Panel keys(is_first ? input.global_count() : 0, chunk, channels, key_memory);
+    const Panel values(keys.globals, chunk, channels, value_memory);
+    keys.pack(globals, width, row, places(0), channels);
+    values.pack(globals, 2 * width, row, places(1), channels);
+    for (std::size_t at = 0; at < block.tiles.size(); ++at) {
+      const Tile& tile = block.tiles[at];
+      Running& own = running[several ? at : 0];
+      if (is_first) own.fresh = true;
+      const index_t here = tile.first - input.first;
+      const Pieces pieces{is_first ? tile.globals : 0, overlap(tile.band, chunk)};
+      if (pieces.count() > 0) {
+        pack_queries(queries + here * row, tile.count);
+        attend(tile, pieces, keys, values, positions, channels, transposed, own, scores);
+      }
+      if (is_last) {
+        finish(tile.count, own, channels, output.out + here * width, width, output.log_sum + here);
+      }
+    }
+    for (const Tile& tile : block.global) {
+      const Pieces pieces{0, overlap(tile.band, overlap(block.queries, chunk))};
+      if (pieces.count() == 0) continue;
+      pack_queries(globals + tile.first * row, tile.count);
+      load_softmax(tile, output, input, carried);
+      attend(tile, pieces, keys, values, positions, channels, transposed, carried, scores);
+      store_softmax(tile, carried, input, output);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace weir::worker::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace weir::worker {
+
+HWY_EXPORT(attention_block);
+
+std::span<float> CpuKernels::scratch_of(index_t floats) {
+  if (scratch_.size() < floats) scratch_ = Buffer(floats);
+  return scratch_.span();
+}
+
+void CpuKernels::each_head(const AttentionInput& input, const AttentionStrip& strip,
+                           const HeadTask& task) {
+  std::vector<std::vector<Block>> blocks;
+  for (index_t sequence = 0; sequence < strip.sequences; ++sequence) {
+    blocks.push_back(blocks_of(input, strip, strip.first_sequence + sequence));
+  }
+  const index_t floats = attention_floats(input);
+  const index_t items = strip.sequences * input.heads;
+  const auto threads = static_cast<int>(std::min(threads_, items));
+  const std::span<float> scratch = scratch_of(threads * floats);
+  // Block by block, so that all heads find the block's rows in the cache. A head of a sequence is
+  // done from its first block to its last: no sum depends on how many threads there are.
+  for (std::size_t at = 0; at < blocks.front().size(); ++at) {
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+    for (index_t item = 0; item < items; ++item) {
+      const auto own = static_cast<std::size_t>(omp_get_thread_num() * floats);
+      task(blocks[static_cast<std::size_t>(item / input.heads)][at], item % input.heads,
+           scratch.subspan(own, static_cast<std::size_t>(floats)));
+    }
+  }
+}
+
+void CpuKernels::attention(const AttentionInput& input, const AttentionStrip& strip, Matrix out,
+                           Vector log_sum, Vector global_part) {
+  check_attention(input, strip);
+  const index_t tokens = input.tokens();
+  const index_t width = input.width();
+  const index_t queries = input.global_queries();
+  const index_t rows = input.sequences() * queries * input.heads;
+  WEIR_ASSERT(out.extent(0) == input.qkv.extent(0) && out.extent(1) == width);
+  WEIR_ASSERT(log_sum.size() == input.qkv.extent(0) * input.heads);
+  WEIR_ASSERT(global_part.size() == rows * (input.channels() + 2));
+  progress();
+  const Vector maximum = global_part.first(rows);
+  const Vector sum = global_part.part(rows, rows);
+  const Vector weighted = global_part.part(2 * rows, rows * input.channels());
+  if (strip.tokens.begin == 0) {
+    const auto of_strip = [&](Vector values) {
+      const index_t each = values.size() / input.sequences();
+      return values.part(strip.first_sequence * each, strip.sequences * each);
+    };
+    fill(of_strip(maximum), -std::numeric_limits<float>::infinity());
+    fill(of_strip(sum), 0);
+    fill(of_strip(weighted), 0);
+  }
+  each_head(input, strip, [&](const Block& block, index_t head, std::span<float> scratch) {
+    const index_t first_query = block.sequence * queries;
+    HeadOutput to;
+    to.out = start_of(out, block.sequence * tokens * width + head * input.channels());
+    to.log_sum = as<float>(log_sum).data() + (block.sequence * input.heads + head) * tokens;
+    to.maximum = as<float>(maximum).data() + first_query * input.heads + head;
+    to.sum = as<float>(sum).data() + first_query * input.heads + head;
+    to.weighted = as<float>(weighted).data() + first_query * width + head * input.channels();
+    HWY_DYNAMIC_DISPATCH(attention_block)(input, block, head, to, Scratch(scratch));
+  });
+}
+
+}  // namespace weir::worker
+#endif

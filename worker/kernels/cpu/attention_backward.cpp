@@ -1,0 +1,302 @@
+#include <cmath>
+
+#include "worker/kernels/cpu/attention.hpp"
+#include "worker/kernels/cpu/cpu_kernels.hpp"
+#include "worker/kernels/cpu/simd.hpp"
+
+#define HWY_TARGET_INCLUDE "worker/kernels/cpu/attention_backward.cpp"
+#include <hwy/foreach_target.h>
+//
+#include "worker/kernels/cpu/attention-inl.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace weir::worker::HWY_NAMESPACE {
+namespace {
+
+/// Where the queries of a head, and what came of them, stand: local ones or global ones.
+struct QueryRows {
+  const float* query;
+  index_t query_row;
+  const float* out;
+  const float* out_gradient;
+  index_t out_row;
+  const float* log_sum;
+  index_t log_sum_step;
+  index_t skipped;  ///< row r of the others is row r - skipped of out_gradient
+};
+
+/// What the backward of a tile needs of its queries, as rows [kTile, columns] and transposed.
+struct Upstream {
+  float* query;  ///< divided by sqrt(C)
+  float* query_transposed;
+  float* out_gradient;
+  float* out_gradient_transposed;
+  float* log_sum;  ///< [kTile]
+  float* drift;    ///< [kTile], inner product of output and its gradient
+
+  Upstream(index_t columns, Scratch& scratch)
+      : query(scratch.take(kTile * columns)),
+        query_transposed(scratch.take(kTile * columns)),
+        out_gradient(scratch.take(kTile * columns)),
+        out_gradient_transposed(scratch.take(kTile * columns)),
+        log_sum(scratch.take(kTile)),
+        drift(scratch.take(kTile)) {}
+
+  /// `count` queries from number `first` of the rows on.
+  void load(const QueryRows& rows, index_t first, index_t count, index_t channels) const {
+    const index_t columns = padded(channels);
+    const float scale = 1 / std::sqrt(static_cast<float>(channels));
+    pack_rows(rows.query + first * rows.query_row, rows.query_row, count, channels, scale, query);
+    transpose_tile(query, count, columns, query_transposed);
+    pack_rows(rows.out_gradient + (first - rows.skipped) * rows.out_row, rows.out_row, count,
+              channels, 1, out_gradient);
+    transpose_tile(out_gradient, count, columns, out_gradient_transposed);
+    std::fill_n(log_sum, kTile, 0.0F);
+    std::fill_n(drift, kTile, 0.0F);
+    for (index_t i = 0; i < count; ++i) {
+      // A query that sees nothing: exp(-infinity - 0) = 0, not NaN.
+      const float log = rows.log_sum[(first + i) * rows.log_sum_step];
+      log_sum[i] = log == -kInfinity ? 0 : log;
+      fetch_ahead(rows.out + (first + i) * rows.out_row, rows.out_row, channels);
+      drift[i] = map_sum(
+          channels, [](V a, V b) HWY_ATTR { return hn::Mul(a, b); }, out_gradient + i * columns,
+          rows.out + (first + i) * rows.out_row);
+    }
+  }
+};
+
+/// The parts of a head's chunk.
+struct Panels {
+  Panel key;
+  Panel value;
+  Panel key_gradient;
+  Panel value_gradient;
+};
+
+/// weights become exp(score - log_sum), slopes (gradients of the weights) gradients of the scores.
+void score_gradients(index_t rows, const Upstream& upstream, float* weights, float* slopes) {
+  for (index_t lane = 0; lane < kTile; lane += kLanes) {
+    const V log_sum = load(upstream.log_sum + lane);
+    const V drift = load(upstream.drift + lane);
+    for (index_t r = 0; r < rows; ++r) {
+      const index_t at = r * kTile + lane;
+      const V weight = exponential(hn::Sub(load(weights + at), log_sum));
+      store(weight, weights + at);
+      store(hn::Mul(weight, hn::Sub(load(slopes + at), drift)), slopes + at);
+    }
+  }
+}
+
+/// Adds what a tile and the keys of the pieces mean for each other. The gradient of the queries
+/// [kTile, columns] is for queries divided by sqrt(C); overwritten unless `accumulate`.
+void attend_backward(const Tile& tile, const Pieces& pieces, const Panels& panels,
+                     const Globals& globals, index_t channels, const Upstream& upstream,
+                     bool accumulate, float* query_gradient, float* weights, float* slopes) {
+  multiply_pieces(panels.key, pieces, tile, channels, upstream.query_transposed, weights);
+  mask_scores(tile, pieces, globals, weights);
+  multiply_pieces(panels.value, pieces, tile, channels, upstream.out_gradient_transposed, slopes);
+  score_gradients(pieces.count(), upstream, weights, slopes);
+  combine_pieces(panels.key, pieces, tile, slopes, accumulate, query_gradient);
+  spread_pieces(panels.key_gradient, pieces, tile, slopes, upstream.query);
+  spread_pieces(panels.value_gradient, pieces, tile, weights, upstream.out_gradient);
+}
+
+/// to[count, channels] = (or +=) gradient of the queries themselves.
+void write_queries(index_t count, index_t channels, const float* query_gradient, bool accumulate,
+                   float* to, index_t to_row) {
+  const V scale = set(1 / std::sqrt(static_cast<float>(channels)));
+  for (index_t i = 0; i < count; ++i) {
+    float* row = to + i * to_row;
+    const float* from = query_gradient + i * padded(channels);
+    fetch_ahead(row, to_row, channels);
+    if (accumulate) {
+      map(
+          channels, row, [scale](V sum, V v) HWY_ATTR { return hn::MulAdd(v, scale, sum); }, row,
+          from);
+    } else {
+      map(
+          channels, row, [scale](V v) HWY_ATTR { return hn::Mul(v, scale); }, from);
+    }
+  }
+}
+
+void add_rows(const float* from, index_t count, index_t channels, float* to, index_t to_row) {
+  for (index_t r = 0; r < count; ++r, to += to_row, from += padded(channels)) {
+    map(
+        channels, to, [](V a, V b) HWY_ATTR { return hn::Add(a, b); }, to, from);
+  }
+}
+
+/// Adds a panel's rows to where they belong; tokens here from `fresh` on are overwritten.
+void write_panel(const Panel& panel, const Places<float>& places, index_t fresh, index_t channels,
+                 float* global, index_t global_column, index_t global_row) {
+  if (panel.globals > 0) {
+    add_rows(panel.data, panel.globals, channels, global + global_column, global_row);
+  }
+  places.each(panel.run, [&](Run part, float* to, index_t to_row) HWY_ATTR {
+    const bool here = places.all[1].run.holds(part.begin);
+    const index_t middle = here ? std::clamp(fresh, part.begin, part.end) : part.end;
+    add_rows(panel.row(part.begin), middle - part.begin, channels, to, to_row);
+    for (index_t key = middle; key < part.end; ++key) {
+      fetch_ahead(to + (key - part.begin) * to_row, to_row, channels);
+      map(
+          channels, to + (key - part.begin) * to_row, [](V v) HWY_ATTR { return v; },
+          panel.row(key));
+    }
+  });
+}
+
+/// One head's queries of a block, and the block's own keys for the global queries.
+void attention_backward_block(const AttentionInput& input, const AttentionStrip& strip,
+                              const AttentionOutput& output, const AttentionGradients& gradients,
+                              const Block& block, index_t head, Scratch scratch) {
+  const index_t channels = input.channels();
+  const index_t columns = padded(channels);
+  const index_t width = input.width();
+  const index_t row = 3 * width;
+  const index_t item = block.sequence * input.heads + head;
+  const index_t column = head * channels;
+  const index_t here = block.sequence * input.tokens();         // rows of this sequence begin
+  const index_t there = block.sequence * input.global_count();  // of its global rows
+  const index_t queries = input.global_queries();
+  const Globals& positions = input.sparsity->globals;
+  const float* globals = start_of(input.globals, there * row + column);
+  float* global_gradient = start_of(gradients.globals, there * row + column);
+  float* query_gradient = start_of(gradients.qkv, here * row + column);
+  // Rows of the strip's own tensors that lie before the sequence's token 0.
+  const index_t skipped =
+      strip.tokens.begin - (block.sequence - strip.first_sequence) * strip.tokens.size();
+  const QueryRows local_rows{start_of(input.qkv, here * row + column),
+                             row,
+                             start_of(output.out, here * width + column),
+                             start_of(output.out_gradient, column),
+                             width,
+                             as<float>(output.log_sum).data() + item * input.tokens(),
+                             1,
+                             skipped};
+  const QueryRows global_rows{
+      globals,
+      row,
+      start_of(output.global_out, there * width + column),
+      start_of(output.global_out_gradient, there * width + column),
+      width,
+      queries == 0 ? nullptr : as<float>(output.global_log_sum).data() + there * input.heads + head,
+      input.heads,
+      0};
+  const auto places = [&](index_t part) {
+    return places_of(input, input.qkv, input.before, input.after, block.sequence, head, part);
+  };
+  const auto gradient_places = [&](index_t part) {
+    return places_of(input, gradients.qkv, gradients.before, gradients.after, block.sequence, head,
+                     part);
+  };
+
+  const Upstream upstream(columns, scratch);
+  const bool several = block.chunk_count() > 1;
+  // Gradients of the queries, of a tile or, if the keys come in several chunks, of all.
+  float* carried = scratch.take((several ? std::ssize(block.tiles) : index_t{1}) * kTile * columns);
+  float* global_query = scratch.take(kTile * columns);
+  const index_t rows = input.global_count() + std::min(kChunk + 1, block.keys.size());
+  float* memory[4];
+  for (float*& each : memory) each = scratch.take(rows * columns);
+  float* weights = scratch.take(rows * kTile);
+  float* slopes = scratch.take(rows * kTile);
+
+  // Tokens here before this one have gradients of keys and values from earlier blocks.
+  const index_t reach = input.sparsity->right_reach();
+  const Run own{input.first, input.first + input.tokens()};
+  const bool is_begin = block.queries.begin == own.begin;
+  const index_t fresh = is_begin ? own.begin : std::min(own.end, block.queries.begin + reach);
+  const index_t reached = std::min(own.end, block.queries.end + reach);
+  for (index_t part = 0; part < 2; ++part) {  // what no key of this block overwrites
+    const auto clear = [&](Run run) {
+      gradient_places(part).each(overlap(run, {fresh, reached}),
+                                 [&](Run some, float* to, index_t to_row) {
+                                   for (index_t r = 0; r < some.size(); ++r)
+                                     std::fill_n(to + r * to_row, channels, 0.0F);
+                                 });
+    };
+    clear({own.begin, block.keys.size() > 0 ? block.keys.begin : own.end});
+    if (block.keys.size() > 0) clear({block.keys.end, own.end});
+  }
+
+  for (index_t index = 0; index < block.chunk_count(); ++index) {
+    const bool is_first = index == 0;
+    const bool is_last = index + 1 == block.chunk_count();
+    const Run chunk = block.chunk(index);
+    const index_t with = is_first ? input.global_count() : 0;
+    const Panels panels{{with, chunk, channels, memory[0]},
+                        {with, chunk, channels, memory[1]},
+                        {with, chunk, channels, memory[2]},
+                        {with, chunk, channels, memory[3]}};
+    panels.key.pack(globals, width, row, places(0), channels);
+    panels.value.pack(globals, 2 * width, row, places(1), channels);
+    std::fill_n(panels.key_gradient.data, panels.key.rows() * columns, 0.0F);
+    std::fill_n(panels.value_gradient.data, panels.key.rows() * columns, 0.0F);
+    for (std::size_t at = 0; at < block.tiles.size(); ++at) {
+      const Tile& tile = block.tiles[at];
+      float* tile_gradient = carried + (several ? static_cast<index_t>(at) * kTile * columns : 0);
+      const index_t first = tile.first - input.first;
+      const Pieces pieces{is_first ? tile.globals : 0, overlap(tile.band, chunk)};
+      if (is_first && pieces.count() == 0) std::fill_n(tile_gradient, kTile * columns, 0.0F);
+      if (pieces.count() > 0) {
+        upstream.load(local_rows, first, tile.count, channels);
+        attend_backward(tile, pieces, panels, positions, channels, upstream, !is_first,
+                        tile_gradient, weights, slopes);
+      }
+      if (is_last) {
+        write_queries(tile.count, channels, tile_gradient, false, query_gradient + first * row,
+                      row);
+      }
+    }
+    for (const Tile& tile : block.global) {
+      const Pieces pieces{0, overlap(tile.band, overlap(block.queries, chunk))};
+      if (pieces.count() == 0) continue;
+      upstream.load(global_rows, tile.first, tile.count, channels);
+      attend_backward(tile, pieces, panels, positions, channels, upstream, false, global_query,
+                      weights, slopes);
+      write_queries(tile.count, channels, global_query, true, global_gradient + tile.first * row,
+                    row);
+    }
+    write_panel(panels.key_gradient, gradient_places(0), fresh, channels, global_gradient, width,
+                row);
+    write_panel(panels.value_gradient, gradient_places(1), fresh, channels, global_gradient,
+                2 * width, row);
+  }
+}
+
+}  // namespace
+}  // namespace weir::worker::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace weir::worker {
+
+HWY_EXPORT(attention_backward_block);
+
+void CpuKernels::attention_backward(const AttentionInput& input, const AttentionStrip& strip,
+                                    const AttentionOutput& output,
+                                    const AttentionGradients& gradients) {
+  check_attention(input, strip);
+  const index_t queries = input.sequences() * input.global_queries();
+  WEIR_ASSERT(output.out.extent(0) == input.qkv.extent(0));
+  WEIR_ASSERT(output.out.extent(1) == input.width());
+  WEIR_ASSERT(output.out_gradient.extent(0) == strip.sequences * strip.tokens.size());
+  WEIR_ASSERT(output.out_gradient.extent(1) == input.width());
+  WEIR_ASSERT(output.log_sum.size() == input.qkv.extent(0) * input.heads);
+  WEIR_ASSERT(queries == 0 || output.global_out.extent(0) == queries);
+  WEIR_ASSERT(queries == 0 || output.global_out_gradient.has_shape_of(output.global_out));
+  WEIR_ASSERT(output.global_log_sum.size() >= queries * input.heads);
+  WEIR_ASSERT(gradients.qkv.has_shape_of(input.qkv));
+  WEIR_ASSERT(gradients.before.has_shape_of(input.before));
+  WEIR_ASSERT(gradients.after.has_shape_of(input.after));
+  WEIR_ASSERT(gradients.globals.has_shape_of(input.globals));
+  progress();
+  each_head(input, strip, [&](const Block& block, index_t head, std::span<float> scratch) {
+    HWY_DYNAMIC_DISPATCH(attention_backward_block)
+    (input, strip, output, gradients, block, head, Scratch(scratch));
+  });
+}
+
+}  // namespace weir::worker
+#endif

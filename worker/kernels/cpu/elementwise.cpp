@@ -1,0 +1,125 @@
+#include <algorithm>
+
+#include "common/base/error.hpp"
+#include "worker/kernels/cpu/cpu_kernels.hpp"
+#include "worker/kernels/cpu/simd.hpp"
+
+#define HWY_TARGET_INCLUDE "worker/kernels/cpu/elementwise.cpp"
+#include <hwy/foreach_target.h>
+//
+#include "worker/kernels/cpu/simd-inl.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace weir::worker::HWY_NAMESPACE {
+namespace {
+
+/// x Phi(x) = x sigmoid(2 u) with u = sqrt(2/pi) (x + 0.044715 x^3), as tanh(u) = 2 sigmoid(2u)
+/// - 1.
+struct Gelu {
+  V x;        ///< clamped to +-12: from there on the sigmoid is 0 or 1, and x^2 stays finite
+  V decay;    ///< exp(-2u)
+  V sigmoid;  ///< 1 / (1 + exp(-2u))
+};
+constexpr float kTwoSqrtTwoOverPi = 1.5957691216057308F;
+constexpr float kCubic = 0.044715F;
+
+HWY_INLINE Gelu gelu_parts(V x) {
+  const V limit = set(12.0F);
+  x = hn::IfThenElse(hn::Gt(hn::Abs(x), limit), hn::CopySign(limit, x), x);
+  const V cubic =
+      hn::MulAdd(hn::Mul(x, x), set(kCubic * kTwoSqrtTwoOverPi), set(kTwoSqrtTwoOverPi));
+  const V decay = exponential(hn::Neg(hn::Mul(x, cubic)));
+  return {x, decay, hn::Div(set(1.0F), hn::Add(set(1.0F), decay))};
+}
+
+void gelu(const float* x, float* out, index_t size) {
+  map(
+      size, out, [](V v) HWY_ATTR { return hn::Mul(v, gelu_parts(v).sigmoid); }, x);
+}
+
+/// d/dx x sigmoid(2u) = s + x s (1 - s) 2u', and 1 - s = exp(-2u) s without cancellation.
+void gelu_backward(const float* x, float* gradient, index_t size) {
+  const auto derivative = [](V v, V upstream) HWY_ATTR {
+    const auto [clamped, decay, sigmoid] = gelu_parts(v);
+    const V slope = hn::MulAdd(hn::Mul(clamped, clamped), set(3 * kCubic * kTwoSqrtTwoOverPi),
+                               set(kTwoSqrtTwoOverPi));
+    const V curve = hn::Mul(hn::Mul(clamped, slope), hn::Mul(sigmoid, hn::Mul(decay, sigmoid)));
+    return hn::Mul(upstream, hn::Add(sigmoid, curve));
+  };
+  map(size, gradient, derivative, x, gradient);
+}
+
+void add(const float* from, float* to, index_t size) {
+  map(
+      size, to, [](V a, V b) HWY_ATTR { return hn::Add(a, b); }, to, from);
+}
+
+/// Each column over a block of rows in registers, then to memory once: fewer roundings of a long
+/// sum than one by one, and an order that the shape alone decides.
+void add_column_sums(const float* a, index_t rows, index_t columns, float* out) {
+  constexpr index_t kBlock = 64;
+  for (index_t begin = 0; begin < rows; begin += kBlock) {
+    const index_t end = std::min(rows, begin + kBlock);
+    for (index_t c = 0; c < columns; c += kLanes) {
+      const index_t count = std::min(kLanes, columns - c);
+      V sum = set(0);
+      for (index_t r = begin; r < end; ++r) {
+        sum = hn::Add(sum, load_up_to(a + r * columns + c, count));
+      }
+      store_up_to(hn::Add(load_up_to(out + c, count), sum), out + c, count);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace weir::worker::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace weir::worker {
+
+HWY_EXPORT(gelu);
+HWY_EXPORT(gelu_backward);
+HWY_EXPORT(add);
+HWY_EXPORT(add_column_sums);
+
+void CpuKernels::gelu(ConstVector x, Vector out) {
+  WEIR_ASSERT(x.size() == out.size());
+  HWY_DYNAMIC_DISPATCH(gelu)(as<float>(x).data(), as<float>(out).data(), x.size());
+}
+
+void CpuKernels::gelu_backward(ConstVector x, Vector gradient) {
+  WEIR_ASSERT(x.size() == gradient.size());
+  HWY_DYNAMIC_DISPATCH(gelu_backward)
+  (as<float>(x).data(), as<float>(gradient).data(), x.size());
+}
+
+void CpuKernels::add(ConstVector from, Vector to) {
+  WEIR_ASSERT(from.size() == to.size());
+  HWY_DYNAMIC_DISPATCH(add)(as<float>(from).data(), as<float>(to).data(), from.size());
+}
+
+void CpuKernels::copy(ConstVector from, Vector to) {
+  WEIR_ASSERT(from.size() == to.size() && from.dtype() == to.dtype());
+  WEIR_ASSERT(from.kind() == MemoryKind::host && to.kind() == MemoryKind::host);
+  std::ranges::copy(from.bytes(), to.bytes().begin());
+}
+
+void CpuKernels::fill(Vector to, float value) { std::ranges::fill(as<float>(to), value); }
+
+void CpuKernels::add_bias(ConstVector bias, Matrix to) {
+  WEIR_ASSERT(bias.size() == to.extent(1));
+  const View<float, 2> rows = as<float>(to);
+  for (index_t r = 0; r < to.extent(0); ++r) {
+    HWY_DYNAMIC_DISPATCH(add)(as<float>(bias).data(), rows[r].data(), to.extent(1));
+  }
+}
+
+void CpuKernels::add_column_sums(ConstMatrix a, Vector out) {
+  WEIR_ASSERT(out.size() == a.extent(1));
+  HWY_DYNAMIC_DISPATCH(add_column_sums)
+  (as<float>(a).data(), a.extent(0), a.extent(1), as<float>(out).data());
+}
+
+}  // namespace weir::worker
+#endif

@@ -1,0 +1,113 @@
+#include <cmath>
+
+#include "common/base/error.hpp"
+#include "worker/kernels/cpu/cpu_kernels.hpp"
+#include "worker/kernels/cpu/simd.hpp"
+
+#define HWY_TARGET_INCLUDE "worker/kernels/cpu/norm.cpp"
+#include <hwy/foreach_target.h>
+//
+#include "worker/kernels/cpu/simd-inl.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace weir::worker::HWY_NAMESPACE {
+namespace {
+
+/// One row. Two passes: the mean first, as E[x^2] - E[x]^2 loses everything when the mean is large.
+void norm_row(const float* x, const float* weight, const float* bias, index_t columns, float* out,
+              float* mean, float* inverse_deviation) {
+  constexpr auto kEpsilon = static_cast<float>(kNormEpsilon);
+  const auto count = static_cast<float>(columns);
+  *mean = map_sum(
+              columns, [](V v) HWY_ATTR { return v; }, x) /
+          count;
+  const V center = set(*mean);
+  const auto square = [center](V v) HWY_ATTR {
+    const V distance = hn::Sub(v, center);
+    return hn::Mul(distance, distance);
+  };
+  *inverse_deviation = 1 / std::sqrt(map_sum(columns, square, x) / count + kEpsilon);
+  const V scale = set(*inverse_deviation);
+  const auto affine = [center, scale](V v, V w, V b)
+                          HWY_ATTR { return hn::MulAdd(hn::Mul(hn::Sub(v, center), scale), w, b); };
+  map(columns, out, affine, x, weight, bias);
+}
+
+/// One row. With n = (x - mean) / deviation and g = out_gradient * weight:
+/// x_gradient += (g - mean(g) - n mean(g n)) / deviation.
+void norm_row_backward(const float* x, const float* weight, float mean, float inverse_deviation,
+                       const float* out_gradient, index_t columns, float* x_gradient,
+                       float* weight_gradient, float* bias_gradient) {
+  const auto count = static_cast<float>(columns);
+  const V center = set(mean);
+  const V scale = set(inverse_deviation);
+  const auto product = [](V upstream, V w) HWY_ATTR { return hn::Mul(upstream, w); };
+  const V mean_g = set(map_sum(columns, product, out_gradient, weight) / count);
+  const auto projected = [center, scale](V upstream, V w, V v) HWY_ATTR {
+    return hn::Mul(hn::Mul(upstream, w), hn::Mul(hn::Sub(v, center), scale));
+  };
+  const V mean_gn = set(map_sum(columns, projected, out_gradient, weight, x) / count);
+
+  const auto to_input = [=](V sum, V upstream, V w, V v) HWY_ATTR {
+    const V n = hn::Mul(hn::Sub(v, center), scale);
+    const V centered = hn::Sub(hn::Mul(upstream, w), hn::MulAdd(n, mean_gn, mean_g));
+    return hn::MulAdd(centered, scale, sum);
+  };
+  map(columns, x_gradient, to_input, x_gradient, out_gradient, weight, x);
+  const auto to_weight = [=](V sum, V upstream, V v) HWY_ATTR {
+    return hn::MulAdd(upstream, hn::Mul(hn::Sub(v, center), scale), sum);
+  };
+  map(columns, weight_gradient, to_weight, weight_gradient, out_gradient, x);
+  map(
+      columns, bias_gradient, [](V sum, V upstream) HWY_ATTR { return hn::Add(sum, upstream); },
+      bias_gradient, out_gradient);
+}
+
+}  // namespace
+}  // namespace weir::worker::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace weir::worker {
+
+HWY_EXPORT(norm_row);
+HWY_EXPORT(norm_row_backward);
+
+void CpuKernels::layer_norm(ConstMatrix x, ConstVector weight, ConstVector bias, Matrix out,
+                            Vector mean, Vector inverse_deviation) {
+  const index_t columns = x.extent(1);
+  WEIR_ASSERT(x.has_shape_of(out));
+  WEIR_ASSERT(weight.size() == columns && bias.size() == columns);
+  WEIR_ASSERT(mean.size() == x.extent(0) && inverse_deviation.size() == x.extent(0));
+  const View<const float, 2> from = as<float>(x);
+  const View<float, 2> to = as<float>(out);
+  for (index_t r = 0; r < x.extent(0); ++r) {
+    HWY_DYNAMIC_DISPATCH(norm_row)
+    (from[r].data(), as<float>(weight).data(), as<float>(bias).data(), columns, to[r].data(),
+     as<float>(mean).data() + r, as<float>(inverse_deviation).data() + r);
+  }
+}
+
+void CpuKernels::layer_norm_backward(ConstMatrix x, ConstVector weight, ConstVector mean,
+                                     ConstVector inverse_deviation, ConstMatrix out_gradient,
+                                     Matrix x_gradient, Vector weight_gradient,
+                                     Vector bias_gradient) {
+  const index_t columns = x.extent(1);
+  WEIR_ASSERT(x.has_shape_of(out_gradient) && x.has_shape_of(x_gradient));
+  WEIR_ASSERT(weight.size() == columns && weight_gradient.size() == columns &&
+              bias_gradient.size() == columns);
+  WEIR_ASSERT(mean.size() == x.extent(0) && inverse_deviation.size() == x.extent(0));
+  const View<const float, 2> input = as<float>(x);
+  const View<const float, 2> upstream = as<float>(out_gradient);
+  const View<float, 2> to_input = as<float>(x_gradient);
+  for (index_t r = 0; r < x.extent(0); ++r) {
+    const auto row = static_cast<std::size_t>(r);
+    HWY_DYNAMIC_DISPATCH(norm_row_backward)
+    (input[r].data(), as<float>(weight).data(), as<float>(mean)[row],
+     as<float>(inverse_deviation)[row], upstream[r].data(), columns, to_input[r].data(),
+     as<float>(weight_gradient).data(), as<float>(bias_gradient).data());
+  }
+}
+
+}  // namespace weir::worker
+#endif
