@@ -11,6 +11,7 @@
 #include "benchmarks/torch_peer.hpp"
 #include "common/base/machine.hpp"
 #include "common/base/text.hpp"
+#include "worker/kernels/cpu/blas.hpp"
 
 namespace weir::benchmark {
 namespace {

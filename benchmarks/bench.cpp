@@ -14,6 +14,7 @@
 #include "common/base/machine.hpp"
 #include "common/base/text.hpp"
 #include "launch/terminal/table.hpp"
+#include "worker/kernels/cpu/blas.hpp"
 
 namespace weir::benchmark {
 std::string short_number(double value) {

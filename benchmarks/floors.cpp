@@ -4,6 +4,7 @@
 
 #include "common/base/machine.hpp"
 #include "common/number/memory.hpp"
+#include "worker/kernels/cpu/blas.hpp"
 #include "worker/kernels/cpu/cpu_kernels.hpp"
 
 namespace weir::benchmark {

@@ -6,6 +6,7 @@
 #include "benchmarks/job.hpp"
 #include "common/base/machine.hpp"
 #include "common/base/text.hpp"
+#include "worker/kernels/cpu/blas.hpp"
 #include "worker/models/transformer/cost.hpp"
 
 namespace weir::benchmark {

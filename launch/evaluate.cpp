@@ -19,6 +19,7 @@
 #include "ps/save/resume.hpp"
 #include "worker/data/batch.hpp"
 #include "worker/data/text/text_dataset.hpp"
+#include "worker/kernels/cpu/blas.hpp"
 #include "worker/train/trainer.hpp"
 
 namespace weir {

@@ -11,6 +11,7 @@
 #include "common/number/random.hpp"
 #include "launch/command.hpp"
 #include "launch/trained_model.hpp"
+#include "worker/kernels/cpu/blas.hpp"
 
 namespace weir {
 namespace {

@@ -17,6 +17,7 @@
 #include "common/net/mpi.hpp"
 #include "launch/command.hpp"
 #include "launch/stop_request.hpp"
+#include "worker/kernels/cpu/blas.hpp"
 
 namespace weir {
 namespace {

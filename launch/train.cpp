@@ -31,6 +31,7 @@
 #include "ps/save/resume.hpp"
 #include "ps/server.hpp"
 #include "ps/server_loop.hpp"
+#include "worker/kernels/cpu/blas.hpp"
 #include "worker/models/transformer/description.hpp"
 #include "worker/train/faults.hpp"
 #include "worker/train/server_client.hpp"

@@ -31,7 +31,7 @@ set(TABLE
   "worker/score/: common/base/ common/number/ common/io/ common/job/ worker/groups/ worker/kernels/ worker/layers/ worker/models/ worker/data/ worker/score/"
   "worker/train/: common/ worker/"
   # launch: the command line above its rooms.
-  "launch/run/: common/base/ common/number/ common/io/ common/net/messages.hpp common/job/ launch/run/"
+  "launch/run/: common/base/ common/number/ common/io/ common/net/messages.hpp common/job/ worker/kernels/cpu/blas.hpp launch/run/"
   "launch/terminal/: common/base/ common/number/ launch/run/metrics.hpp launch/terminal/"
   "launch/scripts/: common/base/ common/number/ common/io/ worker/data/ launch/scripts/"
   "launch/report/: common/base/ common/number/ common/io/ common/job/ launch/terminal/ launch/run/ launch/report/ launch/command.hpp launch/run_config.hpp"

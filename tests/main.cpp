@@ -12,6 +12,7 @@
 #include "common/base/machine.hpp"
 #include "tests/mpi_runner.hpp"
 #include "tests/mpi_test.hpp"
+#include "worker/kernels/cpu/blas.hpp"
 
 #ifdef WEIR_SANITIZE
 // HDF5 1.10 never frees a file whose close failed, as on a full disk; we test that it does fail.

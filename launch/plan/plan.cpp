@@ -15,6 +15,7 @@
 #include "launch/plan/measure_buckets.hpp"
 #include "launch/terminal/quantities.hpp"
 #include "launch/terminal/table.hpp"
+#include "worker/kernels/cpu/blas.hpp"
 #include "worker/kernels/cpu/cpu_kernels.hpp"
 #include "worker/models/transformer/cost.hpp"
 #include "worker/models/transformer/transformer.hpp"

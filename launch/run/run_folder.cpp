@@ -7,6 +7,7 @@
 #include "common/base/error.hpp"
 #include "common/base/log.hpp"
 #include "common/base/machine.hpp"
+#include "worker/kernels/cpu/blas.hpp"
 
 namespace weir {
 namespace {

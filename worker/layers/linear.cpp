@@ -10,8 +10,8 @@ namespace {
 struct WholeBias {
   WholeBias(index_t outputs, Run unbiased)
       : all(static_cast<std::size_t>(outputs)),
-        before(Vector(all).first(static_cast<std::size_t>(unbiased.begin))),
-        after(Vector(all).subspan(static_cast<std::size_t>(unbiased.end))) {}
+        before(Vector(all).first(unbiased.begin)),
+        after(Vector(all).last(outputs - unbiased.end)) {}
   std::vector<float> all;
   Vector before;
   Vector after;

@@ -1,4 +1,5 @@
-// The half of machine.hpp that speaks to OpenBLAS.
+#include "worker/kernels/cpu/blas.hpp"
+
 #include <cblas.h>
 #include <unistd.h>
 
