@@ -298,8 +298,8 @@ void check(const RunConfig& config) {
   const worker::LargestMessage message =
       worker::TransformerModel(config.model).largest_message(layout, config.train.micro_batch);
   if (message.elements > std::numeric_limits<int>::max()) {
-    throw UsageError(
-        text(message.what, ": more than one message can hold (2^31 - 1 numbers); ", message.cure));
+    throw UsageError(text(message.what, " is more than one message between ", message.between,
+                          " can hold (2^31 - 1 numbers); ", message.cure));
   }
 }
 

@@ -14,8 +14,9 @@ namespace weir::worker {
 /// The largest message that workers send each other, and what it is, for errors.
 struct LargestMessage {
   double elements = 0;
-  std::string what;  ///< "keys and values of 64 tokens x --model.width 128 between contexts"
-  std::string cure;  ///< "take a smaller --micro-batch"
+  std::string what;     ///< "--micro-batch 4 x keys and values of 64 tokens x --model.width 128"
+  std::string between;  ///< "stages", "contexts"
+  std::string cure;     ///< "take a smaller --micro-batch"
 };
 
 /// A model: parameters, and units in a row that pass frames to each other. The stage, the servers

@@ -36,34 +36,35 @@ FrameShape TransformerModel::frame(index_t unit, const BatchShape& batch) const 
 
 LargestMessage TransformerModel::largest_message(const Layout& layout, index_t micro_batch) const {
   LargestMessage largest;
-  const auto consider = [&](double elements, std::string what, std::string cure) {
-    if (elements > largest.elements) largest = {elements, std::move(what), std::move(cure)};
+  const auto consider = [&](double elements, std::string what, std::string between,
+                            std::string cure) {
+    if (elements <= largest.elements) return;
+    largest = {elements, std::move(what), std::move(between), std::move(cure)};
   };
   const auto sequences = static_cast<double>(micro_batch);
   const auto width = static_cast<double>(config_.width);
   if (layout.stages > 1) {
     const index_t part = longest_part(config_.length, layout.contexts);
-    consider(sequences * static_cast<double>(part) * width,
-             text("--micro-batch ", micro_batch, " x ", part, " tokens x --model.width ",
-                  config_.width, ", between stages"),
-             "take a smaller --micro-batch");
+    consider(
+        sequences * static_cast<double>(part) * width,
+        text("--micro-batch ", micro_batch, " x ", part, " tokens x --model.width ", config_.width),
+        "stages", "take a smaller --micro-batch");
   }
   if (layout.contexts > 1) {
     // Keys and values of the tokens that a neighbour sees.
     const index_t window = worker::fewest_tokens(config_, layout.contexts);
     consider(2 * sequences * static_cast<double>(window) * width,
              text("--micro-batch ", micro_batch, " x keys and values of ", window,
-                  " tokens x --model.width ", config_.width, ", between contexts"),
-             "take a smaller --micro-batch");
+                  " tokens x --model.width ", config_.width),
+             "contexts", "take a smaller --micro-batch");
     // The softmax of the global tokens' queries, at its widest: over the model's features.
     const index_t globals = config_.sparsity().globals.count();
     consider(sequences * static_cast<double>(globals) *
                  static_cast<double>(config_.branch_heads()) *
                  static_cast<double>(config_.width + 2),
              text("--micro-batch ", micro_batch, " x ", globals, " global tokens x ",
-                  config_.branch_heads(), " heads x --model.width ", config_.width,
-                  ", between contexts"),
-             "take fewer --attention.global-tokens");
+                  config_.branch_heads(), " heads x --model.width ", config_.width),
+             "contexts", "take fewer --attention.global-tokens");
   }
   return largest;
 }
