@@ -20,9 +20,12 @@ volatile sig_atomic_t inside_a_body = 0;
 char alarm_message[512];
 
 extern "C" void report_hang(int signal_number) {
-  // The ranks that wait for a hanging one have nothing to say.
   if (inside_a_body) {
     [[maybe_unused]] auto written = write(STDERR_FILENO, alarm_message, strlen(alarm_message));
+  } else {
+    // A rank that waits for a hanging one has nothing to say, and mpirun ends all ranks with the
+    // first that dies: the hanging one speaks before that.
+    sleep(1);
   }
   signal(signal_number, SIG_DFL);
   raise(signal_number);
