@@ -58,8 +58,8 @@ Server::Server(const BucketPlan& plan, index_t server, const ServerConfig& confi
       residuals_(plan, server),
       trust_(plan, server, config_.optimizer),
       kept_(plan, server, slot_names(config.optimizer.kind).size()),
-      snapshot_(plan, server, config_.checkpoint, config.optimizer.kind, config.clip.policy,
-                residuals_) {
+      save_(plan, server, config_.checkpoint, config.optimizer.kind, config.clip.policy,
+            residuals_) {
   if (server == 0) decider_.emplace(plan, decide_config(config));
   if (config_.rollback.bad_steps > 0) kept_.take_all(store_);
   for (index_t replica = 0; replica < plan.layout().replicas; ++replica) {
@@ -68,27 +68,13 @@ Server::Server(const BucketPlan& plan, index_t server, const ServerConfig& confi
   }
   last_.stop = config.steps == 0;
   if (waits_for_all(config.consistency)) return;
-  missing_.assign(contributors_.size(), contributions_of_a_replica());
   contributors_.clear();  // until an update is closed
-  unsent_.resize(plan.buckets().size());
-  for (index_t bucket : store_.buckets()) {  // the weights that training begins with
-    const auto readers = plan.buckets()[static_cast<std::size_t>(bucket)].readers.size();
-    unsent_[static_cast<std::size_t>(bucket)] =
-        plan.layout().replicas * static_cast<index_t>(readers);
-  }
-}
-
-index_t Server::contributions_of_a_replica() const {
-  index_t count = 0;
-  for (index_t bucket : store_.buckets()) {
-    count += std::ssize(plan_->buckets()[static_cast<std::size_t>(bucket)].contributors);
-  }
-  return count;
+  traffic_.emplace(plan, server);
 }
 
 void Server::load(const std::filesystem::path& checkpoint) {
   WEIR_ASSERT(last_.update == 0 && !applying_ && complete_.empty());
-  const Progress progress =
+  const Standing standing =
       load_checkpoint(checkpoint,
                       {.settings = config_.checkpoint.settings,
                        .obsolete = config_.checkpoint.obsolete,
@@ -97,33 +83,31 @@ void Server::load(const std::filesystem::path& checkpoint) {
                        .in_rounds = config_.consistency.mode == Consistency::local,
                        .tells = server_ == 0},
                       *plan_, store_, residuals_);
-  store_.begin_with(progress.update + 1, progress.moments_begin);
+  store_.begin_with(standing.update + 1, standing.moments_begin);
   if (config_.rollback.bad_steps > 0) kept_.take_all(store_);
-  partials_update_ = last_.update = progress.update;
-  last_.step = progress.step;
-  last_.cursor = progress.cursor;
+  partials_update_ = last_.update = standing.update;
+  last_.step = standing.step;
+  last_.cursor = standing.cursor;
   for (Release& each : last_.released) {
-    each.step = progress.step;
-    each.cursor = progress.cursor;
+    each.step = standing.step;
+    each.cursor = standing.cursor;
   }
-  last_.skipped_count = progress.skipped_count;
-  last_.stop = progress.step >= config_.steps;
-  if (decider_) decider_->restore(progress);
+  last_.skipped_count = standing.skipped_count;
+  last_.stop = standing.step >= config_.steps;
+  if (decider_) decider_->restore(standing);
 }
 
 void Server::begin_at(index_t step) {
   WEIR_ASSERT(decider_ && !applying_ && complete_.empty());
-  Progress progress = decider_->progress();
-  progress.step = last_.step = step;
+  Standing standing = decider_->standing();
+  standing.step = last_.step = step;
   last_.stop = step >= config_.steps;
-  decider_->restore(progress);
+  decider_->restore(standing);
 }
 
 void Server::save() {
-  WEIR_ASSERT(decider_ && !applying_ && !saving() && !residuals_.kept());
-  snapshot_.start(last_.step, last_.stop, decider_->progress());
-  for (index_t bucket : store_.buckets()) snapshot_.copy(bucket, store_);
-  snapshot_.copied();
+  WEIR_ASSERT(decider_ && !applying_);
+  save_.save_now(decider_->standing(), last_.stop, store_);
 }
 
 Directive Server::start() const { return decider_ ? decider_->start() : last_; }
@@ -134,19 +118,13 @@ void Server::on_contribution(index_t bucket, index_t contributor) {
     busy_seconds_ = 0;
   }
   const bool whole = store_.arrived(bucket, contributor);
-  if (!missing_.empty()) {
-    count_arrival(bucket, contributor);
-  } else if (whole) {
-    complete_.push_back(bucket);
+  if (!traffic_) {
+    if (whole) complete_.push_back(bucket);
+    return;
   }
-}
-
-void Server::count_arrival(index_t bucket, index_t contributor) {
-  const index_t a_replica =
-      std::ssize(plan_->buckets()[static_cast<std::size_t>(bucket)].contributors);
-  const index_t replica = contributor / a_replica;
-  if (--missing_[static_cast<std::size_t>(replica)] > 0) return;
-  const Arrival arrival = {.server = server_, .replica = replica};
+  const std::optional<index_t> replica = traffic_->arrived(bucket, contributor);
+  if (!replica) return;
+  const Arrival arrival = {.server = server_, .replica = *replica};
   if (decider_) {
     decider_->on_arrival(arrival, seconds_now());
   } else {
@@ -155,9 +133,7 @@ void Server::count_arrival(index_t bucket, index_t contributor) {
 }
 
 void Server::on_sent(index_t bucket) {
-  if (unsent_.empty()) return;
-  --unsent_[static_cast<std::size_t>(bucket)];
-  WEIR_ASSERT(unsent_[static_cast<std::size_t>(bucket)] >= 0);
+  if (traffic_) traffic_->sent(bucket);
 }
 
 void Server::on_arrival(const Arrival& arrival) {
@@ -171,14 +147,7 @@ void Server::on_close(const Close& close) {
   closed_ = close;
 }
 
-void Server::on_residual() {
-  WEIR_ASSERT(residuals_missing_ > 0);
-  if (--residuals_missing_ == 0) end_copying();
-}
-
-void Server::end_copying() {
-  if (copied_ && residuals_missing_ == 0) snapshot_.copied();
-}
+void Server::on_residual() { save_.on_residual(); }
 
 void Server::require_server_0(bool is_0, const char* what) const {
   if (is_0 == (server_ == 0)) return;
@@ -221,65 +190,42 @@ void Server::on_trust_ratios(const TrustRatios& trust) {
 
 void Server::on_save_begin(const SaveBegin& begin) {
   require_server_0(false, "the begin of a checkpoint");
-  const auto of_it = [&](const Directive& each) {
+  const auto asks_for_it = [&](const Directive& each) {
     return each.checkpoint && each.step == begin.step;
   };
-  if (std::ranges::any_of(directives_, of_it)) {
-    early_begin_ = begin;
-    return;
-  }
-  snapshot_.on_begin(begin);
+  save_.on_begin(begin, std::ranges::any_of(directives_, asks_for_it));
 }
 
 void Server::on_save_prepared(const SavePrepared& prepared) {
   require_server_0(true, "a server's part of a checkpoint");
-  snapshot_.on_prepared(prepared);
+  save_.on_prepared(prepared);
 }
 
 void Server::on_save_end(const SaveEnd& end) {
   require_server_0(false, "the end of a checkpoint");
-  snapshot_.on_end(end);
-  start_save();  // at once: server 0's next messages may be about it
+  save_.on_end(end);
 }
 
 void Server::request_stop() {
   require_server_0(true, "a request to stop");
   decider_->request_stop();
-  snapshot_.on_stop_request();
+  save_.on_stop_request();
 }
 
 void Server::begin_apply(const Directive& directive) {
   last_ = directive;
-  if (!missing_.empty()) {
-    const auto expect_again = [&](index_t replica) {
-      missing_[static_cast<std::size_t>(replica)] = contributions_of_a_replica();
-    };
-    std::ranges::for_each(last_.contributors, expect_again);
-    std::ranges::for_each(last_.dropped, expect_again);
+  if (traffic_) {
+    traffic_->expect(last_.contributors);
+    traffic_->expect(last_.dropped);
   }
   applying_ = true;
   applied_count_ = 0;
-  save_due_ = directive.checkpoint;
   trust_.begin(directive);
-  start_save();
-  if (save_due_ || !directive.checkpoint || !early_begin_) return;
-  snapshot_.on_begin(*std::exchange(early_begin_, std::nullopt));
-}
-
-void Server::start_save() {
-  // A save may be given up before all the residuals for it have come.
-  if (!save_due_ || snapshot_.busy() || residuals_missing_ > 0) return;
-  save_due_ = false;
-  copied_ = false;
-  if (residuals_.kept()) {
-    residuals_missing_ = residuals_.count();
-    outputs_.push_back(ResidualsDue{});
-  }
-  snapshot_.start(last_.step, last_.stop, decider_ ? decider_->progress() : Progress());
+  save_.begin(directive, decider_ ? decider_->standing() : Standing());
 }
 
 bool Server::poll() {
-  if (auto message = snapshot_.poll()) {
+  if (auto message = save_.poll()) {
     std::visit([&](auto&& each) { outputs_.push_back(std::move(each)); }, std::move(*message));
     return true;
   }
@@ -304,17 +250,14 @@ bool Server::poll_trust() {
 
 bool Server::poll_apply() {
   if (!applying_ || trust_.is_on()) return false;
-  start_save();
   // The copy of the checkpoint before is still being written: training waits for the disk.
-  if (save_due_) return false;
+  if (!save_.may_step()) return false;
   const std::vector<index_t>& buckets = store_.buckets();
   if (applied_count_ < buckets.size()) {
     const index_t bucket = buckets[buckets.size() - 1 - applied_count_];  // pull order
-    if (!unsent_.empty()) {
-      index_t& unsent = unsent_[static_cast<std::size_t>(bucket)];
-      if (unsent > 0 && !last_.contributors.empty()) return false;
-      const auto readers = plan_->buckets()[static_cast<std::size_t>(bucket)].readers.size();
-      unsent += std::ssize(last_.released) * static_cast<index_t>(readers);
+    if (traffic_) {
+      if (!traffic_->has_left(bucket) && !last_.contributors.empty()) return false;
+      traffic_->leaves(bucket, std::ssize(last_.released));
       for (index_t replica : last_.dropped) store_.discard(bucket, replica);
     }
     step(bucket);
@@ -322,10 +265,7 @@ bool Server::poll_apply() {
     ++applied_count_;
   }
   if (applied_count_ == buckets.size()) {
-    if (last_.checkpoint) {
-      copied_ = true;
-      end_copying();
-    }
+    save_.applied();
     applying_ = false;
   }
   return true;
@@ -337,7 +277,7 @@ void Server::step(index_t bucket) {
     if (last_.skip == SkipReason::rollback) kept_.put_back(bucket, store_);
   }
   if (last_.keep) kept_.take(bucket, store_);
-  if (last_.checkpoint) snapshot_.copy(bucket, store_);
+  save_.stepped(bucket, store_);
 }
 
 bool Server::poll_close() {
@@ -362,7 +302,7 @@ bool Server::poll_partials() {
     return false;
   }
   partials_update_ = update;
-  if (!missing_.empty()) contributors_.clear();
+  if (traffic_) contributors_.clear();
   Partials partials = {.update = update,
                        .server = server_,
                        .squares = store_.partials(),
@@ -395,9 +335,6 @@ std::optional<Output> Server::next_output() {
   return output;
 }
 
-bool Server::done() const {
-  return last_.stop && !applying_ && residuals_missing_ == 0 && !snapshot_.busy() &&
-         outputs_.empty();
-}
+bool Server::done() const { return last_.stop && !applying_ && save_.done() && outputs_.empty(); }
 
 }  // namespace weir::ps

@@ -10,9 +10,10 @@
 #include "common/net/messages.hpp"
 #include "ps/decide/decide.hpp"
 #include "ps/save/copies.hpp"
-#include "ps/save/snapshot.hpp"
+#include "ps/save/save_round.hpp"
 #include "ps/update/optimizer.hpp"
 #include "ps/update/store.hpp"
+#include "ps/update/traffic.hpp"
 #include "ps/update/trust.hpp"
 
 namespace weir::ps {
@@ -44,9 +45,6 @@ std::vector<Option> options(ServerConfig& config);
 struct BucketStepped {
   index_t bucket = 0;
 };
-
-/// Every contributor's residual may be written to its place.
-struct ResidualsDue {};
 
 /// What a server wants sent, and to whom:
 ///
@@ -157,7 +155,7 @@ class Server {
   index_t step() const { return last_.step; }  ///< of the last directive
   /// The directive that is applied or being applied.
   const Directive& directive() const { return last_; }
-  const SaveTotals& save_totals() const { return snapshot_.totals(); }
+  const SaveTotals& save_totals() const { return save_.totals(); }
   /// For a worker in the same process; see Store.
   std::span<const float> weight_arena() const { return store_.weight_arena(); }
   std::span<float> gradient_arena() { return store_.gradient_arena(); }
@@ -168,7 +166,7 @@ class Server {
   /// saves what stands now, as a directive with a checkpoint would.
   void save();
   /// A checkpoint is underway; poll() moves it on.
-  bool saving() const { return snapshot_.busy(); }
+  bool saving() const { return save_.busy(); }
 
  private:
   bool poll_directive();
@@ -180,10 +178,6 @@ class Server {
   bool poll_partials();
   bool poll_decide();
   void begin_apply(const Directive& directive);
-  void count_arrival(index_t bucket, index_t contributor);
-  index_t contributions_of_a_replica() const;
-  void start_save();
-  void end_copying();
   void require_server_0(bool is_0, const char* what) const;
 
   const BucketPlan* plan_;
@@ -194,24 +188,19 @@ class Server {
   std::optional<Decider> decider_;  ///< of server 0
   TrustRound trust_;
   Copies kept_;  ///< what a rollback goes back to
-  Snapshot snapshot_;
+  SaveRound save_;
   Directive last_;  ///< applied, or being applied
   bool applying_ = false;
-  bool save_due_ = false;              ///< of last_, and not started: the save before is not over
-  bool copied_ = true;                 ///< weights and moments, for the newest save
-  index_t residuals_missing_ = 0;      ///< for the newest save
   std::size_t applied_count_ = 0;      ///< buckets, in pull order
   index_t partials_update_ = 0;        ///< the newest update whose partials were given away
   std::deque<index_t> complete_;       ///< buckets to be summed
   std::vector<index_t> contributors_;  ///< whose contributions are summed; none before a Close
   double busy_seconds_ = 0;
-  double began_at_ = 0;                   ///< with the first contribution; 0: it has not come
-  std::deque<Directive> directives_;      ///< of server 0, not yet begun
-  std::optional<SaveBegin> early_begin_;  ///< of a checkpoint whose directive is one of these
+  double began_at_ = 0;               ///< with the first contribution; 0: it has not come
+  std::deque<Directive> directives_;  ///< of server 0, not yet begun
   // Unless every update waits for all:
-  std::optional<Close> closed_;   ///< not yet begun
-  std::vector<index_t> missing_;  ///< contributions of each replica
-  std::vector<index_t> unsent_;   ///< by bucket of the plan: released readers
+  std::optional<Close> closed_;  ///< not yet begun
+  std::optional<Traffic> traffic_;
   std::deque<Output> outputs_;
 };
 

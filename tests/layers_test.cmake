@@ -15,10 +15,12 @@ set(TABLE
   "common/net/: common/base/ common/number/ common/net/"
   "common/job/: common/"
   # ps: a server is a state machine; the loop around it alone knows MPI.
-  # {update, save} know no decisions, and decide no saving; above them the server.
+  # {update, save} know no decisions, and decide no saving; above them the server. What a
+  # checkpoint holds of the decisions is plain: where training stands, and the clip's state.
   "ps/update/: common/base/ common/number/ common/wire/ common/net/messages.hpp common/job/ ps/update/"
   "ps/decide/: common/base/ common/number/ common/io/ common/net/messages.hpp common/job/ ps/update/ ps/decide/"
-  "ps/save/: common/base/ common/number/ common/wire/ common/io/ common/net/messages.hpp common/job/ ps/update/ ps/decide/ ps/save/"
+  "ps/save/: common/base/ common/number/ common/wire/ common/io/ common/net/messages.hpp common/job/ ps/update/ ps/decide/standing.hpp ps/decide/clip.hpp ps/save/"
+  "ps/decide/rollback: common/base/ common/net/messages.hpp ps/decide/clip.hpp ps/decide/standing.hpp ps/decide/rollback.hpp"
   "ps/: common/base/ common/number/ common/wire/ common/io/ common/net/messages.hpp common/job/ ps/"
   "ps/server_loop: common/ ps/"
   # worker: kernels < layers < models < {train, score}. The groups they sum over are interfaces.
@@ -153,6 +155,9 @@ if(SELF_TEST)
   plant(refused common/job/layout.cpp "  #  include \"ps/decide/clip.hpp\"")
   plant(refused ps/update/store.cpp "#include \"worker/models/unit.hpp\"")
   plant(refused ps/update/store.cpp "#include \"common/net/mpi.hpp\"")
+  plant(refused ps/update/store.cpp "#include \"ps/decide/clip.hpp\"")
+  plant(refused ps/save/snapshot.cpp "#include \"ps/decide/decide.hpp\"")
+  plant(refused ps/decide/rollback.cpp "#include \"ps/decide/decide.hpp\"")
   plant(refused worker/kernels/cpu.cpp "#include \"worker/layers/linear.hpp\"")
   plant(refused worker/layers/linear.cpp "#include \"worker/models/unit.hpp\"")
   plant(refused worker/layers/linear.cpp "#include \"worker/groups/mpi_tensor_group.hpp\"")

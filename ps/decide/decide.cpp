@@ -46,9 +46,9 @@ Decider::Decider(const BucketPlan& plan, const DecideConfig& config)
   reports_here_.assign(static_cast<std::size_t>(reports), false);
   reports_.resize(reports_here_.size());
   counted_.resize(reports_here_.size());
-  progress_.clip_state = clip_->state();
+  standing_.clip_state = clip_->state();
   if (waits_for_all(config.consistency)) {
-    restore(progress_);
+    restore(standing_);
     return;
   }
   arrived_.assign(static_cast<std::size_t>(replicas()), partials_here_);
@@ -57,18 +57,18 @@ Decider::Decider(const BucketPlan& plan, const DecideConfig& config)
     const auto due = [&](index_t every) { return every > 0 && step % every == 0; };
     return step >= last_step_ || due(config_.checkpoint_every) || due(config_.meet_every);
   });
-  restore(progress_);
+  restore(standing_);
 }
 
-void Decider::restore(const Progress& progress) {
-  clip_->restore(progress.clip_state);
-  progress_ = origin_ = progress;
-  rollback_.begin(progress);
-  log_ = DecisionLog(config_.decisions, job(), progress.update);
+void Decider::restore(const Standing& standing) {
+  clip_->restore(standing.clip_state);
+  standing_ = origin_ = standing;
+  rollback_.begin(standing);
+  log_ = DecisionLog(config_.decisions, job(), standing.update);
   if (clocks_) {
-    clocks_->begin(progress.step / config_.consistency.round_steps, progress.update);
+    clocks_->begin(standing.step / config_.consistency.round_steps, standing.update);
   }
-  if (!config_.replay.empty()) replay_from(progress.update);
+  if (!config_.replay.empty()) replay_from(standing.update);
 }
 
 DecidingJob Decider::job() const {
@@ -104,7 +104,7 @@ void Decider::replay_from(index_t update) {
 }
 
 index_t Decider::cursor_after(index_t step) const {
-  if (config_.consistency.mode == Consistency::bsp) return progress_.cursor;
+  if (config_.consistency.mode == Consistency::bsp) return standing_.cursor;
   if (step == origin_.step) return origin_.cursor;
   const auto taken_up = std::min(std::ssize(origin_.again) * config_.micro_batch, config_.batch);
   return origin_.cursor + (step - origin_.step) * config_.batch - taken_up;
@@ -167,7 +167,7 @@ void Decider::forget_reports(std::span<const index_t> replicas) {
 
 void Decider::on_partials(const Partials& partials) {
   check_present("partial sums of server", partials.server, "update", partials.update,
-                progress_.update + 1);
+                standing_.update + 1);
   const auto server = static_cast<std::size_t>(partials.server);
   const bool known = server < partials_here_.size() && !partials_here_[server];
   if (!known ||
@@ -183,7 +183,7 @@ void Decider::on_partials(const Partials& partials) {
 
 void Decider::request_stop() {
   last_step_ = std::min(last_step_,
-                        clocks_ ? steps_of_clock(clocks_->farthest()) : step_after(progress_.step));
+                        clocks_ ? steps_of_clock(clocks_->farthest()) : step_after(standing_.step));
 }
 
 double Decider::total_squares() const {
@@ -194,17 +194,17 @@ double Decider::total_squares() const {
 
 Directive Decider::start() const {
   Directive directive;
-  directive.update = progress_.update;
-  directive.step = progress_.step;
-  directive.cursor = progress_.cursor;
-  directive.again = progress_.again;
+  directive.update = standing_.update;
+  directive.step = standing_.step;
+  directive.cursor = standing_.cursor;
+  directive.again = standing_.again;
   directive.shares = balance_.counts();
-  directive.skipped_count = progress_.skipped_count;
-  directive.dropped_count = progress_.dropped_count;
+  directive.skipped_count = standing_.skipped_count;
+  directive.dropped_count = standing_.dropped_count;
   directive.threshold = clip_->threshold();
-  directive.stop = progress_.step >= last_step_;
+  directive.stop = standing_.step >= last_step_;
   for (index_t replica = 0; replica < replicas(); ++replica) {
-    directive.released.push_back({replica, progress_.step, progress_.cursor});
+    directive.released.push_back({replica, standing_.step, standing_.cursor});
   }
   return directive;
 }
@@ -220,17 +220,17 @@ std::optional<std::variant<Close, Directive>> Decider::decide(double now) {
   }
   const std::optional<Decision> decision = clocks_->next(now);
   if (!decision) return std::nullopt;
-  log_.append(*decision, progress_.update + (decision->kind == Decision::Kind::close ? 1 : 0),
+  log_.append(*decision, standing_.update + (decision->kind == Decision::Kind::close ? 1 : 0),
               clocks_->staleness(decision->replicas.front()));
   if (decision->kind == Decision::Kind::close) {
     contributors_ = decision->replicas;
-    return Close{progress_.update + 1, contributors_};
+    return Close{standing_.update + 1, contributors_};
   }
-  progress_.dropped_count += static_cast<index_t>(decision->replicas.size());
+  standing_.dropped_count += static_cast<index_t>(decision->replicas.size());
   Directive directive = newest_;  // of the update that they missed
   directive.contributors.clear();
   directive.keep = directive.checkpoint = false;
-  directive.dropped_count = progress_.dropped_count;
+  directive.dropped_count = standing_.dropped_count;
   directive.dropped = decision->replicas;
   forget_reports(decision->replicas);
   let_go(directive, now);
@@ -243,7 +243,7 @@ void Decider::advance_cursor(std::span<const index_t> contributors) {
   const index_t micro_batches = config_.batch / config_.micro_batch;
   const std::vector<index_t>& counts = balance_.counts();
   const auto first = [&](index_t index) {
-    return first_sample(progress_.again, progress_.cursor, config_.micro_batch, index);
+    return first_sample(standing_.again, standing_.cursor, config_.micro_batch, index);
   };
   std::vector<index_t> again;
   for (index_t replica = 0; replica < replicas(); ++replica) {
@@ -251,20 +251,20 @@ void Decider::advance_cursor(std::span<const index_t> contributors) {
     const MicroBatchShare share = share_of(counts, replica);
     for (index_t index = share.begin; index < share.end; ++index) again.push_back(first(index));
   }
-  progress_.cursor = first(std::max(micro_batches, std::ssize(progress_.again)));
-  progress_.again = std::move(again);
+  standing_.cursor = first(std::max(micro_batches, std::ssize(standing_.again)));
+  standing_.again = std::move(again);
 }
 
 Directive Decider::close(const std::vector<index_t>& contributors, double now) {
-  ++progress_.update;
+  ++standing_.update;
   const bool together = updates_together(config_.consistency.mode);
-  const index_t step = together ? step_after(progress_.step) : clocks_->step(contributors.front());
-  progress_.step = together ? step : clocks_->slowest();
+  const index_t step = together ? step_after(standing_.step) : clocks_->step(contributors.front());
+  standing_.step = together ? step : clocks_->slowest();
   if (config_.consistency.mode == Consistency::bsp) {
     advance_cursor(contributors);
   } else {
-    progress_.cursor = cursor_after(progress_.step);
-    if (progress_.step > origin_.step) progress_.again.clear();
+    standing_.cursor = cursor_after(standing_.step);
+    if (standing_.step > origin_.step) standing_.again.clear();
   }
   Directive directive = start();
   directive.contributors = contributors;
@@ -297,7 +297,7 @@ Directive Decider::close(const std::vector<index_t>& contributors, double now) {
     }
   }
   clip_or_skip(directive, own_loss_sum);
-  rollback_.on_step(directive, progress_, *clip_);
+  rollback_.on_step(directive, standing_, *clip_);
   alarms_.on_step(directive);
   forget_reports(contributors);
   partials_here_.assign(partials_here_.size(), false);
@@ -336,21 +336,21 @@ void Decider::clip_or_skip(Directive& directive, double loss_sum) {
     directive.clipped = clip.clipped;
     if (clip.skip) {
       directive.skip = SkipReason::spike;
-      directive.skipped_count = ++progress_.skipped_count;
+      directive.skipped_count = ++standing_.skipped_count;
     }
-    progress_.clip_state = clip_->state();
-    progress_.skips_in_a_row = 0;
+    standing_.clip_state = clip_->state();
+    standing_.skips_in_a_row = 0;
     return;
   }
   directive.skip = SkipReason::not_finite;
-  directive.skipped_count = ++progress_.skipped_count;
-  const auto in_a_row = static_cast<std::uint64_t>(++progress_.skips_in_a_row);
+  directive.skipped_count = ++standing_.skipped_count;
+  const auto in_a_row = static_cast<std::uint64_t>(++standing_.skips_in_a_row);
   if (std::has_single_bit(in_a_row)) {  // 1, 2, 4, 8 …: a line each would drown the others
     log_warning(text("step ", directive.step, " is skipped: the ",
                      std::isfinite(loss_sum) ? "gradient" : "loss", " is not finite",
                      in_a_row > 1 ? text(" (", in_a_row, " in a row)") : ""));
   }
-  if (progress_.skips_in_a_row >= kSkipsInARowMax) {
+  if (standing_.skips_in_a_row >= kSkipsInARowMax) {
     throw Error(text("the last ", kSkipsInARowMax, " steps up to step ", directive.step,
                      " had no finite gradient and were skipped; take a lower rate.peak or look "
                      "at the data"));
@@ -368,18 +368,18 @@ void Decider::let_go(Directive& directive, double now) {
   }
   const bool all_meet = std::ssize(directive.released) == replicas() &&
                         std::ranges::all_of(directive.released, [&](const Release& each) {
-                          return each.step == progress_.step;
+                          return each.step == standing_.step;
                         });
   if (!all_meet) return;
   balance(directive);
-  directive.stop = progress_.step >= last_step_;
+  directive.stop = standing_.step >= last_step_;
   const index_t every = config_.checkpoint_every;
-  checkpoint_due_ |= every > 0 && progress_.step % every == 0;
+  checkpoint_due_ |= every > 0 && standing_.step % every == 0;
   const bool good = directive.skip == SkipReason::none && !rollback_.in_doubt();
   if (directive.stop || (checkpoint_due_ && good)) {
     directive.checkpoint = config_.checkpoints;
     checkpoint_due_ = false;
-    if (directive.checkpoint) rollback_.on_checkpoint(directive, progress_);
+    if (directive.checkpoint) rollback_.on_checkpoint(directive, standing_);
     if (directive.checkpoint) log_.sync();
   }
 }
@@ -388,13 +388,13 @@ void Decider::let_go(Directive& directive, double now) {
 void Decider::balance(Directive& directive) {
   std::optional<std::vector<index_t>> counts;
   if (!config_.replay.empty()) {
-    if (!replayed_shares_.empty() && replayed_shares_.front().update < progress_.update) {
+    if (!replayed_shares_.empty() && replayed_shares_.front().update < standing_.update) {
       throw Error(text("the decisions to replay share out a step anew after update ",
                        replayed_shares_.front().update,
                        ", where the replicas do not meet; are they of a run with the same "
                        "settings?"));
     }
-    if (!replayed_shares_.empty() && replayed_shares_.front().update == progress_.update) {
+    if (!replayed_shares_.empty() && replayed_shares_.front().update == standing_.update) {
       counts = std::move(replayed_shares_.front().decision.replicas);
       replayed_shares_.pop_front();
     }
@@ -411,8 +411,8 @@ void Decider::balance(Directive& directive) {
   std::string words;
   for (index_t count : *counts) words += text(words.empty() ? "" : ", ", count);
   log_info(
-      text("from step ", progress_.step + 1, " on the replicas take ", words, " micro-batches"));
-  log_.append({Decision::Kind::share, *counts}, progress_.update, 0);
+      text("from step ", standing_.step + 1, " on the replicas take ", words, " micro-batches"));
+  log_.append({Decision::Kind::share, *counts}, standing_.update, 0);
   balance_.set(std::move(*counts));
   directive.shares = balance_.counts();
 }

@@ -16,27 +16,13 @@
 #include "ps/decide/decision_log.hpp"
 #include "ps/decide/rate.hpp"
 #include "ps/decide/rollback.hpp"
+#include "ps/decide/standing.hpp"
 #include "ps/update/block_order.hpp"
 
 namespace weir::ps {
 
 /// So many steps without a finite gradient in a row end the job.
 inline constexpr index_t kSkipsInARowMax = 50;
-
-/// Where training stands after a step: all that server 0 knows beside the parameters.
-struct Progress {
-  index_t step = 0;    ///< that all replicas have done
-  index_t update = 0;  ///< as many as steps, unless each replica's step is an update
-  index_t cursor = 0;  ///< global index of the first new sample of the next step
-  /// First samples of the micro-batches that it takes up again before these.
-  std::vector<index_t> again;
-  index_t dropped_count = 0;
-  index_t skipped_count = 0;
-  index_t skips_in_a_row = 0;
-  index_t moments_begin = 0;           ///< updates applied before the moments began, at zero
-  std::vector<double> clip_state;      ///< Clip::state
-  std::vector<double> rollback_state;  ///< empty: it begins anew
-};
 
 enum class Norms {
   total,
@@ -86,9 +72,9 @@ class Decider {
   Decider(const Decider&) = delete;  // its clocks look at it
   Decider& operator=(const Decider&) = delete;
 
-  /// Goes on after `progress`.
-  void restore(const Progress& progress);
-  const Progress& progress() const { return progress_; }
+  /// Training goes on from here.
+  void restore(const Standing& standing);
+  const Standing& standing() const { return standing_; }
 
   /// All three throw Error for what belongs to another step or update, and if it comes twice.
   void on_arrival(const Arrival& arrival, double now);
@@ -119,7 +105,7 @@ class Decider {
   }
   /// Steps a replica has done.
   index_t step_of(index_t replica) const {
-    return clocks_ ? steps_of_clock(clocks_->step(replica)) : progress_.step;
+    return clocks_ ? steps_of_clock(clocks_->step(replica)) : standing_.step;
   }
   /// Of the first new sample after `step` steps.
   index_t cursor_after(index_t step) const;
@@ -138,8 +124,8 @@ class Decider {
   const BucketPlan* plan_;
   DecideConfig config_;
   std::unique_ptr<Clip> clip_;
-  Progress progress_;
-  Progress origin_;    ///< where this job began
+  Standing standing_;
+  Standing origin_;    ///< where this job began
   index_t last_step_;  ///< of the job
   bool checkpoint_due_ = false;
   /// Partials of all servers one after the other, as order_ says.

@@ -5,7 +5,6 @@
 
 #include "common/base/error.hpp"
 #include "common/base/log.hpp"
-#include "ps/decide/decide.hpp"
 
 namespace weir::ps {
 namespace {
@@ -41,7 +40,7 @@ void Rollback::follow(double loss) {
   center_ = keep * center_ + (1 - keep) * loss;
 }
 
-void Rollback::on_step(Directive& directive, Progress& progress, Clip& clip) {
+void Rollback::on_step(Directive& directive, Standing& standing, Clip& clip) {
   if (bad_steps_max_ == 0) return;
   const bool bad = directive.skip != SkipReason::none || !std::isfinite(directive.loss) ||
                    is_far(directive.loss);
@@ -49,22 +48,22 @@ void Rollback::on_step(Directive& directive, Progress& progress, Clip& clip) {
     follow(directive.loss);
     bad_in_a_row_ = backs_in_a_row_ = 0;
     good_in_a_row_ = std::min(good_in_a_row_ + 1, bad_steps_max_);
-    if (!in_doubt() && directive.step - kept_step_ >= kKeepEvery) keep(directive, progress);
+    if (!in_doubt() && directive.step - kept_step_ >= kKeepEvery) keep(directive, standing);
   } else {
     good_in_a_row_ = 0;
-    if (++bad_in_a_row_ == bad_steps_max_) go_back(directive, progress, clip);
+    if (++bad_in_a_row_ == bad_steps_max_) go_back(directive, standing, clip);
   }
-  progress.rollback_state = state();
+  standing.rollback_state = state();
 }
 
-void Rollback::keep(Directive& directive, const Progress& progress) {
+void Rollback::keep(Directive& directive, const Standing& standing) {
   directive.keep = true;
   kept_step_ = directive.step;
-  kept_applied_ = progress.update - progress.skipped_count;
-  kept_clip_ = progress.clip_state;
+  kept_applied_ = standing.update - standing.skipped_count;
+  kept_clip_ = standing.clip_state;
 }
 
-void Rollback::go_back(Directive& directive, Progress& progress, Clip& clip) {
+void Rollback::go_back(Directive& directive, Standing& standing, Clip& clip) {
   bad_in_a_row_ = 0;
   if (++backs_in_a_row_ > kBacksMax) {
     log_warning(text("after going back ", kBacksMax,
@@ -78,23 +77,23 @@ void Rollback::go_back(Directive& directive, Progress& progress, Clip& clip) {
   log_warning(text("step ", directive.step, ": ", bad_steps_max_, " bad steps in a row; goes back ",
                    "to the weights after step ", kept_step_, " and passes over the data between"));
   clip.restore(kept_clip_);
-  progress.clip_state = kept_clip_;
-  progress.skipped_count = progress.update - kept_applied_;
-  directive.skipped_count = progress.skipped_count;
+  standing.clip_state = kept_clip_;
+  standing.skipped_count = standing.update - kept_applied_;
+  directive.skipped_count = standing.skipped_count;
   directive.skip = SkipReason::rollback;
   directive.threshold = clip.threshold();
 }
 
-void Rollback::on_checkpoint(Directive& directive, Progress& progress) {
-  if (bad_steps_max_ > 0) keep(directive, progress);
+void Rollback::on_checkpoint(Directive& directive, Standing& standing) {
+  if (bad_steps_max_ > 0) keep(directive, standing);
 }
 
-void Rollback::begin(const Progress& progress) {
-  kept_step_ = progress.step;
-  kept_applied_ = progress.update - progress.skipped_count;
-  kept_clip_ = progress.clip_state;
+void Rollback::begin(const Standing& standing) {
+  kept_step_ = standing.step;
+  kept_applied_ = standing.update - standing.skipped_count;
+  kept_clip_ = standing.clip_state;
   good_in_a_row_ = bad_steps_max_;
-  const std::vector<double>& state = progress.rollback_state;
+  const std::vector<double>& state = standing.rollback_state;
   if (bad_steps_max_ == 0 || state.empty()) return;
   const bool good = state.size() == 6 &&
                     std::ranges::all_of(state, [](double value) { return std::isfinite(value); });

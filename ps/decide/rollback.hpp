@@ -6,10 +6,9 @@
 #include "common/base/options.hpp"
 #include "common/net/messages.hpp"
 #include "ps/decide/clip.hpp"
+#include "ps/decide/standing.hpp"
 
 namespace weir::ps {
-
-struct Progress;
 
 struct RollbackConfig {
   index_t bad_steps = 0;  ///< so many in a row; 0: never
@@ -36,19 +35,19 @@ class Rollback {
 
   /// After the clip has decided of an update that this directive closes: may make it one that goes
   /// back or one to keep.
-  void on_step(Directive& directive, Progress& progress, Clip& clip);
+  void on_step(Directive& directive, Standing& standing, Clip& clip);
   /// Whether a state is bad for all that is known: no checkpoint of it, please.
   bool in_doubt() const { return bad_steps_max_ > 0 && good_in_a_row_ < bad_steps_max_; }
   /// This directive has a checkpoint.
-  void on_checkpoint(Directive& directive, Progress& progress);
+  void on_checkpoint(Directive& directive, Standing& standing);
   /// Training begins with this, which is what servers have kept. Throws Error if the state is none.
-  void begin(const Progress& progress);
+  void begin(const Standing& standing);
 
  private:
   bool is_far(double loss) const;
   void follow(double loss);
-  void keep(Directive& directive, const Progress& progress);
-  void go_back(Directive& directive, Progress& progress, Clip& clip);
+  void keep(Directive& directive, const Standing& standing);
+  void go_back(Directive& directive, Standing& standing, Clip& clip);
   std::vector<double> state() const;
 
   index_t bad_steps_max_;

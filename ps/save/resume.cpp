@@ -56,8 +56,8 @@ void compare_settings(const Manifest& manifest, const std::map<std::string, std:
 /// Whether it is an early one of `local`: step counts rounds, the moments of rounds stand where
 /// those of the job's optimizer stand else, and so do the names of optimizer and clip.
 bool counts_rounds(const Manifest& manifest) {
-  return setting(manifest, "consistency") == name_of(Consistency::local) &&
-         !manifest.integers.contains(kRoundSteps) && !manifest.settings.contains(kReplicaSetting) &&
+  return setting(manifest, "consistency") == "local" && !manifest.integers.contains(kRoundSteps) &&
+         !manifest.settings.contains(kReplicaSetting) &&
          setting(manifest, kOptimizerSetting) == name_of(OptimizerKind::sgd) &&
          setting(manifest, kClipSetting) == name_of(ClipPolicy::none);
 }
@@ -176,7 +176,7 @@ Manifest in_steps(Manifest manifest) {
   return manifest;
 }
 
-Progress load_checkpoint(const std::filesystem::path& checkpoint, const ResumeConfig& config,
+Standing load_checkpoint(const std::filesystem::path& checkpoint, const ResumeConfig& config,
                          const BucketPlan& plan, Store& store, Residuals& residuals) {
   const CheckpointReader reader(checkpoint);
   const Manifest& manifest = reader.manifest();

@@ -7,7 +7,8 @@
 
 #include "common/io/manifest.hpp"
 #include "common/job/bucket.hpp"
-#include "ps/decide/decide.hpp"
+#include "ps/decide/clip.hpp"
+#include "ps/decide/standing.hpp"
 #include "ps/save/residuals.hpp"
 #include "ps/update/optimizer.hpp"
 #include "ps/update/store.hpp"
@@ -44,7 +45,7 @@ Manifest in_steps(Manifest manifest);
 /// in the log says so. Between `local` and the other modes an update means another thing: weights,
 /// step, cursor and counters go on, and moments, clip and residuals begin anew, with a warning.
 /// Obsolete parameters are not taken, and a line in the log says so.
-Progress load_checkpoint(const std::filesystem::path& checkpoint, const ResumeConfig& config,
+Standing load_checkpoint(const std::filesystem::path& checkpoint, const ResumeConfig& config,
                          const BucketPlan& plan, Store& store, Residuals& residuals);
 
 }  // namespace weir::ps

@@ -101,11 +101,11 @@ std::string Snapshot::with_advice(const FileError& error) const {
               mebibytes(checkpoint_bytes(records_)), ": make room there");
 }
 
-void Snapshot::start(index_t step, bool last, const Progress& progress) {
+void Snapshot::start(index_t step, bool last, const Standing& standing) {
   WEIR_ASSERT(!busy());
   step_ = step;
   last_ = last;
-  progress_ = progress;
+  standing_ = standing;
   copied_ = false;
   tries_ = 0;
   open();
@@ -192,8 +192,8 @@ void Snapshot::on_prepared(const SavePrepared& prepared) {
 
 Manifest Snapshot::manifest() const {
   Manifest manifest;
-  manifest.step = progress_.step;
-  manifest.cursor = progress_.cursor;
+  manifest.step = standing_.step;
+  manifest.cursor = standing_.cursor;
   manifest.settings = config_.settings;
   manifest.settings.insert(config_.notes.begin(), config_.notes.end());
   if (config_.round_steps > 0) {
@@ -202,19 +202,19 @@ Manifest Snapshot::manifest() const {
     manifest.settings[kOptimizerSetting] = name_of(optimizer_);
     manifest.settings[kClipSetting] = name_of(clip_);
   }
-  manifest.integers["update"] = progress_.update;
-  manifest.integers["dropped"] = progress_.dropped_count;
-  for (std::size_t i = 0; i < progress_.again.size(); ++i) {
-    manifest.integers[text(kAgainPrefix, i)] = progress_.again[i];
+  manifest.integers["update"] = standing_.update;
+  manifest.integers["dropped"] = standing_.dropped_count;
+  for (std::size_t i = 0; i < standing_.again.size(); ++i) {
+    manifest.integers[text(kAgainPrefix, i)] = standing_.again[i];
   }
-  manifest.integers["skipped"] = progress_.skipped_count;
-  manifest.integers["skips_in_a_row"] = progress_.skips_in_a_row;
-  if (progress_.moments_begin > 0) manifest.integers[kMomentsBegin] = progress_.moments_begin;
-  for (std::size_t i = 0; i < progress_.clip_state.size(); ++i) {
-    manifest.numbers[text(kClipPrefix, i)] = progress_.clip_state[i];
+  manifest.integers["skipped"] = standing_.skipped_count;
+  manifest.integers["skips_in_a_row"] = standing_.skips_in_a_row;
+  if (standing_.moments_begin > 0) manifest.integers[kMomentsBegin] = standing_.moments_begin;
+  for (std::size_t i = 0; i < standing_.clip_state.size(); ++i) {
+    manifest.numbers[text(kClipPrefix, i)] = standing_.clip_state[i];
   }
-  for (std::size_t i = 0; i < progress_.rollback_state.size(); ++i) {
-    manifest.numbers[text(kRollbackPrefix, i)] = progress_.rollback_state[i];
+  for (std::size_t i = 0; i < standing_.rollback_state.size(); ++i) {
+    manifest.numbers[text(kRollbackPrefix, i)] = standing_.rollback_state[i];
   }
   manifest.records = records_;
   for (const SavePrepared& each : prepared_) {

@@ -15,7 +15,8 @@
 #include "common/io/manifest.hpp"
 #include "common/job/bucket.hpp"
 #include "common/net/messages.hpp"
-#include "ps/decide/decide.hpp"
+#include "ps/decide/clip.hpp"
+#include "ps/decide/standing.hpp"
 #include "ps/save/copies.hpp"
 #include "ps/save/residuals.hpp"
 #include "ps/update/store.hpp"
@@ -72,12 +73,12 @@ inline constexpr const char* kReplicaSetting = "replica";
 
 /// An integer of a manifest that the servers of `local` wrote: SnapshotConfig::round_steps.
 inline constexpr const char* kRoundSteps = "round_steps";
-/// Progress::moments_begin, where it is above zero.
+/// Standing::moments_begin, where it is above zero.
 inline constexpr const char* kMomentsBegin = "moments_begin";
 
-/// Integers of a manifest whose names begin so and end in 0, 1, …: Progress::again.
+/// Integers of a manifest whose names begin so and end in 0, 1, …: Standing::again.
 inline constexpr const char* kAgainPrefix = "again.";
-/// Numbers, the same way: Progress::clip_state and rollback_state.
+/// Numbers, the same way: Standing::clip_state and rollback_state.
 inline constexpr const char* kClipPrefix = "clip.";
 inline constexpr const char* kRollbackPrefix = "rollback.";
 
@@ -112,8 +113,8 @@ class Snapshot {
 
   /// From start() to the end of the save; the copies are in use.
   bool busy() const { return phase_ != Phase::idle; }
-  /// A new save begins: not while busy. `last`: of the job. `progress`: server 0's, after the step.
-  void start(index_t step, bool last, const Progress& progress);
+  /// A new save begins: not while busy. `last`: of the job. `standing`: server 0's, after the step.
+  void start(index_t step, bool last, const Standing& standing);
   /// Once for each bucket of this server.
   void copy(index_t bucket, Store& store) { copies_.take(bucket, store); }
   void copied();  ///< that was all of them, and the residuals are there, too
@@ -170,7 +171,7 @@ class Snapshot {
   Phase phase_ = Phase::idle;
   index_t step_ = 0;
   bool last_ = false;
-  Progress progress_;
+  Standing standing_;
   bool copied_ = false;
   bool begun_ = false;  ///< the records have their offsets
   double started_at_ = 0;

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <vector>
+
+#include "common/base/index.hpp"
+
+namespace weir::ps {
+
+/// Where training stands after a step: all that server 0 knows beside the parameters. A checkpoint
+/// holds it, and a job that resumes goes on from it.
+struct Standing {
+  index_t step = 0;    ///< that all replicas have done
+  index_t update = 0;  ///< as many as steps, unless each replica's step is an update
+  index_t cursor = 0;  ///< global index of the first new sample of the next step
+  /// First samples of the micro-batches that the next step takes up again before these.
+  std::vector<index_t> again;
+  index_t dropped_count = 0;
+  index_t skipped_count = 0;
+  index_t skips_in_a_row = 0;
+  index_t moments_begin = 0;           ///< updates applied before the moments began, at zero
+  std::vector<double> clip_state;      ///< Clip::state
+  std::vector<double> rollback_state;  ///< empty: it begins anew
+};
+
+}  // namespace weir::ps
