@@ -123,7 +123,7 @@ class Comparison {
   index_t longest_;
   Report report_;
   std::vector<Case> cases_;
-  std::map<index_t, AttentionRun> runs_;  ///< by length
+  std::map<index_t, AttentionRun> runs_;  ///< one for each length
   std::map<Case, Times> times_;
   std::map<Case, PeerResult> peers_;
   std::vector<double> gigaflops_, gigabytes_;  ///< a second, of one core; a round each

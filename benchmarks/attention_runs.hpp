@@ -17,7 +17,7 @@ struct AttentionWork {
   double both_bytes = 0;
 };
 
-/// Of H heads of C features over N tokens; f32.
+/// The work of H heads of C features over N tokens, in f32.
 AttentionWork work_of(index_t tokens, index_t heads, index_t channels,
                       const worker::Sparsity& sparsity);
 
@@ -31,7 +31,7 @@ class AttentionRun {
   void forward(const worker::Sparsity& sparsity);
   /// After a forward with the same sparsity.
   void backward(const worker::Sparsity& sparsity);
-  /// Of the sums that forward keeps for backward: neither input nor result.
+  /// Bytes of the sums that forward keeps for backward, which are neither input nor result.
   index_t kept_bytes() const { return log_sum_.size() * index_t{sizeof(float)}; }
 
  private:
@@ -41,7 +41,8 @@ class AttentionRun {
   index_t tokens_, heads_, channels_;
   std::array<index_t, 1> lengths_;
   Buffer qkv_, out_, log_sum_, out_gradient_, qkv_gradient_;
-  Buffer globals_, part_, global_out_, global_log_sum_, globals_gradient_;  ///< of kMostGlobals
+  Buffer globals_, part_, global_out_, global_log_sum_,
+      globals_gradient_;  ///< room for kMostGlobals
   worker::CpuKernels kernels_;
 };
 

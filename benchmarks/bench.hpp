@@ -19,11 +19,11 @@ struct Spread {
   index_t count = 0;
 };
 
-/// Of at least one value. Quartiles by linear interpolation between the sorted values.
+/// The spread of at least one value. Quartiles interpolate linearly between the sorted values.
 Spread spread_of(std::vector<double> values);
 
-/// Of repeats that differ on purpose, as seeds do: `median` is their mean, the quartiles are the
-/// lowest and the highest. The metric's name has to say so.
+/// The spread of repeats that differ on purpose, as seeds do: `median` is their mean, the quartiles
+/// are the lowest and the highest. The metric's name has to say so.
 Spread mean_of(const std::vector<double>& values);
 
 /// What the caller of a benchmark asks for: --quick (seconds, figures that mean little: only to see

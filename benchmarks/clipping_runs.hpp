@@ -22,7 +22,7 @@ struct FaultCase {
   std::string oracle = "";
 };
 
-/// In the place of a policy: `fixed`, with FaultCase::oracle.
+/// The name that stands in the place of a policy: `fixed`, with FaultCase::oracle.
 inline constexpr const char* kOracle = "oracle";
 
 /// A model and its data, what it is trained with, and what is done to it.
@@ -38,12 +38,12 @@ struct Setting {
 /// published schedule alone. `quick`: of everything next to nothing.
 std::vector<Setting> clipping_settings(const std::string& corpus, bool quick);
 
-/// Of one job.
+/// What came out of one job.
 struct Curve {
-  /// Of clean batches, smoothed, by step. Never above the first step's: what has diverged counts as
-  /// an untrained model.
+  /// The smoothed loss of clean batches after each step. Never above the first step's: what has
+  /// diverged counts as an untrained model.
   std::vector<double> loss;
-  double validation = 0;  ///< of the held-out data; the first step's loss if it has diverged
+  double validation = 0;  ///< loss of the held-out data; the first step's loss if it has diverged
   double skipped = 0;     ///< steps
   bool diverged = false;  ///< ended with an error, or above the first step's loss
 };

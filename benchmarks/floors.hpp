@@ -7,7 +7,7 @@ namespace weir::benchmark {
 /// What one core can do at best, a second: no program that needs so many operations or bytes is
 /// faster.
 struct CoreRates {
-  double flops = 0;  ///< of sgemm
+  double flops = 0;  ///< what sgemm reaches
   double bytes = 0;  ///< to and from memory
 };
 

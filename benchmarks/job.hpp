@@ -43,7 +43,7 @@ class JobRecord {
   const std::vector<double>& column(const std::string& kind, const std::string& key) const;
 
  private:
-  std::map<std::string, std::vector<double>> columns_;  ///< by `kind.key`
+  std::map<std::string, std::vector<double>> columns_;  ///< the key is `kind.key`
 };
 
 /// Trains with `weir train <options>` on `ranks` MPI ranks (1: `--placement local`, without mpirun)

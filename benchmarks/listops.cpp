@@ -211,7 +211,7 @@ class Jobs {
   Plan plan_;
   ScratchFolder scratch_;
   double began_at_ = seconds_now();
-  std::mutex mutex_;  ///< of what follows, and of stdout
+  std::mutex mutex_;  ///< guards what follows, and stdout
   std::size_t next_ = 0;
   std::vector<Outcome> outcomes_;
 };

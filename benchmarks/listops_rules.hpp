@@ -29,11 +29,11 @@ class ListopsRules {
   RuleAccuracies accuracies(index_t samples) const;
 
  private:
-  using Counts = std::array<index_t, 10>;  ///< by answer
+  using Counts = std::array<index_t, 10>;  ///< a count for each answer
 
   std::uint64_t seed_;
   Counts answers_{};
-  std::array<Counts, 4> answers_of_root_{};  ///< by operator
+  std::array<Counts, 4> answers_of_root_{};  ///< one for each operator
 };
 
 }  // namespace weir::benchmark

@@ -75,7 +75,7 @@ class Rows {
       report_.add({layout_, metric, rate, "GB/s", bound, bytes_ / bound_seconds / 1e9});
     }
   }
-  /// In units of 1 / scale seconds.
+  /// Adds a time in units of 1 / scale seconds.
   void add_time(const std::string& metric, const std::string& what, index_t bucket, double scale,
                 const char* unit) {
     Spread time = spread_of(seconds_.at({what, bucket}));

@@ -17,7 +17,7 @@ struct PeerResult {
   double extra_bytes = 0;
   std::string torch;           ///< its version
   double sgemm_flops = 0;      ///< a second
-  index_t heads_measured = 0;  ///< of all; fewer: times and bytes are scaled up
+  index_t heads_measured = 0;  ///< if fewer than all, times and bytes are scaled up
 };
 
 /// The interpreter for the peers: the environment's WEIR_PYTHON, else python3.

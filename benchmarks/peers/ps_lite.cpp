@@ -151,7 +151,7 @@ void run_role(const std::string& role, const Job& job) {
   ps::Finalize(0, true);
 }
 
-/// By Unix sockets a port is the name of a file in /tmp, which ps-lite leaves behind.
+/// The file in /tmp that stands for a port of a Unix socket. ps-lite leaves it behind.
 std::filesystem::path socket_of(int port) {
   return std::filesystem::path("/tmp") / std::to_string(port);
 }

@@ -51,8 +51,8 @@ Bf16 half_of(float value) {
 struct MixedUnit final : Unit {
   index_t index = 0;
   HeldVector rows_weight, sums_weight;
-  std::vector<std::vector<float>> inputs;  ///< by slot
-  std::vector<std::vector<float>> errors;  ///< by slot
+  std::vector<std::vector<float>> inputs;  ///< one for each slot
+  std::vector<std::vector<float>> errors;  ///< one for each slot
 
   std::span<const Bf16> low(const Pass& pass) const {
     return as<Bf16>(pass.low_weights.part(rows_weight.offset, rows_weight.size));

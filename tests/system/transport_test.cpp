@@ -13,7 +13,7 @@ namespace {
 
 struct Trained {
   std::vector<StepLine> steps;
-  /// Of every range of every tensor in the last checkpoint: weights and moments.
+  /// The digest of every range of every tensor in the last checkpoint: weights and moments.
   std::vector<std::tuple<index_t, index_t, index_t, std::uint32_t>> digests;
   bool operator==(const Trained&) const = default;
 };

@@ -10,7 +10,7 @@
 
 namespace weir::test {
 
-/// Of FaultyFileSystem: it only counts.
+/// A FaultyFileSystem with this as `fatal` only counts.
 constexpr int kNever = std::numeric_limits<int>::max();
 
 /// The real files behind a counter, for any number of threads: call `fatal` fails, and so do all

@@ -18,7 +18,7 @@ namespace weir::test {
 enum class Survivors {
   none,
   all,
-  prefixes,  ///< of each folder's and each file's changes the first ones, as many as chance says
+  prefixes,  ///< the first changes of each folder and each file, a random number of them
   any,       ///< any of them, in any combination; the last write of a file may be torn
 };
 

@@ -26,7 +26,7 @@ Taken take(const std::vector<float>& values, std::vector<float> residual, std::s
   return taken;
 }
 
-/// By sorting all.
+/// What to take, found by sorting all values.
 Taken sorted_out(const std::vector<float>& values, std::vector<float> residual, std::size_t count) {
   for (std::size_t i = 0; i < values.size(); ++i) residual[i] += values[i];
   std::vector<std::uint32_t> order(values.size());

@@ -44,7 +44,7 @@ std::vector<std::string> names_in(const fs::path& folder) {
   return names;
 }
 
-/// Of few elements: for sweeps over every call of a save.
+/// A model of few elements, for sweeps over every call of a save.
 std::vector<ParameterSpec> tiny_model() {
   return {spec("embedding", {9, 7}, true, {0, 3}), spec("layers.1.up", {33, 7}, true, {1}),
           spec("layers.2.norm", {7}, false, {2})};

@@ -15,7 +15,7 @@ void copy_columns(View<const float, 2> from, index_t from_row, index_t begin, in
 
 /// What one context holds, and what it makes of it.
 struct Part {
-  Run run;  ///< of positions
+  Run run;  ///< its positions
   index_t left, right, globals;
   Block qkv, before, after, global_rows, out, log_sum, sums;
   Block gradient, before_gradient, after_gradient, global_gradient;

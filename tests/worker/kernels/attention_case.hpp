@@ -28,8 +28,8 @@ std::string describe(const AttentionCase& c);
 /// A case drawn at random, without cuts.
 AttentionCase random_case(std::mt19937_64& random, index_t most_tokens);
 
-/// Of the whole sequences: out [B * N, H C], log_sum [B * H * N], gradient [B * N, 3 H C]. A form
-/// that does not do global queries leaves 0 in their rows.
+/// Results for the whole sequences: out [B * N, H C], log_sum [B * H * N], gradient [B * N, 3 H C].
+/// A form that does not do global queries leaves 0 in their rows.
 struct AttentionResult {
   std::vector<double> out, log_sum, gradient;
 };

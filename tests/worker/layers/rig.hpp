@@ -35,7 +35,7 @@ class Rig {
     return {kernels, shards, whole_, weights, gradients, 5, true};
   }
 
-  static constexpr float kBefore = 0.25F;  ///< of each gradient
+  static constexpr float kBefore = 0.25F;  ///< each gradient's value before
   std::vector<float> weights;
   std::vector<float> gradients;
 

@@ -29,7 +29,7 @@ struct Cut {
 };
 
 struct Outcome {
-  std::vector<worker::Loss> losses;  ///< by shard, which must agree; the sums over the contexts
+  std::vector<worker::Loss> losses;  ///< one for each shard, all equal; the sums over the contexts
   Arrays gradients;                  ///< the sums over the contributors, as servers make them
 };
 

@@ -64,7 +64,7 @@ BatchData part_of(const BatchData& batch, const ModelConfig& config, index_t beg
 }
 
 struct Twin::Sequence {
-  index_t index;   ///< in the batch
+  index_t index;   ///< its place in the batch
   index_t sample;  ///< global
   index_t length;  ///< tokens before padding
   std::uint64_t seed;

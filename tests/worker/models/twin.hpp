@@ -45,7 +45,7 @@ class Twin {
   double loss(const worker::MicroBatch& batch, std::uint64_t seed, bool training) const;
   /// [N][vocabulary] of one sequence, without dropout.
   std::vector<std::vector<double>> logits(const worker::MicroBatch& batch, index_t sequence) const;
-  /// Of the loss in training, for every parameter, by central differences.
+  /// The gradient of the training loss for every parameter, from central differences.
   Parameters gradients(const worker::MicroBatch& batch, std::uint64_t seed);
 
  private:
@@ -67,13 +67,13 @@ class Twin {
   /// Attention of all tokens with these projections, before that of the output.
   Rows heads(const Rows& x, const Projections& from, index_t length) const;
   Rows attention(const Rows& x, const std::string& layer, index_t length) const;
-  Row pooled(const Rows& x, index_t length) const;  ///< of a classifier
+  Row pooled(const Rows& x, index_t length) const;  ///< for a classifier
   Rows project(const Rows& x) const;                ///< to the vocabulary
   /// Normed outputs of the last block.
   Rows features(const worker::MicroBatch& batch, const Sequence& sequence) const;
 
   worker::ModelConfig config_;
-  worker::Sparsity sparsity_;  ///< of config_, which has it as text
+  worker::Sparsity sparsity_;  ///< what config_ says as text
   Parameters parameters_;
 };
 
