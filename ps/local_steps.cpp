@@ -62,6 +62,14 @@ void LocalSteps::load_own() {
           ? checkpoint_folder(replica_checkpoints(checkpoint_.parent_path(), replica_), round_.step)
           : checkpoint_;
   if (!std::filesystem::exists(own)) return anew(text("there is no ", own.string()));
+  if (of_rounds) {
+    try {  // the servers' checkpoint was checked when it was chosen
+      CheckpointReader(own).verify();
+    } catch (const Error& error) {
+      if (!means_damage(error)) throw;
+      return anew(error.what());
+    }
+  }
   const auto settings = read_manifest(own).settings;
   const auto differs = [&](const char* name, const std::string& value) {
     const auto found = settings.find(name);

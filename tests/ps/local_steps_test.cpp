@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <fstream>
+
 #include "common/io/checkpoint_format.hpp"
 #include "ps/local_service.hpp"
 #include "tests/common/io/faulty_file_system.hpp"
@@ -168,4 +170,22 @@ TEST_CASE("local steps: server or replica killed in the midst of saves goes on t
       fs::remove_all(here);
     }
   }
+}
+
+TEST_CASE(
+    "local steps: a replica whose own checkpoint is damaged begins it anew, and the job goes on") {
+  const QuietLog quiet;
+  const TemporaryFolder folder;
+  const Life first(folder.path(), kNever, kNever);
+  REQUIRE_FALSE(first.killed);
+  const fs::path own = ps::replica_checkpoints(folder.path(), 0);
+  const fs::path data = checkpoint_folder(own, kSteps) / "model.h5";
+  {
+    std::fstream file(data, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(fs::file_size(data)) - 8);
+    file.write("damaged!", 8);
+  }
+  CHECK_THROWS_AS(CheckpointReader(checkpoint_folder(own, kSteps)).verify(), Error);
+  const Life second(folder.path(), kNever, kNever);
+  CHECK_FALSE(second.killed);
 }
