@@ -37,8 +37,10 @@ void measure_store(TierTeam& team) {
           if (store->arrived(bucket, each)) store->sum(bucket, replicas);
         }
       }
-      const Directive directive = {
-          .update = update, .contributors = replicas, .step = update, .factor = 1, .rate = 1e-3};
+      const Directive directive = {.update = update,
+                                   .step = update,
+                                   .replicas = {.contributors = replicas},
+                                   .rule = {.factor = 1, .rate = 1e-3}};
       for (std::size_t at = store->buckets().size(); at-- > 0;) {
         store->apply(store->buckets()[at], directive);
       }

@@ -60,21 +60,21 @@ void BookKeeper::step(const Directive& directive) {
   const double now = seconds_now();
   StepMetrics metrics;
   metrics.directive = directive;
-  if (bytes_are_tokens()) metrics.bits_per_byte = bits_per_byte(directive.loss);
+  if (bytes_are_tokens()) metrics.bits_per_byte = bits_per_byte(directive.observed.loss);
   metrics.step_seconds = now - step_began_at_;
   metrics.waited_seconds = parameters_.waited_seconds() - waited_before_;
   metrics.pushed_bytes = parameters_.pushed_bytes();
   metrics.pulled_bytes = parameters_.pulled_bytes();
-  metrics.servers = server_load(server_times_, directive.server_times, job_.config.layout);
+  metrics.servers = server_load(server_times_, directive.observed.server_times, job_.config.layout);
   metrics.servers.bytes_imbalance = bytes_imbalance_;
-  server_times_ = directive.server_times;
+  server_times_ = directive.observed.server_times;
   const auto batch = static_cast<double>(job_.config.train.batch);
   metrics.tokens_per_second = batch * job_.dataset->mean_length() / metrics.step_seconds;
   metrics.flop_fraction = batch * flops_a_sample_ / metrics.step_seconds / gemm_peak_;
   metrics.elapsed_seconds = now - began_at_;
   training_seconds_ += metrics.step_seconds;
   training_waited_seconds_ += metrics.waited_seconds;
-  if (directive.skip != SkipReason::none) ++skips_[directive.skip];
+  if (directive.rule.skip != SkipReason::none) ++skips_[directive.rule.skip];
   file_.step(metrics);
   progress_.step(metrics);
   newest_ = metrics;
@@ -109,19 +109,19 @@ void BookKeeper::validation(index_t step, const worker::Loss& loss) {
 
 bool BookKeeper::diverged() const {
   if (validation_) return !std::isfinite(validation_->loss);
-  return newest_ && !std::isfinite(newest_->directive.loss);
+  return newest_ && !std::isfinite(newest_->directive.observed.loss);
 }
 
 void BookKeeper::summary(SummaryMetrics metrics, const WorkerResult& result) {
   progress_.end();
   metrics.step = result.last.step;
-  metrics.skipped_count = result.last.skipped_count;
+  metrics.skipped_count = result.last.observed.skipped_count;
   metrics.skips = skips_;
   metrics.stopped = result.last.step < job_.config.train.steps;
   if (newest_) {
     const auto steps = static_cast<double>(result.last.step - first_step_);
     const double batches = steps * static_cast<double>(job_.config.train.batch);
-    metrics.loss = newest_->directive.loss;
+    metrics.loss = newest_->directive.observed.loss;
     metrics.bits_per_byte = newest_->bits_per_byte;
     metrics.tokens_per_second = batches * job_.dataset->mean_length() / training_seconds_;
     metrics.flop_fraction = batches * flops_a_sample_ / training_seconds_ / gemm_peak_;

@@ -245,7 +245,7 @@ void run_as_worker(const Job& job, index_t rank, const Comm& workers, ParameterS
   events.on_start = [&](const Directive& directive) {
     if (!run.books) return;
     run.books->start(directive.step);
-    if (directive.stop) {
+    if (directive.order.stop) {
       log_info(text("all of ", job.config.train.steps, " steps are done: the checkpoint has ",
                     directive.step, "; validates only"));
     }

@@ -31,7 +31,7 @@ void LocalService::ready(index_t unit) {
 void LocalService::look_for_stop() {
   if (stop_seen_ || !stop_requested_()) return;
   stop_seen_ = true;
-  server_->request_stop();
+  server_->on(Stop{});
 }
 
 bool LocalService::work() {

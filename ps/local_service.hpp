@@ -24,7 +24,7 @@ class LocalService final : public ParameterService {
   void begin_update() override;
   void ready(index_t unit) override;
   bool progress() override { return work(); }
-  void report(const Report& report) override { server_->on_report(report); }
+  void report(const Report& report) override { server_->on(report); }
   Directive directive() override;
   void await(index_t unit) override;
   void await_all() override {}

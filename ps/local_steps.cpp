@@ -38,7 +38,7 @@ index_t LocalSteps::meeting() const { return (round_.step / round_steps_ + 1) * 
 index_t LocalSteps::cursor() const {
   if (done_ == 0) return round_.cursor;
   // The first step takes up what an earlier one of another consistency has left out.
-  const index_t taken_up = std::min(std::ssize(round_.again) * micro_batch_, batch_);
+  const index_t taken_up = std::min(std::ssize(round_.replicas.again) * micro_batch_, batch_);
   return round_.cursor + done_ * batch_ - taken_up;
 }
 
@@ -112,19 +112,19 @@ Directive LocalSteps::directive() {
   Directive own = own_service_.directive();
   ++done_;
   met_ = round_.step + done_ == meeting();
-  const Directive servers = met_ ? end_round(own.checkpoint) : round_;
+  const Directive servers = met_ ? end_round(own.order.checkpoint) : round_;
   // Norm, threshold and rate are those of this replica's step.
   own.step = round_.step + done_;
   own.cursor = cursor();
-  own.shares = round_.shares;
-  own.contributors = servers.contributors;
-  own.dropped_count = servers.dropped_count;
-  own.server_times = servers.server_times;
-  own.stop = met_ && servers.stop;
-  own.checkpoint = met_ && servers.checkpoint;
+  own.replicas.shares = round_.replicas.shares;
+  own.replicas.contributors = servers.replicas.contributors;
+  own.observed.dropped_count = servers.observed.dropped_count;
+  own.observed.server_times = servers.observed.server_times;
+  own.order.stop = met_ && servers.order.stop;
+  own.order.checkpoint = met_ && servers.order.checkpoint;
   if (met_) {  // of all replicas' steps
-    own.loss = servers.loss;
-    own.count = servers.count;
+    own.observed.loss = servers.observed.loss;
+    own.observed.count = servers.observed.count;
   }
   return own;
 }
@@ -144,7 +144,7 @@ Directive LocalSteps::end_round(bool saved) {
   servers_.report(sum_);
   sum_ = {};
   round_ = servers_.directive();
-  if (round_.checkpoint && !saved) own_.save();
+  if (round_.order.checkpoint && !saved) own_.save();
   take_weights();
   done_ = 0;
   return round_;

@@ -64,9 +64,9 @@ Server::Server(const BucketPlan& plan, index_t server, const ServerConfig& confi
   if (config_.rollback.bad_steps > 0) kept_.take_all(store_);
   for (index_t replica = 0; replica < plan.layout().replicas; ++replica) {
     contributors_.push_back(replica);
-    last_.released.push_back({.replica = replica});
+    last_.replicas.released.push_back({.replica = replica});
   }
-  last_.stop = config.steps == 0;
+  last_.order.stop = config.steps == 0;
   if (waits_for_all(config.consistency)) return;
   contributors_.clear();  // until an update is closed
   traffic_.emplace(plan, server);
@@ -88,12 +88,12 @@ void Server::load(const std::filesystem::path& checkpoint) {
   partials_update_ = last_.update = standing.update;
   last_.step = standing.step;
   last_.cursor = standing.cursor;
-  for (Release& each : last_.released) {
+  for (Release& each : last_.replicas.released) {
     each.step = standing.step;
     each.cursor = standing.cursor;
   }
-  last_.skipped_count = standing.skipped_count;
-  last_.stop = standing.step >= config_.steps;
+  last_.observed.skipped_count = standing.skipped_count;
+  last_.order.stop = standing.step >= config_.steps;
   if (decider_) decider_->restore(standing);
 }
 
@@ -101,13 +101,13 @@ void Server::begin_at(index_t step) {
   WEIR_ASSERT(decider_ && !applying_ && complete_.empty());
   Standing standing = decider_->standing();
   standing.step = last_.step = step;
-  last_.stop = step >= config_.steps;
+  last_.order.stop = step >= config_.steps;
   decider_->restore(standing);
 }
 
 void Server::save() {
   WEIR_ASSERT(decider_ && !applying_);
-  save_.save_now(decider_->standing(), last_.stop, store_);
+  save_.save_now(decider_->standing(), last_.order.stop, store_);
 }
 
 Directive Server::start() const { return decider_ ? decider_->start() : last_; }
@@ -136,39 +136,41 @@ void Server::on_sent(index_t bucket) {
   if (traffic_) traffic_->sent(bucket);
 }
 
-void Server::on_arrival(const Arrival& arrival) {
-  require_server_0(true, "an arrival");
+template <class Content>
+void Server::require_mine(const Content&) const {
+  const bool for_0 = kReceiverOf<Content> == Receiver::server_0;
+  if (for_0 == (server_ == 0)) return;
+  throw Error(text("server ", server_, " received a ", Content::kName,
+                   for_0 ? ", which is for server 0" : ", which server 0 sends to the others"));
+}
+
+void Server::on(const Arrival& arrival) {
+  require_mine(arrival);
   decider_->on_arrival(arrival, seconds_now());
 }
 
-void Server::on_close(const Close& close) {
-  require_server_0(false, "the contributors of an update");
+void Server::on(const Close& close) {
+  require_mine(close);
   WEIR_ASSERT(!closed_);
   closed_ = close;
 }
 
 void Server::on_residual() { save_.on_residual(); }
 
-void Server::require_server_0(bool is_0, const char* what) const {
-  if (is_0 == (server_ == 0)) return;
-  throw Error(text("server ", server_, " received ", what,
-                   is_0 ? ", which is for server 0" : ", which server 0 sends to the others"));
-}
-
-void Server::on_report(const Report& report) {
-  require_server_0(true, "the report of a replica");
+void Server::on(const Report& report) {
+  require_mine(report);
   decider_->on_report(report, seconds_now());
 }
 
-void Server::on_partials(const Partials& partials) {
-  require_server_0(true, "partial sums");
+void Server::on(const Partials& partials) {
+  require_mine(partials);
   decider_->on_partials(partials);
 }
 
-void Server::on_directive(const Directive& directive) {
-  require_server_0(false, "a directive");
+void Server::on(const Directive& directive) {
+  require_mine(directive);
   const Directive& before = directives_.empty() ? last_ : directives_.back();
-  const index_t update = before.update + (directive.contributors.empty() ? 0 : 1);
+  const index_t update = before.update + (directive.replicas.contributors.empty() ? 0 : 1);
   if (directive.update != update || (update != before.update && partials_update_ != update)) {
     throw Error(text("server ", server_, " received the directive of update ", directive.update,
                      " while in update ", before.update + (applying_ ? 0 : 1),
@@ -178,36 +180,36 @@ void Server::on_directive(const Directive& directive) {
   poll_directive();  // at once if nothing is being applied: the next messages may be about it
 }
 
-void Server::on_direction_partials(const DirectionPartials& partials) {
-  require_server_0(true, "partial sums of directions");
+void Server::on(const DirectionPartials& partials) {
+  require_mine(partials);
   trust_.on_partials(partials, last_.update);
 }
 
-void Server::on_trust_ratios(const TrustRatios& trust) {
-  require_server_0(false, "trust ratios");
+void Server::on(const TrustRatios& trust) {
+  require_mine(trust);
   trust_.on_ratios(trust, last_.update);
 }
 
-void Server::on_save_begin(const SaveBegin& begin) {
-  require_server_0(false, "the begin of a checkpoint");
+void Server::on(const SaveBegin& begin) {
+  require_mine(begin);
   const auto asks_for_it = [&](const Directive& each) {
-    return each.checkpoint && each.step == begin.step;
+    return each.order.checkpoint && each.step == begin.step;
   };
   save_.on_begin(begin, std::ranges::any_of(directives_, asks_for_it));
 }
 
-void Server::on_save_prepared(const SavePrepared& prepared) {
-  require_server_0(true, "a server's part of a checkpoint");
+void Server::on(const SavePrepared& prepared) {
+  require_mine(prepared);
   save_.on_prepared(prepared);
 }
 
-void Server::on_save_end(const SaveEnd& end) {
-  require_server_0(false, "the end of a checkpoint");
+void Server::on(const SaveEnd& end) {
+  require_mine(end);
   save_.on_end(end);
 }
 
-void Server::request_stop() {
-  require_server_0(true, "a request to stop");
+void Server::on(const Stop& stop) {
+  require_mine(stop);
   decider_->request_stop();
   save_.on_stop_request();
 }
@@ -215,8 +217,8 @@ void Server::request_stop() {
 void Server::begin_apply(const Directive& directive) {
   last_ = directive;
   if (traffic_) {
-    traffic_->expect(last_.contributors);
-    traffic_->expect(last_.dropped);
+    traffic_->expect(last_.replicas.contributors);
+    traffic_->expect(last_.replicas.dropped);
   }
   applying_ = true;
   applied_count_ = 0;
@@ -256,9 +258,9 @@ bool Server::poll_apply() {
   if (applied_count_ < buckets.size()) {
     const index_t bucket = buckets[buckets.size() - 1 - applied_count_];  // pull order
     if (traffic_) {
-      if (!traffic_->has_left(bucket) && !last_.contributors.empty()) return false;
-      traffic_->leaves(bucket, std::ssize(last_.released));
-      for (index_t replica : last_.dropped) store_.discard(bucket, replica);
+      if (!traffic_->has_left(bucket) && !last_.replicas.contributors.empty()) return false;
+      traffic_->leaves(bucket, std::ssize(last_.replicas.released));
+      for (index_t replica : last_.replicas.dropped) store_.discard(bucket, replica);
     }
     step(bucket);
     outputs_.push_back(BucketStepped{bucket});
@@ -272,11 +274,11 @@ bool Server::poll_apply() {
 }
 
 void Server::step(index_t bucket) {
-  if (!last_.contributors.empty()) {
+  if (!last_.replicas.contributors.empty()) {
     store_.apply(bucket, last_, trust_.ratios());
-    if (last_.skip == SkipReason::rollback) kept_.put_back(bucket, store_);
+    if (last_.rule.skip == SkipReason::rollback) kept_.put_back(bucket, store_);
   }
-  if (last_.keep) kept_.take(bucket, store_);
+  if (last_.order.keep) kept_.take(bucket, store_);
   save_.stepped(bucket, store_);
 }
 
@@ -297,7 +299,7 @@ bool Server::poll_sum() {
 
 bool Server::poll_partials() {
   const index_t update = last_.update + 1;
-  if (applying_ || last_.stop || partials_update_ == update || contributors_.empty() ||
+  if (applying_ || last_.order.stop || partials_update_ == update || contributors_.empty() ||
       !store_.all_summed()) {
     return false;
   }
@@ -316,7 +318,7 @@ bool Server::poll_partials() {
 }
 
 bool Server::poll_decide() {
-  if (!decider_ || applying_ || last_.stop || closed_ || !complete_.empty()) return false;
+  if (!decider_ || applying_ || last_.order.stop || closed_ || !complete_.empty()) return false;
   const auto decided = decider_->decide(seconds_now());
   if (!decided) return false;
   std::visit([&](const auto& each) { outputs_.push_back(each); }, *decided);
@@ -335,6 +337,6 @@ std::optional<Output> Server::next_output() {
   return output;
 }
 
-bool Server::done() const { return last_.stop && !applying_ && save_.done() && outputs_.empty(); }
+bool Server::done() const { return last_.order.stop && !applying_ && save_.done() && outputs_.empty(); }
 
 }  // namespace weir::ps

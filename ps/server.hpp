@@ -119,21 +119,20 @@ class Server {
   void on_residual();  ///< one of them has been written
   /// One of the released readers of a bucket has its floats.
   void on_sent(index_t bucket);
-  void on_arrival(const Arrival& arrival);              ///< server 0
-  void on_close(const Close& close);                    ///< other servers
-  void on_report(const Report& report);                 ///< server 0
-  void on_partials(const Partials& partials);           ///< server 0
-  void on_directive(const Directive& directive);        ///< other servers
-  void on_save_begin(const SaveBegin& begin);           ///< other servers
-  void on_save_prepared(const SavePrepared& prepared);  ///< server 0
-  void on_save_end(const SaveEnd& end);                 ///< other servers
-  // Of optimizers with trust ratios:
-  void on_direction_partials(const DirectionPartials& partials);  ///< server 0
-  void on_trust_ratios(const TrustRatios& trust);                 ///< other servers
+  // Control messages. Each throws Error where it is not for this server (MessageTable).
+  void on(const Arrival& arrival);
+  void on(const Close& close);
+  void on(const Report& report);
+  void on(const Partials& partials);
+  void on(const Directive& directive);
+  void on(const SaveBegin& begin);
+  void on(const SavePrepared& prepared);
+  void on(const SaveEnd& end);
+  void on(const DirectionPartials& partials);  ///< of optimizers with trust ratios, as the next
+  void on(const TrustRatios& trust);
+  void on(const Stop&);  ///< the job ends after the present update and a checkpoint
   /// The loop has worked so long for this server, poll() included.
   void add_busy(double seconds) { busy_seconds_ += seconds; }
-  /// Server 0: the job ends after the present update and a checkpoint.
-  void request_stop();
 
   // What is to be done.
 
@@ -178,7 +177,8 @@ class Server {
   bool poll_partials();
   bool poll_decide();
   void begin_apply(const Directive& directive);
-  void require_server_0(bool is_0, const char* what) const;
+  template <class Content>
+  void require_mine(const Content&) const;
 
   const BucketPlan* plan_;
   index_t server_;

@@ -41,8 +41,8 @@ struct Reader {
 };
 
 bool releases(const Directive& directive, index_t replica) {
-  return std::ranges::find(directive.released, replica, &Release::replica) !=
-         directive.released.end();
+  return std::ranges::find(directive.replicas.released, replica, &Release::replica) !=
+         directive.replicas.released.end();
 }
 
 }  // namespace
@@ -124,7 +124,7 @@ struct ServerLoop::State {
         peer.ready.assign(peer.ready.size(), false);
         peer.offered = 0;
       }
-      if (reader.pushed && !directive.stop) peer.push->open(static_cast<index_t>(*reader.pushed));
+      if (reader.pushed && !directive.order.stop) peer.push->open(static_cast<index_t>(*reader.pushed));
     }
   }
 
@@ -136,89 +136,44 @@ struct ServerLoop::State {
     }
   }
 
-  void send_to_workers(MessageKind kind, std::span<const std::byte> bytes) {
-    for (const Peer& peer : peers) control.send(peer.rank, Tier::workers, kind, bytes);
-  }
-  void send_to_released(const Directive& directive) {
-    const std::vector<std::byte> bytes = to_bytes(directive);
-    for (const Peer& peer : peers) {
-      if (releases(directive, peer.replica)) {
-        control.send(peer.rank, Tier::workers, MessageKind::directive, bytes);
+  /// To whom the table of messages says, but this server.
+  template <class Content>
+  void send(const Content& content) {
+    const std::vector<std::byte> bytes = to_bytes(content);
+    const auto to_server = [&](index_t other) {
+      control.send(static_cast<int>(layout.rank_of_server(other)), Tier::servers, kKindOf<Content>,
+                   bytes);
+    };
+    if constexpr (kReceiverOf<Content> == Receiver::server_0) return to_server(0);
+    if constexpr (comes_to(Tier::servers, kReceiverOf<Content>)) {
+      for (index_t other = 0; other < layout.servers; ++other) {
+        if (other != index) to_server(other);
       }
     }
+    if constexpr (comes_to(Tier::workers, kReceiverOf<Content>)) send_to_workers(content, bytes);
   }
-  void send_to_other_servers(MessageKind kind, std::span<const std::byte> bytes) {
-    for (index_t other = 0; other < layout.servers; ++other) {
-      if (other != index) send_to_server(other, kind, bytes);
+  template <class Content>
+  void send_to_workers(const Content& content, std::span<const std::byte> bytes) {
+    for (const Peer& peer : peers) {
+      if constexpr (kReceiverOf<Content> == Receiver::servers_and_released) {
+        if (!releases(content, peer.replica)) continue;
+      }
+      control.send(peer.rank, Tier::workers, kKindOf<Content>, bytes);
     }
   }
-  void send_to_server(index_t other, MessageKind kind, std::span<const std::byte> bytes) {
-    control.send(static_cast<int>(layout.rank_of_server(other)), Tier::servers, kind, bytes);
-  }
-
-  void send(const Partials& partials) {
-    send_to_server(0, MessageKind::partials, to_bytes(partials));
-  }
-  void send(const Arrival& arrival) { send_to_server(0, MessageKind::arrival, to_bytes(arrival)); }
-  void send(const Close& close) { send_to_other_servers(MessageKind::close, to_bytes(close)); }
-  void send(const Directive& directive) {
-    send_to_other_servers(MessageKind::directive, to_bytes(directive));
-    send_to_released(directive);
-  }
   void send(const BucketStepped& bucket) { stepped(bucket.bucket); }
-  void send(const DirectionPartials& partials) {
-    send_to_server(0, MessageKind::direction_partials, to_bytes(partials));
-  }
-  void send(const TrustRatios& trust) {
-    send_to_other_servers(MessageKind::trust_ratios, to_bytes(trust));
-  }
   void send(const ResidualsDue&) {
     for (Peer& peer : peers) {
       if (peer.residuals_in) peer.residuals_in->open_round();
     }
   }
-  void send(const SaveBegin& begin) {
-    send_to_other_servers(MessageKind::save_begin, to_bytes(begin));
-  }
-  void send(const SavePrepared& prepared) {
-    send_to_server(0, MessageKind::save_prepared, to_bytes(prepared));
-  }
-  void send(const SaveEnd& end) { send_to_other_servers(MessageKind::save_end, to_bytes(end)); }
-
-  void take(MessageKind kind, std::span<const std::byte> bytes) {
-    switch (kind) {
-      case MessageKind::report:
-        return server.on_report(from_bytes<Report>(bytes));
-      case MessageKind::partials:
-        return server.on_partials(from_bytes<Partials>(bytes));
-      case MessageKind::directive:
-        return server.on_directive(from_bytes<Directive>(bytes));
-      case MessageKind::arrival:
-        return server.on_arrival(from_bytes<Arrival>(bytes));
-      case MessageKind::close:
-        return server.on_close(from_bytes<Close>(bytes));
-      case MessageKind::direction_partials:
-        return server.on_direction_partials(from_bytes<DirectionPartials>(bytes));
-      case MessageKind::trust_ratios:
-        return server.on_trust_ratios(from_bytes<TrustRatios>(bytes));
-      case MessageKind::save_begin:
-        return server.on_save_begin(from_bytes<SaveBegin>(bytes));
-      case MessageKind::save_prepared:
-        return server.on_save_prepared(from_bytes<SavePrepared>(bytes));
-      case MessageKind::save_end:
-        return server.on_save_end(from_bytes<SaveEnd>(bytes));
-      case MessageKind::stop:
-        return server.request_stop();
-      case MessageKind::finished:
-        break;
-    }
-    throw Error(text("a server received a message for workers, kind ", static_cast<int>(kind)));
-  }
 
   /// True if anything moved.
   bool move() {
-    bool moved = control.poll(
-        [&](int, MessageKind kind, std::span<const std::byte> bytes) { take(kind, bytes); });
+    bool moved = control.poll([&](int, MessageKind kind, std::span<const std::byte> bytes) {
+      deliver<Tier::servers>(from_bytes(kind, bytes),
+                             [&](const auto& content) { server.on(content); });
+    });
     for (Peer& peer : peers) {
       if (peer.push) {
         for (index_t frame : peer.push->progress()) {
@@ -244,17 +199,17 @@ struct ServerLoop::State {
       std::visit([&](const auto& each) { send(each); }, *output);
       moved = true;
     }
-    if (!stop_seen && !server.directive().stop && stop_requested()) {
+    if (!stop_seen && !server.directive().order.stop && stop_requested()) {
       stop_seen = true;
       if (index == 0) {
-        server.request_stop();
+        server.on(Stop{});
       } else {
-        send_to_server(0, MessageKind::stop, {});
+        send(Stop{});
       }
     }
     if (!done && server.done()) {
       done = true;
-      if (index == 0) send_to_workers(MessageKind::finished, {});
+      if (index == 0) send(Finished{});
     }
     return moved;
   }
@@ -302,7 +257,10 @@ void ServerLoop::run() {
 
 void ServerLoop::begin() {
   State& state = *state_;
-  if (state.index == 0) state.send_to_released(state.server.start());
+  if (state.index == 0) {
+    const Directive start = state.server.start();
+    state.send_to_workers(start, to_bytes(start));
+  }
   for (index_t at = static_cast<index_t>(state.server.buckets().size()); at-- > 0;) {
     state.stepped(state.server.buckets()[static_cast<std::size_t>(at)]);
   }

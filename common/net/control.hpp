@@ -15,9 +15,6 @@ namespace weir {
 /// whatever the receiver does; sums of squares of large models are longer.
 inline constexpr index_t kLongestMessage = index_t{64} << 20;
 
-/// Whom a message is for. A rank may be both, with a port each.
-enum class Tier { servers, workers };
-
 /// Sends small messages to any rank of a group and takes those that come for its tier, from any
 /// rank at any time. Two ports get each other's messages in the order they were sent. One a group,
 /// rank and tier.

@@ -1,6 +1,7 @@
 #include "common/net/messages.hpp"
 
 #include <cereal/archives/portable_binary.hpp>
+#include <optional>
 #include <sstream>
 #include <streambuf>
 
@@ -42,9 +43,10 @@ class Writer {
     archive_(std::uint64_t{value.size()});
     archive_(cereal::binary_data(value.data(), value.size()));
   }
-  void one(const SavedRange& range) { (*this)(range.record, range.begin, range.end, range.crc); }
-  void one(const Release& release) { (*this)(release.replica, release.step, release.cursor); }
-  void one(const ServerTime& time) { (*this)(time.seconds, time.busy_seconds); }
+  template <class Struct>
+  void one(const Struct& value) {
+    Struct::fields(*this, value);
+  }
   template <class Value>
   void one(const std::vector<Value>& values) {
     archive_(std::uint64_t{values.size()});
@@ -73,9 +75,10 @@ class Reader {
     constexpr auto kLast = static_cast<std::uint8_t>(SkipReason::rollback);
     value = static_cast<SkipReason>(byte_below(kLast + 1, "a reason to skip"));
   }
-  void one(SavedRange& range) { (*this)(range.record, range.begin, range.end, range.crc); }
-  void one(Release& release) { (*this)(release.replica, release.step, release.cursor); }
-  void one(ServerTime& time) { (*this)(time.seconds, time.busy_seconds); }
+  template <class Struct>
+  void one(Struct& value) {
+    Struct::fields(*this, value);
+  }
   void one(std::string& value) {
     value.resize(count_of(1));
     archive_(cereal::binary_data(value.data(), value.size()));
@@ -107,107 +110,16 @@ class Reader {
   cereal::PortableBinaryInputArchive archive_{stream_};
 };
 
-/// The fields of a message on the wire: once, for both directions.
-template <class Message>
-struct Wire;
-
-template <>
-struct Wire<Report> {
-  static constexpr const char* kName = "report";
-  static void visit(auto& each, auto& m) {
-    each(m.step, m.replica, m.context, m.loss_sum, m.count, m.seconds);
-  }
-};
-
-template <>
-struct Wire<Arrival> {
-  static constexpr const char* kName = "arrival";
-  static void visit(auto& each, auto& m) { each(m.server, m.replica); }
-};
-
-template <>
-struct Wire<Close> {
-  static constexpr const char* kName = "list of contributors";
-  static void visit(auto& each, auto& m) { each(m.update, m.replicas); }
-};
-
-template <>
-struct Wire<Partials> {
-  static constexpr const char* kName = "sums of squares";
-  static void visit(auto& each, auto& m) { each(m.update, m.server, m.time, m.squares); }
-};
-
-template <>
-struct Wire<Directive> {
-  static constexpr const char* kName = "directive";
-  static void visit(auto& each, auto& m) {
-    each(m.update, m.contributors, m.dropped, m.released, m.again, m.shares, m.step, m.cursor,
-         m.factor, m.factors, m.rate, m.loss, m.count, m.norm, m.layer_norms, m.threshold,
-         m.coefficient, m.clipped, m.skip, m.skipped_count, m.dropped_count, m.staleness,
-         m.server_times, m.keep, m.checkpoint, m.stop);
-  }
-};
-
-template <>
-struct Wire<DirectionPartials> {
-  static constexpr const char* kName = "sums of squares of directions";
-  static void visit(auto& each, auto& m) { each(m.update, m.server, m.weights, m.directions); }
-};
-
-template <>
-struct Wire<TrustRatios> {
-  static constexpr const char* kName = "trust ratios";
-  static void visit(auto& each, auto& m) { each(m.update, m.ratios); }
-};
-
-template <>
-struct Wire<SaveBegin> {
-  static constexpr const char* kName = "begin of a checkpoint";
-  static void visit(auto& each, auto& m) { each(m.step, m.offsets); }
-};
-
-template <>
-struct Wire<SavePrepared> {
-  static constexpr const char* kName = "part of a checkpoint";
-  static void visit(auto& each, auto& m) { each(m.step, m.server, m.error, m.ranges); }
-};
-
-template <>
-struct Wire<SaveEnd> {
-  static constexpr const char* kName = "end of a checkpoint";
-  static void visit(auto& each, auto& m) { each(m.step, m.error); }
-};
-
-template <class Message>
-std::vector<std::byte> write(const Message& message) {
-  Writer writer;
-  Wire<Message>::visit(writer, message);
-  return writer.bytes();
-}
-
-}  // namespace
-
-std::vector<std::byte> to_bytes(const Report& message) { return write(message); }
-std::vector<std::byte> to_bytes(const Arrival& message) { return write(message); }
-std::vector<std::byte> to_bytes(const Close& message) { return write(message); }
-std::vector<std::byte> to_bytes(const Partials& message) { return write(message); }
-std::vector<std::byte> to_bytes(const Directive& message) { return write(message); }
-std::vector<std::byte> to_bytes(const DirectionPartials& message) { return write(message); }
-std::vector<std::byte> to_bytes(const TrustRatios& message) { return write(message); }
-std::vector<std::byte> to_bytes(const SaveBegin& message) { return write(message); }
-std::vector<std::byte> to_bytes(const SavePrepared& message) { return write(message); }
-std::vector<std::byte> to_bytes(const SaveEnd& message) { return write(message); }
-
-template <class Message>
-Message from_bytes(std::span<const std::byte> bytes) {
+template <class Content>
+Content read(std::span<const std::byte> bytes) {
   const auto refuse = [&](std::string_view why) {
-    return Error(text("reading a ", Wire<Message>::kName, " of ", bytes.size(), " bytes: ", why,
+    return Error(text("reading a ", Content::kName, " of ", bytes.size(), " bytes: ", why,
                       "; do all ranks run the same program?"));
   };
-  Message message;
+  Content content;
   try {
     Reader reader(bytes);
-    Wire<Message>::visit(reader, message);
+    Content::fields(reader, content);
     if (reader.remaining() > 0) {
       throw Error(text(reader.remaining(), " bytes are left over"));
     }
@@ -216,18 +128,35 @@ Message from_bytes(std::span<const std::byte> bytes) {
   } catch (const Error& error) {
     throw refuse(error.what());
   }
-  return message;
+  return content;
 }
 
-template Report from_bytes<Report>(std::span<const std::byte>);
-template Arrival from_bytes<Arrival>(std::span<const std::byte>);
-template Close from_bytes<Close>(std::span<const std::byte>);
-template Partials from_bytes<Partials>(std::span<const std::byte>);
-template Directive from_bytes<Directive>(std::span<const std::byte>);
-template DirectionPartials from_bytes<DirectionPartials>(std::span<const std::byte>);
-template TrustRatios from_bytes<TrustRatios>(std::span<const std::byte>);
-template SaveBegin from_bytes<SaveBegin>(std::span<const std::byte>);
-template SavePrepared from_bytes<SavePrepared>(std::span<const std::byte>);
-template SaveEnd from_bytes<SaveEnd>(std::span<const std::byte>);
+/// Reads as the one row of the table that has this kind.
+template <class... Rows>
+Message read_row(const MessageRows<Rows...>&, MessageKind kind, std::span<const std::byte> bytes) {
+  std::optional<Message> message;
+  const auto try_row = [&]<class Row>(const Row*) {
+    if (Row::kKind == kind) message = read<typename Row::Content>(bytes);
+  };
+  (try_row(static_cast<const Rows*>(nullptr)), ...);
+  if (!message) {
+    throw Error(text("a control message has the kind ", static_cast<int>(kind),
+                     ", which is none; do all ranks run the same program?"));
+  }
+  return std::move(*message);
+}
+
+}  // namespace
+
+std::vector<std::byte> to_bytes(const Message& message) {
+  Writer writer;
+  std::visit([&]<class Content>(const Content& content) { Content::fields(writer, content); },
+             message);
+  return writer.bytes();
+}
+
+Message from_bytes(MessageKind kind, std::span<const std::byte> bytes) {
+  return read_row(MessageTable(), kind, bytes);
+}
 
 }  // namespace weir

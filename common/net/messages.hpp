@@ -4,12 +4,21 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <type_traits>
+#include <utility>
+#include <variant>
 #include <vector>
 
+#include "common/base/error.hpp"
 #include "common/base/index.hpp"
 
-/// What crosses the tiers beside the raw floats of the buckets, in the order of a step.
+/// What crosses the tiers beside the raw numbers of the buckets, in the order of a step. A message
+/// is a struct whose `fields` names its members once, for writing and for reading, and one row of
+/// MessageTable (below); whoever receives it has a handler for it.
 namespace weir {
+
+/// Whom a message is for. A rank may be both, with a port each (control.hpp).
+enum class Tier { servers, workers };
 
 /// 1. Worker -> server 0, after the last backward of a step: one from each context of a replica's
 /// last stage, from its first shard.
@@ -21,6 +30,11 @@ struct Report {
   /// Loss terms (predicted tokens, or samples of a classifier); a context may have none.
   index_t count = 0;
   double seconds = 0;  ///< that this worker computed in the step
+
+  static constexpr const char* kName = "report";
+  static void fields(auto& each, auto& m) {
+    each(m.step, m.replica, m.context, m.loss_sum, m.count, m.seconds);
+  }
 };
 
 /// 2a. Only where not every replica takes part in every update. Server -> server 0: all that this
@@ -28,19 +42,27 @@ struct Report {
 struct Arrival {
   index_t server = 0;
   index_t replica = 0;
+
+  static constexpr const char* kName = "arrival";
+  static void fields(auto& each, auto& m) { each(m.server, m.replica); }
 };
 
 /// Server 0 -> other servers: the update has these contributors; add them up.
 struct Close {
   index_t update = 0;
   std::vector<index_t> replicas;  ///< ascending
+
+  static constexpr const char* kName = "list of contributors";
+  static void fields(auto& each, auto& m) { each(m.update, m.replicas); }
 };
 
-/// Of a server, since its first contribution. A rank that is nothing else waits when it is not
-/// busy.
+/// How long a server has worked in an update, since its first contribution. A rank that is nothing
+/// else waits when it is not busy.
 struct ServerTime {
   double seconds = 0;
   double busy_seconds = 0;  ///< that something moved or was computed
+
+  static void fields(auto& each, auto& m) { each(m.seconds, m.busy_seconds); }
 };
 
 /// 2b. Server -> server 0, when its last bucket of an update is summed: sums of squares of the
@@ -50,6 +72,9 @@ struct Partials {
   index_t server = 0;
   std::vector<double> squares;
   ServerTime time = {};
+
+  static constexpr const char* kName = "sums of squares";
+  static void fields(auto& each, auto& m) { each(m.update, m.server, m.time, m.squares); }
 };
 
 enum class SkipReason : std::uint8_t {
@@ -64,12 +89,12 @@ struct Release {
   index_t replica = 0;
   index_t step = 0;    ///< steps this replica has done, skipped and dropped ones included
   index_t cursor = 0;  ///< global index of the first new sample of the next step
+
+  static void fields(auto& each, auto& m) { each(m.replica, m.step, m.cursor); }
 };
 
-/// 2c. Server 0 -> all servers and the workers of the replicas that it releases: what was decided.
-/// Mostly it closes an update; it may also only let go a replica whose contribution came too late.
-struct Directive {
-  index_t update = 0;  ///< the newest that is closed
+/// Who made an update, and who goes on with which samples.
+struct Participants {
   /// Whose contributions make this update; empty: no update, the weights stay as they are.
   std::vector<index_t> contributors = {};
   std::vector<index_t> dropped = {};  ///< replicas whose contributions came too late for theirs
@@ -79,12 +104,25 @@ struct Directive {
   std::vector<index_t> again = {};
   /// Micro-batches of the next step that each replica takes, replica 0 the first ones.
   std::vector<index_t> shares = {};
-  index_t step = 0;    ///< that the update belongs to (a skipped one counts)
-  index_t cursor = 0;  ///< global index of the first new sample of the step after it
-  double factor = 0;   ///< summed gradients times this are what the optimizer sees
+
+  static void fields(auto& each, auto& m) {
+    each(m.contributors, m.dropped, m.released, m.again, m.shares);
+  }
+};
+
+/// How the servers step their weights in an update.
+struct StepRule {
+  double factor = 0;  ///< summed gradients times this are what the optimizer sees
   /// Instead of the factor, one for each parameter; mostly none.
   std::vector<double> factors = {};
-  double rate = 0;    ///< learning rate of this step
+  double rate = 0;                     ///< learning rate of this step
+  SkipReason skip = SkipReason::none;  ///< the step is not made
+
+  static void fields(auto& each, auto& m) { each(m.factor, m.factors, m.rate, m.skip); }
+};
+
+/// What server 0 saw in an update: for the log, the metrics and the terminal.
+struct Observed {
   double loss = 0;    ///< mean over the loss terms of this update
   index_t count = 0;  ///< loss terms of this update
   double norm = 0;    ///< of the mean gradient, before the clip, rounded to float
@@ -93,17 +131,44 @@ struct Directive {
   double threshold = 0;    ///< of the clip after this update; 0 for the policy `none`
   double coefficient = 1;  ///< of the clip: the norm times this is what the optimizer sees
   bool clipped = false;
-  SkipReason skip = SkipReason::none;
   index_t skipped_count = 0;  ///< updates skipped, or undone by a rollback, since step 0
   index_t dropped_count = 0;  ///< contributions dropped since step 0
   index_t staleness = 0;      ///< updates between a contributor's pull and this one, at most
   std::vector<ServerTime> server_times = {};  ///< by server, as of its newest partials
+
+  static void fields(auto& each, auto& m) {
+    each(m.loss, m.count, m.norm, m.layer_norms, m.threshold, m.coefficient, m.clipped,
+         m.skipped_count, m.dropped_count, m.staleness, m.server_times);
+  }
+};
+
+/// What the job does after an update.
+struct Order {
   bool keep = false;        ///< a rollback goes back to the state after this update
   bool checkpoint = false;  ///< the servers save after applying this update
   bool stop = false;        ///< the job ends after this update (and its checkpoint)
+
+  static void fields(auto& each, auto& m) { each(m.keep, m.checkpoint, m.stop); }
 };
 
-/// 2c. Only of optimizers whose steps are scaled by trust ratios. Server -> server 0, when it has
+/// 2c. Server 0 -> all servers and the workers of the replicas that it releases: what was decided.
+/// Mostly it closes an update; it may also only let go a replica whose contribution came too late.
+struct Directive {
+  index_t update = 0;  ///< the newest that is closed
+  index_t step = 0;    ///< that the update belongs to (a skipped one counts)
+  index_t cursor = 0;  ///< global index of the first new sample of the step after it
+  Participants replicas = {};
+  StepRule rule = {};
+  Observed observed = {};
+  Order order = {};
+
+  static constexpr const char* kName = "directive";
+  static void fields(auto& each, auto& m) {
+    each(m.update, m.step, m.cursor, m.replicas, m.rule, m.observed, m.order);
+  }
+};
+
+/// 2d. Only for optimizers whose steps are scaled by trust ratios. Server -> server 0, when it has
 /// made the directions of an update: sums of squares of its weights and of its directions, as in
 /// Partials.
 struct DirectionPartials {
@@ -111,12 +176,18 @@ struct DirectionPartials {
   index_t server = 0;
   std::vector<double> weights;
   std::vector<double> directions;
+
+  static constexpr const char* kName = "sums of squares of directions";
+  static void fields(auto& each, auto& m) { each(m.update, m.server, m.weights, m.directions); }
 };
 
 /// Server 0 -> other servers, upon all of these: by how much the rate is multiplied.
 struct TrustRatios {
   index_t update = 0;
   std::vector<double> ratios;  ///< by parameter
+
+  static constexpr const char* kName = "trust ratios";
+  static void fields(auto& each, auto& m) { each(m.update, m.ratios); }
 };
 
 /// A checkpoint, between the servers, beside the steps. Server 0 -> other servers: the file has
@@ -124,6 +195,9 @@ struct TrustRatios {
 struct SaveBegin {
   index_t step = 0;
   std::vector<index_t> offsets;  ///< of the records in the file, in the order of ps::Snapshot
+
+  static constexpr const char* kName = "begin of a checkpoint";
+  static void fields(auto& each, auto& m) { each(m.step, m.offsets); }
 };
 
 /// CRC-32C of a range of elements of a record.
@@ -132,6 +206,8 @@ struct SavedRange {
   index_t begin = 0;
   index_t end = 0;
   index_t crc = 0;
+
+  static void fields(auto& each, auto& m) { each(m.record, m.begin, m.end, m.crc); }
 };
 
 /// Server -> server 0: its part is on the disk, or why not.
@@ -140,47 +216,115 @@ struct SavePrepared {
   index_t server = 0;
   std::string error;  ///< empty: all is well
   std::vector<SavedRange> ranges;
+
+  static constexpr const char* kName = "part of a checkpoint";
+  static void fields(auto& each, auto& m) { each(m.step, m.server, m.error, m.ranges); }
 };
 
 /// Server 0 -> other servers: the checkpoint counts from now on, or was given up.
 struct SaveEnd {
   index_t step = 0;
   std::string error;  ///< empty: committed
+
+  static constexpr const char* kName = "end of a checkpoint";
+  static void fields(auto& each, auto& m) { each(m.step, m.error); }
 };
 
-/// What a control message is (see control.hpp).
-enum class MessageKind : std::uint16_t {
-  report = 1,
-  partials = 2,
-  directive = 3,
-  finished = 4,  ///< server 0 -> workers, no content: everything is committed
-  save_begin = 5,
-  save_prepared = 6,
-  save_end = 7,
-  arrival = 8,
-  close = 9,
-  direction_partials = 10,
-  trust_ratios = 11,
-  stop = 12,  ///< any rank -> server 0, no content: the job is asked to stop
+/// Any rank -> server 0: the job is asked to stop.
+struct Stop {
+  static constexpr const char* kName = "request to stop";
+  static void fields(auto& each, auto&) { each(); }
 };
+
+/// Server 0 -> all workers: everything is committed.
+struct Finished {
+  static constexpr const char* kName = "end of the job";
+  static void fields(auto& each, auto&) { each(); }
+};
+
+/// Whom a message is for.
+enum class Receiver {
+  server_0,
+  other_servers,         ///< all but server 0, which sends it
+  servers_and_released,  ///< the same, and the workers of the replicas that a directive releases
+  workers,               ///< all of them
+};
+
+/// What a control message is on the wire: its number in MessageTable.
+enum class MessageKind : std::uint16_t {};
+
+template <class MessageContent, std::uint16_t number, Receiver to>
+struct MessageRow {
+  using Content = MessageContent;
+  static constexpr MessageKind kKind{number};
+  static constexpr Receiver kReceiver = to;
+};
+
+template <class... Rows>
+struct MessageRows : Rows... {
+  using Message = std::variant<typename Rows::Content...>;
+};
+
+/// All control messages: what, as which number, to whom.
+using MessageTable = MessageRows<                              //
+    MessageRow<Report, 1, Receiver::server_0>,                 //
+    MessageRow<Partials, 2, Receiver::server_0>,               //
+    MessageRow<Directive, 3, Receiver::servers_and_released>,  //
+    MessageRow<Finished, 4, Receiver::workers>,                //
+    MessageRow<SaveBegin, 5, Receiver::other_servers>,         //
+    MessageRow<SavePrepared, 6, Receiver::server_0>,           //
+    MessageRow<SaveEnd, 7, Receiver::other_servers>,           //
+    MessageRow<Arrival, 8, Receiver::server_0>,                //
+    MessageRow<Close, 9, Receiver::other_servers>,             //
+    MessageRow<DirectionPartials, 10, Receiver::server_0>,     //
+    MessageRow<TrustRatios, 11, Receiver::other_servers>,      //
+    MessageRow<Stop, 12, Receiver::server_0>>;
+
+/// Any one of them.
+using Message = MessageTable::Message;
+
+/// The row of a content: a MessageTable is each of its rows.
+template <class Content, std::uint16_t number, Receiver to>
+MessageRow<Content, number, to> row_of(const MessageRow<Content, number, to>&);
+template <class Content>
+inline constexpr MessageKind kKindOf =
+    decltype(row_of<Content>(std::declval<MessageTable>()))::kKind;
+template <class Content>
+inline constexpr Receiver kReceiverOf =
+    decltype(row_of<Content>(std::declval<MessageTable>()))::kReceiver;
+
+constexpr bool comes_to(Tier tier, Receiver receiver) {
+  return receiver == Receiver::servers_and_released ||
+         (receiver == Receiver::workers) == (tier == Tier::workers);
+}
 
 /// The bytes of a control message. Scalars as such, vectors after their count; the same on every
 /// machine.
-std::vector<std::byte> to_bytes(const Report& message);
-std::vector<std::byte> to_bytes(const Arrival& message);
-std::vector<std::byte> to_bytes(const Close& message);
-std::vector<std::byte> to_bytes(const Partials& message);
-std::vector<std::byte> to_bytes(const Directive& message);
-std::vector<std::byte> to_bytes(const DirectionPartials& message);
-std::vector<std::byte> to_bytes(const TrustRatios& message);
-std::vector<std::byte> to_bytes(const SaveBegin& message);
-std::vector<std::byte> to_bytes(const SavePrepared& message);
-std::vector<std::byte> to_bytes(const SaveEnd& message);
+std::vector<std::byte> to_bytes(const Message& message);
 
-/// Back again; exists for the structs above. Throws Error if the bytes are no such message:
-/// too short, too long, a count of more elements than there are bytes (checked before anything is
-/// allocated), a bool or an enum out of range.
-template <class Message>
-Message from_bytes(std::span<const std::byte> bytes);
+/// Back again. Throws Error if the bytes are no such message: an unknown kind, too short, too long,
+/// a count of more elements than there are bytes (checked before anything is allocated), a bool or
+/// an enum out of range.
+Message from_bytes(MessageKind kind, std::span<const std::byte> bytes);
+template <class Content>
+Content from_bytes(std::span<const std::byte> bytes) {
+  return std::get<Content>(from_bytes(kKindOf<Content>, bytes));
+}
+
+/// Calls `handle(content)` for a message that has come to a tier. Throws Error if messages of its
+/// kind do not go there.
+template <Tier tier, class Handle>
+void deliver(const Message& message, const Handle& handle) {
+  const auto take = [&]<class Content>(const Content& content) {
+    if constexpr (comes_to(tier, kReceiverOf<Content>)) {
+      handle(content);
+    } else {
+      throw Error(text("a ", tier == Tier::servers ? "server" : "worker",
+                       " received a message for ", tier == Tier::servers ? "workers" : "servers",
+                       ": a ", Content::kName, "; are all ranks the same build?"));
+    }
+  };
+  std::visit(take, message);
+}
 
 }  // namespace weir

@@ -75,7 +75,7 @@ std::vector<double> steps_of_worker(const RunConfig& config, const BucketPlan& p
   const ElementRange units = units_of_stage(config, first_units(config), place.stage);
   const bool reports = place.stage + 1 == layout.stages && place.shard == 0;
   std::vector<double> seconds;
-  for (Directive directive = client.start(); !directive.stop;) {
+  for (Directive directive = client.start(); !directive.order.stop;) {
     client.await_all();
     client.begin_update();
     const double begin = seconds_now();
@@ -133,8 +133,10 @@ std::vector<double> steps_of_server(const RunConfig& config) {
       }
       store.sum(bucket, replicas);
     }
-    const Directive directive = {
-        .update = step, .contributors = replicas, .step = step, .factor = 1, .rate = 1e-3};
+    const Directive directive = {.update = step,
+                                 .step = step,
+                                 .replicas = {.contributors = replicas},
+                                 .rule = {.factor = 1, .rate = 1e-3}};
     for (index_t bucket : store.buckets()) {
       if (has_trust(config.server.optimizer)) store.make_direction(bucket, directive);
     }

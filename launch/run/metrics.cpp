@@ -137,26 +137,26 @@ void MetricsFile::step(const StepMetrics& metrics) {
   Json line = {{"kind", "step"},
                {"step", directive.step},
                {"cursor", directive.cursor},
-               {"count", directive.count}};
-  put(line, "loss", directive.loss);
+               {"count", directive.observed.count}};
+  put(line, "loss", directive.observed.loss);
   put_if_known(line, "bits_per_byte", metrics.bits_per_byte);
-  put(line, "norm", directive.norm);
-  if (!directive.layer_norms.empty()) {
+  put(line, "norm", directive.observed.norm);
+  if (!directive.observed.layer_norms.empty()) {
     Json norms = Json::object();
     for (std::size_t layer = 0; layer < layer_names_.size(); ++layer) {
-      put(norms, layer_names_[layer], directive.layer_norms.at(layer));
+      put(norms, layer_names_[layer], directive.observed.layer_norms.at(layer));
     }
     line["layer_norms"] = norms;
   }
-  put(line, "threshold", directive.threshold);
-  put(line, "coefficient", directive.coefficient);
-  line["clipped"] = directive.clipped;
-  line["skip"] = name_of(directive.skip);
-  line["skipped_count"] = directive.skipped_count;
-  line["contributors"] = directive.contributors.size();
-  line["dropped_count"] = directive.dropped_count;
-  line["staleness"] = directive.staleness;
-  put(line, "rate", directive.rate);
+  put(line, "threshold", directive.observed.threshold);
+  put(line, "coefficient", directive.observed.coefficient);
+  line["clipped"] = directive.observed.clipped;
+  line["skip"] = name_of(directive.rule.skip);
+  line["skipped_count"] = directive.observed.skipped_count;
+  line["contributors"] = directive.replicas.contributors.size();
+  line["dropped_count"] = directive.observed.dropped_count;
+  line["staleness"] = directive.observed.staleness;
+  put(line, "rate", directive.rule.rate);
   put(line, "tokens_per_s", metrics.tokens_per_second);
   put_if_known(line, "flop_fraction", metrics.flop_fraction);
   line["pushed_bytes"] = metrics.pushed_bytes;

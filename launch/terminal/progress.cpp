@@ -66,14 +66,14 @@ std::string progress_line(const ProgressState& state) {
   const Directive& directive = state.newest.directive;
   std::string line =
       text("step ", directive.step, '/', state.steps, " | loss ",
-           loss_text(directive.loss, state.newest.bits_per_byte), " | ",
-           short_count(state.tokens_per_second), " tok/s | norm ", fixed(directive.norm, 2));
-  if (directive.threshold > 0) {
-    line += text(" thr ", fixed(directive.threshold, 2), " clip ", percent(state.clipped_share));
+           loss_text(directive.observed.loss, state.newest.bits_per_byte), " | ",
+           short_count(state.tokens_per_second), " tok/s | norm ", fixed(directive.observed.norm, 2));
+  if (directive.observed.threshold > 0) {
+    line += text(" thr ", fixed(directive.observed.threshold, 2), " clip ", percent(state.clipped_share));
   }
-  line += text(" skip ", directive.skipped_count);
+  line += text(" skip ", directive.observed.skipped_count);
   if (!state.skips.empty()) {
-    line += text(" (", skips_text(state.skips, directive.skipped_count), ')');
+    line += text(" (", skips_text(state.skips, directive.observed.skipped_count), ')');
   }
   if (!std::isnan(state.newest.flop_fraction)) {
     line += text(" | ", percent(state.newest.flop_fraction), " of peak");
@@ -140,7 +140,7 @@ ProgressState Progress::state() const {
     seconds += each.step_seconds;
     waited += each.waited_seconds;
     tokens += each.tokens_per_second * each.step_seconds;
-    clipped += each.directive.clipped ? 1 : 0;
+    clipped += each.directive.observed.clipped ? 1 : 0;
     servers.busy_seconds += each.servers.busy_seconds;
     servers.waited_seconds += each.servers.waited_seconds;
   }
@@ -159,7 +159,7 @@ ProgressState Progress::state() const {
 
 void Progress::step(const StepMetrics& metrics) {
   if (parts_.mode == ProgressMode::none) return;
-  if (metrics.directive.skip != SkipReason::none) ++skips_[metrics.directive.skip];
+  if (metrics.directive.rule.skip != SkipReason::none) ++skips_[metrics.directive.rule.skip];
   recent_.push_back(metrics);
   if (recent_.size() > kRecentSteps) recent_.pop_front();
   newest_shown_ = false;

@@ -16,7 +16,7 @@ constexpr index_t kCrushedSteps = 100;
 }  // namespace
 
 void Alarms::on_step(const Directive& directive) {
-  skipped_.push_back(directive.skip != SkipReason::none);
+  skipped_.push_back(directive.rule.skip != SkipReason::none);
   if (skipped_.size() > kWatched) skipped_.pop_front();
   const auto skips = static_cast<double>(std::ranges::count(skipped_, true));
   if (skipped_.size() == kWatched && skips > kManySkips * kWatched) {
@@ -24,12 +24,12 @@ void Alarms::on_step(const Directive& directive) {
                      " were skipped; look at the data, or take a lower rate.peak"));
     skipped_.clear();  // not again before as many more
   }
-  const bool crushed = directive.skip == SkipReason::none && directive.coefficient < kCrushed;
+  const bool crushed = directive.rule.skip == SkipReason::none && directive.observed.coefficient < kCrushed;
   crushed_in_a_row_ = crushed ? crushed_in_a_row_ + 1 : 0;
   if (crushed_in_a_row_ == kCrushedSteps) {
     log_warning(text("for ", kCrushedSteps, " steps up to step ", directive.step,
                      " the clip has left less than a thousandth of the gradient (threshold ",
-                     directive.threshold, ", norm ", directive.norm,
+                     directive.observed.threshold, ", norm ", directive.observed.norm,
                      "): the model hardly learns; take another clip.policy"));
   }
 }

@@ -197,14 +197,14 @@ Directive Decider::start() const {
   directive.update = standing_.update;
   directive.step = standing_.step;
   directive.cursor = standing_.cursor;
-  directive.again = standing_.again;
-  directive.shares = balance_.counts();
-  directive.skipped_count = standing_.skipped_count;
-  directive.dropped_count = standing_.dropped_count;
-  directive.threshold = clip_->threshold();
-  directive.stop = standing_.step >= last_step_;
+  directive.replicas.again = standing_.again;
+  directive.replicas.shares = balance_.counts();
+  directive.observed.skipped_count = standing_.skipped_count;
+  directive.observed.dropped_count = standing_.dropped_count;
+  directive.observed.threshold = clip_->threshold();
+  directive.order.stop = standing_.step >= last_step_;
   for (index_t replica = 0; replica < replicas(); ++replica) {
-    directive.released.push_back({replica, standing_.step, standing_.cursor});
+    directive.replicas.released.push_back({replica, standing_.step, standing_.cursor});
   }
   return directive;
 }
@@ -228,10 +228,10 @@ std::optional<std::variant<Close, Directive>> Decider::decide(double now) {
   }
   standing_.dropped_count += static_cast<index_t>(decision->replicas.size());
   Directive directive = newest_;  // of the update that they missed
-  directive.contributors.clear();
-  directive.keep = directive.checkpoint = false;
-  directive.dropped_count = standing_.dropped_count;
-  directive.dropped = decision->replicas;
+  directive.replicas.contributors.clear();
+  directive.order.keep = directive.order.checkpoint = false;
+  directive.observed.dropped_count = standing_.dropped_count;
+  directive.replicas.dropped = decision->replicas;
   forget_reports(decision->replicas);
   let_go(directive, now);
   return directive;
@@ -267,10 +267,10 @@ Directive Decider::close(const std::vector<index_t>& contributors, double now) {
     if (standing_.step > origin_.step) standing_.again.clear();
   }
   Directive directive = start();
-  directive.contributors = contributors;
-  if (!together) directive.again.clear();  // those were of the first step
+  directive.replicas.contributors = contributors;
+  if (!together) directive.replicas.again.clear();  // those were of the first step
   directive.step = step;
-  directive.rate =
+  directive.rule.rate =
       rate_at(config_.rate, step, config_.steps) / static_cast<double>(together ? 1 : replicas());
   // Not the order of arrival: the same bits every run.
   double own_loss_sum = 0, loss_sum = 0;
@@ -279,21 +279,21 @@ Directive Decider::close(const std::vector<index_t>& contributors, double now) {
     if (std::ranges::binary_search(contributors, reports_[at].replica)) {
       counted_[at] = reports_[at];
       own_loss_sum += counted_[at].loss_sum;
-      directive.count += counted_[at].count;
+      directive.observed.count += counted_[at].count;
     } else if (together) {
       continue;
     }
     loss_sum += counted_[at].loss_sum;
     loss_count += counted_[at].count;
   }
-  if (directive.count == 0) {
+  if (directive.observed.count == 0) {
     throw Error(text("step ", directive.step, " has no loss terms: nothing to predict in ",
                      config_.batch, " samples"));
   }
-  directive.loss = loss_sum / static_cast<double>(loss_count);
+  directive.observed.loss = loss_sum / static_cast<double>(loss_count);
   if (clocks_) {
     for (index_t replica : contributors) {
-      directive.staleness = std::max(directive.staleness, clocks_->staleness(replica));
+      directive.observed.staleness = std::max(directive.observed.staleness, clocks_->staleness(replica));
     }
   }
   clip_or_skip(directive, own_loss_sum);
@@ -318,32 +318,32 @@ std::vector<double> Decider::layer_norms(double count) const {
 }
 
 void Decider::clip_or_skip(Directive& directive, double loss_sum) {
-  const auto count = static_cast<double>(directive.count);
-  directive.norm = static_cast<float>(std::sqrt(total_squares()) / count);
-  if (config_.norms == Norms::layers) directive.layer_norms = layer_norms(count);
-  if (std::isfinite(directive.norm) && std::isfinite(loss_sum)) {
+  const auto count = static_cast<double>(directive.observed.count);
+  directive.observed.norm = static_cast<float>(std::sqrt(total_squares()) / count);
+  if (config_.norms == Norms::layers) directive.observed.layer_norms = layer_norms(count);
+  if (std::isfinite(directive.observed.norm) && std::isfinite(loss_sum)) {
     std::vector<double> parameters;
     if (config_.clip.policy == ClipPolicy::per_tensor) {
       parameters = sums_by_parameter(*plan_, order_, squares_);
       for (double& each : parameters) each = static_cast<float>(std::sqrt(each) / count);
     }
-    ClipDecision clip = clip_->decide({directive.norm, parameters});
-    directive.coefficient = clip.coefficient;
-    directive.factor = clip.coefficient / count;
-    directive.factors = std::move(clip.parameters);
-    for (double& factor : directive.factors) factor /= count;
-    directive.threshold = clip.threshold;
-    directive.clipped = clip.clipped;
+    ClipDecision clip = clip_->decide({directive.observed.norm, parameters});
+    directive.observed.coefficient = clip.coefficient;
+    directive.rule.factor = clip.coefficient / count;
+    directive.rule.factors = std::move(clip.parameters);
+    for (double& factor : directive.rule.factors) factor /= count;
+    directive.observed.threshold = clip.threshold;
+    directive.observed.clipped = clip.clipped;
     if (clip.skip) {
-      directive.skip = SkipReason::spike;
-      directive.skipped_count = ++standing_.skipped_count;
+      directive.rule.skip = SkipReason::spike;
+      directive.observed.skipped_count = ++standing_.skipped_count;
     }
     standing_.clip_state = clip_->state();
     standing_.skips_in_a_row = 0;
     return;
   }
-  directive.skip = SkipReason::not_finite;
-  directive.skipped_count = ++standing_.skipped_count;
+  directive.rule.skip = SkipReason::not_finite;
+  directive.observed.skipped_count = ++standing_.skipped_count;
   const auto in_a_row = static_cast<std::uint64_t>(++standing_.skips_in_a_row);
   if (std::has_single_bit(in_a_row)) {  // 1, 2, 4, 8 …: a line each would drown the others
     log_warning(text("step ", directive.step, " is skipped: the ",
@@ -360,27 +360,27 @@ void Decider::clip_or_skip(Directive& directive, double loss_sum) {
 /// Who goes on with the weights that this directive makes; if all do so together, the job may save
 /// and end here.
 void Decider::let_go(Directive& directive, double now) {
-  directive.released.clear();
-  directive.server_times = server_times_;
-  directive.stop = false;
+  directive.replicas.released.clear();
+  directive.observed.server_times = server_times_;
+  directive.order.stop = false;
   for (index_t replica : clocks_ ? clocks_->release(now) : all_of(replicas())) {
-    directive.released.push_back({replica, step_of(replica), cursor_after(step_of(replica))});
+    directive.replicas.released.push_back({replica, step_of(replica), cursor_after(step_of(replica))});
   }
-  const bool all_meet = std::ssize(directive.released) == replicas() &&
-                        std::ranges::all_of(directive.released, [&](const Release& each) {
+  const bool all_meet = std::ssize(directive.replicas.released) == replicas() &&
+                        std::ranges::all_of(directive.replicas.released, [&](const Release& each) {
                           return each.step == standing_.step;
                         });
   if (!all_meet) return;
   balance(directive);
-  directive.stop = standing_.step >= last_step_;
+  directive.order.stop = standing_.step >= last_step_;
   const index_t every = config_.checkpoint_every;
   checkpoint_due_ |= every > 0 && standing_.step % every == 0;
-  const bool good = directive.skip == SkipReason::none && !rollback_.in_doubt();
-  if (directive.stop || (checkpoint_due_ && good)) {
-    directive.checkpoint = config_.checkpoints;
+  const bool good = directive.rule.skip == SkipReason::none && !rollback_.in_doubt();
+  if (directive.order.stop || (checkpoint_due_ && good)) {
+    directive.order.checkpoint = config_.checkpoints;
     checkpoint_due_ = false;
-    if (directive.checkpoint) rollback_.on_checkpoint(directive, standing_);
-    if (directive.checkpoint) log_.sync();
+    if (directive.order.checkpoint) rollback_.on_checkpoint(directive, standing_);
+    if (directive.order.checkpoint) log_.sync();
   }
 }
 
@@ -414,7 +414,7 @@ void Decider::balance(Directive& directive) {
       text("from step ", standing_.step + 1, " on the replicas take ", words, " micro-batches"));
   log_.append({Decision::Kind::share, *counts}, standing_.update, 0);
   balance_.set(std::move(*counts));
-  directive.shares = balance_.counts();
+  directive.replicas.shares = balance_.counts();
 }
 
 }  // namespace weir::ps

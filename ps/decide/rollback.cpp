@@ -42,10 +42,10 @@ void Rollback::follow(double loss) {
 
 void Rollback::on_step(Directive& directive, Standing& standing, Clip& clip) {
   if (bad_steps_max_ == 0) return;
-  const bool bad = directive.skip != SkipReason::none || !std::isfinite(directive.loss) ||
-                   is_far(directive.loss);
+  const bool bad = directive.rule.skip != SkipReason::none || !std::isfinite(directive.observed.loss) ||
+                   is_far(directive.observed.loss);
   if (!bad) {
-    follow(directive.loss);
+    follow(directive.observed.loss);
     bad_in_a_row_ = backs_in_a_row_ = 0;
     good_in_a_row_ = std::min(good_in_a_row_ + 1, bad_steps_max_);
     if (!in_doubt() && directive.step - kept_step_ >= kKeepEvery) keep(directive, standing);
@@ -57,7 +57,7 @@ void Rollback::on_step(Directive& directive, Standing& standing, Clip& clip) {
 }
 
 void Rollback::keep(Directive& directive, const Standing& standing) {
-  directive.keep = true;
+  directive.order.keep = true;
   kept_step_ = directive.step;
   kept_applied_ = standing.update - standing.skipped_count;
   kept_clip_ = standing.clip_state;
@@ -79,9 +79,9 @@ void Rollback::go_back(Directive& directive, Standing& standing, Clip& clip) {
   clip.restore(kept_clip_);
   standing.clip_state = kept_clip_;
   standing.skipped_count = standing.update - kept_applied_;
-  directive.skipped_count = standing.skipped_count;
-  directive.skip = SkipReason::rollback;
-  directive.threshold = clip.threshold();
+  directive.observed.skipped_count = standing.skipped_count;
+  directive.rule.skip = SkipReason::rollback;
+  directive.observed.threshold = clip.threshold();
 }
 
 void Rollback::on_checkpoint(Directive& directive, Standing& standing) {

@@ -11,9 +11,9 @@ SaveRound::SaveRound(const BucketPlan& plan, index_t server, const SnapshotConfi
     : residuals_(&residuals), snapshot_(plan, server, config, optimizer, clip, residuals) {}
 
 void SaveRound::begin(const Directive& directive, const Standing& standing) {
-  copies_ = directive.checkpoint;
+  copies_ = directive.order.checkpoint;
   if (!copies_) return;
-  due_ = {directive.step, directive.stop, standing};
+  due_ = {directive.step, directive.order.stop, standing};
   start();
 }
 

@@ -229,11 +229,11 @@ std::vector<double> Store::partials() const {
 
 OptimizerStep Store::step_of(index_t parameter, const Directive& directive, double trust) const {
   const ParameterSpec& spec = plan_->specs()[static_cast<std::size_t>(parameter)];
-  const std::vector<double>& factors = directive.factors;
+  const std::vector<double>& factors = directive.rule.factors;
   return {
-      .factor = factors.empty() ? directive.factor : factors[static_cast<std::size_t>(parameter)],
-      .rate = directive.rate,
-      .applied = directive.update - directive.skipped_count - moments_begin_,
+      .factor = factors.empty() ? directive.rule.factor : factors[static_cast<std::size_t>(parameter)],
+      .rate = directive.rule.rate,
+      .applied = directive.update - directive.observed.skipped_count - moments_begin_,
       .weight_decay = spec.decay || optimizer_.decay_all ? optimizer_.weight_decay : 0,
       .trust = trust};
 }
@@ -246,7 +246,7 @@ std::vector<std::span<float>> Store::slots_of(const Entry& of, index_t offset, i
 
 void Store::make_direction(index_t index, const Directive& directive) {
   const Entry& of = entry(index);
-  WEIR_ASSERT(of.summed && directive.update == of.update && directive.skip == SkipReason::none);
+  WEIR_ASSERT(of.summed && directive.update == of.update && directive.rule.skip == SkipReason::none);
   const std::span<float> gradient = sum_place(of);
   auto partial = static_cast<std::size_t>(of.first_partial);
   for (const Block& block : blocks_of(bucket(index))) {
@@ -267,7 +267,7 @@ void Store::apply(index_t index, const Directive& directive, std::span<const dou
         "applying update ", directive.update, " to bucket ", index, ": it is in update ", of.update,
         of.summed ? "" : " and waits for contributions", "; a directive came out of order"));
   }
-  if (directive.skip == SkipReason::none) {
+  if (directive.rule.skip == SkipReason::none) {
     const std::span<float> gradient = sum_place(of);
     for (const Segment& segment : bucket(index).segments) {
       const index_t count = segment.range.count();
@@ -281,7 +281,7 @@ void Store::apply(index_t index, const Directive& directive, std::span<const dou
   of.update = directive.update + 1;
   of.summed = false;
   --summed_count_;
-  for (index_t replica : directive.contributors) discard(index, replica);
+  for (index_t replica : directive.replicas.contributors) discard(index, replica);
 }
 
 void Store::discard(index_t index, index_t replica) {

@@ -35,7 +35,7 @@ void run_worker(worker::ServerClient& client, const BucketPlan& plan, const Work
   };
   index_t not_zero = 0, changed = 0;
   Directive directive = client.start();
-  while (!directive.stop) {
+  while (!directive.order.stop) {
     const index_t update = directive.update + 1;
     client.begin_update();
     dawdle();

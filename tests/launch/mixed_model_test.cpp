@@ -337,7 +337,7 @@ std::vector<double> train(const test::Ranks& ranks, index_t stages, Transport tr
   trainer.stage = &stage;
   trainer.dataset = &data;
   trainer.sum_over_workers = [&](std::span<double> values) { workers.sum(values); };
-  trainer.on_step = [&](const Directive& directive) { losses.push_back(directive.loss); };
+  trainer.on_step = [&](const Directive& directive) { losses.push_back(directive.observed.loss); };
   Trainer(trainer).run();
   return losses;
 }

@@ -50,7 +50,7 @@ TEST_CASE("ssp, asp and backups: a replayed run has the bits of the first, on an
     std::mt19937 random(seed);
     first.held_up = [&](index_t replica) { return replica == 1 && random() % 10 > 0; };
     first.run();
-    CHECK(first.directives.back().stop);
+    CHECK(first.directives.back().order.stop);
     CHECK(first.directives.back().step == 12);
     for (const auto& server : first.servers) CHECK(server->done());
 
@@ -65,11 +65,12 @@ TEST_CASE("ssp, asp and backups: a replayed run has the bits of the first, on an
       CHECK(second.weights() == first.weights());
       REQUIRE(second.directives.size() == first.directives.size());
       for (std::size_t at = 0; at < first.directives.size(); ++at) {
-        CHECK(second.directives[at].contributors == first.directives[at].contributors);
-        CHECK(second.directives[at].dropped == first.directives[at].dropped);
-        CHECK(second.directives[at].again == first.directives[at].again);
-        CHECK(second.directives[at].norm == first.directives[at].norm);
-        CHECK(second.directives[at].loss == first.directives[at].loss);
+        CHECK(second.directives[at].replicas.contributors ==
+              first.directives[at].replicas.contributors);
+        CHECK(second.directives[at].replicas.dropped == first.directives[at].replicas.dropped);
+        CHECK(second.directives[at].replicas.again == first.directives[at].replicas.again);
+        CHECK(second.directives[at].observed.norm == first.directives[at].observed.norm);
+        CHECK(second.directives[at].observed.loss == first.directives[at].observed.loss);
       }
     }
   }
@@ -88,19 +89,19 @@ TEST_CASE("with backups every sample is taken once, those of dropped contributio
   index_t left_out = 0;
   Directive before = job.directives.front();
   for (const Directive& directive : job.directives) {
-    if (directive.contributors.empty()) continue;
-    for (index_t replica : directive.contributors) {
-      const auto again = static_cast<index_t>(before.again.size());
-      taken.insert(replica < again ? before.again[static_cast<std::size_t>(replica)]
+    if (directive.replicas.contributors.empty()) continue;
+    for (index_t replica : directive.replicas.contributors) {
+      const auto again = static_cast<index_t>(before.replicas.again.size());
+      taken.insert(replica < again ? before.replicas.again[static_cast<std::size_t>(replica)]
                                    : before.cursor + 2 * (replica - again));
     }
-    left_out += 4 - std::ssize(directive.contributors);
+    left_out += 4 - std::ssize(directive.replicas.contributors);
     before = directive;
   }
   CHECK(left_out > 0);
-  CHECK(job.directives.back().dropped_count > 0);
+  CHECK(job.directives.back().observed.dropped_count > 0);
   // All up to the cursor but those that the next step would take up again, each once.
-  for (index_t sample : before.again) taken.insert(sample);
+  for (index_t sample : before.replicas.again) taken.insert(sample);
   CHECK(std::ssize(taken) == before.cursor / 2);
   index_t next = 0;
   for (index_t sample : taken) {
@@ -124,10 +125,10 @@ TEST_CASE("a checkpoint and a stop see one state: all replicas have done the sam
     whole.run();
     std::vector<index_t> saved;
     for (const Directive& directive : whole.directives) {
-      if (!directive.checkpoint) continue;
-      saved.push_back(directive.released.front().step);
-      for (const Release& each : directive.released) CHECK(each.step == saved.back());
-      CHECK(directive.released.size() == 3);
+      if (!directive.order.checkpoint) continue;
+      saved.push_back(directive.replicas.released.front().step);
+      for (const Release& each : directive.replicas.released) CHECK(each.step == saved.back());
+      CHECK(directive.replicas.released.size() == 3);
     }
     CHECK(saved == std::vector<index_t>{4, 8, 10});
 
@@ -147,11 +148,11 @@ TEST_CASE("a checkpoint and a stop see one state: all replicas have done the sam
     SimulatedJob stopped(plan, config_with(mode, 1000), seed);
     std::mt19937 random(seed);
     stopped.held_up = [&](index_t replica) {
-      if (stopped.directives.back().step > 20) stopped.servers[0]->request_stop();
+      if (stopped.directives.back().step > 20) stopped.servers[0]->on(Stop{});
       return replica == 1 && random() % 4 > 0;
     };
     stopped.run();
-    CHECK(stopped.directives.back().stop);
+    CHECK(stopped.directives.back().order.stop);
     CHECK(stopped.directives.back().step > 20);
     CHECK(stopped.directives.back().step < 100);
   }
@@ -197,7 +198,7 @@ TEST_CASE("a checkpoint of every consistency goes on in every other, where it wa
       CHECK(second.directives.front().cursor == 5 * 8);
       CHECK(second.directives.back().step == 9);
       CHECK(second.directives.back().cursor == 9 * 8);
-      CHECK(second.directives.back().stop);
+      CHECK(second.directives.back().order.stop);
     }
   }
 }
@@ -263,7 +264,7 @@ TEST_CASE("early checkpoints of local steps counted rounds: they go on at the ri
   Server server(plan, 0, rounds);
   server.load(checkpoint);
   CHECK(server.start().step == 12);
-  CHECK_FALSE(server.start().stop);
+  CHECK_FALSE(server.start().order.stop);
 
   config.checkpoint.notes["local.steps"] = "many";
   SimulatedJob(plan, config, 1).run();
@@ -290,7 +291,7 @@ TEST_CASE("a round ends at the next multiple of its steps, wherever training beg
     std::ranges::for_each(server.buckets(), sent);  // what training begins with
     for (const index_t step : {8, 12, 16}) {
       for (index_t replica : {0, 1}) {
-        server.on_report({.step = step, .replica = replica, .loss_sum = 9, .count = 3});
+        server.on(Report{.step = step, .replica = replica, .loss_sum = 9, .count = 3});
         for (index_t bucket : server.buckets()) server.on_contribution(bucket, replica);
       }
       while (server.poll()) {
@@ -300,7 +301,7 @@ TEST_CASE("a round ends at the next multiple of its steps, wherever training beg
       }
       CHECK(server.directive().step == step);
       CHECK(server.directive().cursor == 8 * step);
-      CHECK(server.directive().stop == (step == 16));
+      CHECK(server.directive().order.stop == (step == 16));
     }
   }
 }

@@ -16,7 +16,7 @@ namespace {
 /// A worker whose gradients are made up: those that SimulatedJob makes up, too.
 std::vector<Directive> train(ParameterService& service, const BucketPlan& plan) {
   std::vector<Directive> directives = {service.start()};
-  while (!directives.back().stop) {
+  while (!directives.back().order.stop) {
     const index_t update = directives.back().update + 1;
     service.begin_update();
     CHECK(std::ranges::all_of(service.gradients(), [](float value) { return value == 0; }));
@@ -60,7 +60,7 @@ TEST_CASE("in one process, without a copy, training has the bits of one with sev
   SimulatedJob job(spread, server_config(4), 9);
   job.run();
   REQUIRE(directives.size() == job.directives.size());
-  CHECK(directives.back().norm == job.directives.back().norm);
+  CHECK(directives.back().observed.norm == job.directives.back().observed.norm);
   const Parameters weights = job.weights();
   for (const HeldSlice& slice : plan.holding({}).slices) {
     CHECK(std::ranges::equal(

@@ -106,7 +106,7 @@ class Life {
  private:
   void train(ParameterService& service) {
     Directive directive = service.start();
-    while (!directive.stop) {
+    while (!directive.order.stop) {
       const index_t step = directive.step + 1;
       service.begin_update();
       for (const HeldSlice& slice : plan.holding({}).slices) {

@@ -22,13 +22,13 @@ void check_same(const std::vector<Directive>& left, const std::vector<Directive>
     CAPTURE(i);
     CHECK(left[i].step == right[i].step);
     CHECK(left[i].cursor == right[i].cursor);
-    CHECK(bits(left[i].factor) == bits(right[i].factor));
-    CHECK(bits(left[i].rate) == bits(right[i].rate));
-    CHECK(bits(left[i].loss) == bits(right[i].loss));
-    CHECK(bits(left[i].norm) == bits(right[i].norm));
-    CHECK(bits(left[i].threshold) == bits(right[i].threshold));
-    CHECK(left[i].skipped_count == right[i].skipped_count);
-    CHECK(left[i].stop == right[i].stop);
+    CHECK(bits(left[i].rule.factor) == bits(right[i].rule.factor));
+    CHECK(bits(left[i].rule.rate) == bits(right[i].rule.rate));
+    CHECK(bits(left[i].observed.loss) == bits(right[i].observed.loss));
+    CHECK(bits(left[i].observed.norm) == bits(right[i].observed.norm));
+    CHECK(bits(left[i].observed.threshold) == bits(right[i].observed.threshold));
+    CHECK(left[i].observed.skipped_count == right[i].observed.skipped_count);
+    CHECK(left[i].order.stop == right[i].order.stop);
   }
 }
 
@@ -122,13 +122,14 @@ TEST_CASE("a server trains as the formulas say: sum, mean, clip, AdamW") {
   REQUIRE(job.directives.size() == 7);
   for (std::size_t step = 1; step <= 6; ++step) {
     const Directive& directive = job.directives[step];
-    CHECK(directive.norm == doctest::Approx(plain.norms[step - 1]).epsilon(1e-6));
-    CHECK(directive.threshold == doctest::Approx(plain.thresholds[step - 1]).epsilon(1e-12));
-    CHECK(directive.count == 1401);
-    CHECK(directive.loss == doctest::Approx(200.0 / static_cast<double>(step) / 1401));
+    CHECK(directive.observed.norm == doctest::Approx(plain.norms[step - 1]).epsilon(1e-6));
+    CHECK(directive.observed.threshold ==
+          doctest::Approx(plain.thresholds[step - 1]).epsilon(1e-12));
+    CHECK(directive.observed.count == 1401);
+    CHECK(directive.observed.loss == doctest::Approx(200.0 / static_cast<double>(step) / 1401));
     CHECK(directive.cursor == static_cast<index_t>(8 * step));
-    CHECK(directive.stop == (step == 6));
-    CHECK(!directive.checkpoint);  // there is no folder for it
+    CHECK(directive.order.stop == (step == 6));
+    CHECK(!directive.order.checkpoint);  // there is no folder for it
   }
   const Parameters weights = job.weights();
   double worst = 0;
@@ -138,7 +139,8 @@ TEST_CASE("a server trains as the formulas say: sum, mean, clip, AdamW") {
     }
   }
   CHECK(worst < 1e-5);
-  const auto clipped = std::ranges::count_if(job.directives, &Directive::clipped);
+  const auto clipped = std::ranges::count_if(
+      job.directives, [](const Directive& each) { return each.observed.clipped; });
   CHECK(clipped == 4);
 }
 
@@ -262,8 +264,8 @@ TEST_CASE("a spike is skipped by every server, and clips by parameter have the s
     CHECK(job.weights() == expected.weights());
     check_same(job.directives, expected.directives);
     const Directive& spike = job.directives[60];
-    CHECK((spike.skip == SkipReason::spike) == (policy == ClipPolicy::robust));
-    CHECK(job.directives[110].factors.empty() == (policy == ClipPolicy::robust));
+    CHECK((spike.rule.skip == SkipReason::spike) == (policy == ClipPolicy::robust));
+    CHECK(job.directives[110].rule.factors.empty() == (policy == ClipPolicy::robust));
   }
 }
 
@@ -284,17 +286,18 @@ TEST_CASE("one element that is not finite: every server skips, and nothing else 
       return made_up(1000 * update + salt, parameter, element);
     };
     job.run(3);
-    CHECK(job.directives[3].skip == SkipReason::not_finite);
-    CHECK(job.directives[3].skipped_count == 1);
+    CHECK(job.directives[3].rule.skip == SkipReason::not_finite);
+    CHECK(job.directives[3].observed.skipped_count == 1);
     CHECK(job.directives[3].step == 3);
     CHECK(job.directives[3].cursor == 24);
-    CHECK(bits(job.directives[3].threshold) == bits(good.directives[2].threshold));
+    CHECK(bits(job.directives[3].observed.threshold) ==
+          bits(good.directives[2].observed.threshold));
     CHECK(job.weights() == good.weights());
   }
   SimulatedJob loss(plan, server_config(9), seed + 2);
   loss.loss_sum = [](index_t update) { return update == 3 ? std::nan("") : 1.0; };
   loss.run(3);
-  CHECK(loss.directives[3].skip == SkipReason::not_finite);
+  CHECK(loss.directives[3].rule.skip == SkipReason::not_finite);
   CHECK(loss.weights() == good.weights());
 }
 
@@ -330,12 +333,12 @@ TEST_CASE("a stop is the next directive's, and reaches every server") {
   const BucketPlan plan = plan_of({.replicas = 2, .servers = 3});
   SimulatedJob job(plan, server_config(1000), 4);
   job.run(2);
-  job.servers[0]->request_stop();
+  job.servers[0]->on(Stop{});
   SimulatedJob again(plan, server_config(1000), 4);
-  again.servers[0]->request_stop();
+  again.servers[0]->on(Stop{});
   again.run();
   CHECK(again.directives.size() == 2);
-  CHECK(again.directives.back().stop);
+  CHECK(again.directives.back().order.stop);
   CHECK(again.directives.back().step == 1);
   for (const auto& server : again.servers) {
     CHECK(server->done());
@@ -355,29 +358,28 @@ TEST_CASE("what comes out of order is refused by name") {
   CHECK(!first.accepts(bucket, 0));
   CHECK_THROWS_WITH_AS(first.on_contribution(bucket, 0), doctest::Contains("already arrived"),
                        Error);
-  CHECK_THROWS_WITH_AS(second.on_directive(Directive{.update = 1, .step = 1}),
+  CHECK_THROWS_WITH_AS(second.on(Directive{.update = 1, .step = 1}),
                        doctest::Contains("received the directive of update 1"), Error);
-  CHECK_THROWS_WITH_AS(first.on_directive(Directive{.update = 1, .step = 1}),
+  CHECK_THROWS_WITH_AS(first.on(Directive{.update = 1, .step = 1}),
                        doctest::Contains("server 0 received a directive"), Error);
-  CHECK_THROWS_WITH_AS(second.on_report(Report{.step = 1}),
-                       doctest::Contains("which is for server 0"), Error);
-  CHECK_THROWS_WITH_AS(first.on_report(Report{.step = 2, .replica = 0, .count = 1}),
+  CHECK_THROWS_WITH_AS(second.on(Report{.step = 1}), doctest::Contains("which is for server 0"),
+                       Error);
+  CHECK_THROWS_WITH_AS(first.on(Report{.step = 2, .replica = 0, .count = 1}),
                        doctest::Contains("came in step 1"), Error);
-  first.on_report(Report{.step = 1, .replica = 0, .count = 1});
-  CHECK_THROWS_AS(first.on_report(Report{.step = 1, .replica = 0, .count = 1}), Error);
-  CHECK_THROWS_AS(first.on_report(Report{.step = 1, .replica = 2, .count = 1}), Error);
-  CHECK_THROWS_AS(first.on_report(Report{.step = 1, .replica = -1, .count = 1}), Error);
-  CHECK_THROWS_AS(first.on_report(Report{.step = 1, .replica = 1, .count = -1}), Error);
-  CHECK_THROWS_AS(first.on_report(Report{.step = 1, .replica = 0, .context = 1, .count = 1}),
-                  Error);
-  CHECK_THROWS_AS(first.on_partials({.update = 1, .server = 1, .squares = {1.0}}), Error);
-  CHECK_THROWS_AS(first.on_partials({.update = 1, .server = 5, .squares = {}}), Error);
+  first.on(Report{.step = 1, .replica = 0, .count = 1});
+  CHECK_THROWS_AS(first.on(Report{.step = 1, .replica = 0, .count = 1}), Error);
+  CHECK_THROWS_AS(first.on(Report{.step = 1, .replica = 2, .count = 1}), Error);
+  CHECK_THROWS_AS(first.on(Report{.step = 1, .replica = -1, .count = 1}), Error);
+  CHECK_THROWS_AS(first.on(Report{.step = 1, .replica = 1, .count = -1}), Error);
+  CHECK_THROWS_AS(first.on(Report{.step = 1, .replica = 0, .context = 1, .count = 1}), Error);
+  CHECK_THROWS_AS(first.on(Partials{.update = 1, .server = 1, .squares = {1.0}}), Error);
+  CHECK_THROWS_AS(first.on(Partials{.update = 1, .server = 5, .squares = {}}), Error);
 }
 
 TEST_CASE("an update without loss terms is an error, not a division by zero") {
   const BucketPlan plan = plan_of({});
   Server server(plan, 0, server_config(3));
   for (index_t bucket : server.buckets()) server.on_contribution(bucket, 0);
-  server.on_report(Report{.step = 1, .replica = 0, .count = 0});
+  server.on(Report{.step = 1, .replica = 0, .count = 0});
   CHECK_THROWS_WITH_AS(while (server.poll()){}, doctest::Contains("no loss terms"), Error);
 }

@@ -42,9 +42,9 @@ class SimulatedJob {
     for (auto& server : servers) {
       REQUIRE(server->start().step == now.step);
       REQUIRE(server->start().cursor == now.cursor);
-      REQUIRE(server->start().stop == now.stop);
+      REQUIRE(server->start().order.stop == now.order.stop);
     }
-    last_step_ = now.stop ? now.step : std::min(now.step + updates_max, index_t{1} << 40);
+    last_step_ = now.order.stop ? now.step : std::min(now.step + updates_max, index_t{1} << 40);
     directives.clear();
     directives.push_back(now);
     pushes_.clear();
@@ -103,11 +103,11 @@ class SimulatedJob {
   void offer(std::size_t server, index_t bucket, const Directive& directive) {
     const auto& of = plan.buckets()[static_cast<std::size_t>(bucket)];
     const auto a_replica = static_cast<index_t>(of.contributors.size());
-    for (const Release& release : directive.released) {
+    for (const Release& release : directive.replicas.released) {
       for (std::size_t reader = 0; reader < of.readers.size(); ++reader) {
         pulls_.push_back({server, bucket});
       }
-      if (directive.stop || release.step >= last_step_) continue;
+      if (directive.order.stop || release.step >= last_step_) continue;
       for (index_t each = 0; each < a_replica; ++each) {
         pushes_.push_back(
             {bucket, release.replica * a_replica + each, release.replica, release.step + 1});
@@ -116,8 +116,8 @@ class SimulatedJob {
   }
 
   void offer_reports(const Directive& directive) {
-    for (const Release& release : directive.released) {
-      if (directive.stop || release.step >= last_step_) continue;
+    for (const Release& release : directive.replicas.released) {
+      if (directive.order.stop || release.step >= last_step_) continue;
       for (index_t context = 0; context < plan.layout().contexts; ++context) {
         to_server_[0].push_back(Report{.step = release.step + 1,
                                        .replica = release.replica,
@@ -129,13 +129,13 @@ class SimulatedJob {
   }
 
   bool through() const {
-    const bool stopped = directives.back().stop || directives.back().step >= last_step_;
+    const bool stopped = directives.back().order.stop || directives.back().step >= last_step_;
     if (!stopped || !pushes_.empty() || !pulls_.empty()) return false;
     for (const auto& messages : to_server_) {
       if (!messages.empty()) return false;
     }
     return idle_ > 3 * servers.size() + 10 &&
-           (!directives.back().stop ||
+           (!directives.back().order.stop ||
             std::ranges::all_of(servers, [](const auto& server) { return server->done(); }));
   }
 
@@ -190,25 +190,8 @@ class SimulatedJob {
     server.on_contribution(push.bucket, push.contributor);
   }
 
-  using Message = std::variant<Report, Arrival, Close, Partials, Directive, DirectionPartials,
-                               TrustRatios, SaveBegin, SavePrepared, SaveEnd>;
-
   void deliver(ps::Server& server, const Message& message) {
-    std::visit(
-        [&](const auto& each) {
-          using Kind = std::decay_t<decltype(each)>;
-          if constexpr (std::is_same_v<Kind, Report>) server.on_report(each);
-          if constexpr (std::is_same_v<Kind, Arrival>) server.on_arrival(each);
-          if constexpr (std::is_same_v<Kind, Close>) server.on_close(each);
-          if constexpr (std::is_same_v<Kind, Partials>) server.on_partials(each);
-          if constexpr (std::is_same_v<Kind, Directive>) server.on_directive(each);
-          if constexpr (std::is_same_v<Kind, DirectionPartials>) server.on_direction_partials(each);
-          if constexpr (std::is_same_v<Kind, TrustRatios>) server.on_trust_ratios(each);
-          if constexpr (std::is_same_v<Kind, SaveBegin>) server.on_save_begin(each);
-          if constexpr (std::is_same_v<Kind, SavePrepared>) server.on_save_prepared(each);
-          if constexpr (std::is_same_v<Kind, SaveEnd>) server.on_save_end(each);
-        },
-        message);
+    weir::deliver<Tier::servers>(message, [&](const auto& content) { server.on(content); });
   }
 
   void take(std::size_t from, const ps::Output& output) {

@@ -86,7 +86,7 @@ struct ServerClient::State {
     bool moved = own_server.move();
     if (!stop_passed_on && !finished && stop_requested()) {
       stop_passed_on = true;
-      control.send(first_server, Tier::servers, MessageKind::stop, {});
+      send(Stop{});
     }
     for (Peer& peer : peers) {
       if (peer.push && !peer.push->idle()) moved |= peer.push->progress();
@@ -108,29 +108,20 @@ struct ServerClient::State {
     }
     control.poll([&](int, MessageKind kind, std::span<const std::byte> bytes) {
       moved = true;
-      switch (kind) {
-        case MessageKind::directive:
-          WEIR_ASSERT(!decided);
-          decided = from_bytes<Directive>(bytes);
-          return;
-        case MessageKind::finished:
-          finished = true;
-          return;
-        case MessageKind::report:
-        case MessageKind::partials:
-        case MessageKind::direction_partials:
-        case MessageKind::trust_ratios:
-        case MessageKind::save_begin:
-        case MessageKind::save_prepared:
-        case MessageKind::save_end:
-        case MessageKind::arrival:
-        case MessageKind::close:
-        case MessageKind::stop:
-          break;
-      }
-      throw Error(text("a worker received a message for servers, kind ", static_cast<int>(kind)));
+      deliver<Tier::workers>(from_bytes(kind, bytes), [&](const auto& content) { take(content); });
     });
     return moved;
+  }
+
+  void take(const Directive& directive) {
+    WEIR_ASSERT(!decided);
+    decided = directive;
+  }
+  void take(const Finished&) { finished = true; }
+
+  template <class Content>
+  void send(const Content& content) {
+    control.send(first_server, Tier::servers, kKindOf<Content>, to_bytes(content));
   }
 
   void zero_gradients(std::size_t held_index) {
@@ -170,8 +161,8 @@ struct ServerClient::State {
     ++round;
     wait([&] { return decided.has_value(); });
     Directive directive = *std::exchange(decided, std::nullopt);
-    const auto own = std::ranges::find(directive.released, replica, &Release::replica);
-    if (own == directive.released.end()) {
+    const auto own = std::ranges::find(directive.replicas.released, replica, &Release::replica);
+    if (own == directive.replicas.released.end()) {
       throw Error(text("replica ", replica, " received a directive that releases others"));
     }
     directive.step = own->step;
@@ -241,12 +232,12 @@ void ServerClient::ready(index_t unit) {
 bool ServerClient::progress() { return state_->move(); }
 
 void ServerClient::report(const Report& report) {
-  state_->control.send(state_->first_server, Tier::servers, MessageKind::report, to_bytes(report));
+  state_->send(report);
 }
 
 Directive ServerClient::directive() {
   const Directive directive = state_->next_directive();
-  if (directive.checkpoint) state_->push_residuals();
+  if (directive.order.checkpoint) state_->push_residuals();
   return directive;
 }
 

@@ -22,7 +22,7 @@ Directive Trainer::run() {
   const bool reports = parts_.place.stage + 1 == parts_.layout.stages && parts_.place.shard == 0;
   Directive directive = parameters.start();
   if (parts_.on_start) parts_.on_start(directive);
-  while (!directive.stop) {
+  while (!directive.order.stop) {
     take_share(directive);
     const double slept = be_slow(directive.step + 1);
     const double begin = seconds_now() - parameters.waited_seconds();
@@ -39,7 +39,7 @@ Directive Trainer::run() {
     directive = parameters.directive();
     if (parts_.on_step) parts_.on_step(directive);
     const index_t every = parts_.config.eval_every;
-    if (every > 0 && directive.step % every == 0 && !directive.stop) {
+    if (every > 0 && directive.step % every == 0 && !directive.order.stop) {
       validate_at(directive, parts_.config.eval_samples);
     }
   }
@@ -55,7 +55,7 @@ std::vector<index_t> Trainer::first_samples(const Directive& directive) const {
   std::vector<index_t> firsts;
   for (index_t index = share_.begin; index < share_.end; ++index) {
     firsts.push_back(
-        first_sample(directive.again, directive.cursor, parts_.config.micro_batch, index));
+        first_sample(directive.replicas.again, directive.cursor, parts_.config.micro_batch, index));
   }
   return firsts;
 }
@@ -71,7 +71,7 @@ double Trainer::be_slow(index_t step) {
 }
 
 void Trainer::take_share(const Directive& directive) {
-  const MicroBatchShare share = share_of(directive.shares, parts_.place.replica);
+  const MicroBatchShare share = share_of(directive.replicas.shares, parts_.place.replica);
   if (share.count() != share_.count()) {
     schedule_ = schedule_of(parts_.config, parts_.layout, share.count());
   }

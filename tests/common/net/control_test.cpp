@@ -36,7 +36,7 @@ MPI_TEST_CASE("messages of all ranks to all ranks come once, whole and in order"
   const auto take = [&](int source, MessageKind kind, std::span<const std::byte> bytes) {
     const std::string content = text_of(bytes);
     const int number = came[source]++;
-    wrong += kind != (number % 2 == 0 ? MessageKind::report : MessageKind::directive);
+    wrong += kind != (number % 2 == 0 ? kKindOf<Report> : kKindOf<Directive>);
     wrong += !content.starts_with(text(source, ":", number, ":"));
     for (const char c : content.substr(content.rfind(':') + 1))
       wrong += c != char('a' + number % 26);
@@ -46,7 +46,7 @@ MPI_TEST_CASE("messages of all ranks to all ranks come once, whole and in order"
     for (int peer = 0; peer < ranks.comm.size(); ++peer) {  // itself included
       const std::size_t lengths[] = {0, 100, 4000, 5000, 200000};
       const std::size_t length = lengths[random() % 5];
-      port.send(peer, Tier::servers, number % 2 == 0 ? MessageKind::report : MessageKind::directive,
+      port.send(peer, Tier::servers, number % 2 == 0 ? kKindOf<Report> : kKindOf<Directive>,
                 bytes_of(text(ranks.rank, ":", number, ":") +
                          std::string(length, char('a' + number % 26))));
     }
@@ -71,10 +71,10 @@ MPI_TEST_CASE("of two ports of a rank each takes what is for its tier, in order,
   const int size = ranks.comm.size();
   for (int number = 0; number < kMessages; ++number) {
     for (int peer = 0; peer < size; ++peer) {
-      server.send(peer, Tier::workers, MessageKind::directive,
+      server.send(peer, Tier::workers, kKindOf<Directive>,
                   bytes_of(text("to worker ", number)));
-      worker.send(peer, Tier::servers, MessageKind::report, bytes_of(text("to server ", number)));
-      server.send(peer, Tier::servers, MessageKind::directive,
+      worker.send(peer, Tier::servers, kKindOf<Report>, bytes_of(text("to server ", number)));
+      server.send(peer, Tier::servers, kKindOf<Directive>,
                   bytes_of(text("to server ", number)));
     }
   }
@@ -113,7 +113,7 @@ MPI_TEST_CASE("a message of 64 MiB comes whole, and small ones of other ranks do
                  });
                });
   } else {
-    port.send(0, Tier::servers, MessageKind::partials, bytes_of(ranks.rank == 1 ? large : "small"));
+    port.send(0, Tier::servers, kKindOf<Partials>, bytes_of(ranks.rank == 1 ? large : "small"));
     wait_until([&] { return port.idle(); },
                [&] { port.poll([](int, MessageKind, std::span<const std::byte>) {}); });
   }
@@ -125,7 +125,7 @@ MPI_TEST_CASE("what is no message of ours is refused with the rank that sent it"
   {
     // Catch a true frame on its way, to damage it.
     ControlPort port(ranks.comm, Tier::servers);
-    if (ranks.rank == 0) port.send(1, Tier::servers, MessageKind::report, bytes_of("abcdefgh"));
+    if (ranks.rank == 0) port.send(1, Tier::servers, kKindOf<Report>, bytes_of("abcdefgh"));
     if (ranks.rank == 1) {
       good.resize(16 + 8);
       MPI_Recv(good.data(), 24, MPI_BYTE, 0, MPI_ANY_TAG, ranks.comm.raw(), MPI_STATUS_IGNORE);

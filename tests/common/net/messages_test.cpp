@@ -14,23 +14,23 @@ namespace {
 
 Directive some_directive() {
   Directive directive{.update = 1, .step = 2, .cursor = index_t{1} << 50};
-  directive.contributors = {0, 3};
-  directive.dropped = {2};
-  directive.released = {{.replica = 2, .step = 9, .cursor = 90}, {.replica = 3}};
-  directive.again = {40, 44};
-  directive.dropped_count = 12;
-  directive.staleness = 4;
-  directive.server_times = {{}, {7, 0.25}};
-  directive.factor = 0.1;
-  directive.rate = 1e-300;
-  directive.loss = -0.0;
-  directive.count = 7;
-  directive.norm = 3.5;
-  directive.threshold = 0.99;
-  directive.clipped = true;
-  directive.skip = SkipReason::not_finite;
-  directive.skipped_count = 5;
-  directive.stop = true;
+  directive.replicas.contributors = {0, 3};
+  directive.replicas.dropped = {2};
+  directive.replicas.released = {{.replica = 2, .step = 9, .cursor = 90}, {.replica = 3}};
+  directive.replicas.again = {40, 44};
+  directive.observed.dropped_count = 12;
+  directive.observed.staleness = 4;
+  directive.observed.server_times = {{}, {7, 0.25}};
+  directive.rule.factor = 0.1;
+  directive.rule.rate = 1e-300;
+  directive.observed.loss = -0.0;
+  directive.observed.count = 7;
+  directive.observed.norm = 3.5;
+  directive.observed.threshold = 0.99;
+  directive.observed.clipped = true;
+  directive.rule.skip = SkipReason::not_finite;
+  directive.observed.skipped_count = 5;
+  directive.order.stop = true;
   return directive;
 }
 
@@ -82,32 +82,32 @@ TEST_CASE("messages come back as they were") {
 
   const auto directive = from_bytes<Directive>(to_bytes(some_directive()));
   CHECK(directive.update == 1);
-  CHECK(directive.contributors == std::vector<index_t>{0, 3});
-  CHECK(directive.dropped == std::vector<index_t>{2});
-  REQUIRE(directive.released.size() == 2);
-  CHECK(directive.released[0].replica == 2);
-  CHECK(directive.released[0].step == 9);
-  CHECK(directive.released[0].cursor == 90);
-  CHECK(directive.released[1].replica == 3);
-  CHECK(directive.again == std::vector<index_t>{40, 44});
-  CHECK(directive.dropped_count == 12);
-  CHECK(directive.staleness == 4);
-  REQUIRE(directive.server_times.size() == 2);
-  CHECK(directive.server_times[1].seconds == 7);
-  CHECK(directive.server_times[1].busy_seconds == 0.25);
+  CHECK(directive.replicas.contributors == std::vector<index_t>{0, 3});
+  CHECK(directive.replicas.dropped == std::vector<index_t>{2});
+  REQUIRE(directive.replicas.released.size() == 2);
+  CHECK(directive.replicas.released[0].replica == 2);
+  CHECK(directive.replicas.released[0].step == 9);
+  CHECK(directive.replicas.released[0].cursor == 90);
+  CHECK(directive.replicas.released[1].replica == 3);
+  CHECK(directive.replicas.again == std::vector<index_t>{40, 44});
+  CHECK(directive.observed.dropped_count == 12);
+  CHECK(directive.observed.staleness == 4);
+  REQUIRE(directive.observed.server_times.size() == 2);
+  CHECK(directive.observed.server_times[1].seconds == 7);
+  CHECK(directive.observed.server_times[1].busy_seconds == 0.25);
   CHECK(directive.step == 2);
   CHECK(directive.cursor == index_t{1} << 50);
-  CHECK(directive.factor == 0.1);
-  CHECK(directive.rate == 1e-300);
-  CHECK(std::signbit(directive.loss));
-  CHECK(directive.count == 7);
-  CHECK(directive.norm == 3.5);
-  CHECK(directive.threshold == 0.99);
-  CHECK(directive.clipped);
-  CHECK(directive.skip == SkipReason::not_finite);
-  CHECK(directive.skipped_count == 5);
-  CHECK(!directive.checkpoint);
-  CHECK(directive.stop);
+  CHECK(directive.rule.factor == 0.1);
+  CHECK(directive.rule.rate == 1e-300);
+  CHECK(std::signbit(directive.observed.loss));
+  CHECK(directive.observed.count == 7);
+  CHECK(directive.observed.norm == 3.5);
+  CHECK(directive.observed.threshold == 0.99);
+  CHECK(directive.observed.clipped);
+  CHECK(directive.rule.skip == SkipReason::not_finite);
+  CHECK(directive.observed.skipped_count == 5);
+  CHECK(!directive.order.checkpoint);
+  CHECK(directive.order.stop);
 
   const auto partials = from_bytes<DirectionPartials>(to_bytes(DirectionPartials{
       .update = 9, .server = 3, .weights = {1.5, 2.5}, .directions = {0.1, 1e-300}}));
@@ -134,6 +134,36 @@ TEST_CASE("messages come back as they were") {
   const auto end = from_bytes<SaveEnd>(to_bytes(SaveEnd{.step = 7, .error = ""}));
   CHECK(end.step == 7);
   CHECK(end.error.empty());
+}
+
+TEST_CASE("every kind of message comes back as itself, and only to the tier it is for") {
+  const std::vector<Message> all = {Report(),    Partials(),          Directive(),   Finished(),
+                                    SaveBegin(), SavePrepared(),      SaveEnd(),     Arrival(),
+                                    Close(),     DirectionPartials(), TrustRatios(), Stop()};
+  CHECK(all.size() == std::variant_size_v<Message>);
+  for (const Message& message : all) {
+    CAPTURE(message.index());
+    const auto kind =
+        std::visit([]<class Content>(const Content&) { return kKindOf<Content>; }, message);
+    CHECK(from_bytes(kind, to_bytes(message)).index() == message.index());
+  }
+  int taken = 0;
+  const auto take = [&](const auto&) { ++taken; };
+  deliver<Tier::workers>(Directive(), take);
+  deliver<Tier::servers>(Directive(), take);
+  deliver<Tier::workers>(Finished(), take);
+  deliver<Tier::servers>(Stop(), take);
+  CHECK(taken == 4);
+  CHECK_THROWS_WITH_AS(deliver<Tier::servers>(Finished(), take),
+                       doctest::Contains("a server received a message for workers"), Error);
+  CHECK_THROWS_WITH_AS(deliver<Tier::workers>(Report(), take),
+                       doctest::Contains("a worker received a message for servers: a report"),
+                       Error);
+  for (const int number : {0, 13, 65535}) {
+    CHECK_THROWS_WITH_AS(from_bytes(static_cast<MessageKind>(number), to_bytes(Report())),
+                         doctest::Contains(text("the kind ", number, ", which is none").c_str()),
+                         Error);
+  }
 }
 
 TEST_CASE("the messages of a step fit into 4 KiB, which leave at once") {
@@ -198,7 +228,7 @@ TEST_CASE("no mutated message does worse than an Error") {
         CHECK(message.squares.size() <= bytes.size() / sizeof(double));
       } else if (round % 3 == 1) {
         const auto message = from_bytes<Directive>(bytes);
-        CHECK(message.skip <= SkipReason::rollback);
+        CHECK(message.rule.skip <= SkipReason::rollback);
       } else {
         const auto message = from_bytes<SavePrepared>(bytes);
         CHECK(message.ranges.size() <= bytes.size() / sizeof(SavedRange));

@@ -36,12 +36,12 @@ StepMetrics step_3() {
   StepMetrics metrics;
   metrics.directive.step = 3;
   metrics.directive.cursor = 48;
-  metrics.directive.count = 4096;
-  metrics.directive.loss = 2 * std::log(2.0);
-  metrics.directive.norm = 0.5;
-  metrics.directive.threshold = 0.99;
-  metrics.directive.clipped = true;
-  metrics.bits_per_byte = bits_per_byte(metrics.directive.loss);
+  metrics.directive.observed.count = 4096;
+  metrics.directive.observed.loss = 2 * std::log(2.0);
+  metrics.directive.observed.norm = 0.5;
+  metrics.directive.observed.threshold = 0.99;
+  metrics.directive.observed.clipped = true;
+  metrics.bits_per_byte = bits_per_byte(metrics.directive.observed.loss);
   metrics.pushed_bytes = 1'000'000;
   metrics.tokens_per_second = 1234.5;
   return metrics;
@@ -69,10 +69,10 @@ TEST_CASE("a step line reads back as written") {
 TEST_CASE("a loss and a norm that are not finite stay visible") {
   const MetricsPath where;
   StepMetrics metrics = step_3();
-  metrics.directive.loss = std::nan("");
-  metrics.directive.norm = INFINITY;
-  metrics.directive.skip = SkipReason::not_finite;
-  metrics.directive.skipped_count = 1;
+  metrics.directive.observed.loss = std::nan("");
+  metrics.directive.observed.norm = INFINITY;
+  metrics.directive.rule.skip = SkipReason::not_finite;
+  metrics.directive.observed.skipped_count = 1;
   MetricsFile(where.path()).step(metrics);
   const json line = where.lines().at(0);
   CHECK(line["loss"].is_null());
@@ -86,7 +86,7 @@ TEST_CASE("a loss and a norm that are not finite stay visible") {
 TEST_CASE("norms of layers stand by their names, also one that is not finite") {
   const MetricsPath where;
   StepMetrics metrics = step_3();
-  metrics.directive.layer_norms = {0.25, INFINITY};
+  metrics.directive.observed.layer_norms = {0.25, INFINITY};
   MetricsFile(where.path(), {"embedding", "layers.0"}).step(metrics);
   const json line = where.lines().at(0);
   CHECK(line["layer_norms"]["embedding"] == 0.25);

@@ -13,9 +13,9 @@ namespace {
 StepMetrics metrics_of(index_t step) {
   StepMetrics metrics;
   metrics.directive.step = step;
-  metrics.directive.loss = 1.4824;
-  metrics.directive.norm = 0.83;
-  metrics.directive.threshold = 0.97;
+  metrics.directive.observed.loss = 1.4824;
+  metrics.directive.observed.norm = 0.83;
+  metrics.directive.observed.threshold = 0.97;
   metrics.step_seconds = 0.5;
   metrics.waited_seconds = 0.015;
   metrics.tokens_per_second = 41'234;
@@ -55,19 +55,19 @@ TEST_CASE("a line of progress holds what is known") {
         "wait 3 % | 00:01:12 left");
   state.newest.bits_per_byte = 2.1387;
   state.newest.flop_fraction = 0.61;
-  state.newest.directive.threshold = 0;  // no clip
-  state.newest.directive.skipped_count = 2;
+  state.newest.directive.observed.threshold = 0;  // no clip
+  state.newest.directive.observed.skipped_count = 2;
   CHECK(progress_line(state) ==
         "step 1200/4000 | loss 1.482 (2.14 bits/byte) | 41.2k tok/s | norm 0.83 skip 2 | "
         "61 % of peak | wait 3 % | 00:01:12 left");
   state.servers_waited_share = 0.88;
   CHECK(progress_line(state).find("| wait 3 %, servers 88 % | 00") != std::string::npos);
-  state.newest.directive.skipped_count = 32;
+  state.newest.directive.observed.skipped_count = 32;
   state.skips = {{SkipReason::not_finite, 3}, {SkipReason::spike, 2}, {SkipReason::rollback, 1}};
   CHECK(progress_line(state).find(
             "skip 32 (3 not finite, 2 spike, 1 rollback, 26 undone or before) |") !=
         std::string::npos);
-  state.newest.directive.loss = std::nan("");
+  state.newest.directive.observed.loss = std::nan("");
   CHECK(progress_line(state).find("loss nan") != std::string::npos);
 }
 
@@ -169,9 +169,9 @@ TEST_CASE("time left, clip and wait come from the last steps") {
   Progress progress = screen.progress(ProgressMode::line, 100);
   for (index_t step = 1; step <= 2; ++step) {
     StepMetrics metrics = metrics_of(step);
-    metrics.directive.clipped = step == 2;
-    metrics.directive.skipped_count = step - 1;
-    if (step == 2) metrics.directive.skip = SkipReason::spike;
+    metrics.directive.observed.clipped = step == 2;
+    metrics.directive.observed.skipped_count = step - 1;
+    if (step == 2) metrics.directive.rule.skip = SkipReason::spike;
     metrics.step_seconds = step == 1 ? 1.0 : 3.0;
     metrics.waited_seconds = step == 1 ? 0.0 : 1.0;
     metrics.tokens_per_second = step == 1 ? 3000 : 1000;

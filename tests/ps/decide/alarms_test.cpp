@@ -36,8 +36,8 @@ std::string said(const std::function<void()>& work) {
 Directive step(index_t number, SkipReason skip, double coefficient) {
   Directive directive;
   directive.step = number;
-  directive.skip = skip;
-  directive.coefficient = coefficient;
+  directive.rule.skip = skip;
+  directive.observed.coefficient = coefficient;
   return directive;
 }
 

@@ -42,7 +42,7 @@ TEST_CASE("blocks are added in the order of the parameters, whatever the servers
       }
       REQUIRE(small_count == 11);
       decider.on_report({.step = 1, .replica = 0, .loss_sum = 1, .count = 1}, 0);
-      CHECK(directive_of(decider).norm == 16777216);
+      CHECK(directive_of(decider).observed.norm == 16777216);
     }
   }
 }
@@ -67,8 +67,8 @@ TEST_CASE("every context of every replica reports, and the loss is the mean over
     }
   }
   const Directive directive = directive_of(decider);
-  CHECK(directive.count == 8);
-  CHECK(directive.loss == 2);
+  CHECK(directive.observed.count == 8);
+  CHECK(directive.observed.loss == 2);
 }
 
 TEST_CASE("a checkpoint is due every so many steps, at the end and with a stop") {
@@ -93,8 +93,8 @@ TEST_CASE("a checkpoint is due every so many steps, at the end and with a stop")
           {.update = step, .server = 0, .squares = std::vector<double>(blocks, 1.0)});
       decider.on_report({.step = step, .replica = 0, .loss_sum = 1, .count = 1}, 0);
       const Directive directive = directive_of(decider);
-      drawn += directive.checkpoint ? 'c' : '-';
-      if (directive.stop) drawn += '|';
+      drawn += directive.order.checkpoint ? 'c' : '-';
+      if (directive.order.stop) drawn += '|';
     }
     return drawn;
   };
@@ -124,14 +124,14 @@ TEST_CASE("norms of layers: each element once, cut or held by several, and all s
     const double layer = of_one * std::sqrt(67.0 + 134 * 67 + 268 * 67);
     const std::vector<double> expected = {embedding, layer, layer, of_one * std::sqrt(67.0)};
     const Directive& directive = job.directives.back();
-    REQUIRE(directive.layer_norms.size() == expected.size());
+    REQUIRE(directive.observed.layer_norms.size() == expected.size());
     double squares = 0;
     for (std::size_t at = 0; at < expected.size(); ++at) {
       CAPTURE(at);
-      CHECK(directive.layer_norms[at] == doctest::Approx(expected[at]).epsilon(1e-7));
-      squares += directive.layer_norms[at] * directive.layer_norms[at];
+      CHECK(directive.observed.layer_norms[at] == doctest::Approx(expected[at]).epsilon(1e-7));
+      squares += directive.observed.layer_norms[at] * directive.observed.layer_norms[at];
     }
-    CHECK(directive.norm == doctest::Approx(std::sqrt(squares)).epsilon(1e-7));
+    CHECK(directive.observed.norm == doctest::Approx(std::sqrt(squares)).epsilon(1e-7));
   }
   const std::vector<std::string> names = {"embedding", "layers.1", "layers.2", "final_norm"};
   CHECK(layer_groups(small_model()).names == names);

@@ -35,7 +35,7 @@ std::function<double(index_t)> loss_with_spike(index_t first, index_t last) {
 std::vector<index_t> rollbacks_of(const SimulatedJob& job) {
   std::vector<index_t> steps;
   for (const Directive& each : job.directives) {
-    if (each.skip == SkipReason::rollback) steps.push_back(each.step);
+    if (each.rule.skip == SkipReason::rollback) steps.push_back(each.step);
   }
   return steps;
 }
@@ -65,9 +65,9 @@ TEST_CASE("after bad steps in a row every server has the state that it kept, wha
     CHECK(rollbacks_of(back) == std::vector<index_t>{49});
     const Directive& last = back.directives.back();
     CHECK(last.cursor == 49 * 8);  // data go on
-    CHECK(last.skipped_count == 9);
-    CHECK(std::bit_cast<std::uint64_t>(last.threshold) ==
-          std::bit_cast<std::uint64_t>(until.directives.back().threshold));
+    CHECK(last.observed.skipped_count == 9);
+    CHECK(std::bit_cast<std::uint64_t>(last.observed.threshold) ==
+          std::bit_cast<std::uint64_t>(until.directives.back().observed.threshold));
     if (servers == 1) expected = back.weights();
     CHECK(back.weights() == expected);
   }
@@ -114,7 +114,7 @@ TEST_CASE("after a rollback training goes on as if the steps between had not bee
     with.run(58);
     CHECK(rollbacks_of(with) == std::vector<index_t>{43});
     CHECK(with.weights() == without.weights());
-    CHECK(with.directives.back().threshold == without.directives.back().threshold);
+    CHECK(with.directives.back().observed.threshold == without.directives.back().observed.threshold);
   }
 }
 
@@ -161,7 +161,7 @@ TEST_CASE("a job resumed from a checkpoint goes back to where the undisturbed on
   // The checkpoint that was due at step 36 waited for three good steps in a row.
   REQUIRE(std::filesystem::exists(checkpoint_folder(folder.path(), 39)));
   CHECK(!std::filesystem::exists(checkpoint_folder(folder.path(), 36)));
-  CHECK(undisturbed.directives[47].skipped_count == 8);  // 40 … 47 are undone
+  CHECK(undisturbed.directives[47].observed.skipped_count == 8);  // 40 … 47 are undone
   for (index_t servers : {1, 3}) {
     CAPTURE(servers);
     config.checkpoint.folder = other.path() / text(servers);
@@ -172,8 +172,8 @@ TEST_CASE("a job resumed from a checkpoint goes back to where the undisturbed on
     resumed.run();
     CHECK(rollbacks_of(resumed) == std::vector<index_t>{47});
     CHECK(resumed.weights() == undisturbed.weights());
-    CHECK(resumed.directives.back().threshold == undisturbed.directives.back().threshold);
-    CHECK(resumed.directives.back().skipped_count == undisturbed.directives.back().skipped_count);
+    CHECK(resumed.directives.back().observed.threshold == undisturbed.directives.back().observed.threshold);
+    CHECK(resumed.directives.back().observed.skipped_count == undisturbed.directives.back().observed.skipped_count);
   }
 }
 
@@ -213,7 +213,7 @@ TEST_CASE("a loss that stays high is taken for usual after three times, and noth
   job.loss_sum = loss_with_spike(41, 1000);
   job.run();
   CHECK(rollbacks_of(job) == std::vector<index_t>{43, 46, 49});
-  CHECK(job.directives.back().skipped_count == 9);
+  CHECK(job.directives.back().observed.skipped_count == 9);
 }
 
 TEST_CASE("with --rollback 0 nothing is kept and nothing goes back") {
@@ -224,6 +224,6 @@ TEST_CASE("with --rollback 0 nothing is kept and nothing goes back") {
   job.loss_sum = loss_with_spike(41, 50);
   job.run();
   CHECK(rollbacks_of(job).empty());
-  CHECK(std::ranges::none_of(job.directives, [](const Directive& each) { return each.keep; }));
-  CHECK(job.directives.back().skipped_count == 0);
+  CHECK(std::ranges::none_of(job.directives, [](const Directive& each) { return each.order.keep; }));
+  CHECK(job.directives.back().observed.skipped_count == 0);
 }

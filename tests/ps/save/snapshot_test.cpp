@@ -108,11 +108,11 @@ TEST_CASE("resumed on any number of servers, training goes on to the bit") {
       const Directive& is = resumed.directives[i];
       CHECK(is.step == was.step);
       CHECK(is.cursor == was.cursor);
-      CHECK(is.skipped_count == 1);
-      CHECK(std::bit_cast<std::uint64_t>(is.threshold) ==
-            std::bit_cast<std::uint64_t>(was.threshold));
-      if (i > 0) CHECK(is.norm == was.norm);
-      if (i > 0) CHECK(is.factor == was.factor);
+      CHECK(is.observed.skipped_count == 1);
+      CHECK(std::bit_cast<std::uint64_t>(is.observed.threshold) ==
+            std::bit_cast<std::uint64_t>(was.observed.threshold));
+      if (i > 0) CHECK(is.observed.norm == was.observed.norm);
+      if (i > 0) CHECK(is.rule.factor == was.rule.factor);
     }
     CHECK(resumed.weights() == expected);
   }
@@ -162,7 +162,7 @@ TEST_CASE("any layout of workers reads the same weights") {
   }
   SimulatedJob ended(plan, saving(folder.path(), 2, 0), 1);
   ended.load(checkpoint_folder(folder.path(), 2));
-  CHECK(ended.servers[0]->start().stop);
+  CHECK(ended.servers[0]->start().order.stop);
   CHECK(ended.servers[1]->done());
 }
 
@@ -180,7 +180,7 @@ TEST_CASE("a request to stop ends with a checkpoint of that step") {
   const TemporaryFolder folder;
   const BucketPlan plan = plan_of({.servers = 2});
   SimulatedJob job(plan, saving(folder.path(), 1000, 0), 1);
-  job.servers[0]->request_stop();
+  job.servers[0]->on(Stop{});
   job.run();
   CHECK(names_in(folder.path()) == std::vector<std::string>{"step-00000001"});
 }
@@ -355,13 +355,13 @@ TEST_CASE("a stop is answered while a save waits for room: the job ends when the
   SimulatedJob job(plan, config, 1);
   job.gradient = [&](index_t update, index_t salt, index_t parameter, index_t element) {
     if (update == 4 && failures > 1000) {  // the save of step 3 waits, step 4 is not saved yet
-      job.servers[0]->request_stop();
+      job.servers[0]->on(Stop{});
       failures = 50;
     }
     return made_up(1000 * update + salt, parameter, element);
   };
   job.run();
-  CHECK(job.directives.back().stop);
+  CHECK(job.directives.back().order.stop);
   CHECK(names_in(folder.path()) == std::vector<std::string>{"step-00000003", "step-00000004"});
 }
 
@@ -463,7 +463,7 @@ TEST_CASE("a checkpoint of another optimizer is refused; another clip starts fro
   config.clip.max_norm = 5;
   Server fixed(plan, 0, config);
   fixed.load(checkpoint);
-  CHECK(fixed.start().threshold == 5);
+  CHECK(fixed.start().observed.threshold == 5);
 }
 
 TEST_CASE("counters that no training counts to are refused by name") {
@@ -516,12 +516,12 @@ TEST_CASE("server 0 may begin a save before another server has applied that upda
       server->on_contribution(bucket, 0);
     }
   }
-  zero.on_report({.step = 1, .replica = 0, .loss_sum = 3, .count = 2});
-  zero.on_partials(next<Partials>(one));
-  one.on_directive(next<Directive>(zero));
-  one.on_save_begin(next<SaveBegin>(zero));  // before one has polled
-  zero.on_save_prepared(next<SavePrepared>(one));
-  one.on_save_end(next<SaveEnd>(zero));
+  zero.on(Report{.step = 1, .replica = 0, .loss_sum = 3, .count = 2});
+  zero.on(next<Partials>(one));
+  one.on(next<Directive>(zero));
+  one.on(next<SaveBegin>(zero));  // before one has polled
+  zero.on(next<SavePrepared>(one));
+  one.on(next<SaveEnd>(zero));
   CHECK(newest_complete(folder.path()).has_value());
 }
 
@@ -552,8 +552,8 @@ TEST_CASE("a save begins where its own directive is, though another one is still
         }
       }
     }
-    zero.on_report({.step = 1, .replica = replica, .loss_sum = 3, .count = 2});
-    zero.on_arrival(next<Arrival>(one));
+    zero.on(Report{.step = 1, .replica = replica, .loss_sum = 3, .count = 2});
+    zero.on(next<Arrival>(one));
   };
   const auto weights_have_left = [&](Server& server) {
     for (index_t bucket : server.buckets()) {
@@ -562,25 +562,25 @@ TEST_CASE("a save begins where its own directive is, though another one is still
     }
   };
   all_of_replica(0);
-  one.on_close(next<Close>(zero));
-  zero.on_partials(next<Partials>(one));
+  one.on(next<Close>(zero));
+  zero.on(next<Partials>(one));
   const Directive step = next<Directive>(zero);
-  CHECK(step.contributors == std::vector<index_t>{0});
-  CHECK(!step.checkpoint);
-  one.on_directive(step);  // it cannot be applied: the weights before have not left
+  CHECK(step.replicas.contributors == std::vector<index_t>{0});
+  CHECK(!step.order.checkpoint);
+  one.on(step);  // it cannot be applied: the weights before have not left
   all_of_replica(1);
   weights_have_left(zero);
   const Directive drop = next<Directive>(zero);
-  CHECK(drop.dropped == std::vector<index_t>{1});
-  CHECK(drop.checkpoint);
-  one.on_directive(drop);
-  one.on_save_begin(next<SaveBegin>(zero));
+  CHECK(drop.replicas.dropped == std::vector<index_t>{1});
+  CHECK(drop.order.checkpoint);
+  one.on(drop);
+  one.on(next<SaveBegin>(zero));
   while (one.poll()) continue;
-  CHECK(one.directive().dropped.empty());  // the step still
+  CHECK(one.directive().replicas.dropped.empty());  // the step still
   weights_have_left(one);
-  zero.on_save_prepared(next<SavePrepared>(one));
-  CHECK(one.directive().dropped == std::vector<index_t>{1});
-  one.on_save_end(next<SaveEnd>(zero));
+  zero.on(next<SavePrepared>(one));
+  CHECK(one.directive().replicas.dropped == std::vector<index_t>{1});
+  one.on(next<SaveEnd>(zero));
   CHECK(newest_complete(config.checkpoint.folder).has_value());
 }
 
@@ -596,7 +596,7 @@ TEST_CASE("steps that are skipped drive out no checkpoint from before them") {
   job.run();
   std::vector<index_t> saved;
   for (const Directive& directive : job.directives) {
-    if (directive.checkpoint) saved.push_back(directive.step);
+    if (directive.order.checkpoint) saved.push_back(directive.step);
   }
   CHECK(saved == std::vector<index_t>{2, 7, 8, 9});  // what was due at 4 waits for 7
 }

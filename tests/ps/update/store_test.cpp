@@ -105,7 +105,7 @@ TEST_CASE("the norm has the same bits for any servers and buckets, and is the ex
         }
         decider.on_report({.step = 1, .replica = 0, .loss_sum = 1, .count = 30}, 0);
         decider.on_report({.step = 1, .replica = 1, .loss_sum = 1, .count = 31}, 0);
-        norms.push_back(std::get<Directive>(decider.decide(0).value()).norm);
+        norms.push_back(std::get<Directive>(decider.decide(0).value()).observed.norm);
         exact = static_cast<double>(std::sqrt(total) / 61);
       }
     }
@@ -168,7 +168,7 @@ TEST_CASE("a directive of another update, or before the sum, is refused") {
   store.sum(bucket, replicas_of(plan));
   CHECK_THROWS_WITH_AS(store.apply(bucket, Directive{.update = 2, .step = 1}),
                        doctest::Contains("out of order"), Error);
-  store.apply(bucket, Directive{.update = 1, .contributors = replicas_of(plan), .step = 1});
+  store.apply(bucket, Directive{.update = 1, .step = 1, .replicas = {.contributors = replicas_of(plan)}});
   CHECK(store.update(bucket) == 2);
   CHECK(store.accepts(bucket, 0));
 }

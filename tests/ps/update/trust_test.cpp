@@ -228,14 +228,14 @@ TEST_CASE("partial sums and trust ratios out of order are refused by name") {
   CHECK_THROWS_AS(trust.on_partials(wrong), Error);
 
   Server first(plan, 0, lamb_config(3)), second(plan, 1, lamb_config(3));
-  CHECK_THROWS_WITH_AS(first.on_direction_partials(made_partials(plan, 1)),
+  CHECK_THROWS_WITH_AS(first.on(made_partials(plan, 1)),
                        doctest::Contains("directions of update 1 while in update 0"), Error);
-  CHECK_THROWS_WITH_AS(second.on_direction_partials(made_partials(plan, 1)),
+  CHECK_THROWS_WITH_AS(second.on(made_partials(plan, 1)),
                        doctest::Contains("which is for server 0"), Error);
-  CHECK_THROWS_WITH_AS(second.on_trust_ratios({.update = 1, .ratios = {}}),
+  CHECK_THROWS_WITH_AS(second.on(TrustRatios{.update = 1, .ratios = {}}),
                        doctest::Contains("server 1 received 0 trust ratios of update 1"), Error);
-  CHECK_THROWS_WITH_AS(first.on_trust_ratios({.update = 1, .ratios = {}}),
+  CHECK_THROWS_WITH_AS(first.on(TrustRatios{.update = 1, .ratios = {}}),
                        doctest::Contains("which server 0 sends"), Error);
   Server adamw(plan, 0, server_config(3));
-  CHECK_THROWS_AS(adamw.on_direction_partials(made_partials(plan, 1)), Error);
+  CHECK_THROWS_AS(adamw.on(made_partials(plan, 1)), Error);
 }

@@ -109,7 +109,7 @@ MPI_TEST_CASE("a wait for a neighbour moves other traffic on, and is counted", 2
   index_t calls = 0;
   PipelineLink link(ranks.comm, shape_of(10), shape_of(10), 2, [&] {
     sleep_microseconds(1000);
-    if (++calls == kCalls && ranks.rank == 1) port.send(0, Tier::workers, MessageKind::report, {});
+    if (++calls == kCalls && ranks.rank == 1) port.send(0, Tier::workers, kKindOf<Report>, {});
     return false;
   });
   if (ranks.rank == 0) {

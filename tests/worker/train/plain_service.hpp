@@ -25,7 +25,7 @@ class PlainService final : public ParameterService {
   std::span<float> gradients() override { return gradients_.span(); }
   Directive start() override {
     Directive directive;
-    directive.shares = {batch_ / micro_batch};
+    directive.replicas.shares = {batch_ / micro_batch};
     return directive;
   }
   void begin_update() override {
@@ -38,13 +38,13 @@ class PlainService final : public ParameterService {
     Directive directive;
     directive.update = directive.step = ++step_;
     directive.cursor = step_ * batch_;
-    directive.shares = {batch_ / micro_batch};
-    directive.loss = report_.loss_sum / static_cast<double>(report_.count);
-    directive.count = report_.count;
-    directive.stop = step_ == steps_;
+    directive.replicas.shares = {batch_ / micro_batch};
+    directive.observed.loss = report_.loss_sum / static_cast<double>(report_.count);
+    directive.observed.count = report_.count;
+    directive.order.stop = step_ == steps_;
     const auto factor = static_cast<float>(rate_ / static_cast<double>(report_.count));
     for (index_t at = 0; at < weights_.size(); ++at) weights_[at] -= factor * gradients_[at];
-    losses.push_back(directive.loss);
+    losses.push_back(directive.observed.loss);
     return directive;
   }
   void await(index_t unit) override { awaited_units.push_back(unit); }
