@@ -45,7 +45,7 @@ std::vector<std::vector<double>> run_job(TierTeam& team, const BucketPlan& plan,
   for (index_t each = 1; each <= updates + 1; ++each) {
     client.begin_update();
     // The gradients of a backward, written before the clock starts.
-    std::ranges::fill(client.gradients(), 1e-3F);
+    std::ranges::fill(as<float>(client.gradients()), 1e-3F);
     team.workers().meet([&] { return client.progress(); });
     times.push_back(update(client, each));
   }

@@ -16,7 +16,7 @@ LocalService::LocalService(Server& server, const BucketPlan& plan,
 }
 
 void LocalService::begin_update() {
-  std::ranges::fill(gradients(), 0.0F);
+  std::ranges::fill(gradients().bytes(), std::byte{0});
   pushed_count_ = 0;
   stepped_count_ = 0;
 }

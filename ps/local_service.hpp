@@ -17,8 +17,8 @@ class LocalService final : public ParameterService {
   /// and while a checkpoint is made, until it says yes. Both and the server outlive this.
   LocalService(Server& server, const BucketPlan& plan, std::function<bool()> stop_requested);
 
-  std::span<const float> weights() const override { return server_->weight_arena(); }
-  std::span<float> gradients() override { return server_->gradient_arena(); }
+  ConstVector weights() const override { return server_->weight_arena(); }
+  Vector gradients() override { return server_->gradient_arena(); }
 
   Directive start() override { return server_->start(); }
   void begin_update() override;

@@ -30,7 +30,7 @@ LocalSteps::LocalSteps(ParameterService& servers, Server& own, const BucketPlan&
 
 void LocalSteps::take_weights() {
   servers_.await_all();
-  std::ranges::copy(servers_.weights(), own_.mutable_weight_arena().begin());
+  std::ranges::copy(as<float>(servers_.weights()), own_.mutable_weight_arena().begin());
 }
 
 index_t LocalSteps::meeting() const { return (round_.step / round_steps_ + 1) * round_steps_; }
@@ -133,10 +133,10 @@ Directive LocalSteps::end_round(bool saved) {
   await_save();
   // The servers divide by the count of all: this replica's way counts as much as its loss terms.
   const auto count = static_cast<float>(sum_.count);
-  const std::span<const float> from = servers_.weights();
-  const std::span<const float> to = own_service_.weights();
+  const std::span<const float> from = as<float>(servers_.weights());
+  const std::span<const float> to = as<float>(own_service_.weights());
   servers_.begin_update();
-  const std::span<float> way = servers_.gradients();
+  const std::span<float> way = as<float>(servers_.gradients());
   for (std::size_t at = 0; at < way.size(); ++at) way[at] = count * (from[at] - to[at]);
   servers_.ready(0);
   sum_.step = meeting();

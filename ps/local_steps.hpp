@@ -44,8 +44,8 @@ class LocalSteps final : public ParameterService {
   LocalSteps(ParameterService& servers, Server& own, const BucketPlan& own_plan,
              const ServerConfig& config, const LocalPlace& place, std::filesystem::path checkpoint);
 
-  std::span<const float> weights() const override { return own_service_.weights(); }
-  std::span<float> gradients() override { return own_service_.gradients(); }
+  ConstVector weights() const override { return own_service_.weights(); }
+  Vector gradients() override { return own_service_.gradients(); }
 
   Directive start() override;
   void begin_update() override { own_service_.begin_update(); }

@@ -337,6 +337,8 @@ std::optional<Output> Server::next_output() {
   return output;
 }
 
-bool Server::done() const { return last_.order.stop && !applying_ && save_.done() && outputs_.empty(); }
+bool Server::done() const {
+  return last_.order.stop && !applying_ && save_.done() && outputs_.empty();
+}
 
 }  // namespace weir::ps

@@ -124,7 +124,8 @@ struct ServerLoop::State {
         peer.ready.assign(peer.ready.size(), false);
         peer.offered = 0;
       }
-      if (reader.pushed && !directive.order.stop) peer.push->open(static_cast<index_t>(*reader.pushed));
+      if (reader.pushed && !directive.order.stop)
+        peer.push->open(static_cast<index_t>(*reader.pushed));
     }
   }
 

@@ -104,7 +104,7 @@ BucketPlan::BucketPlan(std::vector<ParameterSpec> specs, std::vector<index_t> un
 }
 
 void BucketPlan::make_buckets(index_t bucket_bytes) {
-  const index_t bucket_elements = std::max(kBlockElements, bucket_bytes / 4);
+  const index_t bucket_elements = std::max(kBlockElements, bucket_bytes / bytes_of(kArenaDtype));
   for (const SliceClass& slices :
        classes_of(specs_, unit_stage_, layout_.contexts, layout_.shards)) {
     cut_into_buckets(slices, bucket_elements, buckets_);

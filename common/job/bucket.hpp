@@ -6,6 +6,7 @@
 
 #include "common/job/layout.hpp"
 #include "common/job/parameter.hpp"
+#include "common/number/tensor.hpp"
 #include "common/wire/wire.hpp"
 
 namespace weir {
@@ -42,7 +43,7 @@ struct Bucket {
   std::vector<Segment> segments;
   std::vector<Holder> contributors;  ///< of each replica, in the order of the sum
   std::vector<Holder> readers;       ///< of each replica
-  index_t bytes() const { return element_count * 4; }
+  index_t bytes() const { return element_count * bytes_of(kArenaDtype); }
 };
 
 /// Where a parameter's slice lies in its holder's memory.
@@ -69,7 +70,8 @@ struct HeldBucket {
 /// matrix.
 struct Holding {
   index_t element_count = 0;
-  std::vector<HeldSlice> slices;    ///< in arena order
+  index_t bytes() const { return element_count * bytes_of(kArenaDtype); }  ///< of one arena
+  std::vector<HeldSlice> slices;                                           ///< in arena order
   std::vector<HeldBucket> buckets;  ///< in push order; the pull order is its reverse
 
   /// The slice of a parameter, which must be held here.
@@ -81,7 +83,8 @@ struct Holding {
 class BucketPlan {
  public:
   /// unit_stage[u]: the stage that runs unit u (ascending). No bucket exceeds bucket_bytes (at
-  /// least one block, which is 64 KiB). Bucket i lives on server i mod S.
+  /// least one block, which is 64 KiB). A bucket lives on the server that has the
+  /// fewest elements so far when its turn comes, in push order.
   BucketPlan(std::vector<ParameterSpec> specs, std::vector<index_t> unit_stage,
              const Layout& layout, index_t bucket_bytes, const WireConfig& wire = {});
 
@@ -92,10 +95,8 @@ class BucketPlan {
   const std::vector<Bucket>& buckets() const { return buckets_; }  ///< in push order of the model
   const Holding& holding(Holder holder) const;
   /// The elements of a bucket in an arena of its holder.
-  std::span<float> part(std::span<float> arena, const HeldBucket& held) const {
-    const Bucket& bucket = buckets_[static_cast<std::size_t>(held.bucket)];
-    return arena.subspan(static_cast<std::size_t>(held.offset),
-                         static_cast<std::size_t>(bucket.element_count));
+  Vector part(Vector arena, const HeldBucket& held) const {
+    return arena.part(held.offset, buckets_[static_cast<std::size_t>(held.bucket)].element_count);
   }
   /// Indices of the buckets of one server, in push order.
   std::vector<index_t> buckets_of(index_t server) const;

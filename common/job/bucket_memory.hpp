@@ -1,16 +1,17 @@
 #pragma once
 
-#include <span>
 #include <vector>
+
+#include "common/number/tensor.hpp"
 
 namespace weir {
 
 /// Places that a server is given for its buckets, since others read or write there, too. By the
 /// bucket's index in the plan; where nothing is given the server takes memory of its own.
 struct BucketMemory {
-  std::vector<std::span<float>> weights;
+  std::vector<Vector> weights;
   /// By contributor, as ps::Store numbers them.
-  std::vector<std::vector<std::span<float>>> contributions;
+  std::vector<std::vector<Vector>> contributions;
 };
 
 }  // namespace weir

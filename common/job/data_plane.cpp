@@ -62,10 +62,11 @@ DataPlane::DataPlane(const Comm& world, const Comm& host, const BucketPlan& plan
     weights_ = weights_of(self);
     gradients_ = gradients_of(self);
   } else {
-    own_weights_ = Buffer(parts_.at(self).element_count);
-    own_gradients_ = Buffer(parts_.at(self).element_count);
-    weights_ = own_weights_.span();
-    gradients_ = own_gradients_.span();
+    const index_t count = parts_.at(self).element_count;
+    own_weights_ = Memory(count, bytes_of(kArenaDtype));
+    own_gradients_ = Memory(count, bytes_of(kArenaDtype));
+    weights_ = own_weights_.elements(kArenaDtype);
+    gradients_ = own_gradients_.elements(kArenaDtype);
   }
 }
 
@@ -115,8 +116,9 @@ index_t DataPlane::lay_out() {
       const WorkerPlace place = layout.worker(rank);
       WorkerPart part;
       part.host_rank = host_rank;
-      part.element_count = plan_->holding(holder_of(place)).element_count;
-      const index_t arena = round_up(part.element_count * 4, kPageBytes);
+      const Holding& holding = plan_->holding(holder_of(place));
+      part.element_count = holding.element_count;
+      const index_t arena = round_up(holding.bytes(), kPageBytes);
       part.gradients =
           round_up(2 * std::ssize(servers_here_) * index_t{sizeof(WindowLine)}, kPageBytes);
       used = part.gradients + arena;
@@ -150,19 +152,18 @@ std::optional<int> DataPlane::far_server() const {
   return std::nullopt;
 }
 
-std::span<float> DataPlane::floats(const WorkerPart& part, index_t offset, index_t count) const {
-  std::byte* const begin = window_->part(part.host_rank).data() + offset;
-  return {reinterpret_cast<float*>(begin), static_cast<std::size_t>(count)};
+Vector DataPlane::elements(const WorkerPart& part, index_t offset, index_t count) const {
+  return {window_->part(part.host_rank).data() + offset, kArenaDtype, MemoryKind::host, count};
 }
 
-std::span<float> DataPlane::weights_of(index_t worker) const {
+Vector DataPlane::weights_of(index_t worker) const {
   const WorkerPart& owner = parts_.at(parts_.at(worker).weights_of);
-  return floats(owner, owner.weights, owner.element_count);
+  return elements(owner, owner.weights, owner.element_count);
 }
 
-std::span<float> DataPlane::gradients_of(index_t worker) const {
+Vector DataPlane::gradients_of(index_t worker) const {
   const WorkerPart& part = parts_.at(worker);
-  return floats(part, part.gradients, part.element_count);
+  return elements(part, part.gradients, part.element_count);
 }
 
 WindowLine& DataPlane::line(index_t worker, index_t server_rank, ChannelKind kind) const {
@@ -213,7 +214,7 @@ std::unique_ptr<FrameSender> DataPlane::sender(
     for (auto each = held.rbegin(); each != held.rend(); ++each) {
       const Bucket& bucket = plan_->buckets()[static_cast<std::size_t>(each->bucket)];
       if (plan_->layout().rank_of_server(bucket.server) != server) continue;
-      const auto place = std::as_writable_bytes(plan_->part(weights_of(worker), *each));
+      const auto place = plan_->part(weights_of(worker), *each).bytes();
       WEIR_ASSERT(frames[frame].size() == place.size());
       if (frames[frame].data() != place.data()) copies[frame] = place;
       ++frame;

@@ -63,9 +63,9 @@ class DataPlane {
   std::optional<int> far_server() const;
 
   /// Of this rank, if it is a worker: zeros in the beginning, offsets as in its Holding.
-  std::span<const float> weights() const { return weights_; }
-  std::span<float> mutable_weights() { return weights_; }  ///< for messages to land
-  std::span<float> gradients() { return gradients_; }
+  ConstVector weights() const { return weights_; }
+  Vector mutable_weights() { return weights_; }  ///< for messages to land
+  Vector gradients() { return gradients_; }
 
   /// Of this rank, if it is a server.
   BucketMemory server_memory() const;
@@ -91,9 +91,9 @@ class DataPlane {
   std::optional<Error> why_no_window(bool in_place) const;
   /// Lays the parts out; the size of this rank's.
   index_t lay_out();
-  std::span<float> floats(const WorkerPart& part, index_t offset, index_t count) const;
-  std::span<float> weights_of(index_t worker) const;
-  std::span<float> gradients_of(index_t worker) const;
+  Vector elements(const WorkerPart& part, index_t offset, index_t count) const;
+  Vector weights_of(index_t worker) const;
+  Vector gradients_of(index_t worker) const;
   WindowLine& line(index_t worker, index_t server_rank, ChannelKind kind) const;
 
   const Comm* world_;
@@ -103,8 +103,8 @@ class DataPlane {
   std::map<index_t, WorkerPart> parts_;  ///< by worker rank, of this host
   std::vector<index_t> servers_here_;    ///< ranks
   std::unique_ptr<SharedWindow> window_;
-  Buffer own_weights_, own_gradients_;  ///< without a window
-  std::span<float> weights_, gradients_;
+  Memory own_weights_, own_gradients_;  ///< without a window
+  Vector weights_, gradients_;
 };
 
 }  // namespace weir

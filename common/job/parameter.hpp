@@ -6,8 +6,12 @@
 #include <vector>
 
 #include "common/base/index.hpp"
+#include "common/number/dtype.hpp"
 
 namespace weir {
+
+/// What weights and gradients are in the arenas of workers and servers, and in buckets.
+inline constexpr Dtype kArenaDtype = Dtype::f32;
 
 enum class Role { trained };
 enum class Initial { zeros, ones, normal };

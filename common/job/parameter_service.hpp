@@ -1,9 +1,8 @@
 #pragma once
 
-#include <span>
-
 #include "common/job/bucket.hpp"
 #include "common/net/messages.hpp"
+#include "common/number/tensor.hpp"
 
 namespace weir {
 
@@ -21,8 +20,8 @@ class ParameterService {
   /// Weights and gradients of this holder's arena (offsets as in its Holding). The memory stays
   /// where it is for the life of the service. Weights of a unit may be read from await(unit) until
   /// the update's last ready(); gradients are added to between await(unit) and ready(unit).
-  virtual std::span<const float> weights() const = 0;
-  virtual std::span<float> gradients() = 0;
+  virtual ConstVector weights() const = 0;
+  virtual Vector gradients() = 0;
 
   /// Where training begins: step, cursor and counters as after the update before (step 0, or what a
   /// checkpoint holds); `stop` if nothing is left to do. Called once, first.

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "common/base/error.hpp"
+#include "common/number/dtype.hpp"
 #include "common/number/vector.hpp"
 #include "common/wire/narrow.hpp"
 #include "common/wire/topk.hpp"
@@ -82,7 +83,7 @@ void each_kept(const Wire& wire, Fields fields, std::size_t elements, const Take
 index_t Wire::bytes(index_t count) const {
   switch (format) {
     case WireFormat::fp32:
-      return count * 4;
+      return count * bytes_of(Dtype::f32);
     case WireFormat::bf16:
       return whole_words(count * 2);
     case WireFormat::fp16:
@@ -97,17 +98,17 @@ index_t Wire::bytes(index_t count) const {
 
 std::vector<Option> options(WireConfig& config) {
   return {
-      {"wire-push", "", "what gradients are sent as; int8 and topk with error feedback",
+      {"wire-push", "", "format in which gradients are sent; int8 and topk use error feedback",
        choice(config.push.format, {{"fp32", WireFormat::fp32},
                                    {"bf16", WireFormat::bf16},
                                    {"fp16", WireFormat::fp16},
                                    {"int8", WireFormat::int8},
                                    {"topk", WireFormat::topk}})},
-      {"wire-pull", "", "what weights are sent as",
+      {"wire-pull", "", "format in which weights are sent",
        choice(config.pull.format, {{"fp32", WireFormat::fp32}, {"bf16", WireFormat::bf16}})},
       {"topk-percent",
        "%",
-       "topk: elements of a bucket that are sent, the largest",
+       "topk: the share of a bucket that is sent: its largest elements",
        &config.push.topk_percent,
        {1e-6, 100}},
   };

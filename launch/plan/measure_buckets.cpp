@@ -29,7 +29,7 @@ constexpr double kAsGood = 1.03;
 index_t bytes_of(const BucketPlan& plan) {
   index_t elements = 0;
   for (const ParameterSpec& spec : plan.specs()) elements += spec.element_count();
-  return elements * static_cast<index_t>(sizeof(float));
+  return elements * weir::bytes_of(kArenaDtype);
 }
 
 BucketPlan plan_of(const RunConfig& config) {

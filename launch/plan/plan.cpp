@@ -25,8 +25,6 @@
 namespace weir {
 namespace {
 
-constexpr index_t kFloatBytes = 4;
-
 index_t activation_memory(const RunConfig& config, const std::vector<index_t>& first_units,
                           const RankPlan& rank, index_t slots) {
   const worker::TransformerModel model(config.model);
@@ -55,7 +53,7 @@ index_t activation_memory(const RunConfig& config, const std::vector<index_t>& f
 /// writes a checkpoint.
 index_t owned_memory(const RunConfig& config, index_t elements) {
   const auto moments = static_cast<index_t>(ps::slot_names(config.server.optimizer.kind).size());
-  return 2 * (1 + moments) * elements * kFloatBytes;
+  return 2 * (1 + moments) * elements * bytes_of(kArenaDtype);
 }
 
 RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
@@ -75,7 +73,7 @@ RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
   }
   std::ranges::sort(result.buckets);
   const index_t arenas = config.wire.push.keeps_residual() ? 3 : 2;
-  result.parameter_memory_bytes = arenas * holding.element_count * kFloatBytes +
+  result.parameter_memory_bytes = arenas * holding.bytes() +
                                   (config.wire.push.is_raw() ? 0 : result.pushed_bytes) +
                                   (config.wire.pull.is_raw() ? 0 : result.pulled_bytes);
   result.activation_memory_bytes =
@@ -83,8 +81,7 @@ RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
                         schedule.activation_slots[static_cast<std::size_t>(result.place.stage)]);
   if (config.layout.placement == Placement::local) {
     // The store's weights are the worker's.
-    result.parameter_memory_bytes =
-        owned_memory(config, holding.element_count) + holding.element_count * kFloatBytes;
+    result.parameter_memory_bytes = owned_memory(config, holding.element_count) + holding.bytes();
     result.pushed_bytes = result.pulled_bytes = 0;  // nothing travels
   }
   return result;
@@ -108,10 +105,10 @@ RankPlan server_plan(const RunConfig& config, const BucketPlan& plan, index_t se
         push.bytes(count) * replicas * static_cast<index_t>(bucket.contributors.size());
     result.pulled_bytes +=
         pull.bytes(count) * replicas * static_cast<index_t>(bucket.readers.size());
-    if (!push.is_raw()) sum_bytes += count * kFloatBytes;
+    if (!push.is_raw()) sum_bytes += bucket.bytes();
     if (push.keeps_residual()) {
       residual_bytes +=
-          count * kFloatBytes * replicas * static_cast<index_t>(bucket.contributors.size());
+          bucket.bytes() * replicas * static_cast<index_t>(bucket.contributors.size());
     }
     if (!pull.is_raw()) sent_bytes += pull.bytes(count);
   }
@@ -197,7 +194,7 @@ std::string heading(const RunConfig& config, const BucketPlan& plan,
                            ", vocabulary ", model.vocabulary)});
   table.add({"parameters", text(grouped(elements), " in ",
                                 counted(static_cast<index_t>(plan.specs().size()), "tensor"), ": ",
-                                exact(elements * kFloatBytes))});
+                                exact(elements * bytes_of(kArenaDtype)))});
   table.add(
       {"step", text(counted(train.batch, "sample"), " of ", grouped(model.length), " tokens in ",
                     counted(train.batch / train.micro_batch, "micro-batch", "es"), "; ",

@@ -64,12 +64,13 @@ int terminal_columns() {
 
 std::string progress_line(const ProgressState& state) {
   const Directive& directive = state.newest.directive;
-  std::string line =
-      text("step ", directive.step, '/', state.steps, " | loss ",
-           loss_text(directive.observed.loss, state.newest.bits_per_byte), " | ",
-           short_count(state.tokens_per_second), " tok/s | norm ", fixed(directive.observed.norm, 2));
+  std::string line = text("step ", directive.step, '/', state.steps, " | loss ",
+                          loss_text(directive.observed.loss, state.newest.bits_per_byte), " | ",
+                          short_count(state.tokens_per_second), " tok/s | norm ",
+                          fixed(directive.observed.norm, 2));
   if (directive.observed.threshold > 0) {
-    line += text(" thr ", fixed(directive.observed.threshold, 2), " clip ", percent(state.clipped_share));
+    line += text(" thr ", fixed(directive.observed.threshold, 2), " clip ",
+                 percent(state.clipped_share));
   }
   line += text(" skip ", directive.observed.skipped_count);
   if (!state.skips.empty()) {

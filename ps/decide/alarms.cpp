@@ -24,7 +24,8 @@ void Alarms::on_step(const Directive& directive) {
                      " were skipped; look at the data, or take a lower rate.peak"));
     skipped_.clear();  // not again before as many more
   }
-  const bool crushed = directive.rule.skip == SkipReason::none && directive.observed.coefficient < kCrushed;
+  const bool crushed =
+      directive.rule.skip == SkipReason::none && directive.observed.coefficient < kCrushed;
   crushed_in_a_row_ = crushed ? crushed_in_a_row_ + 1 : 0;
   if (crushed_in_a_row_ == kCrushedSteps) {
     log_warning(text("for ", kCrushedSteps, " steps up to step ", directive.step,

@@ -293,7 +293,8 @@ Directive Decider::close(const std::vector<index_t>& contributors, double now) {
   directive.observed.loss = loss_sum / static_cast<double>(loss_count);
   if (clocks_) {
     for (index_t replica : contributors) {
-      directive.observed.staleness = std::max(directive.observed.staleness, clocks_->staleness(replica));
+      directive.observed.staleness =
+          std::max(directive.observed.staleness, clocks_->staleness(replica));
     }
   }
   clip_or_skip(directive, own_loss_sum);
@@ -364,7 +365,8 @@ void Decider::let_go(Directive& directive, double now) {
   directive.observed.server_times = server_times_;
   directive.order.stop = false;
   for (index_t replica : clocks_ ? clocks_->release(now) : all_of(replicas())) {
-    directive.replicas.released.push_back({replica, step_of(replica), cursor_after(step_of(replica))});
+    directive.replicas.released.push_back(
+        {replica, step_of(replica), cursor_after(step_of(replica))});
   }
   const bool all_meet = std::ssize(directive.replicas.released) == replicas() &&
                         std::ranges::all_of(directive.replicas.released, [&](const Release& each) {

@@ -42,8 +42,8 @@ void Rollback::follow(double loss) {
 
 void Rollback::on_step(Directive& directive, Standing& standing, Clip& clip) {
   if (bad_steps_max_ == 0) return;
-  const bool bad = directive.rule.skip != SkipReason::none || !std::isfinite(directive.observed.loss) ||
-                   is_far(directive.observed.loss);
+  const bool bad = directive.rule.skip != SkipReason::none ||
+                   !std::isfinite(directive.observed.loss) || is_far(directive.observed.loss);
   if (!bad) {
     follow(directive.observed.loss);
     bad_in_a_row_ = backs_in_a_row_ = 0;

@@ -89,13 +89,13 @@ void Store::place(const BucketMemory& given, index_t arena) {
   const bool raw = plan_->wire().push.is_raw();
   const auto given_weights = [&](const Entry& of) {
     const auto at = static_cast<std::size_t>(of.bucket);
-    return at < given.weights.size() ? given.weights[at] : std::span<float>();
+    return at < given.weights.size() ? as<float>(given.weights[at]) : std::span<float>();
   };
   const auto given_contribution = [&](const Entry& of, index_t contributor) {
     const auto at = static_cast<std::size_t>(of.bucket),
                each = static_cast<std::size_t>(contributor);
     return at < given.contributions.size() && each < given.contributions[at].size()
-               ? given.contributions[at][each]
+               ? as<float>(given.contributions[at][each])
                : std::span<float>();
   };
   index_t others = 0;
@@ -230,12 +230,12 @@ std::vector<double> Store::partials() const {
 OptimizerStep Store::step_of(index_t parameter, const Directive& directive, double trust) const {
   const ParameterSpec& spec = plan_->specs()[static_cast<std::size_t>(parameter)];
   const std::vector<double>& factors = directive.rule.factors;
-  return {
-      .factor = factors.empty() ? directive.rule.factor : factors[static_cast<std::size_t>(parameter)],
-      .rate = directive.rule.rate,
-      .applied = directive.update - directive.observed.skipped_count - moments_begin_,
-      .weight_decay = spec.decay || optimizer_.decay_all ? optimizer_.weight_decay : 0,
-      .trust = trust};
+  return {.factor = factors.empty() ? directive.rule.factor
+                                    : factors[static_cast<std::size_t>(parameter)],
+          .rate = directive.rule.rate,
+          .applied = directive.update - directive.observed.skipped_count - moments_begin_,
+          .weight_decay = spec.decay || optimizer_.decay_all ? optimizer_.weight_decay : 0,
+          .trust = trust};
 }
 
 std::vector<std::span<float>> Store::slots_of(const Entry& of, index_t offset, index_t count) {
@@ -246,7 +246,8 @@ std::vector<std::span<float>> Store::slots_of(const Entry& of, index_t offset, i
 
 void Store::make_direction(index_t index, const Directive& directive) {
   const Entry& of = entry(index);
-  WEIR_ASSERT(of.summed && directive.update == of.update && directive.rule.skip == SkipReason::none);
+  WEIR_ASSERT(of.summed && directive.update == of.update &&
+              directive.rule.skip == SkipReason::none);
   const std::span<float> gradient = sum_place(of);
   auto partial = static_cast<std::size_t>(of.first_partial);
   for (const Block& block : blocks_of(bucket(index))) {

@@ -58,7 +58,9 @@ TrustRound::TrustRound(const BucketPlan& plan, index_t server, const OptimizerCo
 void TrustRound::begin(const Directive& directive) {
   ratios_.clear();
   made_count_ = 0;
-  if (!has_trust_ || directive.replicas.contributors.empty() || directive.rule.skip != SkipReason::none) return;
+  if (!has_trust_ || directive.replicas.contributors.empty() ||
+      directive.rule.skip != SkipReason::none)
+    return;
   phase_ = Phase::making;
 }
 

@@ -40,7 +40,8 @@ void run_worker(worker::ServerClient& client, const BucketPlan& plan, const Work
     client.begin_update();
     dawdle();
     for (index_t unit = 0; unit < 4; ++unit) client.await(unit);
-    not_zero += std::ranges::count_if(client.gradients(), [](float value) { return value != 0; });
+    not_zero += std::ranges::count_if(as<float>(client.gradients()),
+                                      [](float value) { return value != 0; });
     for (index_t unit = 3; unit >= 0; --unit) {
       for (const HeldBucket& held : holding.buckets) {
         if (held.lowest_unit != unit) continue;
@@ -50,7 +51,8 @@ void run_worker(worker::ServerClient& client, const BucketPlan& plan, const Work
                                     (std::ranges::find(all, holder_of(place)) - all.begin());
         for (const Segment& segment : bucket.segments) {
           for (index_t i = 0; i < segment.range.count(); ++i) {
-            client.gradients()[static_cast<std::size_t>(held.offset + segment.offset + i)] +=
+            as<float>(
+                client.gradients())[static_cast<std::size_t>(held.offset + segment.offset + i)] +=
                 gradient_of(update, contributor, segment.parameter, segment.range.begin + i);
           }
         }
@@ -66,9 +68,10 @@ void run_worker(worker::ServerClient& client, const BucketPlan& plan, const Work
                      .count = 700 + place.replica});
     }
     // Until it asks for the directive a worker may read its weights, whoever has pushed all.
-    const std::vector<float> before(client.weights().begin(), client.weights().end());
+    const std::span<const float> now = as<float>(client.weights());
+    const std::vector<float> before(now.begin(), now.end());
     dawdle();
-    changed += !std::ranges::equal(before, client.weights());
+    changed += !std::ranges::equal(before, now);
     directive = client.directive();
     dawdle();
   }
@@ -119,8 +122,9 @@ void check_weights(const test::Ranks& ranks, const Layout& layout, const Comm& h
       CHECK(std::ranges::equal(
           std::span(whole).subspan(static_cast<std::size_t>(slice.range.begin),
                                    static_cast<std::size_t>(slice.range.count())),
-          client.weights().subspan(static_cast<std::size_t>(slice.offset),
-                                   static_cast<std::size_t>(slice.range.count()))));
+          as<float>(client.weights())
+              .subspan(static_cast<std::size_t>(slice.offset),
+                       static_cast<std::size_t>(slice.range.count()))));
     }
   }
   ranks.comm.barrier();
@@ -174,11 +178,11 @@ MPI_TEST_CASE("a worker's weights lie once a host by window, and gradients where
   if (ranks.rank == 3) {
     const BucketMemory memory = plane.server_memory();
     for (const HeldBucket& held : plan.holding({}).buckets) {
-      std::ranges::fill(memory.weights[static_cast<std::size_t>(held.bucket)], 5.0F);
+      std::ranges::fill(as<float>(memory.weights[static_cast<std::size_t>(held.bucket)]), 5.0F);
       for (int replica = 0; replica < 3; ++replica) {
-        std::ranges::fill(memory.contributions[static_cast<std::size_t>(held.bucket)]
-                                              [static_cast<std::size_t>(replica)],
-                          static_cast<float>(10 + replica));
+        const Vector contribution = memory.contributions[static_cast<std::size_t>(held.bucket)]
+                                                        [static_cast<std::size_t>(replica)];
+        std::ranges::fill(as<float>(contribution), static_cast<float>(10 + replica));
       }
     }
   }
@@ -187,8 +191,8 @@ MPI_TEST_CASE("a worker's weights lie once a host by window, and gradients where
     const auto all_are = [](std::span<const float> values, float wanted) {
       return std::ranges::all_of(values, [&](float value) { return value == wanted; });
     };
-    CHECK(all_are(plane.weights(), 5.0F));
-    CHECK(all_are(plane.gradients(), static_cast<float>(10 + ranks.rank)));
+    CHECK(all_are(as<float>(plane.weights()), 5.0F));
+    CHECK(all_are(as<float>(plane.gradients()), static_cast<float>(10 + ranks.rank)));
   }
   ranks.comm.barrier();
 }

@@ -19,13 +19,14 @@ std::vector<Directive> train(ParameterService& service, const BucketPlan& plan) 
   while (!directives.back().order.stop) {
     const index_t update = directives.back().update + 1;
     service.begin_update();
-    CHECK(std::ranges::all_of(service.gradients(), [](float value) { return value == 0; }));
+    CHECK(std::ranges::all_of(as<float>(service.gradients()),
+                              [](float value) { return value == 0; }));
     for (index_t unit = 3; unit >= 0; --unit) {
       for (const HeldSlice& slice : plan.holding({}).slices) {
         const ParameterSpec& spec = plan.specs()[static_cast<std::size_t>(slice.parameter)];
         if (spec.units.front() != unit) continue;
         for (index_t i = 0; i < slice.range.count(); ++i) {
-          service.gradients()[static_cast<std::size_t>(slice.offset + i)] +=
+          as<float>(service.gradients())[static_cast<std::size_t>(slice.offset + i)] +=
               made_up(1000 * update, slice.parameter, slice.range.begin + i);
         }
       }
@@ -53,7 +54,8 @@ TEST_CASE("in one process, without a copy, training has the bits of one with sev
   config.checkpoint.folder = folder.path();
   ps::Server server(plan, 0, config);
   ps::LocalService service(server, plan, [] { return false; });
-  CHECK(service.weights().data() == server.weights(plan.holding({}).buckets[0].bucket).data());
+  CHECK(as<float>(service.weights()).data() ==
+        server.weights(plan.holding({}).buckets[0].bucket).data());
   const std::vector<Directive> directives = train(service, plan);
 
   const BucketPlan spread = plan_of({.servers = 3});
@@ -63,10 +65,10 @@ TEST_CASE("in one process, without a copy, training has the bits of one with sev
   CHECK(directives.back().observed.norm == job.directives.back().observed.norm);
   const Parameters weights = job.weights();
   for (const HeldSlice& slice : plan.holding({}).slices) {
-    CHECK(std::ranges::equal(
-        weights[static_cast<std::size_t>(slice.parameter)],
-        service.weights().subspan(static_cast<std::size_t>(slice.offset),
-                                  static_cast<std::size_t>(slice.range.count()))));
+    CHECK(std::ranges::equal(weights[static_cast<std::size_t>(slice.parameter)],
+                             as<float>(service.weights())
+                                 .subspan(static_cast<std::size_t>(slice.offset),
+                                          static_cast<std::size_t>(slice.range.count()))));
   }
   CHECK(newest_complete(folder.path())->filename() == "step-00000004");
   CHECK(service.waited_seconds() > 0);

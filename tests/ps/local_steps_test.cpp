@@ -30,8 +30,8 @@ class MortalServers final : public ParameterService {
         replica_is_dead_(std::move(replica_is_dead)),
         server_is_dead_(std::move(server_is_dead)) {}
 
-  std::span<const float> weights() const override { return service_.weights(); }
-  std::span<float> gradients() override { return service_.gradients(); }
+  ConstVector weights() const override { return service_.weights(); }
+  Vector gradients() override { return service_.gradients(); }
   Directive start() override { return service_.start(); }
   void begin_update() override {
     end_save();
@@ -111,7 +111,7 @@ class Life {
       service.begin_update();
       for (const HeldSlice& slice : plan.holding({}).slices) {
         for (index_t i = 0; i < slice.range.count(); ++i) {
-          service.gradients()[static_cast<std::size_t>(slice.offset + i)] =
+          as<float>(service.gradients())[static_cast<std::size_t>(slice.offset + i)] =
               made_up(1000 * step, slice.parameter, slice.range.begin + i);
         }
       }

@@ -103,7 +103,10 @@ TEST_CASE("what readers get are the weights as they are after each step, in the 
         if (store.arrived(index, each)) store.sum(index, kAll);
       }
       const std::vector<float> before(store.weights(index).begin(), store.weights(index).end());
-      store.apply(index, {.update = 5, .step = 5, .replicas = {.contributors = kAll}, .rule = {.factor = 1, .rate = 0.1}});
+      store.apply(index, {.update = 5,
+                          .step = 5,
+                          .replicas = {.contributors = kAll},
+                          .rule = {.factor = 1, .rate = 0.1}});
       CHECK_FALSE(std::ranges::equal(before, store.weights(index)));
       check(index);
     }

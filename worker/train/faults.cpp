@@ -44,8 +44,7 @@ void FaultyService::ready(index_t unit) {
       const auto& units = plan_.specs()[static_cast<std::size_t>(slice.parameter)].units;
       // Units come in descending order: with the lowest one here its gradient is complete.
       if (*std::ranges::find_if(units, is_here) != unit) continue;
-      strike(slice, service_.gradients().subspan(static_cast<std::size_t>(slice.offset),
-                                                 static_cast<std::size_t>(slice.range.count())));
+      strike(slice, as<float>(service_.gradients().part(slice.offset, slice.range.count())));
     }
   }
   service_.ready(unit);

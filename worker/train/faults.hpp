@@ -45,8 +45,8 @@ class FaultyService final : public ParameterService {
   FaultyService(ParameterService& service, const BucketPlan& plan, const WorkerPlace& place,
                 Injection injection, std::uint64_t seed);
 
-  std::span<const float> weights() const override { return service_.weights(); }
-  std::span<float> gradients() override { return service_.gradients(); }
+  ConstVector weights() const override { return service_.weights(); }
+  Vector gradients() override { return service_.gradients(); }
   Directive start() override { return passed(service_.start()); }
   void begin_update() override { service_.begin_update(); }
   void ready(index_t unit) override;

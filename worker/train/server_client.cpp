@@ -125,7 +125,7 @@ struct ServerClient::State {
   }
 
   void zero_gradients(std::size_t held_index) {
-    std::ranges::fill(plan.part(gradients, holding.buckets[held_index]), 0.0f);
+    std::ranges::fill(plan.part(gradients, holding.buckets[held_index]).bytes(), std::byte{0});
     stale[held_index] = false;
   }
 
@@ -174,8 +174,8 @@ struct ServerClient::State {
   const Holding& holding;
   index_t replica;
   int first_server;
-  std::span<float> weights;
-  std::span<float> gradients;
+  Vector weights;
+  Vector gradients;
   WireFrames frames;
   std::vector<index_t> arrived;  ///< pulls of each held bucket so far
   std::vector<bool> stale;       ///< the gradients of each held bucket are of the update before
@@ -199,8 +199,8 @@ ServerClient::ServerClient(const Comm& world, const WorkerPlace& place, const Bu
                                      std::move(stop_requested))) {}
 ServerClient::~ServerClient() = default;
 
-std::span<const float> ServerClient::weights() const { return state_->weights; }
-std::span<float> ServerClient::gradients() { return state_->gradients; }
+ConstVector ServerClient::weights() const { return state_->weights; }
+Vector ServerClient::gradients() { return state_->gradients; }
 
 Directive ServerClient::start() {
   const Directive directive = state_->next_directive();
@@ -231,9 +231,7 @@ void ServerClient::ready(index_t unit) {
 
 bool ServerClient::progress() { return state_->move(); }
 
-void ServerClient::report(const Report& report) {
-  state_->send(report);
-}
+void ServerClient::report(const Report& report) { state_->send(report); }
 
 Directive ServerClient::directive() {
   const Directive directive = state_->next_directive();

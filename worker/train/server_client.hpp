@@ -36,8 +36,8 @@ class ServerClient final : public ParameterService {
       OwnServer own_server = {}, std::function<bool()> stop_requested = [] { return false; });
   ~ServerClient() override;
 
-  std::span<const float> weights() const override;
-  std::span<float> gradients() override;
+  ConstVector weights() const override;
+  Vector gradients() override;
   Directive start() override;
   void begin_update() override;
   void ready(index_t unit) override;

@@ -36,7 +36,7 @@ Pass Stage::pass(bool training) {
           .shards = *parts_.shards,
           .contexts = *parts_.contexts,
           .weights = parts_.parameters->weights(),
-          .gradients = training ? Vector(parts_.parameters->gradients()) : Vector(),
+          .gradients = training ? parts_.parameters->gradients() : Vector(),
           .seed = parts_.seed,
           .training = training,
           .low_weights = low_weights_ ? low_weights_->all() : ConstVector()};

@@ -4,8 +4,8 @@
 
 namespace weir::worker {
 
-WireFrames::WireFrames(const BucketPlan& plan, const Holding& holding, std::span<float> weights,
-                       std::span<float> gradients)
+WireFrames::WireFrames(const BucketPlan& plan, const Holding& holding, Vector weights,
+                       Vector gradients)
     : plan_(&plan), holding_(&holding), weights_(weights), gradients_(gradients) {
   const auto& [push, pull] = plan.wire();
   if (push.keeps_residual()) residuals_ = Buffer(holding.element_count);
@@ -19,8 +19,8 @@ WireFrames::WireFrames(const BucketPlan& plan, const Holding& holding, std::span
   }
   memory_ = BufferOf<std::byte>(bytes);
   std::span<std::byte> rest = memory_.span();
-  const auto frame = [&](const Wire& wire, std::size_t held, std::span<float> arena) {
-    if (wire.is_raw()) return std::as_writable_bytes(part(arena, held));
+  const auto frame = [&](const Wire& wire, std::size_t held, Vector arena) {
+    if (wire.is_raw()) return part(arena, held).bytes();
     const index_t size = wire.bytes(count_of(holding.buckets[held]));
     const auto taken = rest.first(static_cast<std::size_t>(size));
     rest = rest.subspan(static_cast<std::size_t>(round_up(size, kPageBytes)));
@@ -33,20 +33,20 @@ WireFrames::WireFrames(const BucketPlan& plan, const Holding& holding, std::span
   }
 }
 
-std::span<float> WireFrames::part(std::span<float> arena, std::size_t held) const {
+Vector WireFrames::part(Vector arena, std::size_t held) const {
   return plan_->part(arena, holding_->buckets[held]);
 }
 
 void WireFrames::write(std::size_t held) {
   const Wire& push = plan_->wire().push;
   if (push.is_raw()) return;
-  encode(push, part(gradients_, held), push.keeps_residual() ? residual(held) : std::span<float>(),
-         pushed_[held]);
+  encode(push, as<float>(part(gradients_, held)),
+         push.keeps_residual() ? residual(held) : std::span<float>(), pushed_[held]);
 }
 
 void WireFrames::read(std::size_t held) {
   const Wire& pull = plan_->wire().pull;
-  if (!pull.is_raw()) decode(pull, pulled_[held], part(weights_, held));
+  if (!pull.is_raw()) decode(pull, pulled_[held], as<float>(part(weights_, held)));
 }
 
 }  // namespace weir::worker

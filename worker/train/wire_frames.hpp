@@ -14,8 +14,7 @@ namespace weir::worker {
 class WireFrames {
  public:
   /// weights, gradients: the holder's arenas. All must outlive this.
-  WireFrames(const BucketPlan& plan, const Holding& holding, std::span<float> weights,
-             std::span<float> gradients);
+  WireFrames(const BucketPlan& plan, const Holding& holding, Vector weights, Vector gradients);
 
   /// What is sent of a bucket's gradients once write() has been called.
   std::span<const std::byte> pushed(std::size_t held) const { return pushed_[held]; }
@@ -23,7 +22,7 @@ class WireFrames {
   std::span<std::byte> pulled(std::size_t held) const { return pulled_[held]; }
 
   /// What its gradients left unsent, where the push wire keeps it: zeros in the beginning.
-  std::span<float> residual(std::size_t held) { return part(residuals_.span(), held); }
+  std::span<float> residual(std::size_t held) { return as<float>(part(residuals_.span(), held)); }
 
   /// The bucket's gradients are complete.
   void write(std::size_t held);
@@ -31,12 +30,12 @@ class WireFrames {
   void read(std::size_t held);
 
  private:
-  std::span<float> part(std::span<float> arena, std::size_t held) const;
+  Vector part(Vector arena, std::size_t held) const;
 
   const BucketPlan* plan_;
   const Holding* holding_;
-  std::span<float> weights_;
-  std::span<float> gradients_;
+  Vector weights_;
+  Vector gradients_;
   Buffer residuals_;
   BufferOf<std::byte> memory_;
   std::vector<std::span<std::byte>> pushed_;  ///< by held bucket; empty if it is not pushed

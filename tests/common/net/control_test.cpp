@@ -71,11 +71,9 @@ MPI_TEST_CASE("of two ports of a rank each takes what is for its tier, in order,
   const int size = ranks.comm.size();
   for (int number = 0; number < kMessages; ++number) {
     for (int peer = 0; peer < size; ++peer) {
-      server.send(peer, Tier::workers, kKindOf<Directive>,
-                  bytes_of(text("to worker ", number)));
+      server.send(peer, Tier::workers, kKindOf<Directive>, bytes_of(text("to worker ", number)));
       worker.send(peer, Tier::servers, kKindOf<Report>, bytes_of(text("to server ", number)));
-      server.send(peer, Tier::servers, kKindOf<Directive>,
-                  bytes_of(text("to server ", number)));
+      server.send(peer, Tier::servers, kKindOf<Directive>, bytes_of(text("to server ", number)));
     }
   }
   index_t wrong = 0;

@@ -114,7 +114,8 @@ TEST_CASE("after a rollback training goes on as if the steps between had not bee
     with.run(58);
     CHECK(rollbacks_of(with) == std::vector<index_t>{43});
     CHECK(with.weights() == without.weights());
-    CHECK(with.directives.back().observed.threshold == without.directives.back().observed.threshold);
+    CHECK(with.directives.back().observed.threshold ==
+          without.directives.back().observed.threshold);
   }
 }
 
@@ -172,8 +173,10 @@ TEST_CASE("a job resumed from a checkpoint goes back to where the undisturbed on
     resumed.run();
     CHECK(rollbacks_of(resumed) == std::vector<index_t>{47});
     CHECK(resumed.weights() == undisturbed.weights());
-    CHECK(resumed.directives.back().observed.threshold == undisturbed.directives.back().observed.threshold);
-    CHECK(resumed.directives.back().observed.skipped_count == undisturbed.directives.back().observed.skipped_count);
+    CHECK(resumed.directives.back().observed.threshold ==
+          undisturbed.directives.back().observed.threshold);
+    CHECK(resumed.directives.back().observed.skipped_count ==
+          undisturbed.directives.back().observed.skipped_count);
   }
 }
 
@@ -224,6 +227,7 @@ TEST_CASE("with --rollback 0 nothing is kept and nothing goes back") {
   job.loss_sum = loss_with_spike(41, 50);
   job.run();
   CHECK(rollbacks_of(job).empty());
-  CHECK(std::ranges::none_of(job.directives, [](const Directive& each) { return each.order.keep; }));
+  CHECK(
+      std::ranges::none_of(job.directives, [](const Directive& each) { return each.order.keep; }));
   CHECK(job.directives.back().observed.skipped_count == 0);
 }

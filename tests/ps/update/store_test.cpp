@@ -168,7 +168,8 @@ TEST_CASE("a directive of another update, or before the sum, is refused") {
   store.sum(bucket, replicas_of(plan));
   CHECK_THROWS_WITH_AS(store.apply(bucket, Directive{.update = 2, .step = 1}),
                        doctest::Contains("out of order"), Error);
-  store.apply(bucket, Directive{.update = 1, .step = 1, .replicas = {.contributors = replicas_of(plan)}});
+  store.apply(bucket,
+              Directive{.update = 1, .step = 1, .replicas = {.contributors = replicas_of(plan)}});
   CHECK(store.update(bucket) == 2);
   CHECK(store.accepts(bucket, 0));
 }

@@ -35,8 +35,8 @@ class Counting final : public Dataset {
 class NoService final : public ParameterService {
  public:
   explicit NoService(index_t elements) : memory_(static_cast<std::size_t>(elements), 1.0F) {}
-  std::span<const float> weights() const override { return memory_; }
-  std::span<float> gradients() override { return memory_; }
+  ConstVector weights() const override { return memory_; }
+  Vector gradients() override { return memory_; }
   Directive start() override { return {.step = 6}; }
   void begin_update() override {}
   void ready(index_t) override {}
@@ -78,8 +78,8 @@ std::vector<std::vector<float>> struck_gradients(const Layout& layout, const std
              plan.buckets()[static_cast<std::size_t>(held.bucket)].segments) {
           auto& sum = sums[static_cast<std::size_t>(segment.parameter)];
           for (index_t i = 0; i < segment.range.count(); ++i) {
-            sum[static_cast<std::size_t>(segment.range.begin + i)] +=
-                memory.gradients()[static_cast<std::size_t>(held.offset + segment.offset + i)];
+            sum[static_cast<std::size_t>(segment.range.begin + i)] += as<float>(
+                memory.gradients())[static_cast<std::size_t>(held.offset + segment.offset + i)];
           }
         }
       }

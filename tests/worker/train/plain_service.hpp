@@ -21,8 +21,8 @@ class PlainService final : public ParameterService {
                                               static_cast<std::size_t>(slice.range.count())));
     }
   }
-  std::span<const float> weights() const override { return weights_.span(); }
-  std::span<float> gradients() override { return gradients_.span(); }
+  ConstVector weights() const override { return weights_.span(); }
+  Vector gradients() override { return gradients_.span(); }
   Directive start() override {
     Directive directive;
     directive.replicas.shares = {batch_ / micro_batch};
