@@ -12,7 +12,7 @@ namespace weir::ps {
 /// Options of `--consistency local`.
 struct LocalConfig {
   index_t steps = 50;     ///< a replica makes by itself between two meetings
-  double rate = 0.7;      ///< of the servers' step by what the replicas went
+  double rate = 0.7;      ///< learning rate of the servers' step by what the replicas went
   double momentum = 0.9;  ///< Nesterov's, of this step
 };
 
@@ -65,7 +65,7 @@ class LocalSteps final : public ParameterService {
  private:
   void take_weights();
   index_t meeting() const;  ///< the step that ends the present round
-  /// Of the first new sample after the steps of the present round that are done.
+  /// The global index of the first new sample after the steps of the present round that are done.
   index_t cursor() const;
   /// saved: the replica's own state, as of now.
   Directive end_round(bool saved);
@@ -87,7 +87,7 @@ class LocalSteps final : public ParameterService {
   Directive round_;   ///< that the present round began from
   index_t done_ = 0;  ///< steps of the round
   bool met_ = false;  ///< the newest step ended a round
-  Report sum_;        ///< of the round
+  Report sum_;        ///< the round's, so far
 };
 
 /// The servers' side: an update of theirs is a round of H steps.

@@ -44,7 +44,7 @@ std::vector<Option> options(ServerConfig& config) {
     rows.insert(rows.end(), table.begin(), table.end());
   }
   rows.push_back({"norms", "",
-                  "norms of the gradient in metrics.jsonl: of all; or of each layer, too",
+                  "gradient norms in metrics.jsonl: only the total, or also the norm of each layer",
                   choice(config.norms, {{"total", Norms::total}, {"layers", Norms::layers}})});
   return rows;
 }

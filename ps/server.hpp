@@ -76,7 +76,7 @@ using Output = std::variant<Arrival, Close, Partials, Directive, BucketStepped, 
 ///
 ///   Directive -> make_direction … -> DirectionPartials -> TrustRatios -> apply, BucketStepped …
 ///
-/// With a rollback (rollback.hpp) each server keeps copies of its buckets, and a directive may say
+/// For a rollback (rollback.hpp) each server keeps copies of its buckets, and a directive may say
 /// that they are taken anew, or put back.
 ///
 /// Training begins with start(), which all workers get as their first directive, and with the
@@ -128,7 +128,8 @@ class Server {
   void on(const SaveBegin& begin);
   void on(const SavePrepared& prepared);
   void on(const SaveEnd& end);
-  void on(const DirectionPartials& partials);  ///< of optimizers with trust ratios, as the next
+  void on(
+      const DirectionPartials& partials);  ///< this and the next: for optimizers with trust ratios
   void on(const TrustRatios& trust);
   void on(const Stop&);  ///< the job ends after the present update and a checkpoint
   /// The loop has worked so long for this server, poll() included.
@@ -151,7 +152,7 @@ class Server {
   std::span<const std::byte> weight_frame(index_t bucket) const {
     return store_.weight_frame(bucket);
   }
-  index_t step() const { return last_.step; }  ///< of the last directive
+  index_t step() const { return last_.step; }  ///< the last directive's
   /// The directive that is applied or being applied.
   const Directive& directive() const { return last_; }
   const SaveTotals& save_totals() const { return save_.totals(); }
@@ -161,8 +162,8 @@ class Server {
   std::span<float> mutable_weight_arena() { return store_.mutable_weight_arena(); }
   /// After load() or instead of it: training begins after `step` steps, whatever was loaded says.
   void begin_at(index_t step);
-  /// Of a server alone, between two updates, without residuals, and while none is being saved:
-  /// saves what stands now, as a directive with a checkpoint would.
+  /// Saves what stands now, as a directive with a checkpoint would. Only for a server alone,
+  /// between two updates, without residuals, and while nothing is being saved.
   void save();
   /// A checkpoint is underway; poll() moves it on.
   bool saving() const { return save_.busy(); }
@@ -185,7 +186,7 @@ class Server {
   ServerConfig config_;
   Store store_;
   Residuals residuals_;
-  std::optional<Decider> decider_;  ///< of server 0
+  std::optional<Decider> decider_;  ///< on server 0 alone
   TrustRound trust_;
   Copies kept_;  ///< what a rollback goes back to
   SaveRound save_;
@@ -196,8 +197,8 @@ class Server {
   std::deque<index_t> complete_;       ///< buckets to be summed
   std::vector<index_t> contributors_;  ///< whose contributions are summed; none before a Close
   double busy_seconds_ = 0;
-  double began_at_ = 0;               ///< with the first contribution; 0: it has not come
-  std::deque<Directive> directives_;  ///< of server 0, not yet begun
+  double began_at_ = 0;               ///< when the first contribution came; 0: it has not
+  std::deque<Directive> directives_;  ///< server 0's, not yet begun
   // Unless every update waits for all:
   std::optional<Close> closed_;  ///< not yet begun
   std::optional<Traffic> traffic_;

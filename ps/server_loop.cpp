@@ -242,7 +242,7 @@ struct ServerLoop::State {
   index_t readers_done_with = -1;  ///< the update before whose step all were found done reading
   ControlPort control;
   std::vector<Peer> peers;
-  std::vector<std::vector<Reader>> readers;  ///< by bucket of the plan
+  std::vector<std::vector<Reader>> readers;  ///< readers of each bucket of the plan
 };
 
 ServerLoop::ServerLoop(const Comm& world, const BucketPlan& plan, index_t server_index,

@@ -18,7 +18,7 @@ class Server;
 /// until the job is done. A dedicated rank does nothing else; one that is a worker, too, calls
 /// move() whenever its client moves or waits. The only file of ps/ that speaks MPI.
 ///
-/// With each worker it has one row of pushes, which land where the store adds them up, and one of
+/// It has, with each worker, one row of pushes, which land where the store adds them up, and one of
 /// pulls, which leave from where the store keeps the weights; both carry this server's buckets in
 /// the order of that worker's Holding, as the data plane has it for the two. The other end is
 /// worker/train/server_client.

@@ -9,7 +9,7 @@ namespace weir {
 /// What the machine and the process on it are, and the clock. A program under a simulator replaces
 /// these and worker/kernels/cpu/blas, and nothing else.
 
-/// Of a clock that never goes back; only differences mean anything.
+/// The time of a clock that never goes back; only differences mean anything.
 double seconds_now();
 
 /// At least this long; longer by the timer slack of the thread (50 us).

@@ -45,7 +45,7 @@ const Option* find(const std::vector<Option>& table, std::string_view name) {
 
 /// One value as a source gives it.
 struct Given {
-  std::string name;  ///< of the option
+  std::string name;  ///< the option's
   std::string value;
   std::string place;  ///< as an error about the value begins: `train.ini:12: model.layers = x`
 };
@@ -80,8 +80,8 @@ std::vector<Given> given_in_file(const std::vector<Option>& table, const std::st
   return result;
 }
 
-/// Of all options: a variable that nobody means for weir is let be, with a warning; one that is
-/// near to an option is an error.
+/// What the environment says of all options. A variable that nobody means for weir is let be, with
+/// a warning; one that is near to an option is an error.
 std::vector<Given> given_in_environment(const std::vector<Option>& table,
                                         const std::vector<std::string>& environment) {
   std::map<std::string, std::string> name_of;

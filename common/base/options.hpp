@@ -47,7 +47,7 @@ Choice choice(Enum& field, std::vector<std::pair<std::string, Enum>> names) {
 /// folder and range check all come from this row. The field holds the default beforehand.
 struct Option {
   std::string name;  ///< `steps`, `clip.policy`: --clip.policy, [clip] policy=, WEIR_CLIP_POLICY
-  std::string unit;  ///< of a number: `bytes`, `s`; empty if it has none
+  std::string unit;  ///< what a number counts: `bytes`, `s`; empty if it has none
   std::string help;  ///< one sentence
   std::variant<bool*, index_t*, double*, std::string*, Choice> field;
   Range range = {};

@@ -44,7 +44,7 @@ std::optional<index_t> step_of(const std::string& folder_name) {
 /// What a folder of checkpoints holds, by name alone.
 struct CheckpointFolders {
   std::map<index_t, fs::path, std::greater<>> by_step;  ///< those with most steps first
-  std::vector<fs::path> leftovers;                      ///< of saves that never ended
+  std::vector<fs::path> leftovers;                      ///< folders of saves that never ended
 };
 
 CheckpointFolders folders_in(const fs::path& checkpoints) {
@@ -130,7 +130,7 @@ void put_in_place(FileSystem& files, const fs::path& made, const fs::path& targe
   files.remove_all(made);
 }
 
-/// By another name first: a checkpoint is whole or does not count.
+/// Takes another name first: a checkpoint is whole or does not count.
 void remove_checkpoint(FileSystem& files, const fs::path& checkpoints, index_t step) {
   const fs::path leaving = temporary_folder(checkpoints, step);
   files.rename(checkpoints / name_of(step), leaving);

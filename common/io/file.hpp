@@ -85,11 +85,11 @@ class FileSystem {
   virtual void sync(const File& file) = 0;
   virtual void close(File file) = 0;
 
-  /// With the mode that the umask leaves. Its parent exists, it does not.
+  /// Makes a folder with the mode that the umask leaves. Its parent exists, it does not.
   virtual void make_folder(const fs::path& path) = 0;
   /// Makes the names in the folder, as they are now, outlive a power cut.
   virtual void sync_folder(const fs::path& path) = 0;
-  /// In one step: `to` is the old or the new, never half. A folder at `to` must be empty.
+  /// Happens in one step: `to` is the old or the new, never half. A folder at `to` must be empty.
   virtual void rename(const fs::path& from, const fs::path& to) = 0;
   /// Swaps two paths in one step; false where the file system cannot (NFS).
   virtual bool exchange(const fs::path& left, const fs::path& right) = 0;

@@ -13,8 +13,8 @@ namespace weir {
 struct Hdf5Dataset {
   std::string path;                        ///< `/model/layers.3.attention.query.weight`
   std::vector<index_t> shape;              ///< empty: one number
-  index_t offset = 0;                      ///< of its first byte in the file
-  std::vector<Attribute> attributes = {};  ///< written by create_hdf5; hdf5_datasets reads none
+  index_t offset = 0;                      ///< where its first byte is in the file
+  std::vector<Attribute> attributes = {};  ///< for people and other programs
 };
 
 /// The product of the extents. Throws Error if one is not positive or the bytes are more than a
@@ -29,11 +29,6 @@ index_t elements_of(const std::vector<index_t>& shape);
 /// Throws Error if the file exists or cannot be written.
 void create_hdf5(const std::filesystem::path& file, std::vector<Hdf5Dataset>& datasets,
                  const std::vector<Attribute>& attributes = {});
-
-/// All datasets of a file, by path. Throws Error for anything but groups and plain datasets of f32:
-/// links to elsewhere, chunks, filters, other types, data outside of the file. Loads no plugins.
-/// The file's own metadata steer HDF5, so call it only for files whose source is trusted.
-std::vector<Hdf5Dataset> hdf5_datasets(const std::filesystem::path& file);
 
 /// Throws Error, with the first bytes, if the file does not begin as an HDF5 file does.
 void check_hdf5_signature(const std::filesystem::path& file);

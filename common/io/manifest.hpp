@@ -13,7 +13,7 @@ namespace weir {
 struct CheckpointRecord {
   std::string name;            ///< `/model/PARAMETER`, `/optimizer/SLOT/PARAMETER`; no blanks
   std::vector<index_t> shape;  ///< empty: one number
-  index_t offset = 0;          ///< of its first byte in model.h5
+  index_t offset = 0;          ///< where its first byte is in model.h5
   /// What the dimensions are, `[outputs, inputs]`: an attribute of the dataset, not in MANIFEST.
   std::string layout = {};
 };

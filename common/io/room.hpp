@@ -10,7 +10,7 @@ namespace weir {
 /// What may still be written into a folder, in bytes; none: no limit, or the system does not say.
 struct Room {
   std::optional<index_t> free;      ///< on its file system, for this user
-  std::optional<index_t> file_max;  ///< of one file (ulimit -f)
+  std::optional<index_t> file_max;  ///< largest size of one file (ulimit -f)
 };
 
 /// The folder, or the nearest above it that is there. Quotas are not seen.

@@ -23,6 +23,8 @@ struct SliceClass {
   std::vector<Slice> slices;
 };
 
+/// Every parameter is cut among the shards if they split it. Each slice is pushed by the shard of
+/// its number and read by all shards that hold it, in every stage with a unit that uses it.
 std::vector<SliceClass> classes_of(const std::vector<ParameterSpec>& specs,
                                    const std::vector<index_t>& unit_stage, index_t contexts,
                                    index_t shards) {
@@ -103,6 +105,8 @@ BucketPlan::BucketPlan(std::vector<ParameterSpec> specs, std::vector<index_t> un
   make_holdings();
 }
 
+/// Two parts: each class of slices is cut into buckets, which are then put into push order; then
+/// the buckets are dealt out to the servers.
 void BucketPlan::make_buckets(index_t bucket_bytes) {
   const index_t bucket_elements = std::max(kBlockElements, bucket_bytes / bytes_of(kArenaDtype));
   for (const SliceClass& slices :
@@ -120,6 +124,9 @@ void BucketPlan::make_buckets(index_t bucket_bytes) {
   }
 }
 
+/// Two parts: an order of all buckets in which those of a class are neighbours; then, for each
+/// (stage, shard), its arena: the buckets it reads, one after the other in this order. Segments of
+/// one parameter follow each other there, so they join into one slice.
 void BucketPlan::make_holdings() {
   holdings_.resize(static_cast<std::size_t>(layout_.stages * layout_.shards));
   // Buckets of a class are neighbours here in the order they were cut, whatever came between them

@@ -18,8 +18,8 @@ inline constexpr index_t kBlockElements = 16384;
 /// A run of elements of one parameter inside a bucket.
 struct Segment {
   index_t parameter = 0;  ///< index into the specs
-  ElementRange range;     ///< of the whole parameter
-  index_t offset = 0;     ///< in the bucket, elements
+  ElementRange range;     ///< elements of the whole parameter
+  index_t offset = 0;     ///< elements from the begin of the bucket
 };
 
 /// A worker as the parameters see it: who holds what depends on stage and shard, and each context
@@ -41,8 +41,8 @@ struct Bucket {
   index_t element_count = 0;
   index_t lowest_unit = 0;  ///< pushed when this unit's backward is done, pulled before its forward
   std::vector<Segment> segments;
-  std::vector<Holder> contributors;  ///< of each replica, in the order of the sum
-  std::vector<Holder> readers;       ///< of each replica
+  std::vector<Holder> contributors;  ///< the same in each replica, in the order of the sum
+  std::vector<Holder> readers;       ///< the same in each replica
   index_t bytes() const { return element_count * bytes_of(kArenaDtype); }
 };
 
@@ -50,13 +50,13 @@ struct Bucket {
 struct HeldSlice {
   index_t parameter = 0;
   ElementRange range;
-  index_t offset = 0;  ///< in the holder's arena, elements
+  index_t offset = 0;  ///< elements from the begin of the holder's arena
 };
 
 /// A bucket in its holder's memory.
 struct HeldBucket {
   index_t bucket = 0;
-  index_t offset = 0;   ///< in the holder's arena, elements
+  index_t offset = 0;   ///< elements from the begin of the holder's arena
   bool pushes = false;  ///< this holder contributes (it always reads)
   /// Pushed when this unit is ready here, awaited before it runs here. (Of a tied parameter the
   /// first and the last stage have different ones.)
@@ -70,9 +70,9 @@ struct HeldBucket {
 /// matrix.
 struct Holding {
   index_t element_count = 0;
-  index_t bytes() const { return element_count * bytes_of(kArenaDtype); }  ///< of one arena
-  std::vector<HeldSlice> slices;                                           ///< in arena order
-  std::vector<HeldBucket> buckets;  ///< in push order; the pull order is its reverse
+  index_t bytes() const { return element_count * bytes_of(kArenaDtype); }  ///< size of one arena
+  std::vector<HeldSlice> slices;    ///< sorted as they lie in the arena
+  std::vector<HeldBucket> buckets;  ///< sorted as they are pushed; pulls go in reverse
 
   /// The slice of a parameter, which must be held here.
   const HeldSlice& slice(index_t parameter) const;
@@ -92,7 +92,9 @@ class BucketPlan {
   const std::vector<ParameterSpec>& specs() const { return specs_; }
   const std::vector<index_t>& unit_stage() const { return unit_stage_; }
   const WireConfig& wire() const { return wire_; }
-  const std::vector<Bucket>& buckets() const { return buckets_; }  ///< in push order of the model
+  const std::vector<Bucket>& buckets() const {
+    return buckets_;
+  }  ///< sorted as the whole model pushes them
   const Holding& holding(Holder holder) const;
   /// The elements of a bucket in an arena of its holder.
   Vector part(Vector arena, const HeldBucket& held) const {

@@ -6,11 +6,12 @@
 
 namespace weir {
 
-/// Places that a server is given for its buckets, since others read or write there, too. By the
-/// bucket's index in the plan; where nothing is given the server takes memory of its own.
+/// Places that a server is given for its buckets, since others read or write there, too. They
+/// are indexed by the bucket's place in the plan; where nothing is given the server takes memory of
+/// its own.
 struct BucketMemory {
   std::vector<Vector> weights;
-  /// By contributor, as ps::Store numbers them.
+  /// Each bucket's, one a contributor, as ps::Store numbers them.
   std::vector<std::vector<Vector>> contributions;
 };
 

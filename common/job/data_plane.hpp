@@ -19,8 +19,8 @@ struct WindowLine;
 
 /// How buckets travel between a worker and a server.
 enum class Transport {
-  automatic,  ///< by window where both are on one host, else by messages
-  window,     ///< by window everywhere, or not at all
+  automatic,  ///< the window where both are on one host, else messages
+  window,     ///< the window everywhere, or an error
   messages,
 };
 
@@ -28,7 +28,7 @@ std::string name_of(Transport transport);
 
 /// Where the gradients and weights of the workers lie, and how they get to the servers and back.
 ///
-/// By window, nothing is copied: a worker's gradients lie in memory that the servers of its host
+/// A window saves all copies: a worker's gradients lie in memory that the servers of its host
 /// add up from, and the weights of a (stage, shard) lie once a host, where a server steps them and
 /// all replicas and contexts of that host read them. If some server is on another host, each
 /// worker has weights of its own, since messages land there too, and the servers of its host copy
@@ -62,12 +62,12 @@ class DataPlane {
   /// The first server that is not on the host of rank 0, if any.
   std::optional<int> far_server() const;
 
-  /// Of this rank, if it is a worker: zeros in the beginning, offsets as in its Holding.
+  /// The arenas of this rank, if it is a worker: zeros in the beginning, offsets as in its Holding.
   ConstVector weights() const { return weights_; }
   Vector mutable_weights() { return weights_; }  ///< for messages to land
   Vector gradients() { return gradients_; }
 
-  /// Of this rank, if it is a server.
+  /// Where the buckets of this rank lie, if it is a server.
   BucketMemory server_memory() const;
 
   /// This rank's ends of pushes (a worker sends, a server receives) and pulls. frames: the buckets
@@ -84,7 +84,7 @@ class DataPlane {
     index_t gradients = 0;      ///< bytes from the part's begin, after the lines
     index_t weights = 0;        ///< the same, in the part of weights_of
     index_t weights_of = 0;     ///< the worker in whose part the weights lie: itself, or the first
-    index_t element_count = 0;  ///< of each arena
+    index_t element_count = 0;  ///< size of each arena
   };
 
   bool here(index_t rank) const;
@@ -99,8 +99,8 @@ class DataPlane {
   const Comm* world_;
   const BucketPlan* plan_;
   int ring_depth_;
-  std::vector<index_t> host_of_;         ///< by rank: the first rank of its host
-  std::map<index_t, WorkerPart> parts_;  ///< by worker rank, of this host
+  std::vector<index_t> host_of_;         ///< the first rank of each rank's host
+  std::map<index_t, WorkerPart> parts_;  ///< the workers of this host, by rank
   std::vector<index_t> servers_here_;    ///< ranks
   std::unique_ptr<SharedWindow> window_;
   Memory own_weights_, own_gradients_;  ///< without a window

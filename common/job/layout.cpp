@@ -106,11 +106,12 @@ std::vector<Option> options(Layout& layout) {
       {"stages", "", "pipeline stages a replica is cut into", &layout.stages, count},
       {"contexts", "", "parts a sequence is cut into", &layout.contexts, count},
       {"shards", "", "tensor shards a stage is cut into", &layout.shards, count},
-      {"servers", "", "parameter servers; colocated: as many as workers, so leave it out",
+      {"servers", "",
+       "parameter servers; leave it out with colocated, which has as many as workers",
        &layout.servers, count},
       {"placement", "",
-       "dedicated: server ranks after the workers; colocated: every worker is a server, too; "
-       "local: one process without mpirun",
+       "where the servers are. dedicated: on ranks of their own, after the workers; colocated: "
+       "every worker is a server, too; local: one process without mpirun",
        choice(layout.placement, {{name_of(Placement::dedicated), Placement::dedicated},
                                  {name_of(Placement::colocated), Placement::colocated},
                                  {name_of(Placement::local), Placement::local}})},

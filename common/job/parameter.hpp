@@ -26,7 +26,7 @@ struct ParameterSpec {
   /// of it and shard 0 alone pushes it.
   bool split = false;
   Initial initial = Initial::zeros;
-  double deviation = 0;  ///< of Initial::normal
+  double deviation = 0;  ///< for Initial::normal
   std::string like;    ///< begins as the parameter of this name does; empty: from draws of its own
   bool decay = false;  ///< weight decay applies (not to norms and biases)
   Role role = Role::trained;
@@ -57,8 +57,8 @@ void initial_weights(const ParameterSpec& spec, std::uint64_t seed, ElementRange
 /// The parameters by the layer that their names tell: `layers.3`, else the first word
 /// (`embedding`).
 struct LayerGroups {
-  std::vector<std::string> names;  ///< in the order of the specs
-  std::vector<index_t> of;         ///< by parameter: its layer's place among the names
+  std::vector<std::string> names;  ///< sorted as the specs are
+  std::vector<index_t> of;         ///< each parameter's layer: its place among the names
 };
 LayerGroups layer_groups(const std::vector<ParameterSpec>& specs);
 

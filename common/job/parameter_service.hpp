@@ -48,7 +48,7 @@ class ParameterService {
 
   /// Seconds this worker has waited for servers so far (in directive, await and finish).
   virtual double waited_seconds() const = 0;
-  /// Of gradients and weights, that this worker sends and receives in one update.
+  /// Bytes of gradients that this worker sends, and of weights that it receives, in one update.
   virtual index_t pushed_bytes() const = 0;
   virtual index_t pulled_bytes() const = 0;
 };

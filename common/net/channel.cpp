@@ -82,8 +82,8 @@ std::vector<std::span<std::byte>> frames_of(const std::vector<std::span<float>>&
   return frames;
 }
 
-ChannelWindow::ChannelWindow(std::vector<Request> requests, std::vector<index_t> planned_bytes,
-                             int depth, std::string name)
+RequestRing::RequestRing(std::vector<Request> requests, std::vector<index_t> planned_bytes,
+                         int depth, std::string name)
     : requests_(std::move(requests)),
       planned_bytes_(std::move(planned_bytes)),
       name_(std::move(name)),
@@ -98,13 +98,13 @@ ChannelWindow::ChannelWindow(std::vector<Request> requests, std::vector<index_t>
   statuses_.resize(slots);
 }
 
-ChannelWindow::~ChannelWindow() {
+RequestRing::~RequestRing() {
   // While unwinding the process is about to end, whatever travels.
   const bool moved_from = slots_.empty();
   WEIR_ASSERT(moved_from || !running() || std::uncaught_exceptions() > 0);
 }
 
-void ChannelWindow::start() {
+void RequestRing::start() {
   WEIR_ASSERT(has_room());
   const auto frame = static_cast<std::size_t>(next_frame());
   const auto slot = static_cast<std::size_t>(started_ % depth_);
@@ -115,7 +115,7 @@ void ChannelWindow::start() {
   ++started_;
 }
 
-std::span<const index_t> ChannelWindow::test() {
+std::span<const index_t> RequestRing::test() {
   ended_frames_.clear();
   if (!running()) return {};
   int ended = 0;
@@ -145,7 +145,7 @@ std::span<const index_t> ChannelWindow::test() {
   return ended_frames_;
 }
 
-void ChannelWindow::check_size(index_t frame, const MPI_Status& status) const {
+void RequestRing::check_size(index_t frame, const MPI_Status& status) const {
   int words = 0;
   check_mpi(MPI_Get_count(&status, MPI_UINT32_T, &words), name_.c_str());
   const index_t bytes = index_t{words} * static_cast<index_t>(kWordBytes);
@@ -155,7 +155,7 @@ void ChannelWindow::check_size(index_t frame, const MPI_Status& status) const {
                    "; do all ranks run the same program with the same configuration?"));
 }
 
-void ChannelWindow::fail(index_t frame, const MPI_Status& status) const {
+void RequestRing::fail(index_t frame, const MPI_Status& status) const {
   int error_class = 0;
   MPI_Error_class(status.MPI_ERROR, &error_class);
   if (error_class == MPI_ERR_TRUNCATE) {
@@ -168,7 +168,7 @@ void ChannelWindow::fail(index_t frame, const MPI_Status& status) const {
   WEIR_UNREACHABLE();
 }
 
-void ChannelWindow::cancel() {
+void RequestRing::cancel() {
   for (MPI_Request& request : slots_) {
     if (request == MPI_REQUEST_NULL) continue;
     check_mpi(MPI_Cancel(&request), name_.c_str());
@@ -180,36 +180,36 @@ void ChannelWindow::cancel() {
 
 SendChannel::SendChannel(const Comm& comm, int peer, ChannelKind kind,
                          const std::vector<std::span<const std::byte>>& frames, int depth)
-    : window_(send_requests(comm, peer, kind, frames), {}, depth,
-              text(name_of(kind), " to rank ", peer)) {}
+    : ring_(send_requests(comm, peer, kind, frames), {}, depth,
+            text(name_of(kind), " to rank ", peer)) {}
 
 void SendChannel::offer(index_t frame) {
-  WEIR_ASSERT(window_.frame_count() > 0 && frame == offered_ % window_.frame_count());
+  WEIR_ASSERT(ring_.frame_count() > 0 && frame == offered_ % ring_.frame_count());
   ++offered_;
   start_offered();
 }
 
 bool SendChannel::start_offered() {
-  const index_t before = window_.started();
-  while (window_.started() < offered_ && window_.has_room()) window_.start();
-  return window_.started() > before;
+  const index_t before = ring_.started();
+  while (ring_.started() < offered_ && ring_.has_room()) ring_.start();
+  return ring_.started() > before;
 }
 
 bool SendChannel::progress() {
-  const bool ended_any = !window_.test().empty();
+  const bool ended_any = !ring_.test().empty();
   return start_offered() || ended_any;
 }
 
 bool SendChannel::sent(index_t frame) const {
-  const index_t frames = window_.frame_count();
+  const index_t frames = ring_.frame_count();
   const index_t offers = offered_ / frames + (frame < offered_ % frames ? 1 : 0);
-  return window_.ended_rounds(frame) == offers;
+  return ring_.ended_rounds(frame) == offers;
 }
 
 ReceiveChannel::ReceiveChannel(const Comm& comm, int peer, ChannelKind kind,
                                const std::vector<std::span<std::byte>>& frames, int depth)
-    : window_(receive_requests(comm, peer, kind, frames), sizes_of(frames), depth,
-              text(name_of(kind), " from rank ", peer)),
+    : ring_(receive_requests(comm, peer, kind, frames), sizes_of(frames), depth,
+            text(name_of(kind), " from rank ", peer)),
       opened_rounds_(frames.size()) {}
 
 void ReceiveChannel::open(index_t frame) {
@@ -218,25 +218,25 @@ void ReceiveChannel::open(index_t frame) {
 }
 
 void ReceiveChannel::open_round() {
-  for (index_t frame = 0; frame < window_.frame_count(); ++frame) mark_open(frame);
+  for (index_t frame = 0; frame < ring_.frame_count(); ++frame) mark_open(frame);
   start_open();
 }
 
 void ReceiveChannel::mark_open(index_t frame) {
   index_t& opened = opened_rounds_[static_cast<std::size_t>(frame)];
-  WEIR_ASSERT(opened == window_.ended_rounds(frame));
+  WEIR_ASSERT(opened == ring_.ended_rounds(frame));
   ++opened;
 }
 
 void ReceiveChannel::start_open() {
-  while (window_.has_room() && window_.started() / window_.frame_count() <
-                                   opened_rounds_[static_cast<std::size_t>(window_.next_frame())]) {
-    window_.start();
+  while (ring_.has_room() && ring_.started() / ring_.frame_count() <
+                                 opened_rounds_[static_cast<std::size_t>(ring_.next_frame())]) {
+    ring_.start();
   }
 }
 
 std::span<const index_t> ReceiveChannel::progress() {
-  const auto arrived = window_.test();
+  const auto arrived = ring_.test();
   start_open();
   return arrived;
 }

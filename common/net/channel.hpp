@@ -23,17 +23,17 @@ std::vector<std::span<const std::byte>> frames_of(
     const std::vector<std::span<const float>>& floats);
 std::vector<std::span<std::byte>> frames_of(const std::vector<std::span<float>>& floats);
 
-/// What both ends of a channel share: its persistent requests, one a frame. Frame i of round r is
-/// transfer r * frames + i; transfers start in this order, and at most `depth` neighbours run at
-/// once.
-class ChannelWindow {
+/// What both ends of a channel share: its persistent requests, one a frame, used round after round.
+/// Frame i of round r is transfer r * frames + i; transfers start in this order, and at most
+/// `depth` neighbours run at once.
+class RequestRing {
  public:
   /// planned_bytes: what each frame must have when it arrives; empty for sends. `name` begins
   /// errors: "push to rank 3".
-  ChannelWindow(std::vector<Request> requests, std::vector<index_t> planned_bytes, int depth,
-                std::string name);
-  ChannelWindow(ChannelWindow&&) = default;
-  ~ChannelWindow();
+  RequestRing(std::vector<Request> requests, std::vector<index_t> planned_bytes, int depth,
+              std::string name);
+  RequestRing(RequestRing&&) = default;
+  ~RequestRing();
 
   index_t frame_count() const { return static_cast<index_t>(requests_.size()); }
   index_t started() const { return started_; }
@@ -114,13 +114,13 @@ class SendChannel final : public FrameSender {
   void offer(index_t frame) override;
   bool progress() override;
   bool sent(index_t frame) const override;
-  bool idle() const override { return offered_ == window_.started() && !window_.running(); }
+  bool idle() const override { return offered_ == ring_.started() && !ring_.running(); }
   bool read_by_peer() const override { return false; }  // the peer has its own copy
 
  private:
   bool start_offered();
 
-  ChannelWindow window_;
+  RequestRing ring_;
   index_t offered_ = 0;
 };
 
@@ -138,13 +138,13 @@ class ReceiveChannel final : public FrameReceiver {
   /// shorter than planned.
   std::span<const index_t> progress() override;
   /// Ends what was opened and never sent. Before destruction, when no more frames are to come.
-  void cancel() { window_.cancel(); }
+  void cancel() { ring_.cancel(); }
 
  private:
   void mark_open(index_t frame);
   void start_open();
 
-  ChannelWindow window_;
+  RequestRing ring_;
   std::vector<index_t> opened_rounds_;
 };
 

@@ -23,7 +23,7 @@ enum class Tier { servers, workers };
 /// 1. Worker -> server 0, after the last backward of a step: one from each context of a replica's
 /// last stage, from its first shard.
 struct Report {
-  index_t step = 0;  ///< of this replica
+  index_t step = 0;  ///< this replica's
   index_t replica = 0;
   index_t context = 0;
   double loss_sum = 0;  ///< natural logarithm, summed over the loss terms
@@ -125,16 +125,16 @@ struct StepRule {
 struct Observed {
   double loss = 0;    ///< mean over the loss terms of this update
   index_t count = 0;  ///< loss terms of this update
-  double norm = 0;    ///< of the mean gradient, before the clip, rounded to float
-  /// With `--norms layers` that of each layer (layer_groups), the same way; else none.
+  double norm = 0;    ///< norm of the mean gradient, before the clip, rounded to float
+  /// The same of each layer (layer_groups), with `--norms layers`; else none.
   std::vector<double> layer_norms = {};
-  double threshold = 0;    ///< of the clip after this update; 0 for the policy `none`
-  double coefficient = 1;  ///< of the clip: the norm times this is what the optimizer sees
+  double threshold = 0;    ///< the clip's after this update; 0 for the policy `none`
+  double coefficient = 1;  ///< the clip's: the norm times this is what the optimizer sees
   bool clipped = false;
   index_t skipped_count = 0;  ///< updates skipped, or undone by a rollback, since step 0
   index_t dropped_count = 0;  ///< contributions dropped since step 0
   index_t staleness = 0;      ///< updates between a contributor's pull and this one, at most
-  std::vector<ServerTime> server_times = {};  ///< by server, as of its newest partials
+  std::vector<ServerTime> server_times = {};  ///< each server's, as of its newest partials
 
   static void fields(auto& each, auto& m) {
     each(m.loss, m.count, m.norm, m.layer_norms, m.threshold, m.coefficient, m.clipped,
@@ -184,7 +184,7 @@ struct DirectionPartials {
 /// Server 0 -> other servers, upon all of these: by how much the rate is multiplied.
 struct TrustRatios {
   index_t update = 0;
-  std::vector<double> ratios;  ///< by parameter
+  std::vector<double> ratios;  ///< one a parameter
 
   static constexpr const char* kName = "trust ratios";
   static void fields(auto& each, auto& m) { each(m.update, m.ratios); }
@@ -194,7 +194,8 @@ struct TrustRatios {
 /// room for all; write your part.
 struct SaveBegin {
   index_t step = 0;
-  std::vector<index_t> offsets;  ///< of the records in the file, in the order of ps::Snapshot
+  std::vector<index_t>
+      offsets;  ///< where the records are in the file, in the order of ps::Snapshot
 
   static constexpr const char* kName = "begin of a checkpoint";
   static void fields(auto& each, auto& m) { each(m.step, m.offsets); }

@@ -11,34 +11,10 @@
 #include <utility>
 #include <vector>
 
+#include "common/base/handle.hpp"
 #include "common/base/index.hpp"
 
 namespace weir {
-
-/// Owns one raw handle of a C library. Traits give `Raw`, `none()` and `release(Raw)`. Moves, never
-/// copies, releases itself; as large as the raw handle.
-template <class Traits>
-class Handle {
- public:
-  using Raw = typename Traits::Raw;
-  Handle() = default;
-  explicit Handle(Raw raw) : raw_(raw) {}
-  Handle(Handle&& other) noexcept : raw_(std::exchange(other.raw_, Traits::none())) {}
-  Handle& operator=(Handle&& other) noexcept {
-    std::swap(raw_, other.raw_);
-    return *this;
-  }
-  ~Handle() {
-    if (raw_ != Traits::none()) Traits::release(raw_);
-  }
-  Raw get() const { return raw_; }
-  /// Gives the handle out of ownership.
-  Raw release() { return std::exchange(raw_, Traits::none()); }
-  explicit operator bool() const { return raw_ != Traits::none(); }
-
- private:
-  Raw raw_ = Traits::none();
-};
 
 /// Throws Error("MPI: <doing>: <what MPI says>") unless `code` is MPI_SUCCESS. `doing` is what we
 /// were about to do, e.g. "summing over the shards".
@@ -111,10 +87,11 @@ class Comm {
   /// The text of `root` at every rank; at most 64 MiB, else Error on all ranks.
   std::string broadcast(std::string text, int root) const;
 
-  /// In place, each element over all ranks. The same bits on all ranks and in every run with as
-  /// many ranks. (Open MPI reduces in an order that depends on rank count and length alone.)
-  /// Floats are those of shards and contexts, who come in lockstep: they wait awake, since asleep a
-  /// step of two shards took 15 % longer. All others wait asleep: one rank may read files for long.
+  /// Sums each element over all ranks, in place. The bits are the same on all ranks, and in every
+  /// run with as many ranks. (Open MPI reduces in an order that depends on rank count and length
+  /// alone.) Floats are those of shards and contexts, who come in lockstep: they wait awake, since
+  /// asleep a step of two shards took 15 % longer. All others wait asleep: one rank may read files
+  /// for long.
   void sum(std::span<float> values) const;
   /// Calls `progress`, if any, while it waits; awake as long as that says that anything moved.
   void sum(std::span<double> values, const std::function<bool()>& progress = {}) const;

@@ -16,9 +16,9 @@ enum class MessagePath {
 /// What was found between two ranks.
 struct Probe {
   MessagePath path = MessagePath::other;
-  std::string
-      mechanism;        ///< of Open MPI between ranks of one host: cma, xpmem, knem, none, unknown
-  std::string refusal;  ///< why the kernel does not let one rank read the other's memory, if so
+  std::string mechanism;  ///< how Open MPI copies between ranks of one host: cma, xpmem, knem,
+                          ///< none, unknown
+  std::string refusal;    ///< why the kernel does not let one rank read the other's memory, if so
   double bytes_per_second = 0;
   bool huge_pages = false;  ///< the buffers of the probe lie on them
 };

@@ -40,10 +40,10 @@ struct Part {
   index_t bytes = 0;
   index_t process = 0;
   index_t file = 0;
-  index_t inode = 0;  ///< in another container the process may be a stranger
+  index_t inode = 0;  ///< unlike the process, it means the same in another container
 };
 
-/// By rank.
+/// What each rank says of its part, in the order of ranks.
 std::vector<Part> exchange_parts(const Comm& host, const Part& own) {
   std::vector<index_t> numbers(4 * static_cast<std::size_t>(host.size()));
   auto* const mine = &numbers[4 * static_cast<std::size_t>(host.rank())];

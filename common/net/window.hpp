@@ -28,7 +28,7 @@ class SharedWindow {
   SharedWindow& operator=(const SharedWindow&) = delete;
   ~SharedWindow();
 
-  /// Of rank `rank` of the host; its address differs from rank to rank.
+  /// The part of rank `rank` of the host; its address differs from rank to rank.
   std::span<std::byte> part(int rank) const { return parts_[static_cast<std::size_t>(rank)]; }
   /// All of this rank's part.
   bool on_huge_pages() const { return on_huge_pages_; }
@@ -86,7 +86,7 @@ class WindowReceiver final : public FrameReceiver {
   void mark_open(index_t frame);
 
   WindowLine* line_;
-  std::vector<std::uint64_t> opened_rounds_;  ///< by frame
+  std::vector<std::uint64_t> opened_rounds_;  ///< one count a frame
   std::uint64_t opened_ = 0;
   std::uint64_t arrived_ = 0;
   std::vector<index_t> arrived_frames_;

@@ -35,7 +35,7 @@ class Memory {
   MemoryKind kind() const { return kind_; }
   /// All of it as elements of this dtype.
   Vector elements(Dtype dtype) const { return {data_, dtype, kind_, bytes_ / bytes_of(dtype)}; }
-  /// Of them, those that lie on huge pages: the kernel may refuse. 0 if it does not say.
+  /// How many of them lie on huge pages: the kernel may refuse. 0 if it does not say.
   index_t huge_bytes() const;
 
  private:

@@ -25,10 +25,10 @@ std::array<std::uint64_t, 2> random_words(std::uint64_t seed, std::uint64_t stre
 /// 64 bits: the first half of random_words.
 std::uint64_t random_word(std::uint64_t seed, std::uint64_t stream, std::uint64_t index);
 
-/// In [0, 1), a multiple of 2^-53.
+/// A draw from [0, 1), a multiple of 2^-53.
 double uniform(std::uint64_t seed, std::uint64_t stream, std::uint64_t index);
 
-/// In [0, 1), a multiple of 2^-24. Four successive indices share one block of Philox.
+/// A draw from [0, 1), a multiple of 2^-24. Four successive indices share one block of Philox.
 float uniform_float(std::uint64_t seed, std::uint64_t stream, std::uint64_t index);
 
 /// out[i] = uniform_float(seed, stream, first_index + i), at a quarter of the cost of single calls.

@@ -26,10 +26,10 @@ void add_fp16(std::span<const std::uint16_t> halves, float scale, std::span<floa
 /// Elements that share a scale in int8: blocks counted from the span's begin, the last one shorter.
 inline constexpr index_t kInt8Block = 256;
 
-/// With v = values + residual and m = max |v| over the block: scale = m / 127, q = v / scale to the
-/// nearest (|q| <= 127), residual = v - q * scale. A block whose m is below 2^-100 sends zeros and
-/// keeps v. A block whose m is not finite, or 2^127 or more (where q * scale could overflow), gets
-/// the scale NaN and keeps its residual as it was. scales: one a block.
+/// Each block: let v = values + residual and m = max |v|; then scale = m / 127, q = v / scale to
+/// the nearest (|q| <= 127), residual = v - q * scale. A block whose m is below 2^-100 sends zeros
+/// and keeps v. A block whose m is not finite, or 2^127 or more (where q * scale could overflow),
+/// gets the scale NaN and keeps its residual as it was. scales: one a block.
 void to_int8(std::span<const float> values, std::span<float> residual, std::span<float> scales,
              std::span<std::int8_t> quanta);
 /// q * scale

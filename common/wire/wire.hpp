@@ -25,7 +25,7 @@ enum class WireFormat { fp32, bf16, fp16, int8, topk };
 
 struct Wire {
   WireFormat format = WireFormat::fp32;
-  double topk_percent = 1;  ///< in (0, 100]
+  double topk_percent = 1;  ///< more than 0, at most 100
 
   /// The floats themselves: nothing to encode.
   bool is_raw() const { return format == WireFormat::fp32; }

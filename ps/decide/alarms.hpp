@@ -16,7 +16,7 @@ class Alarms {
   void on_step(const Directive& directive);
 
  private:
-  std::deque<bool> skipped_;  ///< of the newest steps
+  std::deque<bool> skipped_;  ///< the newest steps, oldest first
   index_t crushed_in_a_row_ = 0;
 };
 

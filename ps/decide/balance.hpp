@@ -30,7 +30,7 @@ class Balance {
 
  private:
   std::vector<index_t> counts_;
-  std::vector<std::vector<double>> seconds_;  ///< by replica, of one micro-batch in each step
+  std::vector<std::vector<double>> seconds_;  ///< each replica's, for one micro-batch in each step
 };
 
 /// The counts, each at least 1 and `micro_batches` in all, for which the longest of

@@ -202,7 +202,7 @@ class Robust final : public Clip {
   /// Below it norms that hardly vary would make every change of a few percent a spike.
   static constexpr double kLeastSigma = 0.1;
 
-  /// Of a normal distribution with this mean absolute deviation: sqrt(pi / 2) times as much.
+  /// That of a normal distribution with this mean absolute deviation: sqrt(pi / 2) times as much.
   double sigma() const { return std::max(kLeastSigma, 1.2533141373155003 * deviation_); }
   void follow(double log) {
     const auto count = static_cast<double>(count_++);
@@ -222,7 +222,7 @@ class Robust final : public Clip {
   }
   double cap_;
   index_t count_ = 0;
-  double center_ = 0;     ///< of ln n
+  double center_ = 0;     ///< the moving mean of ln n
   double deviation_ = 0;  ///< mean absolute, from it
   index_t skips_in_a_row_ = 0;
 };
@@ -276,7 +276,7 @@ class PerTensor final : public Clip {
   }
   double cap_;
   index_t count_ = 0;
-  std::vector<double> usual_;  ///< by parameter
+  std::vector<double> usual_;  ///< one norm a parameter
 };
 
 }  // namespace
@@ -284,15 +284,17 @@ class PerTensor final : public Clip {
 std::vector<Option> options(ClipConfig& config) {
   return {
       {"clip.policy", "",
-       "how the norm of the gradient is bounded: fixed: to clip.max-norm; decay: to a threshold "
-       "that falls with each norm above it; quantile: to one of the last 1,000 norms; zclip, "
-       "robust: outliers among the norms, which robust skips if they are far out; per_tensor: each "
-       "parameter to its usual norm; update_rms: adamw's step of each parameter, not the gradient",
+       "how the gradient norm is bounded. fixed: by clip.max-norm; decay: by a threshold that "
+       "falls "
+       "with each norm above it; quantile: by a quantile of the last 1,000 norms; zclip, robust: "
+       "outliers are pulled back, and robust skips the step if they are far out; per_tensor: each "
+       "parameter is bounded by its usual norm; update_rms: adamw's step of each parameter is "
+       "bounded instead of the gradient",
        choice(config.policy, kPolicyNames)},
       {"clip.max-norm",
        "",
-       "fixed: the largest norm; quantile, zclip, robust, and while per_tensor warms up: never "
-       "above it",
+       "the largest norm: the bound of fixed, and the cap of quantile, zclip, robust and of "
+       "per_tensor while it warms up",
        &config.max_norm,
        {1e-6, 1e6}},
       {"clip.initial",
@@ -307,7 +309,7 @@ std::vector<Option> options(ClipConfig& config) {
        {0.01, 0.9999}},
       {"clip.quantile",
        "",
-       "policy quantile: which, of the last 1,000 norms",
+       "policy quantile: the bound is this quantile of the last 1,000 norms",
        &config.quantile,
        {0.001, 0.999}},
   };

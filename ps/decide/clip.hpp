@@ -13,19 +13,20 @@ enum class ClipPolicy { none, fixed, decay, quantile, zclip, robust, per_tensor,
 
 struct ClipConfig {
   ClipPolicy policy = ClipPolicy::robust;
-  double max_norm = 1;      ///< of `fixed`; the cap of quantile, zclip, robust and of warm-ups
-  double initial = 1;       ///< threshold of `decay` before the first step
-  double fall_rate = 0.99;  ///< of `decay`
-  double quantile = 0.1;    ///< of `quantile`
+  double max_norm =
+      1;               ///< the bound of `fixed`; the cap of quantile, zclip, robust and of warm-ups
+  double initial = 1;  ///< threshold of `decay` before the first step
+  double fall_rate = 0.99;  ///< for `decay`
+  double quantile = 0.1;    ///< for `quantile`
 };
 
 std::vector<Option> options(ClipConfig& config);
 std::string name_of(ClipPolicy policy);
 
-/// Of a gradient, all finite.
+/// The norms of a gradient, all finite.
 struct GradientNorms {
-  double total = 0;                    ///< of all parameters together, rounded to float
-  std::span<const double> parameters;  ///< of each; needed by per_tensor
+  double total = 0;                    ///< over all parameters together, rounded to float
+  std::span<const double> parameters;  ///< one norm each; needed by per_tensor
 };
 
 struct ClipDecision {
@@ -33,12 +34,13 @@ struct ClipDecision {
   double threshold = 0;    ///< norms above it are clipped next; 0: there is none
   bool clipped = false;
   bool skip = false;  ///< a spike: the optimizer sees nothing of this gradient
-  /// Of per_tensor: the coefficient of each parameter; `coefficient` is what they make of the norm.
+  /// For per_tensor: the coefficient of each parameter; `coefficient` is what they make of the
+  /// norm.
   std::vector<double> parameters = {};
 };
 
 /// Decides how much of a gradient passes. One on server 0; its state is part of the checkpoint.
-/// With n the norm, c = max_norm:
+/// Let n be the norm and c = max_norm:
 ///
 ///   none        1
 ///   fixed       min(1, c / n)

@@ -22,24 +22,24 @@ const std::vector<std::pair<std::string, Consistency>> kModeNames = {{"bsp", Con
 std::vector<Option> options(ConsistencyConfig& config) {
   return {
       {"consistency", "",
-       "bsp: a step of all replicas at a time; ssp: each replica's steps by themselves, none more "
-       "than `staleness` ahead; asp: nobody waits; local: rounds of --local.steps steps of their "
-       "own",
+       "which replicas an update waits for. bsp: all of them; ssp: one, but no replica gets more "
+       "than `staleness` steps ahead of the slowest; asp: one, with no bound; local: all of them, "
+       "after --local.steps steps that each makes on its own",
        choice(config.mode, kModeNames)},
       {"staleness",
        "steps",
-       "ssp: a replica waits when the slowest is farther behind",
+       "ssp: a replica waits while the slowest is further behind than this",
        &config.staleness,
        {0, 1e9}},
       {"backup",
        "replicas",
-       "bsp: a step may leave out so many that are late; their samples are taken up again",
+       "bsp: a step may leave out this many late replicas; a later step uses their samples",
        &config.backup,
        {0, 1e9}},
       {"grace",
        "",
-       "bsp with --backup: how long late replicas are waited for, as a share of the median "
-       "step, and how soon after a step has begun a late one may still join it",
+       "bsp with --backup: how long a step waits for late replicas, and how long after its begin a "
+       "late one may still join it, both as a share of the median step",
        &config.grace,
        {0, 100}},
   };

@@ -21,10 +21,10 @@ enum class Consistency {
 
 struct ConsistencyConfig {
   Consistency mode = Consistency::bsp;
-  index_t staleness = 1;    ///< of ssp, steps
-  index_t backup = 0;       ///< of bsp: replicas that a step may leave out
+  index_t staleness = 1;    ///< steps, for ssp
+  index_t backup = 0;       ///< replicas that a step of bsp may leave out
   double grace = 0.1;       ///< how long a step waits for these, as a share of the median step
-  index_t round_steps = 1;  ///< of local; no option here: it follows from the job
+  index_t round_steps = 1;  ///< for local; no option here: it follows from the job
 };
 
 std::vector<Option> options(ConsistencyConfig& config);
@@ -110,7 +110,7 @@ class Clocks {
   std::vector<index_t> those(const Holds& holds) const;
   std::optional<Decision> due(double now) const;
   std::optional<Decision> due_by_script() const;
-  /// Of bsp, seconds; none before the first step has been timed.
+  /// How long bsp waits for late replicas, in seconds; none before the first step has been timed.
   std::optional<double> grace() const;
   std::vector<index_t> to_drop() const;
   void carry_out(const Decision& decision, double now);

@@ -35,7 +35,7 @@ struct DecideConfig {
   RollbackConfig rollback = {};
   Norms norms = Norms::total;
   ConsistencyConfig consistency = {};
-  index_t steps = 0;        ///< of the whole training
+  index_t steps = 0;        ///< the whole training
   index_t batch = 0;        ///< samples a step
   index_t micro_batch = 1;  ///< samples
   bool balance = false;     ///< replicas that are slow take fewer micro-batches
@@ -48,13 +48,13 @@ struct DecideConfig {
 
 /// Server 0's part: out of all arrivals, reports and partials, one directive an update.
 ///
-/// In this order: the sum of the squares of all blocks, in the order of parameter, slice and block
-/// (whatever server they come from: the same bits for any number of servers and any bucket size);
-/// the norm of the mean gradient, sqrt(total) / count, rounded to float; if it or the loss is not
-/// finite, the step is skipped and the clip not asked; else the clip; then rate, cursor, checkpoint
-/// and stop. If every update waits for all replicas, updates are numbered by the step they make and
-/// nothing else is decided. Else Clocks says whose contributions an update has, which the other
-/// servers learn by a Close before they add up, and whose come too late.
+/// The order of events: the sum of the squares of all blocks, in the order of parameter, slice and
+/// block (whatever server they come from: the same bits for any number of servers and any bucket
+/// size); the norm of the mean gradient, sqrt(total) / count, rounded to float; if it or the loss
+/// is not finite, the step is skipped and the clip not asked; else the clip; then rate, cursor,
+/// checkpoint and stop. If every update waits for all replicas, updates are numbered by the step
+/// they make and nothing else is decided. Else Clocks says whose contributions an update has, which
+/// the other servers learn by a Close before they add up, and whose come too late.
 ///
 /// An update of a round (local) makes several steps: up to the next multiple of the round's length,
 /// so that rounds meet where checkpoints are due, wherever training began.
@@ -107,7 +107,7 @@ class Decider {
   index_t step_of(index_t replica) const {
     return clocks_ ? steps_of_clock(clocks_->step(replica)) : standing_.step;
   }
-  /// Of the first new sample after `step` steps.
+  /// The global index of the first new sample after `step` steps.
   index_t cursor_after(index_t step) const;
   bool has_reported(index_t replica) const;
   void arrive_if_whole(index_t replica, double now);
@@ -126,14 +126,14 @@ class Decider {
   std::unique_ptr<Clip> clip_;
   Standing standing_;
   Standing origin_;    ///< where this job began
-  index_t last_step_;  ///< of the job
+  index_t last_step_;  ///< where the job ends
   bool checkpoint_due_ = false;
   /// Partials of all servers one after the other, as order_ says.
   std::vector<double> squares_;
   BlockOrder order_;
-  std::vector<bool> partials_here_;  ///< by server
+  std::vector<bool> partials_here_;  ///< one flag a server
   std::vector<ServerTime> server_times_;
-  std::vector<bool> reports_here_;  ///< by replica and context
+  std::vector<bool> reports_here_;  ///< one flag a replica and context
   std::vector<Report> reports_;     ///< the newest that came
   std::vector<Report> counted_;     ///< the newest that made an update
   Balance balance_;
@@ -141,8 +141,8 @@ class Decider {
   std::deque<LoggedDecision> replayed_shares_;  ///< to come, if decisions are replayed
   // Unless every update waits for all:
   std::optional<Clocks> clocks_;
-  std::vector<std::vector<bool>> arrived_;  ///< by replica and server
-  std::vector<index_t> contributors_;       ///< of the update that is being added up
+  std::vector<std::vector<bool>> arrived_;  ///< one flag a replica and server
+  std::vector<index_t> contributors_;       ///< those whose update is being added up
   Alarms alarms_;
   Rollback rollback_;
   Directive newest_;  ///< that closed an update

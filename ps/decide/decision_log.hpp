@@ -12,7 +12,7 @@ namespace weir::ps {
 struct DecidingJob {
   ConsistencyConfig consistency;
   index_t replicas = 1;
-  index_t micro_batches = 1;  ///< of a step
+  index_t micro_batches = 1;  ///< how many a step has
 };
 
 /// The decisions of a training, beside its checkpoints: an object a line, first one that says what

@@ -16,7 +16,7 @@ double half_cosine(double x) { return (1 - std::cos(std::numbers::pi * x)) / 2; 
 
 std::vector<Option> options(RateConfig& config) {
   return {
-      {"rate.schedule", "", "how the learning rate goes on after the warm-up",
+      {"rate.schedule", "", "shape of the learning rate after the warm-up",
        choice(config.schedule, {{"constant", RateSchedule::constant},
                                 {"linear", RateSchedule::linear},
                                 {"cosine", RateSchedule::cosine},
@@ -24,7 +24,7 @@ std::vector<Option> options(RateConfig& config) {
       {"rate.peak", "", "the highest learning rate", &config.peak, {0, 1e3}},
       {"rate.warm-up",
        "steps",
-       "the learning rate rises during so many first steps",
+       "the learning rate rises during this many first steps",
        &config.warm_up_steps,
        {0, 1e12}},
       {"rate.final",

@@ -13,7 +13,7 @@ struct RateConfig {
   RateSchedule schedule = RateSchedule::cosine;
   double peak = 1e-3;
   index_t warm_up_steps = 0;
-  double final_fraction = 0.1;  ///< of the peak, at the last step
+  double final_fraction = 0.1;  ///< the last rate, as a share of the peak
 };
 
 std::vector<Option> options(RateConfig& config);

@@ -14,16 +14,17 @@ constexpr index_t kBacksMax = 3;
 constexpr index_t kWarmUp = 25;  ///< steps whose loss is not judged
 constexpr double kFar = 6;       ///< sigmas
 constexpr double kKeepOf = 0.98;
-constexpr double kLeastSigma = 0.02;  ///< of the average: a smooth loss has spikes of its own
+constexpr double kLeastSigma =
+    0.02;  ///< a share of the average: a smooth loss has spikes of its own
 
 }  // namespace
 
 std::vector<Option> options(RollbackConfig& config) {
   return {{"rollback",
            "steps",
-           "after so many bad steps in a row (skipped, or of a loss far above the usual) the "
-           "servers go back to the last good state in their memory, and the data between is passed "
-           "over; 0: never",
+           "after this many bad steps in a row (skipped, or with a loss far above the usual) the "
+           "servers return to the last good state in their memory and skip the data between; 0: "
+           "never",
            &config.bad_steps,
            {0, 1e6}}};
 }

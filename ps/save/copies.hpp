@@ -22,7 +22,7 @@ class Copies {
   void put_back(index_t bucket, Store& store) const;
 
   std::size_t count() const { return 1 + slots_; }
-  /// Of a bucket: [elements], its weights (0) or a slot (from 1 on).
+  /// [elements] of a bucket: its weights (0) or a slot (from 1 on).
   std::span<const float> of(index_t bucket, std::size_t which) const;
 
  private:
@@ -30,7 +30,8 @@ class Copies {
 
   const BucketPlan* plan_;
   std::size_t slots_;
-  std::vector<index_t> offsets_;  ///< of the plan's buckets in each copy; -1: another server's
+  std::vector<index_t>
+      offsets_;  ///< where each bucket of the plan is in a copy; -1: another server's
   index_t element_count_ = 0;
   std::vector<Buffer> copies_;
 };

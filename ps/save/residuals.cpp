@@ -12,7 +12,7 @@ index_t element_count(const BucketPlan& plan, index_t bucket) {
   return plan.buckets()[static_cast<std::size_t>(bucket)].element_count;
 }
 
-/// Of a replica to this parameter: all of its slices have as many.
+/// How many contributors of a replica each parameter has: all of its slices have as many.
 std::vector<index_t> contributors_of_replica(const BucketPlan& plan) {
   std::vector<index_t> counts(plan.specs().size(), 0);
   for (const Bucket& bucket : plan.buckets()) {

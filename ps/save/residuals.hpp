@@ -32,7 +32,7 @@ class Residuals {
   const BucketPlan* plan_;
   index_t server_;
   index_t count_ = 0;
-  std::vector<index_t> offsets_;  ///< of the plan's buckets; -1: another server's
+  std::vector<index_t> offsets_;  ///< one a bucket of the plan; -1: another server's
   Buffer values_;
 };
 

@@ -5,6 +5,7 @@
 #include <span>
 #include <string_view>
 
+#include "common/base/differences.hpp"
 #include "common/base/error.hpp"
 #include "common/base/log.hpp"
 #include "common/io/checkpoint_format.hpp"
@@ -12,29 +13,6 @@
 
 namespace weir::ps {
 namespace {
-
-std::string shape_text(const std::vector<index_t>& shape) {
-  std::string all;
-  for (index_t extent : shape) all += text(all.empty() ? "" : " x ", extent);
-  return all.empty() ? "one number" : all;
-}
-
-/// Differences, a line each.
-class Differences {
- public:
-  void add(std::string line) { lines_.push_back(std::move(line)); }
-  bool empty() const { return lines_.empty(); }
-  std::string to_text() const {
-    constexpr std::size_t kShown = 20;
-    std::string all;
-    for (std::size_t i = 0; i < std::min(kShown, lines_.size()); ++i) all += "\n  " + lines_[i];
-    if (lines_.size() > kShown) all += text("\n  and ", lines_.size() - kShown, " more");
-    return all;
-  }
-
- private:
-  std::vector<std::string> lines_;
-};
 
 std::string setting(const Manifest& manifest, const std::string& name) {
   const auto found = manifest.settings.find(name);
@@ -115,7 +93,7 @@ std::vector<double> numbers(const Manifest& manifest, const char* prefix) {
   }
 }
 
-/// Of the obsolete parameters those that the checkpoint holds.
+/// The obsolete parameters that the checkpoint holds.
 std::vector<std::string> found_obsolete(const Manifest& manifest,
                                         const std::vector<std::string>& obsolete) {
   std::vector<std::string> found;

@@ -17,8 +17,9 @@ namespace weir::ps {
 
 /// What a checkpoint must agree with.
 struct ResumeConfig {
-  std::map<std::string, std::string> settings;  ///< of the model, as SnapshotConfig has them
-  std::vector<std::string> obsolete = {};       ///< parameters, the same
+  std::map<std::string, std::string>
+      settings;                            ///< settings of the model, as SnapshotConfig has them
+  std::vector<std::string> obsolete = {};  ///< parameters, the same
   OptimizerKind optimizer = OptimizerKind::adamw;
   ClipConfig clip = {};
   bool in_rounds = false;  ///< for the servers of `local`, whose updates are rounds

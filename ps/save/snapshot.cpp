@@ -17,14 +17,18 @@ std::vector<Option> options(SnapshotConfig& config) {
   return {
       {"checkpoint-every",
        "steps",
-       "write a checkpoint after so many steps (0: at the end alone)",
+       "write a checkpoint every so many steps (0: only at the end)",
        &config.every,
        {0, 1e12}},
-      {"checkpoint.keep", "", "so many of the newest checkpoints stay", &config.keep, {2, 1e6}},
+      {"checkpoint.keep",
+       "",
+       "how many of the newest checkpoints are kept",
+       &config.keep,
+       {2, 1e6}},
       {"checkpoint.wait",
        "s",
-       "if the last checkpoint cannot be written (a full disk, say), or three in a row: try again "
-       "for this long before the job ends with an error",
+       "if the last checkpoint or three in a row cannot be written (the disk is full, say), try "
+       "again for this long before the job ends with an error",
        &config.wait_s,
        {0, 1e9}},
   };

@@ -32,7 +32,7 @@ struct SnapshotConfig {
   index_t wait_s = 600;  ///< for a save that may not be given up and fails
   // No options: what follows from the rest of the job.
   double retry_s = 5;            ///< between two tries of such a save, at most
-  std::filesystem::path folder;  ///< of all checkpoints; empty: none are written
+  std::filesystem::path folder;  ///< where all checkpoints are; empty: none are written
   /// A replica of `local`: the servers' folder. What `folder` holds goes when theirs of the same
   /// step has gone, so `keep` does not count. Empty: as `keep` says.
   std::filesystem::path beside = {};
@@ -64,7 +64,7 @@ std::vector<CheckpointRecord> checkpoint_records(const std::vector<ParameterSpec
                                                  OptimizerKind optimizer,
                                                  std::string_view moments = kMoments);
 
-/// Of the settings in a manifest, those that are ours.
+/// The settings in a manifest that are ours.
 inline constexpr const char* kOptimizerSetting = "optimizer.kind";
 inline constexpr const char* kClipSetting = "clip.policy";
 
@@ -176,7 +176,7 @@ class Snapshot {
   bool begun_ = false;  ///< the records have their offsets
   double started_at_ = 0;
   index_t failures_ = 0;  ///< saves in a row
-  index_t tries_ = 0;     ///< of this save, that failed
+  index_t tries_ = 0;     ///< tries of this save that failed
   double failed_at_ = 0;  ///< when the first of them did
   double try_at_ = 0;     ///< when the next one begins
   double told_at_ = 0;    ///< when the user last heard that the job waits

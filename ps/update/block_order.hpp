@@ -17,7 +17,7 @@ struct BlockOrder {
 
   std::vector<std::size_t> server_begin;  ///< first value of each server, and the end of the last
   std::vector<std::size_t> canonical;     ///< places of all values, in the order of sums
-  std::vector<index_t> parameters;        ///< of each of these
+  std::vector<index_t> parameters;        ///< the parameter of each of these
 };
 
 /// The sum of each parameter's values, by its index in the specs.

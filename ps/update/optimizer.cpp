@@ -26,7 +26,8 @@ const std::vector<std::pair<std::string, OptimizerKind>> kKindNames = {
 
 struct SgdScalars {
   float factor, rate, momentum, decay;
-  float gradient_part, momentum_part;  ///< of the direction: 0 and 1, or nesterov's 1 and momentum
+  float gradient_part,
+      momentum_part;  ///< parts of the direction: 0 and 1, or nesterov's 1 and momentum
 };
 
 WEIR_EACH_CPU void sgd(SgdScalars s, std::size_t count, float* __restrict w,
@@ -41,7 +42,7 @@ WEIR_EACH_CPU void sgd(SgdScalars s, std::size_t count, float* __restrict w,
   }
 }
 
-/// Of adamw and lamb.
+/// What adamw and lamb use in a step.
 struct AdamScalars {
   float factor, beta1, rest1, beta2, rest2, mean_correction, deviation_correction, epsilon, decay;
 };
@@ -62,7 +63,7 @@ AdamScalars adam_scalars(const OptimizerConfig& config, const OptimizerStep& ste
 /// Squares of directions are taken while these runs are in the first cache.
 constexpr std::size_t kRunElements = 512;
 
-/// Of one element; its moments change.
+/// The direction of one element; its moments change.
 inline float adam_direction(const AdamScalars& s, float w, float gradient, float& mean,
                             float& variance) {
   const float g = s.factor * gradient;
@@ -91,7 +92,7 @@ WEIR_EACH_CPU void lamb_direction(AdamScalars s, std::size_t count, const float*
   }
 }
 
-/// Of adamw, without its mean and decay: what update clipping measures.
+/// Adamw's direction without its mean and decay: what update clipping measures.
 WEIR_EACH_CPU void relative_gradient(AdamScalars s, std::size_t count,
                                      const float* __restrict gradient,
                                      const float* __restrict variance, float* __restrict out) {
@@ -139,13 +140,13 @@ void check_sizes(const OptimizerConfig& config, const OptimizerStep& step, std::
 std::vector<Option> options(OptimizerConfig& config) {
   return {
       {"optimizer.kind", "",
-       "how weights follow from gradients; lamb scales the step of each matrix and table by "
+       "how gradients change the weights. lamb scales the step of each matrix and table by "
        "|weights| "
-       "/ |step|, also where nothing decays, but not that of norms and biases",
+       "/ |step|, even if nothing decays, but not the step of norms and biases",
        choice(config.kind, kKindNames)},
       {"optimizer.momentum", "", "sgd: momentum", &config.momentum, {0, 0.9999}},
-      {"optimizer.nesterov", "", "sgd: steps along the momentum as it will be, not as it is",
-       &config.nesterov},
+      {"optimizer.nesterov", "",
+       "sgd: use Nesterov's momentum: step along the momentum as it will be", &config.nesterov},
       {"optimizer.beta1",
        "",
        "adamw, lamb: decay of the mean; lion: share of the momentum in the sign",
@@ -153,19 +154,18 @@ std::vector<Option> options(OptimizerConfig& config) {
        {0, 0.9999}},
       {"optimizer.beta2",
        "",
-       "adamw, lamb: decay of the variance; lion: of the momentum; the default is one for all "
-       "(usual "
-       "are 0.99 for lion and 0.999 for lamb)",
+       "adamw, lamb: decay of the variance; lion: decay of the momentum. The default is the same "
+       "for "
+       "all; usual are 0.99 for lion and 0.999 for lamb",
        &config.beta2,
        {0, 0.99999}},
       {"optimizer.epsilon", "", "adamw, lamb: added to the deviation", &config.epsilon, {1e-12, 1}},
       {"optimizer.weight-decay",
        "",
-       "weights shrink by this times the learning rate, apart from the gradient (decoupled), of "
-       "sgd "
-       "too: a recipe that adds decay to the gradient, as PyTorch's SGD does, needs 1 / (1 - "
-       "momentum) times as much here; for matrices, the head and a tied embedding too, not for "
-       "norms, biases, learned positions, an embedding apart from the head",
+       "weights shrink by this times the learning rate, apart from the gradient (decoupled decay, "
+       "with sgd too: a recipe that adds decay to the gradient, as PyTorch's SGD does, needs "
+       "1 / (1 - momentum) times as much here). It applies to matrices, the head and a tied "
+       "embedding, and not to norms, biases, learned positions and an untied embedding",
        &config.weight_decay,
        {0, 10}},
       {"optimizer.decay-all", "", "norms, biases and tables decay as well", &config.decay_all},

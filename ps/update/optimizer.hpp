@@ -12,15 +12,15 @@ enum class OptimizerKind { sgd, adamw, lion, lamb };
 
 struct OptimizerConfig {
   OptimizerKind kind = OptimizerKind::adamw;
-  double momentum = 0.9;  ///< of sgd
-  bool nesterov = false;  ///< of sgd
-  double beta1 = 0.9;     ///< of adamw, lion and lamb
-  double beta2 = 0.95;    ///< of adamw, lion and lamb
-  double epsilon = 1e-8;  ///< of adamw and lamb
+  double momentum = 0.9;  ///< for sgd
+  bool nesterov = false;  ///< for sgd
+  double beta1 = 0.9;     ///< for adamw, lion and lamb
+  double beta2 = 0.95;    ///< for adamw, lion and lamb
+  double epsilon = 1e-8;  ///< for adamw and lamb
   double weight_decay = 0.01;
   bool decay_all = false;  ///< also of parameters whose spec has no decay
   // No option: follows from clip.policy.
-  bool clips_updates = false;  ///< of adamw: the rate of each parameter follows from its update
+  bool clips_updates = false;  ///< for adamw: the rate of each parameter follows from its update
 };
 
 std::vector<Option> options(OptimizerConfig& config);
@@ -37,13 +37,13 @@ std::vector<std::string> slot_names(OptimizerKind kind);
 /// optimizer_direction on all elements, and, with the ratios, optimizer_step.
 bool has_trust(const OptimizerConfig& config);
 
-/// Of one step, for all buckets.
+/// What one step needs to know, for all buckets.
 struct OptimizerStep {
   double factor = 1;        ///< mean and clip: the summed gradient times this is g
   double rate = 0;          ///< learning rate
   index_t applied = 1;      ///< steps applied so far, this one included, the skipped ones not
-  double weight_decay = 0;  ///< of these elements; 0 where they do not decay
-  double trust = 1;         ///< of these elements, where has_trust: multiplies the rate
+  double weight_decay = 0;  ///< for these elements; 0 where they do not decay
+  double trust = 1;         ///< for these elements, where has_trust: multiplies the rate
 };
 
 /// One step on a run of elements, in one pass: weights w and slots change in place.

@@ -85,6 +85,9 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
   }
 }
 
+/// Says where weights and contributions lie: where `given` says, else in memory of the store. Two
+/// passes: the first counts what is not given and takes memory for it; the second hands it out. The
+/// first contribution of a bucket is also where its sum goes, so it lies in the arena of gradients.
 void Store::place(const BucketMemory& given, index_t arena) {
   const bool raw = plan_->wire().push.is_raw();
   const auto given_weights = [&](const Entry& of) {
@@ -188,6 +191,8 @@ bool Store::arrived(index_t index, index_t contributor) {
   return --of.missing == 0;
 }
 
+/// The sum goes where the first contribution lies. Raw contributions are added to it in one pass,
+/// block by block, which also gives the squares; coded ones are decoded and added one by one first.
 void Store::sum(index_t index, std::span<const index_t> replicas) {
   Entry& of = entry(index);
   WEIR_ASSERT(!of.summed && !replicas.empty());

@@ -28,7 +28,7 @@ class Store {
   Store(const BucketPlan& plan, index_t server, const OptimizerConfig& optimizer,
         std::uint64_t seed, const BucketMemory& given = {});
 
-  const std::vector<index_t>& buckets() const { return buckets_; }  ///< in push order
+  const std::vector<index_t>& buckets() const { return buckets_; }  ///< sorted as they are pushed
   index_t contributor_count(index_t bucket) const;
 
   /// Where a contribution is to be written as the plan's push wire encodes it. May be written while
@@ -48,8 +48,8 @@ class Store {
   /// from a slice's begin), bucket by bucket in push order, segment by segment.
   bool all_summed() const { return summed_count_ == buckets_.size(); }
   std::vector<double> partials() const;
-  /// Of optimizers with trust ratios, before apply() and unless the directive skips: the summed
-  /// gradient becomes the direction, moments step. Once.
+  /// Turns the summed gradient into the direction and steps the moments. For optimizers with trust
+  /// ratios: once, before apply(), unless the directive skips.
   void make_direction(index_t bucket, const Directive& directive);
   /// Once all directions are made: squares of weights and directions, as partials().
   const std::vector<double>& weight_squares() const { return weight_squares_; }
@@ -64,7 +64,7 @@ class Store {
   /// No contribution has arrived yet; the first are those of this update. moments_begin: updates
   /// that were applied before the moments began, which their bias correction does not count.
   void begin_with(index_t update, index_t moments_begin = 0);
-  /// Of the update that the bucket waits for or is in.
+  /// The update that the bucket waits for or is in.
   index_t update(index_t bucket) const { return entry(bucket).update; }
   std::span<const float> weights(index_t bucket) const;
   /// The weights as the plan's pull wire encodes them, as they are after apply() or begin_with().
@@ -75,9 +75,9 @@ class Store {
   /// One of the optimizer's slots, as slot_names numbers them.
   std::span<float> slot(index_t bucket, std::size_t index);
 
-  /// With one server and one holder all weights and all first contributions lie in one arena each,
-  /// with the offsets of the Holding: a worker in the same process needs no copies. Asserts that it
-  /// is so.
+  /// The arenas of a store with one server and one holder: there all weights and all first
+  /// contributions lie in one arena each, with the offsets of the Holding, and a worker in the same
+  /// process needs no copies. Asserts that it is so.
   std::span<const float> weight_arena() const;
   std::span<float> gradient_arena();
   std::span<float> mutable_weight_arena();
@@ -85,11 +85,11 @@ class Store {
  private:
   struct Entry {
     index_t bucket = 0;
-    index_t offset = 0;  ///< in the arenas, elements
+    index_t offset = 0;  ///< elements from the begin of the arenas
     std::span<float> weights;
-    std::vector<std::span<float>> contributions;  ///< of a raw wire
-    index_t push_offset = 0;                      ///< of its first contribution, in push_frames_
-    index_t pull_offset = 0;                      ///< in pull_frames_
+    std::vector<std::span<float>> contributions;  ///< places, where the wire is raw
+    index_t push_offset = 0;  ///< where its first contribution is in push_frames_
+    index_t pull_offset = 0;  ///< where it is in pull_frames_
     index_t first_partial = 0;
     index_t update = 1;
     std::vector<bool> arrived;
@@ -116,7 +116,7 @@ class Store {
   OptimizerConfig optimizer_;
   std::vector<index_t> buckets_;
   std::vector<Entry> entries_;     ///< one a bucket of this server
-  std::vector<index_t> entry_of_;  ///< by index in the plan; -1: another server's
+  std::vector<index_t> entry_of_;  ///< one a bucket of the plan; -1: another server's
   // Of what was given no place:
   Buffer weights_;
   Buffer gradients_;  ///< the first contribution of each bucket, then the sum
@@ -134,9 +134,9 @@ class Store {
 /// The blocks of one bucket, in the order of Store::partials.
 struct Block {
   index_t parameter = 0;
-  index_t begin = 0;  ///< of the whole parameter
+  index_t begin = 0;  ///< element of the whole parameter
   index_t count = 0;
-  index_t offset = 0;  ///< in the bucket
+  index_t offset = 0;  ///< elements from the begin of the bucket
 };
 std::vector<Block> blocks_of(const Bucket& bucket);
 

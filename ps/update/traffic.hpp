@@ -28,9 +28,9 @@ class Traffic {
 
  private:
   const BucketPlan* plan_;
-  index_t pushes_ = 0;            ///< of one replica to this server, in a step
+  index_t pushes_ = 0;            ///< how many a replica makes to this server in a step
   std::vector<index_t> missing_;  ///< contributions of each replica
-  std::vector<index_t> unsent_;   ///< readers, by bucket of the plan
+  std::vector<index_t> unsent_;   ///< readers of each bucket of the plan
 };
 
 }  // namespace weir::ps

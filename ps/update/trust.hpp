@@ -40,7 +40,7 @@ class Trust {
   bool clips_updates_;
   BlockOrder order_;
   std::vector<double> weight_squares_, direction_squares_;  ///< as in BlockOrder
-  std::vector<bool> here_;                                  ///< by server
+  std::vector<bool> here_;                                  ///< one flag a server
 };
 
 /// One server's part in this round, between the directive of an update and its steps:
@@ -53,7 +53,8 @@ class TrustRound {
   /// Nothing ever happens unless has_trust(optimizer). `plan` must outlive it.
   TrustRound(const BucketPlan& plan, index_t server, const OptimizerConfig& optimizer);
 
-  /// Of an update: to be called for each directive. Until it is over nothing is to be stepped.
+  /// The round of an update begins: to be called for each directive. Until it is over nothing is to
+  /// be stepped.
   void begin(const Directive& directive);
   bool is_on() const { return phase_ != Phase::none; }
   /// Does one piece of work; true if there was any.
@@ -63,7 +64,7 @@ class TrustRound {
   /// Both throw Error out of order.
   void on_partials(const DirectionPartials& partials, index_t update);  ///< server 0
   void on_ratios(const TrustRatios& trust, index_t update);             ///< other servers
-  /// By parameter, of the newest update; empty without a round.
+  /// The ratios of the newest update, one a parameter; empty without a round.
   const std::vector<double>& ratios() const { return ratios_; }
 
  private:
@@ -72,7 +73,7 @@ class TrustRound {
   const BucketPlan* plan_;
   index_t server_;
   bool has_trust_;
-  std::optional<Trust> trust_;  ///< of server 0
+  std::optional<Trust> trust_;  ///< on server 0 alone
   Phase phase_ = Phase::none;
   std::size_t made_count_ = 0;  ///< buckets
   std::vector<double> ratios_;

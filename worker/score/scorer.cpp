@@ -4,21 +4,16 @@
 #include <set>
 #include <utility>
 
+#include "common/base/differences.hpp"
 #include "common/base/error.hpp"
 
 namespace weir::worker {
 namespace {
 
-std::string shape_text(const std::vector<index_t>& shape) {
-  std::string words;
-  for (const index_t extent : shape) words += text(words.empty() ? "" : " x ", extent);
-  return words;
-}
-
 /// Throws Error unless the checkpoint's parameters are those of `specs`, and perhaps obsolete ones.
 void check_parameters(const CheckpointReader& reader, const std::vector<ParameterSpec>& specs,
                       const std::vector<std::string>& obsolete, const std::string& checkpoint) {
-  std::vector<std::string> differences;
+  Differences differences;
   std::set<std::string> known;
   for (const std::string& name : obsolete) known.insert("/model/" + name);
   for (const ParameterSpec& spec : specs) {
@@ -26,28 +21,23 @@ void check_parameters(const CheckpointReader& reader, const std::vector<Paramete
     known.insert(name);
     const auto record = reader.find(name);
     if (!record) {
-      differences.push_back(text(spec.name, ": missing"));
+      differences.add(text(spec.name, ": missing"));
       continue;
     }
     const auto& shape = reader.manifest().records[static_cast<std::size_t>(*record)].shape;
     if (shape != spec.shape) {
-      differences.push_back(text(spec.name, ": ", shape_text(shape), " in the checkpoint, ",
-                                 shape_text(spec.shape), " in the model"));
+      differences.add(text(spec.name, ": ", shape_text(shape), " in the checkpoint, ",
+                           shape_text(spec.shape), " in the model"));
     }
   }
   for (const CheckpointRecord& record : reader.manifest().records) {
     if (record.name.starts_with("/model/") && !known.contains(record.name)) {
-      differences.push_back(text(record.name.substr(7), ": not in the model"));
+      differences.add(text(record.name.substr(7), ": not in the model"));
     }
   }
   if (differences.empty()) return;
-  constexpr std::size_t kShown = 20;
-  std::string all;
-  for (std::size_t at = 0; at < std::min(kShown, differences.size()); ++at) {
-    all += "\n  " + differences[at];
-  }
-  if (differences.size() > kShown) all += text("\n  and ", differences.size() - kShown, " more");
-  throw Error(text(checkpoint, " does not hold the model that its settings describe:", all));
+  throw Error(text(checkpoint,
+                   " does not hold the model that its settings describe:", differences.to_text()));
 }
 
 }  // namespace
@@ -70,11 +60,11 @@ Scorer::Scorer(const CheckpointReader& reader, const ModelConfig& model, index_t
                 weights_.span().subspan(static_cast<std::size_t>(slice.offset),
                                         static_cast<std::size_t>(slice.range.count())));
   }
-  units_.emplace(model_, holding,
-                 StageCut{.last_unit = model_.unit_count() - 1,
-                          .micro_batch = micro_batch_,
-                          .training = false},
-                 SlotCounts(), kernels_);
+  units_.emplace(
+      model_, holding,
+      StageCut{
+          .last_unit = model_.unit_count() - 1, .micro_batch = micro_batch_, .training = false},
+      SlotCounts(), kernels_);
 }
 
 Pass Scorer::pass() {
@@ -92,17 +82,16 @@ Loss Scorer::loss(const MicroBatch& batch) {
   return units_->forward(pass(), batch, {}, {}, {});
 }
 
-void Scorer::next_token_logits(std::span<const std::int32_t> tokens,
-                                        std::span<float> logits) {
+void Scorer::next_token_logits(std::span<const std::int32_t> tokens, std::span<float> logits) {
   const auto length = static_cast<index_t>(tokens.size());
   WEIR_ASSERT(length >= 1 && length <= config().length);
   const index_t sample = 0;
   const MicroBatch batch = {.sequences = 1,
-                                    .length = length,
-                                    .tokens = tokens,
-                                    .targets = {},
-                                    .lengths = {&length, 1},
-                                    .samples = {&sample, 1}};
+                            .length = length,
+                            .tokens = tokens,
+                            .targets = {},
+                            .lengths = {&length, 1},
+                            .samples = {&sample, 1}};
   const index_t last = length - 1;
   units_->predict(pass(), batch, {&last, 1}, Matrix(logits, 1, std::ssize(logits)));
 }

@@ -16,6 +16,7 @@
 #include "common/io/hdf5.hpp"
 #include "common/number/random.hpp"
 #include "tests/common/io/faulty_file_system.hpp"
+#include "tests/common/io/hdf5_datasets.hpp"
 #include "tests/temporary_folder.hpp"
 
 using namespace weir;
@@ -175,7 +176,7 @@ TEST_CASE("what several servers wrote reads back to the bit, by weir in any rang
     CHECK(std::equal(part.begin(), part.end(), expected.begin() + begin));
   }
 
-  const auto datasets = hdf5_datasets(*found / "model.h5");
+  const auto datasets = test::hdf5_datasets(*found / "model.h5");
   REQUIRE(datasets.size() == records.size());
   for (std::size_t i = 0; i < datasets.size(); ++i) {
     CHECK(datasets[i].path == records[i].name);

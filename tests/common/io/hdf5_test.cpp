@@ -17,9 +17,11 @@
 
 #include "common/base/error.hpp"
 #include "common/io/file.hpp"
+#include "tests/common/io/hdf5_datasets.hpp"
 #include "tests/temporary_folder.hpp"
 
 using namespace weir;
+using test::hdf5_datasets;
 
 namespace {
 
