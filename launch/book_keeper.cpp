@@ -14,15 +14,16 @@ namespace weir {
 
 namespace {
 
-/// Without padding. Linear in the length but for its ends, so that of the mean is the mean; of a
-/// window longer than a sample it is less.
+/// FLOPs of an average sample, padding excluded, computed at the mean length. Exact up to the ends
+/// of a sequence, because the cost is linear in the length; too low if the window is longer than a
+/// sample.
 double flops_a_sample(const Job& job) {
   worker::ModelConfig model = job.config.model;
   model.length = std::llround(job.dataset->mean_length());
   return worker::model_flops_a_sample(model);
 }
 
-/// Of what the servers receive and send in an update of all, the most over the mean.
+/// Load imbalance of the servers: bytes per update of the busiest server over the mean.
 double bytes_imbalance(const Job& job) {
   double all = 0, most = 0, servers = 0;
   for (const RankPlan& rank : rank_plans(job.config)) {
@@ -49,9 +50,13 @@ BookKeeper::BookKeeper(const Job& job, const ParameterService& parameters, doubl
       step_began_at_(began_at_),
       bytes_imbalance_(bytes_imbalance(job)) {}
 
-void BookKeeper::start(index_t step) {
-  first_step_ = step;
-  file_.start(step, job_.config.layout, WEIR_VERSION);
+void BookKeeper::start(const Directive& directive) {
+  first_step_ = directive.step;
+  if (directive.stop) {
+    log_info(text("all of ", job_.config.train.steps, " steps are done: the checkpoint has ",
+                  directive.step, "; validates only"));
+  }
+  file_.start(first_step_, job_.config.layout, WEIR_VERSION);
   step_began_at_ = seconds_now();
   waited_before_ = parameters_.waited_seconds();
 }
@@ -112,14 +117,14 @@ bool BookKeeper::diverged() const {
   return newest_ && !std::isfinite(newest_->directive.observed.loss);
 }
 
-void BookKeeper::summary(SummaryMetrics metrics, const WorkerResult& result) {
+void BookKeeper::summary(SummaryMetrics metrics, const Directive& last, double pipeline_seconds) {
   progress_.end();
-  metrics.step = result.last.step;
-  metrics.skipped_count = result.last.observed.skipped_count;
+  metrics.step = last.step;
+  metrics.skipped_count = last.skipped_count;
   metrics.skips = skips_;
-  metrics.stopped = result.last.step < job_.config.train.steps;
+  metrics.stopped = last.step < job_.config.train.steps;
   if (newest_) {
-    const auto steps = static_cast<double>(result.last.step - first_step_);
+    const auto steps = static_cast<double>(last.step - first_step_);
     const double batches = steps * static_cast<double>(job_.config.train.batch);
     metrics.loss = newest_->directive.observed.loss;
     metrics.bits_per_byte = newest_->bits_per_byte;
@@ -137,8 +142,7 @@ void BookKeeper::summary(SummaryMetrics metrics, const WorkerResult& result) {
   metrics.servers = server_load({}, server_times_, job_.config.layout);
   metrics.servers.bytes_imbalance = bytes_imbalance_;
   metrics.validation_seconds = validation_seconds_;
-  metrics.compute_seconds =
-      training_seconds_ - training_waited_seconds_ - result.times.pipeline_seconds;
+  metrics.compute_seconds = training_seconds_ - training_waited_seconds_ - pipeline_seconds;
   file_.summary(metrics);
   std::cout << summary_table(metrics) << std::flush;
   if (metrics.diverged) {

@@ -7,28 +7,29 @@
 #include "launch/job.hpp"
 #include "launch/run/metrics.hpp"
 #include "launch/terminal/progress.hpp"
-#include "launch/worker_job.hpp"
+#include "worker/train/observer.hpp"
 
 namespace weir {
 
 /// Keeps the books of a job on worker 0: times each step, writes metrics.jsonl and draws the
-/// progress. Others have none.
-class BookKeeper {
+/// progress. Other workers have none.
+class BookKeeper final : public worker::Observer {
  public:
   /// gemm_peak: FLOP/s of sgemm measured on all workers' cores at the same time.
   BookKeeper(const Job& job, const ParameterService& parameters, double gemm_peak,
              const std::filesystem::path& metrics_file);
 
-  /// Set before training begins: the step it begins from.
-  void start(index_t step);
-  void step(const Directive& directive);
-  void validation_begin(index_t step, index_t samples);
-  void validation(index_t step, const worker::Loss& loss);
+  void start(const Directive& directive) override;
+  void step(const Directive& directive) override;
+  void validation_begin(index_t step, index_t samples) override;
+  void validation(index_t step, const worker::Loss& loss) override;
   /// Whether what was trained is of no use: the newest validation, or without one the newest step,
   /// found a loss that is not finite.
   bool diverged() const;
-  /// What only the whole job knows is filled in by the caller beforehand.
-  void summary(SummaryMetrics metrics, const WorkerResult& result);
+  /// Writes and prints the summary. `metrics`: holds what only the whole job knows. `last`: the
+  /// directive that ended the training. pipeline_seconds: this worker's time in waits for other
+  /// stages, validations left out.
+  void summary(SummaryMetrics metrics, const Directive& last, double pipeline_seconds);
 
  private:
   bool bytes_are_tokens() const { return job_.config.model.vocabulary == 256; }

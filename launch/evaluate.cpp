@@ -8,6 +8,7 @@
 #include "common/base/safe_text.hpp"
 #include "common/base/text.hpp"
 #include "launch/checkpoint_changes.hpp"
+#include "launch/checkpoint_path.hpp"
 #include "launch/command.hpp"
 #include "launch/job.hpp"
 #include "launch/run/metrics.hpp"

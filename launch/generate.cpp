@@ -9,6 +9,7 @@
 #include "common/base/machine.hpp"
 #include "common/base/safe_text.hpp"
 #include "common/number/random.hpp"
+#include "launch/checkpoint_path.hpp"
 #include "launch/command.hpp"
 #include "launch/trained_model.hpp"
 #include "worker/kernels/cpu/blas.hpp"

@@ -10,8 +10,8 @@
 #include "common/base/spelling.hpp"
 #include "common/io/checkpoint_format.hpp"
 #include "common/io/hdf5.hpp"
+#include "launch/checkpoint_path.hpp"
 #include "launch/command.hpp"
-#include "launch/run/run_folder.hpp"
 #include "launch/terminal/quantities.hpp"
 #include "launch/terminal/table.hpp"
 #include "ps/save/resume.hpp"
@@ -188,23 +188,9 @@ Inspection inspect_run(const fs::path& checkpoints, const InspectRequest& reques
 }  // namespace
 
 Inspection inspect_path(const fs::path& path, const InspectRequest& request) {
-  if (!path_exists(path))
-    throw UsageError(text(path.string(), ": there is no such file or folder"));
-  if (is_checkpoint(path)) return {checkpoint_text(path, request), ""};
-  if (is_checkpoint(path.parent_path())) {
-    return {checkpoint_text(path.parent_path(), request), ""};
-  }
-  if (is_folder(RunFolder::checkpoints_of(path))) {
-    return inspect_run(RunFolder::checkpoints_of(path), request);
-  }
-  if (is_folder(path) && path.filename() == "checkpoints") return inspect_run(path, request);
-  if (path_exists(path / "model.h5")) {
-    throw Error(
-        text(path.string(), " is a checkpoint that was never completed: MANIFEST is missing"));
-  }
-  throw UsageError(text(path.string(),
-                        " is neither a checkpoint (a folder with MANIFEST and model.h5) nor a run "
-                        "folder (with checkpoints/ in it)"));
+  const CheckpointPath found = checkpoint_path(path);
+  if (found.checkpoint.empty()) return inspect_run(found.checkpoints, request);
+  return {checkpoint_text(found.checkpoint, request), ""};
 }
 
 int inspect(const Arguments& all) {

@@ -3,27 +3,8 @@
 #include <algorithm>
 
 #include "common/base/error.hpp"
-#include "launch/run/run_folder.hpp"
 
 namespace weir {
-fs::path checkpoint_at(const fs::path& path) {
-  if (!path_exists(path))
-    throw UsageError(text(path.string(), ": there is no such file or folder"));
-  if (is_checkpoint(path)) return path;
-  const bool is_run = is_folder(RunFolder::checkpoints_of(path));
-  if (!is_run && path.filename() != "checkpoints") {
-    if (path_exists(path / "model.h5")) {
-      throw Error(
-          text(path.string(), " is a checkpoint that was never completed: MANIFEST is missing"));
-    }
-    throw UsageError(text(path.string(),
-                          " is neither a checkpoint (a folder with MANIFEST and model.h5) nor a "
-                          "run folder (with checkpoints/ in it)"));
-  }
-  const auto newest = newest_complete(is_run ? RunFolder::checkpoints_of(path) : path);
-  if (!newest) throw Error(text(path.string(), " holds no checkpoint yet"));
-  return *newest;
-}
 
 RunConfig config_of(const CheckpointReader& reader) {
   const Manifest& manifest = reader.manifest();

@@ -9,11 +9,7 @@
 
 namespace weir {
 
-/// What `weir eval` and `weir generate` share: from a path to a model that can run.
-
-/// The checkpoint that a path means: itself, or the newest complete one of a run folder. Throws
-/// UsageError if it is neither, Error if it holds none that is complete.
-fs::path checkpoint_at(const fs::path& path);
+/// What `weir eval` and `weir generate` share: from a checkpoint to a model that can run.
 
 /// The model, data, length and seed of the run that wrote a checkpoint, as its MANIFEST says, for
 /// one worker in this process. Throws Error if it does not say them all.

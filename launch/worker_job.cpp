@@ -1,104 +1,106 @@
 #include "launch/worker_job.hpp"
 
-#include <optional>
-
-#include "common/base/machine.hpp"
 #include "launch/cut.hpp"
-#include "worker/groups/mpi_context_group.hpp"
-#include "worker/groups/mpi_tensor_group.hpp"
-#include "worker/groups/pipeline_link.hpp"
-#include "worker/kernels/cpu/cpu_kernels.hpp"
-#include "worker/models/transformer/transformer.hpp"
-#include "worker/train/stage.hpp"
 
 namespace weir {
 
 using namespace worker;
 
-WorkerResult run_worker(const Job& job, const WorkerPlace& place, const Comm& workers,
-                        ParameterService& parameters, const WorkerEvents& events) {
-  const Layout& layout = job.config.layout;
-  const TrainConfig& train = job.config.train;
-  const TransformerModel model(job.config.model);
-  CpuKernels kernels(job.config.threads);
-  SingleShard single;
-  SingleContext whole;
-  std::optional<MpiTensorGroup> shards;
-  std::optional<MpiContextGroup> contexts;
-  std::optional<PipelineLink> link;
-  const StageCut cut = stage_cut(job.config, job.first_unit, place.stage);
+namespace {
+
+/// Adds up what validations wait for other stages.
+class ValidationWait final : public Observer {
+ public:
+  explicit ValidationWait(const std::optional<PipelineLink>& link) : link_(link) {}
+  double link_seconds() const { return link_ ? link_->waited_seconds() : 0; }
+  double seconds() const { return seconds_; }
+
+  void validation_begin(index_t, index_t) override { seconds_ -= link_seconds(); }
+  void validation(index_t, const Loss&) override { seconds_ += link_seconds(); }
+
+ private:
+  const std::optional<PipelineLink>& link_;
+  double seconds_ = 0;
+};
+
+}  // namespace
+
+WorkerJob::WorkerJob(const Job& job, const WorkerPlace& place, const Comm& workers,
+                     ParameterService& parameters)
+    : job_(job),
+      place_(place),
+      workers_(workers),
+      parameters_(parameters),
+      model_(job.config.model),
+      cut_(stage_cut(job.config, job.first_unit, place.stage)),
+      kernels_(job.config.threads) {
+  connect();
+  stage_.emplace(stage_parts());
+  kernels_.set_progress([](void* service) { static_cast<ParameterService*>(service)->progress(); },
+                        &parameters_);
+}
+
+Comm WorkerJob::group(const WorkerPlace& first, index_t index) const {
   // A group's color is the rank of its first member.
-  const auto group_of = [&](const WorkerPlace& first, index_t index) {
-    return workers.split(static_cast<int>(layout.rank_of(first)), static_cast<int>(index));
-  };
-  const auto [replica, stage_index, context, shard] = place;
-  const std::function<bool()> progress = [&] { return parameters.progress(); };
+  return workers_.split(static_cast<int>(job_.config.layout.rank_of(first)),
+                        static_cast<int>(index));
+}
+
+void WorkerJob::connect() {
+  const Layout& layout = job_.config.layout;
+  const auto [replica, stage, context, shard] = place_;
+  const std::function<bool()> progress = [this] { return parameters_.progress(); };
   // A shard on its way to a sum may await weights from this rank.
   const auto serve = layout.placement == Placement::colocated ? progress : std::function<bool()>();
-  if (layout.shards > 1) {
-    shards.emplace(group_of({replica, stage_index, context, 0}, shard), serve);
-  }
-  if (layout.contexts > 1) {
-    contexts.emplace(group_of({replica, stage_index, 0, shard}, context), serve);
-  }
+  if (layout.shards > 1) shards_.emplace(group({replica, stage, context, 0}, shard), serve);
+  if (layout.contexts > 1) contexts_.emplace(group({replica, stage, 0, shard}, context), serve);
   if (layout.stages > 1) {
-    const BatchShape largest = largest_batch(model, cut);
-    link.emplace(group_of({replica, 0, context, shard}, stage_index),
-                 model.frame(cut.first_unit, largest), model.frame(cut.last_unit + 1, largest),
-                 kLinkSlots, progress);
+    const BatchShape largest = largest_batch(model_, cut_);
+    link_.emplace(group({replica, 0, context, shard}, stage),
+                  model_.frame(cut_.first_unit, largest), model_.frame(cut_.last_unit + 1, largest),
+                  kLinkSlots, progress);
   }
+}
 
+StageParts WorkerJob::stage_parts() {
+  const TrainConfig& train = job_.config.train;
+  const Layout& layout = job_.config.layout;
   const Schedule schedule = schedule_of(train, layout, most_micro_batches(train, layout.replicas));
   StageParts parts;
-  parts.stage = place.stage;
-  parts.model = &model;
-  parts.holding = &job.plan->holding(holder_of(place));
-  parts.cut = cut;
-  parts.slots.activations = schedule.activation_slots[static_cast<std::size_t>(place.stage)];
-  parts.dataset = job.dataset.get();
-  parts.parameters = &parameters;
-  parts.kernels = &kernels;
-  parts.shards = shards ? static_cast<TensorGroup*>(&*shards) : &single;
-  parts.contexts = contexts ? static_cast<ContextGroup*>(&*contexts) : &whole;
-  parts.link = link ? &*link : nullptr;
+  parts.stage = place_.stage;
+  parts.model = &model_;
+  parts.holding = &job_.plan->holding(holder_of(place_));
+  parts.cut = cut_;
+  parts.slots.activations = schedule.activation_slots[static_cast<std::size_t>(place_.stage)];
+  parts.dataset = job_.dataset.get();
+  parts.parameters = &parameters_;
+  parts.kernels = &kernels_;
+  parts.shards = shards_ ? static_cast<TensorGroup*>(&*shards_) : &single_;
+  parts.contexts = contexts_ ? static_cast<ContextGroup*>(&*contexts_) : &whole_;
+  parts.link = link_ ? &*link_ : nullptr;
   parts.seed = static_cast<std::uint64_t>(train.seed);
-  Stage stage(std::move(parts));
+  return parts;
+}
 
-  kernels.set_progress([](void* service) { static_cast<ParameterService*>(service)->progress(); },
-                       &parameters);
-
-  const auto pipeline_seconds = [&] { return link ? link->waited_seconds() : 0; };
-  double pipeline_seconds_of_validation = 0;
-
-  Trainer trainer({.config = train,
-                   .layout = layout,
-                   .place = place,
-                   .parameters = &parameters,
-                   .stage = &stage,
-                   .dataset = job.dataset.get(),
+Directive WorkerJob::run(std::vector<Observer*> observers) {
+  ValidationWait wait(link_);
+  observers.push_back(&wait);
+  Trainer trainer({.config = job_.config.train,
+                   .layout = job_.config.layout,
+                   .place = place_,
+                   .parameters = &parameters_,
+                   .stage = &*stage_,
+                   .dataset = job_.dataset.get(),
                    .sum_over_workers =
                        [&](std::span<double> values) {
-                         if (workers) workers.sum(values, progress);
+                         if (workers_) {
+                           workers_.sum(values, [&] { return parameters_.progress(); });
+                         }
                        },
-                   .on_start = events.on_start,
-                   .on_step = events.on_step,
-                   .on_validation_begin =
-                       [&](index_t step, index_t samples) {
-                         pipeline_seconds_of_validation -= pipeline_seconds();
-                         if (events.on_validation_begin) events.on_validation_begin(step, samples);
-                       },
-                   .on_validation =
-                       [&](index_t step, const Loss& loss) {
-                         pipeline_seconds_of_validation += pipeline_seconds();
-                         if (events.on_validation) events.on_validation(step, loss);
-                       }});
-  const double begin = seconds_now();
-  WorkerResult result;
-  result.last = trainer.run();
-  result.times = {.total_seconds = seconds_now() - begin,
-                  .waited_seconds = parameters.waited_seconds(),
-                  .pipeline_seconds = pipeline_seconds() - pipeline_seconds_of_validation};
-  return result;
+                   .observers = std::move(observers)});
+  const Directive last = trainer.run();
+  pipeline_seconds_ = wait.link_seconds() - wait.seconds();
+  return last;
 }
 
 }  // namespace weir

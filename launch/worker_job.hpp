@@ -1,36 +1,56 @@
 #pragma once
 
-#include <functional>
+#include <optional>
+#include <vector>
 
 #include "common/net/mpi.hpp"
 #include "launch/job.hpp"
+#include "worker/groups/mpi_context_group.hpp"
+#include "worker/groups/mpi_tensor_group.hpp"
+#include "worker/groups/pipeline_link.hpp"
+#include "worker/kernels/cpu/cpu_kernels.hpp"
+#include "worker/models/transformer/transformer.hpp"
+#include "worker/train/stage.hpp"
 #include "worker/train/trainer.hpp"
 
 namespace weir {
 
-/// What a worker tells whoever keeps the books; called on every worker.
-struct WorkerEvents {
-  std::function<void(const Directive&)> on_start;  ///< the directive training begins from
-  std::function<void(const Directive&)> on_step;
-  std::function<void(index_t step, index_t samples)> on_validation_begin;
-  std::function<void(index_t step, const worker::Loss&)> on_validation;
-};
+/// A worker of a job, put together: its kernels, groups and links, and the stage that runs on them.
+class WorkerJob {
+ public:
+  /// Collective over `workers`, the group of all workers; none where there is but one process. The
+  /// arguments outlive this.
+  WorkerJob(const Job& job, const WorkerPlace& place, const Comm& workers,
+            ParameterService& parameters);
+  WorkerJob(const WorkerJob&) = delete;  // its stage points into it
+  WorkerJob& operator=(const WorkerJob&) = delete;
 
-/// Where a worker's time went.
-struct WorkerTimes {
-  double total_seconds = 0;
-  double waited_seconds = 0;    ///< for servers
-  double pipeline_seconds = 0;  ///< for other stages, outside of validation
-};
+  /// Trains until the servers say stop, and tells the observers. Returns the last directive.
+  Directive run(std::vector<worker::Observer*> observers);
 
-struct WorkerResult {
-  Directive last;
-  WorkerTimes times;
-};
+  /// Time that run() waited for other stages, validations left out.
+  double pipeline_seconds() const { return pipeline_seconds_; }
 
-/// Builds a worker at `place` and trains until the servers say stop.
-/// `workers`: the group of all workers, none in `local`.
-WorkerResult run_worker(const Job& job, const WorkerPlace& place, const Comm& workers,
-                        ParameterService& parameters, const WorkerEvents& events);
+ private:
+  /// The workers that differ from this one in `index` alone, in its order; `first` is their first.
+  Comm group(const WorkerPlace& first, index_t index) const;
+  void connect();
+  worker::StageParts stage_parts();
+
+  const Job& job_;
+  const WorkerPlace place_;
+  const Comm& workers_;
+  ParameterService& parameters_;
+  const worker::TransformerModel model_;
+  const worker::StageCut cut_;
+  worker::CpuKernels kernels_;
+  worker::SingleShard single_;
+  worker::SingleContext whole_;
+  std::optional<worker::MpiTensorGroup> shards_;
+  std::optional<worker::MpiContextGroup> contexts_;
+  std::optional<worker::PipelineLink> link_;
+  std::optional<worker::Stage> stage_;
+  double pipeline_seconds_ = 0;
+};
 
 }  // namespace weir

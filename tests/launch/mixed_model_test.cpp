@@ -272,6 +272,11 @@ std::vector<double> losses_of_twin(const std::vector<std::vector<float>>& initia
   return losses;
 }
 
+struct Losses final : Observer {
+  void step(const Directive& directive) override { all.push_back(directive.loss); }
+  std::vector<double> all;
+};
+
 /// Losses of all steps on worker 0; a server on the last rank.
 std::vector<double> train(const test::Ranks& ranks, index_t stages, Transport transport) {
   const MixedModel model;
@@ -290,13 +295,12 @@ std::vector<double> train(const test::Ranks& ranks, index_t stages, Transport tr
   config.rate = {.schedule = ps::RateSchedule::constant, .peak = kRate / 100};
   const Comm host = ranks.comm.host();
   DataPlane plane(ranks.comm, host, plan, transport, true);
-  std::vector<double> losses;
   Comm workers = ranks.comm.split(
       layout.is_worker(ranks.rank) ? std::optional<int>(0) : std::nullopt, ranks.rank);
   if (!workers) {
     ps::Server server(plan, 0, config, plane.server_memory());
     ps::ServerLoop(ranks.comm, plan, 0, server, plane, [] { return false; }).run();
-    return losses;
+    return {};
   }
   const WorkerPlace place = layout.worker(ranks.rank);
   ServerClient client(ranks.comm, place, plan, plane);
@@ -337,9 +341,10 @@ std::vector<double> train(const test::Ranks& ranks, index_t stages, Transport tr
   trainer.stage = &stage;
   trainer.dataset = &data;
   trainer.sum_over_workers = [&](std::span<double> values) { workers.sum(values); };
-  trainer.on_step = [&](const Directive& directive) { losses.push_back(directive.observed.loss); };
+  Losses losses;
+  trainer.observers = {&losses};
   Trainer(trainer).run();
-  return losses;
+  return losses.all;
 }
 
 void check_losses(const test::Ranks& ranks, index_t stages) {

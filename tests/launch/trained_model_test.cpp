@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "common/base/error.hpp"
+#include "launch/checkpoint_path.hpp"
 #include "tests/launch/checkpoints.hpp"
 #include "tests/temporary_folder.hpp"
 

@@ -21,8 +21,8 @@ Directive Trainer::run() {
   ParameterService& parameters = *parts_.parameters;
   const bool reports = parts_.place.stage + 1 == parts_.layout.stages && parts_.place.shard == 0;
   Directive directive = parameters.start();
-  if (parts_.on_start) parts_.on_start(directive);
-  while (!directive.order.stop) {
+  for (Observer* const each : parts_.observers) each->start(directive);
+  while (!directive.stop) {
     take_share(directive);
     const double slept = be_slow(directive.step + 1);
     const double begin = seconds_now() - parameters.waited_seconds();
@@ -37,7 +37,7 @@ Directive Trainer::run() {
                          .seconds = step_seconds_ + slept});
     }
     directive = parameters.directive();
-    if (parts_.on_step) parts_.on_step(directive);
+    for (Observer* const each : parts_.observers) each->step(directive);
     const index_t every = parts_.config.eval_every;
     if (every > 0 && directive.step % every == 0 && !directive.order.stop) {
       validate_at(directive, parts_.config.eval_samples);
@@ -82,11 +82,11 @@ void Trainer::validate_at(const Directive& directive, index_t sample_count) {
   if (parts_.dataset->validation_size() == 0) return;
   parts_.parameters->await_all();
   const std::vector<index_t> samples = spread(parts_.dataset->validation_size(), sample_count);
-  if (parts_.on_validation_begin) {
-    parts_.on_validation_begin(directive.step, static_cast<index_t>(samples.size()));
+  for (Observer* const each : parts_.observers) {
+    each->validation_begin(directive.step, std::ssize(samples));
   }
   const Loss loss = validate(samples);
-  if (parts_.on_validation) parts_.on_validation(directive.step, loss);
+  for (Observer* const each : parts_.observers) each->validation(directive.step, loss);
 }
 
 Loss Trainer::validate(std::span<const index_t> samples) {

@@ -9,11 +9,12 @@
 #include "common/job/share.hpp"
 #include "worker/train/config.hpp"
 #include "worker/train/inject.hpp"
+#include "worker/train/observer.hpp"
 #include "worker/train/stage.hpp"
 
 namespace weir::worker {
 
-/// What a trainer is made of. References outlive it; functions may be empty.
+/// What a trainer is made of. What is pointed to outlives it; the function may be empty.
 struct TrainerParts {
   TrainConfig config;
   Layout layout;
@@ -23,12 +24,7 @@ struct TrainerParts {
   const Dataset* dataset = nullptr;
   /// values[i] = sum over all workers, on all workers.
   std::function<void(std::span<double>)> sum_over_workers;
-  /// With the directive training begins from, then after each, on every worker.
-  std::function<void(const Directive&)> on_start;
-  std::function<void(const Directive&)> on_step;
-  /// Before and after each validation, on every worker.
-  std::function<void(index_t step, index_t samples)> on_validation_begin;
-  std::function<void(index_t step, const Loss&)> on_validation;
+  std::vector<Observer*> observers;  ///< told one after the other
 };
 
 /// A worker's part of a job: update after update until the servers say stop.

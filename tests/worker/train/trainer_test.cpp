@@ -51,6 +51,14 @@ struct Outcome {
   double validation_loss = 0;
 };
 
+struct ValidationLoss final : Observer {
+  void validation(index_t, const Loss& loss) override {
+    CHECK(loss.count == 5 * 40);
+    mean = loss.sum / static_cast<double>(loss.count);
+  }
+  double mean = 0;
+};
+
 Outcome train(index_t micro_batch, ScheduleKind schedule, index_t steps) {
   ModelConfig model = {.layers = 2, .width = 32, .heads = 2, .feed_forward = 64, .dropout = 0.1};
   model.length = 40;
@@ -84,11 +92,10 @@ Outcome train(index_t micro_batch, ScheduleKind schedule, index_t steps) {
   trainer.parameters = &service;
   trainer.stage = &stage;
   trainer.dataset = &dataset;
-  trainer.on_validation = [&](index_t, const Loss& loss) {
-    CHECK(loss.count == 5 * 40);
-    outcome.validation_loss = loss.sum / static_cast<double>(loss.count);
-  };
+  ValidationLoss validation;
+  trainer.observers = {&validation};
   CHECK(Trainer(trainer).run().step == steps);
+  outcome.validation_loss = validation.mean;
   outcome.losses = service.losses;
   outcome.awaited_units = service.awaited_units;
   outcome.ready_units = service.ready_units;

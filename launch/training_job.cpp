@@ -1,0 +1,316 @@
+#include "launch/training_job.hpp"
+
+#include <array>
+
+#include "common/base/log.hpp"
+#include "common/base/machine.hpp"
+#include "common/io/checkpoint_format.hpp"
+#include "common/io/digest.hpp"
+#include "common/io/mapped_file.hpp"
+#include "common/job/transport_report.hpp"
+#include "launch/checkpoint_changes.hpp"
+#include "launch/checkpoint_path.hpp"
+#include "launch/checkpoint_room.hpp"
+#include "launch/cut.hpp"
+#include "launch/run_paths.hpp"
+#include "launch/start_report.hpp"
+#include "launch/text_record.hpp"
+#include "launch/trained_model.hpp"
+#include "launch/worker_job.hpp"
+#include "ps/local_service.hpp"
+#include "ps/local_steps.hpp"
+#include "ps/save/resume.hpp"
+#include "worker/kernels/cpu/blas.hpp"
+#include "worker/models/transformer/description.hpp"
+#include "worker/train/server_client.hpp"
+
+namespace weir {
+namespace {
+
+/// Rank 0 reads file, environment and command line; everyone gets the effective settings.
+ParsedConfig agree_on_config(const Ranks& ranks, const Arguments& arguments) {
+  ranks.same("the binary", digest_of(MappedFile("/proc/self/exe").bytes()));
+  std::string line;
+  for (const std::string& argument : arguments) line += argument + '\n';
+  ranks.same("the command line", digest_of(line));
+
+  ParsedConfig parsed;
+  ranks.on_rank_0([&] { parsed = parse_run_config(arguments, weir_environment()); });
+  const std::string settings = ranks.from_rank_0(settings_as_text(parsed.settings));
+  return ranks.rank() == 0 ? parsed : run_config_from_text(settings);
+}
+
+/// Whether another value of a setting would make another function of the same weights.
+bool decides_the_function(const std::string& name, const worker::ModelConfig& model) {
+  if (name == "model.dropout" || name == "model.deviation") return false;
+  if (name == "attention.global-heads") return model.globals == worker::GlobalForm::split;
+  return name.starts_with("model.") || name.starts_with("attention.");
+}
+
+/// FLOP/s of sgemm on the cores of all workers, measured by all of them at the same time.
+double gemm_peak_of(const Comm& workers, index_t threads) {
+  if (workers) workers.barrier();
+  const double own = measured_gemm_peak(0.3, static_cast<int>(threads));
+  return workers ? workers.sum(own) : own;
+}
+
+/// Names the step on the lines of the log.
+class StepInLog final : public worker::Observer {
+ public:
+  void step(const Directive& directive) override {
+    set_log_identity(text(identity_, identity_.empty() ? "" : ", ", "step ", directive.step));
+  }
+
+ private:
+  const std::string identity_ = log_identity();
+};
+
+}  // namespace
+
+/// What a replica needs to step by itself.
+struct TrainingJob::OwnSteps {
+  OwnSteps(const Job& job, const ps::ServerConfig& config, ParameterService& servers,
+           index_t replica, const fs::path& checkpoint)
+      : plan([&] {
+          RunConfig alone = job.config;
+          alone.layout = {.placement = Placement::local};
+          alone.wire = {};
+          return make_bucket_plan(alone, first_units(alone));
+        }()),
+        server(plan, 0, ps::server_config_of_replica(config, replica)),
+        steps(servers, server, plan, config,
+              {.round_steps = job.config.local.steps,
+               .replica = replica,
+               .replicas = job.config.layout.replicas},
+              checkpoint) {
+    // A rank that has no server of the job makes no folder otherwise.
+    make_folders(posix_file_system(), config.checkpoint.folder);
+  }
+  const BucketPlan plan;
+  ps::Server server;
+  ps::LocalSteps steps;
+};
+
+TrainingJob::TrainingJob(Comm world) { ranks_.world = std::move(world); }
+
+TrainingJob::~TrainingJob() = default;
+
+void TrainingJob::agree(const Arguments& arguments) {
+  parsed_ = agree_on_config(ranks_, arguments);
+  const RunConfig& config = parsed_.config;
+  if (config.owner_only) keep_new_files_private();
+  settings_ = with_absolute_paths(parsed_.settings);
+  ranks_.together([&] {
+    config.layout.check(ranks_.size());
+    if (config.layout.placement == Placement::colocated && !ranks_.world) {
+      throw UsageError(
+          "--placement colocated speaks MPI, even with itself: start mpirun with -n 1, or take "
+          "--placement local for one process without mpirun");
+    }
+  });
+  set_log_identity(ranks_.identity(config.layout));
+  set_log_level(config.log_level);
+  stop_.emplace(config.run);
+  if (const std::string warning = warning_of(config.wire); ranks_.rank() == 0 && !warning.empty()) {
+    log_warning(warning);
+  }
+  for (const std::string& remark : parsed_.remarks) log_info(remark);
+  set_blas_threads(static_cast<int>(config.threads));
+}
+
+void TrainingJob::plan() {
+  ranks_.together([&] { job_ = make_job(parsed_.config); });
+  ranks_.same("the plan of buckets", job_.plan->digest());
+  data_ = job_.dataset->describe();
+  ranks_.same("the data", data_);
+  if (ranks_.rank() == 0) {
+    for (const std::string& warning : job_.dataset->warnings()) log_warning(warning);
+  }
+  ranks_.on_rank_0([&] { folder_.emplace(job_.config.run); });
+  find_checkpoint();
+  fit_to_checkpoint();
+}
+
+/// Rank 0 decides, since it has the folder.
+void TrainingJob::find_checkpoint() {
+  std::string path;
+  ranks_.on_rank_0([&] {
+    path = checkpoint_to_resume(job_.config).string();
+    if (!path.empty()) log_info(text("goes on from ", path));
+  });
+  checkpoint_ = ranks_.from_rank_0(path);
+}
+
+/// A table of learned positions keeps the size that it was made with: rank 0 looks, all plan anew
+/// if sequences are shorter now.
+void TrainingJob::fit_to_checkpoint() {
+  if (checkpoint_.empty() || job_.config.model.positions != worker::Positions::learned) return;
+  std::string found;
+  ranks_.on_rank_0([&] { found = text(learned_positions(read_manifest(checkpoint_))); });
+  const index_t positions = std::stoll(ranks_.from_rank_0(found));
+  if (positions == 0 || positions == job_.config.model.length) return;
+  ranks_.together([&] {
+    RunConfig config = job_.config;
+    config.model.learned_positions = positions;
+    job_ = make_job(config);
+  });
+}
+
+void TrainingJob::connect() {
+  if (is_local()) return;
+  const RunConfig& config = job_.config;
+  host_ = ranks_.world.host();
+  plane_.emplace(ranks_.world, host_, *job_.plan, config.transport,
+                 ps::waits_for_all(config.server.consistency), config.ring_depth);
+  report_transport(ranks_.world, layout(), *plane_);
+}
+
+void TrainingJob::resume() {
+  // Servers load their part now, so that a checkpoint that does not fit ends all ranks at once.
+  ranks_.together([&] {
+    if (is_server() || is_local()) load_server();
+  });
+  // Not before: a job that is refused changes nothing in the folder of an earlier one.
+  ranks_.on_rank_0([&] { prepare_folder(); });
+}
+
+void TrainingJob::load_server() {
+  ps::ServerConfig config = server_config();
+  if (steps_locally()) config = ps::server_config_of_rounds(std::move(config), job_.config.local);
+  server_.emplace(*job_.plan, is_local() ? 0 : layout().server(ranks_.rank()), config,
+                  plane_ ? plane_->server_memory() : BucketMemory());
+  if (!checkpoint_.empty()) server_->load(checkpoint_);
+}
+
+void TrainingJob::prepare_folder() {
+  Manifest before;
+  if (!checkpoint_.empty()) {
+    before = ps::in_steps(read_manifest(checkpoint_));
+    check_text(before, job_);
+  }
+  remove_leftovers(posix_file_system(), folder_->checkpoints());
+  check_room(job_, folder_->checkpoints(), before.step);
+  folder_->write_config(settings_);
+  folder_->write_environment(ranks_.size(), data_);
+  if (!checkpoint_.empty()) log_changes(before, settings_, job_.config);
+  for (const std::string& line : start_report(job_, before.step, before.cursor)) log_info(line);
+}
+
+/// What the servers need beside their own options.
+ps::ServerConfig TrainingJob::server_config() const {
+  const RunConfig& job = job_.config;
+  ps::ServerConfig config = job.server;
+  config.steps = job.train.steps;
+  config.batch = job.train.batch;
+  config.micro_batch = job.train.micro_batch;
+  config.balance = job.train.balance == worker::BalanceKind::measured;
+  config.meet_every = job.train.eval_every;
+  config.decisions = RunFolder::decisions_of(job.run);
+  config.replay = job.replay;
+  config.seed = static_cast<std::uint64_t>(job.train.seed);
+  config.checkpoint.folder = RunFolder::checkpoints_of(job.run);
+  for (const Setting& setting : settings_) {
+    auto& place = decides_the_function(setting.name, job.model) ? config.checkpoint.settings
+                                                                : config.checkpoint.notes;
+    place[setting.name] = setting.value;
+  }
+  if (const worker::TextDataset* const text = job_.dataset->as_text()) {
+    config.checkpoint.notes.merge(as_settings(record_of(*text)));
+  }
+  config.checkpoint.obsolete = worker::obsolete_parameters(job.model);
+  config.checkpoint.attributes = worker::description(job.model);
+  config.checkpoint.attributes.push_back({"tokenizer", worker::tokenizer_of(job.data.kind)});
+  config.checkpoint.settings["attention.global-tokens"] =
+      worker::text_of(job.model.sparsity().globals);  // 0,1 and 0-1 are the same
+  return config;
+}
+
+/// One rank looks for the file; any rank may get the signal.
+bool TrainingJob::stop_requested() {
+  const bool decides = is_local() || (is_server() && layout().server(ranks_.rank()) == 0);
+  return decides ? stop_->arrived() : stop_signalled();
+}
+
+void TrainingJob::run() {
+  if (!is_local()) {
+    workers_ =
+        ranks_.world.split(is_worker() ? std::optional<int>(0) : std::nullopt, ranks_.rank());
+  }
+  if (is_server()) {
+    loop_.emplace(ranks_.world, *job_.plan, layout().server(ranks_.rank()), *server_, *plane_,
+                  [this] { return stop_requested(); });
+  }
+  if (is_local() || is_worker()) {
+    make_service();
+    run_worker();
+  } else {
+    loop_->run();
+  }
+}
+
+/// The way of a worker to the servers, and what it does to the gradients on purpose.
+void TrainingJob::make_service() {
+  const worker::TrainConfig& train = job_.config.train;
+  const WorkerPlace place = layout().worker(ranks_.rank());
+  const auto asked_to_stop = [this] { return stop_requested(); };
+  if (is_local()) {
+    parameters_ = std::make_unique<ps::LocalService>(*server_, *job_.plan, asked_to_stop);
+  } else {
+    worker::OwnServer own;
+    if (loop_) {
+      own.move = [this] { return loop_->move(); };
+      own.finished = [this] { return loop_->finished(); };
+    }
+    parameters_ = std::make_unique<worker::ServerClient>(ranks_.world, place, *job_.plan, *plane_,
+                                                         std::move(own), asked_to_stop);
+  }
+  if (loop_) loop_->begin();
+  if (steps_locally()) {
+    own_steps_ =
+        std::make_unique<OwnSteps>(job_, server_config(), *parameters_, ranks_.rank(), checkpoint_);
+  }
+  service_.emplace(own_steps_ ? own_steps_->steps : *parameters_, *job_.plan, place,
+                   worker::parse_injection(train.inject), static_cast<std::uint64_t>(train.seed));
+}
+
+void TrainingJob::run_worker() {
+  const double gemm_peak = gemm_peak_of(workers_, job_.config.threads);
+  StepInLog step_in_log;
+  std::vector<worker::Observer*> observers = {&step_in_log};
+  if (ranks_.rank() == 0) {
+    books_.emplace(job_, *service_, gemm_peak, folder_->metrics());
+    observers.push_back(&*books_);
+  }
+  observers.insert(observers.end(), observers_.begin(), observers_.end());
+  WorkerJob worker(job_, layout().worker(ranks_.rank()), workers_, *service_);
+  last_ = worker.run(std::move(observers));
+  pipeline_seconds_ = worker.pipeline_seconds();
+}
+
+index_t TrainingJob::step() const { return parameters_ ? last_.step : server_->step(); }
+
+/// What only some rank knows at the end: the largest resident size, a server's time in checkpoints.
+SummaryMetrics TrainingJob::totals() const {
+  const ps::SaveTotals saves = server_ ? server_->save_totals() : ps::SaveTotals();
+  std::array<double, 3> most = {static_cast<double>(peak_resident_bytes()), saves.seconds,
+                                static_cast<double>(saves.count)};
+  ranks_.max(most);
+  SummaryMetrics metrics;
+  metrics.peak_memory_bytes = static_cast<index_t>(most[0]);
+  metrics.checkpoint_seconds = most[1];
+  metrics.checkpoint_count = static_cast<index_t>(most[2]);
+  return metrics;
+}
+
+ExitCode TrainingJob::close() {
+  const SummaryMetrics metrics = totals();
+  if (books_) books_->summary(metrics, last_, pipeline_seconds_);
+  std::array<double, 1> diverged = {books_ && books_->diverged() ? 1.0 : 0.0};
+  ranks_.max(diverged);
+  // All together after the commit: a rank that leaves first with 75 would end the others.
+  ranks_.barrier();
+  if (step() < job_.config.train.steps) return ExitCode::stopped;
+  return diverged[0] > 0 ? ExitCode::diverged : ExitCode::done;
+}
+
+}  // namespace weir

@@ -1,0 +1,103 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/job/data_plane.hpp"
+#include "launch/book_keeper.hpp"
+#include "launch/command.hpp"
+#include "launch/job.hpp"
+#include "launch/ranks.hpp"
+#include "launch/run/run_folder.hpp"
+#include "launch/stop_request.hpp"
+#include "ps/server.hpp"
+#include "ps/server_loop.hpp"
+#include "worker/train/faults.hpp"
+#include "worker/train/observer.hpp"
+
+namespace weir {
+
+/// One rank's part in a training job, in phases that all ranks go through together, in this order:
+///
+///   agree    every rank has the settings of rank 0 and the same binary
+///   plan     the data are open, the model is cut, rank 0 has the run folder
+///   connect  gradients and weights have a way between workers and servers
+///   resume   servers hold the weights that training begins with, the run folder is written
+///   run      workers and servers step until all steps are done, or somebody asks them to stop
+///   close    the summary is written; returns how the job ended
+///
+/// `weir train` is these six calls. A benchmark, a study or a test can make them in its own
+/// process, look at the job in between, and watch it by an Observer. A phase that fails throws on
+/// all ranks alike up to resume(); an Error of run() is this rank's own, and must end the job.
+///
+/// agree() sets what the process has once: the log's level and identity, the threads of OpenBLAS
+/// and, with --private, the permissions of new files.
+class TrainingJob {
+ public:
+  /// `world`: the ranks of the job; none if this process is the whole job (--placement local).
+  explicit TrainingJob(Comm world);
+  ~TrainingJob();
+  TrainingJob(const TrainingJob&) = delete;
+  TrainingJob& operator=(const TrainingJob&) = delete;
+
+  /// The observer must outlive run(). It is told on this rank, if this is a worker, after the books
+  /// are kept. Call it before run().
+  void observe(worker::Observer& observer) { observers_.push_back(&observer); }
+
+  void agree(const Arguments& arguments);
+  void plan();
+  void connect();
+  void resume();
+  void run();
+  ExitCode close();
+
+  /// What follows from the settings; after plan().
+  const Job& job() const { return job_; }
+  /// The step that training has come to on this rank; after run().
+  index_t step() const;
+
+ private:
+  struct OwnSteps;
+
+  const Layout& layout() const { return job_.config.layout; }
+  bool is_local() const { return layout().placement == Placement::local; }
+  bool is_server() const { return layout().is_server(ranks_.rank()); }
+  bool is_worker() const { return layout().is_worker(ranks_.rank()); }
+  bool steps_locally() const {
+    return job_.config.server.consistency.mode == ps::Consistency::local;
+  }
+  void find_checkpoint();
+  void fit_to_checkpoint();
+  void load_server();
+  void prepare_folder();
+  bool stop_requested();
+  void make_service();
+  void run_worker();
+  ps::ServerConfig server_config() const;
+  SummaryMetrics totals() const;
+
+  Ranks ranks_;
+  std::vector<worker::Observer*> observers_;
+  ParsedConfig parsed_;
+  std::vector<Setting> settings_;  ///< as the run folder and checkpoints keep them
+  std::optional<StopRequest> stop_;
+  Job job_;
+  std::string data_;                 ///< a line that says what is learnt
+  std::optional<RunFolder> folder_;  ///< on rank 0
+  fs::path checkpoint_;              ///< to go on from; empty if there is none
+  Comm host_;
+  std::optional<DataPlane> plane_;                ///< none in one process
+  std::optional<ps::Server> server_;              ///< of a server, and of one process
+  Comm workers_;                                  ///< of a worker
+  std::optional<ps::ServerLoop> loop_;            ///< of a server's rank
+  std::unique_ptr<ParameterService> parameters_;  ///< of a worker: the way to the servers
+  std::unique_ptr<OwnSteps> own_steps_;           ///< of a worker that steps by itself
+  std::optional<worker::FaultyService> service_;  ///< of a worker: what it trains with
+  std::optional<BookKeeper> books_;               ///< of worker 0
+  Directive last_;                                ///< of a worker
+  double pipeline_seconds_ = 0;
+};
+
+}  // namespace weir

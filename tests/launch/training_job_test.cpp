@@ -1,0 +1,185 @@
+#include "launch/training_job.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <fstream>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/base/error.hpp"
+#include "common/base/log.hpp"
+#include "common/io/checkpoint_format.hpp"
+#include "tests/mpi_test.hpp"
+#include "tests/temporary_folder.hpp"
+
+namespace weir {
+namespace {
+
+constexpr index_t kSteps = 4;
+
+/// What an observer is told, as words and losses.
+struct Record final : worker::Observer {
+  void start(const Directive& directive) override { add("start", directive.step); }
+  void step(const Directive& directive) override {
+    add("step", directive.step);
+    losses.push_back(directive.loss);
+  }
+  void validation_begin(index_t step, index_t samples) override {
+    add("validation begins", step);
+    CHECK(samples > 0);
+  }
+  void validation(index_t step, const worker::Loss& loss) override {
+    add("validation", step);
+    CHECK(std::isfinite(loss.sum));
+    validation_count = loss.count;
+  }
+  void add(const char* what, index_t step) { events.push_back(text(what, ' ', step)); }
+
+  std::vector<std::string> events;
+  std::vector<double> losses;
+  index_t validation_count = 0;
+};
+
+/// What a job sets for the whole process, put back.
+struct LogAsBefore {
+  LogAsBefore() = default;
+  LogAsBefore(const LogAsBefore&) = delete;
+  LogAsBefore& operator=(const LogAsBefore&) = delete;
+  ~LogAsBefore() {
+    set_log_identity("");
+    set_log_level(LogLevel::info);
+  }
+};
+
+/// Rank 0 of `comm` makes a folder with a text; all know its path.
+class SharedFolder {
+ public:
+  explicit SharedFolder(const Comm& comm = {}) {
+    if (!comm || comm.rank() == 0) {
+      own_.emplace();
+      std::ofstream file(*own_ / "text");
+      for (int line = 0; line < 60; ++line) file << line << " the weir regulates the stream\n";
+    }
+    const std::string own = own_ ? own_->path().string() : "";
+    path_ = comm ? comm.broadcast(own, 0) : own;
+  }
+  fs::path operator/(const std::string& name) const { return path_ / name; }
+
+ private:
+  std::optional<test::TemporaryFolder> own_;
+  fs::path path_;
+};
+
+/// A model of a few thousand parameters that learns the text of the folder.
+Arguments tiny_job(const SharedFolder& folder, const std::string& run, const Arguments& more) {
+  Arguments all = {
+      "--run=" + (folder / run).string(),
+      "--data.files=" + (folder / "text").string(),
+      text("--steps=", kSteps),
+      "--length=16",
+      "--batch=4",
+      "--micro-batch=2",
+      "--model.layers=1",
+      "--model.width=16",
+      "--model.heads=2",
+      "--model.feed-forward=32",
+      "--attention.left=8",
+      "--eval-every=2",
+      "--eval-samples=2",
+      "--progress=none",
+      "--log-level=error",
+  };
+  all.insert(all.end(), more.begin(), more.end());
+  return all;
+}
+
+ExitCode train(TrainingJob& job, const Arguments& arguments) {
+  job.agree(arguments);
+  job.plan();
+  job.connect();
+  job.resume();
+  job.run();
+  return job.close();
+}
+
+/// The losses of each step of the tiny job in this process alone.
+std::vector<double> losses_of_one_process(const SharedFolder& folder) {
+  TrainingJob job{Comm()};
+  Record record;
+  job.observe(record);
+  CHECK(train(job, tiny_job(folder, "one", {"--placement=local"})) == ExitCode::done);
+  return record.losses;
+}
+
+}  // namespace
+
+TEST_CASE("a program drives a job phase by phase, and its observer is told what happens") {
+  const LogAsBefore log;
+  const SharedFolder folder;
+  const Arguments arguments = tiny_job(folder, "run", {"--placement=local"});
+  {
+    TrainingJob job{Comm()};
+    Record record;
+    job.observe(record);
+    job.agree(arguments);
+    job.plan();
+    CHECK(job.job().config.train.steps == kSteps);
+    CHECK(job.job().plan->specs().size() > 10);
+    job.connect();
+    job.resume();
+    CHECK(record.events.empty());
+    job.run();
+    CHECK(record.events == std::vector<std::string>{
+                               "start 0", "step 1", "step 2", "validation begins 2", "validation 2",
+                               "step 3", "step 4", "validation begins 4", "validation 4"});
+    CHECK(job.step() == kSteps);
+    CHECK(job.close() == ExitCode::done);
+  }
+  CHECK(newest_complete(folder / "run/checkpoints") ==
+        checkpoint_folder(folder / "run/checkpoints", kSteps));
+
+  // Nothing is left to train: the next job validates only, with the weights of the first.
+  TrainingJob job{Comm()};
+  Record record;
+  job.observe(record);
+  CHECK(train(job, arguments) == ExitCode::done);
+  CHECK(record.events ==
+        std::vector<std::string>{"start 4", "validation begins 4", "validation 4"});
+}
+
+TEST_CASE("a job in the own process is refused as the command would be") {
+  const LogAsBefore log;
+  const SharedFolder folder;
+  TrainingJob job{Comm()};
+  CHECK_THROWS_WITH_AS(job.agree(tiny_job(folder, "run", {"--placement=colocated"})),
+                       doctest::Contains("take --placement local for one process"), Error);
+}
+
+MPI_TEST_CASE("two workers and a server in the own processes learn as one process does", 3) {
+  const LogAsBefore log;
+  const SharedFolder folder(ranks.comm);
+  Record record;
+  {
+    TrainingJob job(ranks.comm.duplicate());
+    job.observe(record);
+    CHECK(train(job, tiny_job(folder, "three", {"--replicas=2", "--servers=1"})) == ExitCode::done);
+    CHECK(job.step() == kSteps);
+  }
+  if (ranks.rank == 2) {
+    CHECK(record.events.empty());  // it is the server
+  } else {
+    CHECK(record.losses.size() == kSteps);
+  }
+  if (ranks.rank == 0) {
+    const std::vector<double> truth = losses_of_one_process(folder);
+    REQUIRE(truth.size() == record.losses.size());
+    for (std::size_t step = 0; step < truth.size(); ++step) {
+      CHECK(record.losses[step] == doctest::Approx(truth[step]).epsilon(1e-6));
+    }
+  }
+  ranks.comm.barrier();  // rank 0 has the folder
+}
+
+}  // namespace weir
