@@ -8,6 +8,7 @@
 #include "common/base/machine.hpp"
 #include "common/base/text.hpp"
 #include "launch/plan/plan.hpp"
+#include "launch/terminal/summary.hpp"
 #include "worker/models/transformer/cost.hpp"
 
 namespace weir {

@@ -6,7 +6,7 @@
 #include "common/job/parameter_service.hpp"
 #include "launch/job.hpp"
 #include "launch/run/metrics.hpp"
-#include "launch/terminal/progress.hpp"
+#include "launch/terminal/progress_bar.hpp"
 #include "worker/train/observer.hpp"
 
 namespace weir {
@@ -39,7 +39,7 @@ class BookKeeper final : public worker::Observer {
   double gemm_peak_;
   double flops_a_sample_;
   MetricsFile file_;
-  Progress progress_;
+  ProgressBar progress_;
   double began_at_;
   double step_began_at_;
   double waited_before_ = 0;

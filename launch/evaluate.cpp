@@ -13,7 +13,7 @@
 #include "launch/job.hpp"
 #include "launch/run/metrics.hpp"
 #include "launch/run_paths.hpp"
-#include "launch/terminal/progress.hpp"
+#include "launch/terminal/progress_bar.hpp"
 #include "launch/terminal/quantities.hpp"
 #include "launch/terminal/table.hpp"
 #include "launch/trained_model.hpp"
@@ -73,7 +73,7 @@ struct Evaluation {
 /// Scores micro-batch after micro-batch and shows how far it is.
 worker::Loss score(worker::Scorer& model, const RunConfig& config, const worker::Dataset& dataset,
                    std::span<const index_t> samples) {
-  Progress progress({.mode = config.progress, .steps = 0, .out = &std::cerr});
+  ProgressBar progress({.mode = config.progress, .steps = 0, .out = &std::cerr});
   const auto total = static_cast<index_t>(samples.size());
   worker::Batch batch(dataset, config.train.micro_batch);
   worker::Loss loss;

@@ -9,7 +9,7 @@
 #include "common/job/data_plane.hpp"
 #include "common/job/layout.hpp"
 #include "common/wire/wire.hpp"
-#include "launch/terminal/progress.hpp"
+#include "launch/terminal/progress_bar.hpp"
 #include "ps/local_steps.hpp"
 #include "ps/server.hpp"
 #include "worker/data/dataset.hpp"

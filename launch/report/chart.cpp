@@ -42,7 +42,7 @@ Interval range_of(const std::vector<ChartSeries>& series) {
   return range;
 }
 
-/// With some air around the values.
+/// The values with some air around them.
 Interval scale_of(Interval range, bool logarithmic, bool from_zero) {
   if (logarithmic) return {range.low / 1.15, range.high * 1.15};
   if (from_zero) range.low = std::min(range.low, 0.0);

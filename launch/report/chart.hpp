@@ -47,7 +47,7 @@ struct Interval {
 struct DrawnChart {
   std::string svg;
   std::vector<ChartSeries> series;  ///< the values that are drawn, without gaps
-  Interval values;                  ///< of the scale, bottom and top
+  Interval values;                  ///< bottom and top of the scale
   bool logarithmic = false;
 };
 

@@ -13,11 +13,10 @@
 #include "launch/report/report_charts.hpp"
 #include "launch/run_config.hpp"
 #include "launch/terminal/quantities.hpp"
+#include "launch/terminal/summary.hpp"
 
 namespace weir {
 namespace {
-
-using Rows = std::vector<std::pair<std::string, std::string>>;
 
 constexpr index_t kMarkColumns = 200;
 
@@ -30,12 +29,6 @@ double value_of(const std::map<std::string, double>& numbers, const char* name) 
 double newest_of(const RunLines& lines, const char* field) {
   if (lines.steps.empty() || !lines.has(field)) return std::numeric_limits<double>::quiet_NaN();
   return lines.column(field).back();
-}
-
-std::string loss_text(double nats, double bits) {
-  std::string words = or_unknown(nats, text(fixed(nats, 4), " nats"));
-  if (!std::isnan(bits)) words += text(", ", fixed(bits, 4), " bits per byte");
-  return words;
 }
 
 std::string date_text(double unix_s) {
@@ -61,51 +54,46 @@ std::string skips_text(const RunLog& log) {
   return words.empty() ? "none" : words;
 }
 
-Rows summary_rows(const RunLog& log) {
-  const auto& summary = log.summary;
-  const auto either = [&](const char* of_run, const RunLines& lines, const char* newest) {
-    const double value = value_of(summary, of_run);
-    return std::isnan(value) ? newest_of(lines, newest) : value;
+/// The summary of the last life; while a run goes on, what its newest lines say.
+SummaryMetrics summary_of(const RunLog& log) {
+  const auto of_summary = [&](const char* field) { return value_of(log.summary, field); };
+  const auto either = [&](const char* field, const RunLines& lines, const char* of_line) {
+    const double value = of_summary(field);
+    return std::isnan(value) ? newest_of(lines, of_line) : value;
   };
-  Rows rows = {{"steps", grouped(log.steps.steps.back())},
-               {"skipped steps", skips_text(log)},
-               {"loss", loss_text(either("loss", log.steps, "loss"),
-                                  either("bits_per_byte", log.steps, "bits_per_byte"))}};
-  if (!log.validations.steps.empty()) {
-    std::string words =
-        loss_text(either("validation_loss", log.validations, "loss"),
-                  either("validation_bits_per_byte", log.validations, "bits_per_byte"));
-    const double accuracy = either("validation_accuracy", log.validations, "accuracy");
-    if (!std::isnan(accuracy)) words += text(", ", fixed(100 * accuracy, 1), " % right");
-    rows.emplace_back("validation loss", words);
-  }
-  const double speed = either("tokens_per_s", log.steps, "tokens_per_s");
-  rows.emplace_back("tokens/s", or_unknown(speed, short_count(speed)));
-  const double flops = either("flop_fraction", log.steps, "flop_fraction");
-  rows.emplace_back("of measured GEMM peak", or_unknown(flops, percent(flops)));
-  const double elapsed = either("elapsed_s", log.steps, "elapsed_s");
-  rows.emplace_back(log.lives.size() > 1 ? "time since it was resumed" : "time",
-                    or_unknown(elapsed, seconds_text(elapsed)));
-  for (const auto& [name, field] : {std::pair{"computing", "compute_s"},
-                                    {"waiting for servers", "waited_s"},
-                                    {"validation", "validation_s"}}) {
-    const double seconds = value_of(summary, field);
-    if (std::isnan(seconds) || !(elapsed > 0)) continue;
-    rows.emplace_back(name, text(seconds_text(seconds), ", ", percent(seconds / elapsed)));
-  }
-  if (const double busy = value_of(summary, "server_busy_s"); !std::isnan(busy)) {
-    const double waited = value_of(summary, "server_waited_s");
-    const double time = value_of(summary, "server_busy_imbalance");
-    std::string words = text("busy ", seconds_text(busy));
-    if (!std::isnan(waited)) words += text(", waiting ", seconds_text(waited));
-    if (!std::isnan(time)) {
-      words += text("; most over mean: time ", fixed(time, 2), ", bytes ",
-                    fixed(value_of(summary, "server_bytes_imbalance"), 2));
-    }
-    rows.emplace_back("servers", words);
-  }
-  if (const double bytes = value_of(summary, "peak_memory_bytes"); bytes > 0 && bytes < 1e18) {
-    rows.emplace_back("most memory of a rank", bytes_text(static_cast<index_t>(bytes)));
+  const auto count = [&](const char* field) {
+    const double value = of_summary(field);
+    return value > 0 && value < 1e18 ? static_cast<index_t>(value) : 0;
+  };
+  SummaryMetrics metrics;
+  metrics.loss = either("loss", log.steps, "loss");
+  metrics.bits_per_byte = either("bits_per_byte", log.steps, "bits_per_byte");
+  metrics.validation_loss = either("validation_loss", log.validations, "loss");
+  metrics.validation_bits_per_byte =
+      either("validation_bits_per_byte", log.validations, "bits_per_byte");
+  metrics.validation_accuracy = either("validation_accuracy", log.validations, "accuracy");
+  metrics.tokens_per_second = either("tokens_per_s", log.steps, "tokens_per_s");
+  metrics.flop_fraction = either("flop_fraction", log.steps, "flop_fraction");
+  metrics.elapsed_seconds = either("elapsed_s", log.steps, "elapsed_s");
+  metrics.compute_seconds = of_summary("compute_s");
+  metrics.waited_seconds = of_summary("waited_s");
+  metrics.validation_seconds = of_summary("validation_s");
+  metrics.checkpoint_seconds = of_summary("checkpoint_s");
+  metrics.checkpoint_count = count("checkpoint_count");
+  metrics.peak_memory_bytes = count("peak_memory_bytes");
+  metrics.servers = {.busy_seconds = of_summary("server_busy_s"),
+                     .waited_seconds = of_summary("server_waited_s"),
+                     .busy_imbalance = of_summary("server_busy_imbalance"),
+                     .bytes_imbalance = of_summary("server_bytes_imbalance")};
+  return metrics;
+}
+
+Rows rows_of_summary(const RunLog& log) {
+  Rows rows = {{"steps", grouped(log.steps.steps.back())}, {"skipped steps", skips_text(log)}};
+  for (auto& [name, value] : summary_rows(summary_of(log))) {
+    if (name == "validation loss" && log.validations.steps.empty()) continue;
+    if (name == "time" && log.lives.size() > 1) name = "time since it was resumed";
+    rows.emplace_back(name.substr(name.find_first_not_of(' ')), value);
   }
   return rows;
 }
@@ -199,7 +187,7 @@ ReportPage report_of(const fs::path& run) {
   ReportPage page;
   page.title = text("weir run ", fs::absolute(run).lexically_normal().string());
   page.state = state_text(log);
-  page.tables = {{"Summary", summary_rows(log)},
+  page.tables = {{"Summary", rows_of_summary(log)},
                  {"Run", run_rows(log, run)},
                  {"Settings other than the defaults", changed_settings(run)}};
   page.steps = report_steps(log);
@@ -212,13 +200,15 @@ int report(const Arguments& all) {
   Arguments arguments = all;
   std::string out;
   const std::vector<Option> table = {
-      {"out", "", "write the page there instead of RUN/report.html; /dev/stdout: print it", &out},
+      {"out", "", "write the page to this file instead of RUN/report.html; /dev/stdout prints it",
+       &out},
   };
   if (asks_for_help(arguments)) {
     std::cout << help_of_command(
         "report", "RUN [options]",
-        "Draws the metrics.jsonl of a run folder as one HTML page that needs nothing but itself:\n"
-        "loss, norm and clip, rate, speed, waiting, traffic and skipped steps. The run may go on.",
+        "Draws the metrics.jsonl of a run folder as one HTML page that needs no other file: loss,\n"
+        "norm and clip, rate, speed, waiting, traffic and skipped steps. The run may still be "
+        "going.",
         table);
     return 0;
   }

@@ -35,7 +35,7 @@ struct ChartSpec {
   std::vector<SeriesSpec> series;
 };
 
-/// To show another field of metrics.jsonl, add a row.
+/// One row a chart. Add a row to show another field of metrics.jsonl.
 const std::vector<ChartSpec>& chart_specs() {
   using enum Kind;
   using enum Scale;
@@ -190,7 +190,7 @@ std::vector<Chart> report_charts(const RunLog& log) {
   return charts;
 }
 
-/// Of several lives that went on within `width` steps the mark of the first counts them.
+/// The mark of the first life counts those that went on within `width` steps after it.
 static std::vector<ChartMark> resume_marks(const RunLog& log, double width) {
   std::vector<index_t> steps;
   for (std::size_t life = 1; life < log.lives.size(); ++life) {

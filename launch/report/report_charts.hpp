@@ -15,7 +15,7 @@ std::vector<Chart> report_charts(const RunLog& log);
 /// `columns`-th part of the run the mark of the first counts them.
 std::vector<ChartMark> report_marks(const RunLog& log, index_t columns);
 
-/// From the first to the last step that any line tells of; never empty.
+/// The steps from the first to the last that any line tells of; never empty.
 Interval report_steps(const RunLog& log);
 
 /// The mean over the `window` elements around each, of those that are finite; NaN if none is.

@@ -16,7 +16,8 @@ std::string number(double value) {
   return words.data();
 }
 
-/// As JSON, and harmless inside an element: what has a meaning in JSON or in markup goes as \u00xx.
+/// A JSON string that is harmless inside an element: characters that mean something in JSON or in
+/// markup are written \u00xx.
 std::string quoted(const std::string& words) {
   std::string out = "\"";
   for (const char byte : words) {

@@ -236,9 +236,9 @@ TEST_CASE("lives, the summary, and settings other than the defaults are told") {
   CHECK(has(page, "Finished after step 2."));
   CHECK(has(page, "<th>resumed</th><td>2025-11-28 01:00:00 UTC, at step 1</td>"));
   CHECK(has(page, "<title>resumed at step 1</title>"));
-  CHECK(has(page, "<th>waiting for servers</th><td>2.00 s, 25 %</td>"));
+  CHECK(has(page, "<th>waiting for servers</th><td>2.00 s  25 %</td>"));
   CHECK(has(page,
-            "<th>servers</th><td>busy 2.00 s, waiting 5.50 s; "
+            "<th>servers</th><td>busy 2.00 s, waiting 5.50 s (73 %); "
             "most over mean: time 1.50, bytes 1.25</td>"));
   CHECK(has(page, "<th>loss</th><td>2.5000 nats</td>"));
   CHECK(has(page, "<th>steps</th><td>2</td>"));

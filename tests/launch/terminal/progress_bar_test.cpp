@@ -1,4 +1,4 @@
-#include "launch/terminal/progress.hpp"
+#include "launch/terminal/progress_bar.hpp"
 
 #include <doctest/doctest.h>
 
@@ -28,12 +28,12 @@ struct Screen {
   int columns = 0;
   std::ostringstream out;
 
-  Progress progress(ProgressMode mode, index_t steps) {
-    return Progress({.mode = mode,
-                     .steps = steps,
-                     .out = &out,
-                     .clock = [this] { return now; },
-                     .columns = [this] { return columns; }});
+  ProgressBar progress(ProgressMode mode, index_t steps) {
+    return ProgressBar({.mode = mode,
+                        .steps = steps,
+                        .out = &out,
+                        .clock = [this] { return now; },
+                        .columns = [this] { return columns; }});
   }
   std::vector<std::string> split(char end) const {
     std::vector<std::string> pieces;
@@ -44,12 +44,12 @@ struct Screen {
 };
 
 TEST_CASE("a line of progress holds what is known") {
-  ProgressState state{.newest = metrics_of(1200),
-                      .steps = 4000,
-                      .tokens_per_second = 41'234,
-                      .clipped_share = 0.12,
-                      .waited_share = 0.03,
-                      .seconds_left = 72};
+  ProgressBarState state{.newest = metrics_of(1200),
+                         .steps = 4000,
+                         .tokens_per_second = 41'234,
+                         .clipped_share = 0.12,
+                         .waited_share = 0.03,
+                         .seconds_left = 72};
   CHECK(progress_line(state) ==
         "step 1200/4000 | loss 1.482 | 41.2k tok/s | norm 0.83 thr 0.97 clip 12 % skip 0 | "
         "wait 3 % | 00:01:12 left");
@@ -73,7 +73,7 @@ TEST_CASE("a line of progress holds what is known") {
 
 TEST_CASE("without a terminal plain lines come at round steps, then every ten seconds") {
   Screen screen;
-  Progress progress = screen.progress(ProgressMode::automatic, 1000);
+  ProgressBar progress = screen.progress(ProgressMode::automatic, 1000);
   for (index_t step = 1; step <= 40; ++step) {  // half a second each
     screen.now += 0.5;
     progress.step(metrics_of(step));
@@ -91,7 +91,7 @@ TEST_CASE("without a terminal plain lines come at round steps, then every ten se
 
 TEST_CASE("slow steps get a line each ten seconds, the last step always one") {
   Screen screen;
-  Progress progress = screen.progress(ProgressMode::line, 1000);
+  ProgressBar progress = screen.progress(ProgressMode::line, 1000);
   for (index_t step = 501; step <= 509; ++step) {  // resumed at 500
     screen.now += 4;
     progress.step(metrics_of(step));
@@ -108,7 +108,7 @@ TEST_CASE("slow steps get a line each ten seconds, the last step always one") {
 TEST_CASE("on a terminal one line is drawn ten times a second and fits the width") {
   Screen screen;
   screen.columns = 50;
-  Progress progress = screen.progress(ProgressMode::automatic, 1000);
+  ProgressBar progress = screen.progress(ProgressMode::automatic, 1000);
   for (index_t step = 1; step <= 1000; ++step) {
     screen.now += 0.001;
     progress.step(metrics_of(step));
@@ -131,7 +131,7 @@ TEST_CASE(
     "what is left of a longer line is blanked out, without a code that a terminal must know") {
   Screen screen;
   screen.columns = 80;
-  Progress progress = screen.progress(ProgressMode::live, 10);
+  ProgressBar progress = screen.progress(ProgressMode::live, 10);
   progress.bar("a long name", 0, 4);
   screen.now += 3;
   progress.bar("a long name", 1, 4);
@@ -155,7 +155,7 @@ TEST_CASE("a terminal that is dumb, or does not say what it is, gets plain lines
 TEST_CASE("mode none prints nothing") {
   Screen screen;
   screen.columns = 80;
-  Progress progress = screen.progress(ProgressMode::none, 10);
+  ProgressBar progress = screen.progress(ProgressMode::none, 10);
   progress.step(metrics_of(1));
   progress.bar("validation", 0, 10);
   screen.now += 100;
@@ -166,7 +166,7 @@ TEST_CASE("mode none prints nothing") {
 
 TEST_CASE("time left, clip and wait come from the last steps") {
   Screen screen;
-  Progress progress = screen.progress(ProgressMode::line, 100);
+  ProgressBar progress = screen.progress(ProgressMode::line, 100);
   for (index_t step = 1; step <= 2; ++step) {
     StepMetrics metrics = metrics_of(step);
     metrics.directive.observed.clipped = step == 2;
@@ -190,7 +190,7 @@ TEST_CASE("time left, clip and wait come from the last steps") {
 TEST_CASE("what ends within two seconds gets no bar, what takes longer one that ends full") {
   Screen screen;
   screen.columns = 80;
-  Progress progress = screen.progress(ProgressMode::automatic, 10);
+  ProgressBar progress = screen.progress(ProgressMode::automatic, 10);
   progress.bar("validation", 0, 4);
   screen.now += 1;
   progress.bar("validation", 4, 4);
@@ -202,44 +202,6 @@ TEST_CASE("what ends within two seconds gets no bar, what takes longer one that 
   screen.now += 1;
   progress.bar("validation", 4, 4);
   CHECK(screen.split('\r').back() == "validation [########################] 4/4 00:00:04");
-}
-
-TEST_CASE("the summary says what is unknown and where the time went") {
-  SummaryMetrics metrics;
-  metrics.step = 4000;
-  metrics.skipped_count = 3;
-  metrics.skips = {{SkipReason::not_finite, 1}, {SkipReason::spike, 1}};
-  metrics.loss = 1.4824;
-  metrics.bits_per_byte = bits_per_byte(1.4824);
-  metrics.validation_loss = 1.5;
-  metrics.validation_accuracy = 0.364;
-  metrics.tokens_per_second = 41'234;
-  metrics.elapsed_seconds = 181;
-  metrics.compute_seconds = 170;
-  metrics.waited_seconds = 5;
-  metrics.checkpoint_count = 3;
-  metrics.checkpoint_seconds = 1.5;
-  CHECK(summary_table(metrics) ==
-        "  steps                  4,000 (3 skipped: 1 not finite, 1 spike, 1 before)\n"
-        "  loss                   1.4824 nats, 2.1387 bits per byte\n"
-        "  validation loss        1.5000 nats, 36.4 % right\n"
-        "  tokens/s               41.2k\n"
-        "  of measured GEMM peak  n/a\n"
-        "  time                   00:03:01\n"
-        "    compute              00:02:50  94 %\n"
-        "    waiting for servers  5.00 s  3 %\n"
-        "    validation           0.00 s  0 %\n"
-        "  checkpoints            3 in 1.50 s of a server\n");
-  metrics.servers = {.busy_seconds = 20, .waited_seconds = 60};
-  CHECK(summary_table(metrics).find(
-            "  servers                busy 20.0 s, waiting 00:01:00 (75 %)\n") !=
-        std::string::npos);
-  metrics.servers = {.busy_seconds = 20, .busy_imbalance = 1.25, .bytes_imbalance = 1.02};
-  CHECK(summary_table(metrics).find(
-            "  servers                busy 20.0 s; most over mean: time 1.25, bytes 1.02\n") !=
-        std::string::npos);
-  metrics.stopped = true;
-  CHECK(summary_table(metrics).find("4,000 (stopped on request) (3 skipped") != std::string::npos);
 }
 
 }  // namespace

@@ -25,26 +25,23 @@ enum class ProgressMode {
 int terminal_columns();
 
 /// What a line of progress says. Shares and speeds are those of the last steps.
-struct ProgressState {
+struct ProgressBarState {
   StepMetrics newest;
   index_t steps = 0;  ///< the job's last step
   double tokens_per_second = 0;
   double clipped_share = 0;
   SkipCounts skips = {};                   ///< since this start
-  double waited_share = 0;                 ///< of the time, for servers
-  double servers_waited_share = kUnknown;  ///< of theirs
+  double waited_share = 0;                 ///< share of the time that went on waiting for servers
+  double servers_waited_share = kUnknown;  ///< share of their own time that servers waited
   double seconds_left = 0;
 };
 
 /// step 1200/4000 | loss 1.482 (2.14 bits/byte) | 41.2k tok/s | norm 0.83 thr 0.97 clip 12 % skip 0
 /// (or `skip 3 (2 spike, 1 not finite)`) | 61 % of peak | wait 3 %, servers 88 % | 00:01:12 left.
-/// Without what is unknown, or of no use without a clip.
-std::string progress_line(const ProgressState& state);
+/// What is unknown is left out, and so is what means nothing without a clip.
+std::string progress_line(const ProgressBarState& state);
 
-/// What stands under a finished job: losses, speed, and where the time went.
-std::string summary_table(const SummaryMetrics& metrics);
-
-struct ProgressParts {
+struct ProgressBarParts {
   ProgressMode mode = ProgressMode::automatic;
   index_t steps = 0;  ///< the job's last step
   std::ostream* out = nullptr;
@@ -55,25 +52,25 @@ struct ProgressParts {
 /// Tells people how far the job is; one rank has one. On a terminal the last line is drawn anew, at
 /// most ten times a second and never wider than the terminal. Otherwise plain lines: after the
 /// steps 1, 2, 5, 10, 20, 50 … of this start, 10 s after the line before, and at the end.
-class Progress {
+class ProgressBar {
  public:
-  explicit Progress(ProgressParts parts);
+  explicit ProgressBar(ProgressBarParts parts);
 
   void step(const StepMetrics& metrics);
-  /// For other things that take long; shown once `what` takes more than 2 s. Call it often, first
-  /// with done = 0 and at last with done = total.
+  /// Draws a bar for other things that take long; it appears once `what` takes more than 2 s. Call
+  /// it often, first with done = 0 and at last with done = total.
   void bar(std::string_view what, index_t done, index_t total);
   /// The last step has been; nothing of a live line is overwritten from here on.
   void end();
 
  private:
-  ProgressState state() const;
+  ProgressBarState state() const;
   void draw(const std::string& line);
   void print(const std::string& line);
 
-  ProgressParts parts_;
+  ProgressBarParts parts_;
   bool live_ = false;
-  index_t step_count_ = 0;  ///< of this start
+  index_t step_count_ = 0;  ///< steps since this start
   std::deque<StepMetrics> recent_;
   SkipCounts skips_;
   index_t next_step_count_ = 1;  ///< when a plain line is due whatever the time
@@ -81,7 +78,7 @@ class Progress {
   double shown_at_ = 0;
   double bar_begun_at_ = 0;
   bool line_open_ = false;         ///< a live line stands without its end
-  std::size_t drawn_columns_ = 0;  ///< of the live line
+  std::size_t drawn_columns_ = 0;  ///< width of the live line
 };
 
 }  // namespace weir

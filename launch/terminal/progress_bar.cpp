@@ -1,4 +1,4 @@
-#include "launch/terminal/progress.hpp"
+#include "launch/terminal/progress_bar.hpp"
 
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -10,7 +10,7 @@
 
 #include "common/base/text.hpp"
 #include "launch/terminal/quantities.hpp"
-#include "launch/terminal/table.hpp"
+#include "launch/terminal/summary.hpp"
 
 namespace weir {
 namespace {
@@ -26,24 +26,6 @@ index_t next_round_count(index_t count) {
   index_t ten = 1;
   while (ten * 10 <= count) ten *= 10;
   return count < 2 * ten ? 2 * ten : count < 5 * ten ? 5 * ten : 10 * ten;
-}
-
-/// Unknown where either is.
-double waited_share(const ServerLoad& servers) {
-  return servers.waited_seconds / (servers.waited_seconds + servers.busy_seconds);
-}
-
-std::string server_text(const ServerLoad& servers) {
-  std::string words = text("busy ", seconds_text(servers.busy_seconds));
-  if (!std::isnan(servers.waited_seconds)) {
-    words += text(", waiting ", seconds_text(servers.waited_seconds), " (",
-                  percent(waited_share(servers)), ")");
-  }
-  if (!std::isnan(servers.busy_imbalance)) {
-    words += text("; most over mean: time ", fixed(servers.busy_imbalance, 2), ", bytes ",
-                  fixed(servers.bytes_imbalance, 2));
-  }
-  return words;
 }
 
 std::string loss_text(double loss, double bits_per_byte) {
@@ -62,7 +44,7 @@ int terminal_columns() {
   return size.ws_col;
 }
 
-std::string progress_line(const ProgressState& state) {
+std::string progress_line(const ProgressBarState& state) {
   const Directive& directive = state.newest.directive;
   std::string line = text("step ", directive.step, '/', state.steps, " | loss ",
                           loss_text(directive.observed.loss, state.newest.bits_per_byte), " | ",
@@ -86,55 +68,12 @@ std::string progress_line(const ProgressState& state) {
   return line + text(" | ", clock_text(state.seconds_left), " left");
 }
 
-std::string summary_table(const SummaryMetrics& metrics) {
-  Table table("ll", {"", ""});
-  const auto part = [&](const char* name, double seconds) {
-    const double share = metrics.elapsed_seconds > 0 ? seconds / metrics.elapsed_seconds : 0;
-    table.add({name, text(seconds_text(seconds), "  ", percent(share))});
-  };
-  table.add({"steps", text(grouped(metrics.step), metrics.stopped ? " (stopped on request)" : "",
-                           metrics.skipped_count > 0
-                               ? text(" (", metrics.skipped_count, " skipped: ",
-                                      skips_text(metrics.skips, metrics.skipped_count), ")")
-                               : std::string())});
-  const auto loss = [&](double nats, double bits) {
-    if (metrics.diverged && !std::isfinite(nats)) return std::string("not finite");
-    std::string words = or_unknown(nats, text(fixed(nats, 4), " nats"));
-    if (!std::isnan(bits)) words += text(", ", fixed(bits, 4), " bits per byte");
-    return words;
-  };
-  table.add({"loss", loss(metrics.loss, metrics.bits_per_byte)});
-  std::string validation = loss(metrics.validation_loss, metrics.validation_bits_per_byte);
-  if (!std::isnan(metrics.validation_accuracy)) {
-    validation += text(", ", fixed(100 * metrics.validation_accuracy, 1), " % right");
-  }
-  table.add({"validation loss", validation});
-  table.add(
-      {"tokens/s", or_unknown(metrics.tokens_per_second, short_count(metrics.tokens_per_second))});
-  table.add(
-      {"of measured GEMM peak", or_unknown(metrics.flop_fraction, percent(metrics.flop_fraction))});
-  table.add({"time", seconds_text(metrics.elapsed_seconds)});
-  part("  compute", metrics.compute_seconds);
-  part("  waiting for servers", metrics.waited_seconds);
-  part("  validation", metrics.validation_seconds);
-  const ServerLoad& servers = metrics.servers;
-  if (!std::isnan(servers.busy_seconds)) {
-    table.add({"servers", server_text(servers)});
-  }
-  table.add({"checkpoints", text(metrics.checkpoint_count, " in ",
-                                 seconds_text(metrics.checkpoint_seconds), " of a server")});
-  if (metrics.peak_memory_bytes > 0) {
-    table.add({"most memory of a rank", bytes_text(metrics.peak_memory_bytes)});
-  }
-  return table.to_text();
-}
-
-Progress::Progress(ProgressParts parts) : parts_(std::move(parts)) {
+ProgressBar::ProgressBar(ProgressBarParts parts) : parts_(std::move(parts)) {
   live_ = parts_.mode == ProgressMode::live ||
           (parts_.mode == ProgressMode::automatic && parts_.columns() > 0);
 }
 
-ProgressState Progress::state() const {
+ProgressBarState ProgressBar::state() const {
   double seconds = 0, waited = 0, tokens = 0, clipped = 0;
   ServerLoad servers = {.busy_seconds = 0, .waited_seconds = 0};
   for (const StepMetrics& each : recent_) {
@@ -158,7 +97,7 @@ ProgressState Progress::state() const {
           .seconds_left = std::max(0.0, steps_left * seconds / count)};
 }
 
-void Progress::step(const StepMetrics& metrics) {
+void ProgressBar::step(const StepMetrics& metrics) {
   if (parts_.mode == ProgressMode::none) return;
   if (metrics.directive.rule.skip != SkipReason::none) ++skips_[metrics.directive.rule.skip];
   recent_.push_back(metrics);
@@ -179,7 +118,7 @@ void Progress::step(const StepMetrics& metrics) {
   shown_at_ = now;
 }
 
-void Progress::bar(std::string_view what, index_t done, index_t total) {
+void ProgressBar::bar(std::string_view what, index_t done, index_t total) {
   if (parts_.mode == ProgressMode::none) return;
   const double now = parts_.clock();
   if (done == 0) bar_begun_at_ = now;
@@ -199,7 +138,7 @@ void Progress::bar(std::string_view what, index_t done, index_t total) {
   shown_at_ = now;
 }
 
-void Progress::end() {
+void ProgressBar::end() {
   if (!newest_shown_) {
     if (live_) {
       draw(progress_line(state()));
@@ -213,7 +152,7 @@ void Progress::end() {
   drawn_columns_ = 0;
 }
 
-void Progress::draw(const std::string& line) {
+void ProgressBar::draw(const std::string& line) {
   const int columns = parts_.columns();
   // The last column stays free: some terminals wrap as soon as it is written.
   const std::size_t width = columns > 1 ? static_cast<std::size_t>(columns - 1) : 100;
@@ -227,6 +166,6 @@ void Progress::draw(const std::string& line) {
   line_open_ = true;
 }
 
-void Progress::print(const std::string& line) { *parts_.out << line << std::endl; }
+void ProgressBar::print(const std::string& line) { *parts_.out << line << std::endl; }
 
 }  // namespace weir
