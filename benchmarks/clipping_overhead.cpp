@@ -83,8 +83,9 @@ void report_overhead(const Options& options, const std::string& corpus, Report& 
   for (const ClipPolicy policy :
        {ClipPolicy::none, ClipPolicy::fixed, ClipPolicy::decay, ClipPolicy::quantile,
         ClipPolicy::zclip, ClipPolicy::robust, ClipPolicy::per_tensor}) {
-    ps::DecideConfig decides = {
-        .clip = {.policy = policy}, .rate = {}, .steps = 1'000'000, .batch = 4};
+    ps::DecideConfig decides = {.clip = {.policy = policy},
+                                .rate = {},
+                                .training = {.steps = 1'000'000, .batch = 4, .micro_batch = 1}};
     ps::Decider decider(plan, decides);
     Partials partials = {.update = 0, .server = 0, .squares = {}};
     for (const Bucket& bucket : plan.buckets()) {

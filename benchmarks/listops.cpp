@@ -101,10 +101,10 @@ std::vector<bool> answers(const fs::path& checkpoint, index_t count) {
   const CheckpointReader reader(checkpoint);
   RunConfig config = config_of(reader);
   config.data.listops_split = worker::ListopsSplit::test;
-  config.train.micro_batch = 1;
+  config.train.training.micro_batch = 1;
   worker::Scorer model = scorer_of(reader, config);
-  const auto dataset = worker::make_dataset(config.data, config.train.length,
-                                            static_cast<std::uint64_t>(config.train.seed));
+  const auto dataset =
+      worker::make_dataset(config.data, config.train.length, config.train.training.random_seed());
   worker::Batch batch(*dataset, 1);
   std::vector<bool> right;
   for (index_t sample = 0; sample < count; ++sample) {

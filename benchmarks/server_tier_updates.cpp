@@ -24,8 +24,8 @@ std::vector<std::vector<double>> run_job(TierTeam& team, const BucketPlan& plan,
   worker::OwnServer own;
   if (team.is_server()) {
     ps::ServerConfig config;
-    config.steps = updates + 1;
-    config.batch = team.job().workers;
+    config.training = {
+        .steps = updates + 1, .batch = team.job().workers, .micro_batch = 1, .seed = 0};
     const index_t index = team.layout().server(team.world().rank());
     server.emplace(plan, index, config, plane.server_memory());
     loop.emplace(team.world(), plan, index, *server, plane, [] { return false; });

@@ -7,7 +7,7 @@
 #include "common/base/log.hpp"
 #include "common/base/machine.hpp"
 #include "common/base/text.hpp"
-#include "launch/plan/plan.hpp"
+#include "launch/plan/rank_plan.hpp"
 #include "launch/terminal/summary.hpp"
 #include "worker/models/transformer/cost.hpp"
 
@@ -46,7 +46,9 @@ BookKeeper::BookKeeper(const Job& job, const ParameterService& parameters, doubl
       gemm_peak_(gemm_peak),
       flops_a_sample_(flops_a_sample(job)),
       file_(metrics_file, layer_groups(job.plan->specs()).names),
-      progress_({.mode = job.config.progress, .steps = job.config.train.steps, .out = &std::cout}),
+      progress_({.mode = job.config.progress,
+                 .steps = job.config.train.training.steps,
+                 .out = &std::cout}),
       began_at_(seconds_now()),
       step_began_at_(began_at_),
       bytes_imbalance_(bytes_imbalance(job)) {}
@@ -54,8 +56,8 @@ BookKeeper::BookKeeper(const Job& job, const ParameterService& parameters, doubl
 void BookKeeper::start(const Directive& directive) {
   first_step_ = directive.step;
   if (directive.stop) {
-    log_info(text("all of ", job_.config.train.steps, " steps are done: the checkpoint has ",
-                  directive.step, "; validates only"));
+    log_info(text("all of ", job_.config.train.training.steps,
+                  " steps are done: the checkpoint has ", directive.step, "; validates only"));
   }
   file_.start(first_step_, job_.config.layout, WEIR_VERSION);
   step_began_at_ = seconds_now();
@@ -74,7 +76,7 @@ void BookKeeper::step(const Directive& directive) {
   metrics.servers = server_load(server_times_, directive.observed.server_times, job_.config.layout);
   metrics.servers.bytes_imbalance = bytes_imbalance_;
   server_times_ = directive.observed.server_times;
-  const auto batch = static_cast<double>(job_.config.train.batch);
+  const auto batch = static_cast<double>(job_.config.train.training.batch);
   metrics.tokens_per_second = batch * job_.dataset->mean_length() / metrics.step_seconds;
   metrics.flop_fraction = batch * flops_a_sample_ / metrics.step_seconds / gemm_peak_;
   metrics.elapsed_seconds = now - began_at_;
@@ -123,10 +125,10 @@ void BookKeeper::summary(SummaryMetrics metrics, const Directive& last, double p
   metrics.step = last.step;
   metrics.skipped_count = last.skipped_count;
   metrics.skips = skips_;
-  metrics.stopped = last.step < job_.config.train.steps;
+  metrics.stopped = last.step < job_.config.train.training.steps;
   if (newest_) {
     const auto steps = static_cast<double>(last.step - first_step_);
-    const double batches = steps * static_cast<double>(job_.config.train.batch);
+    const double batches = steps * static_cast<double>(job_.config.train.training.batch);
     metrics.loss = newest_->directive.observed.loss;
     metrics.bits_per_byte = newest_->bits_per_byte;
     metrics.tokens_per_second = batches * job_.dataset->mean_length() / training_seconds_;

@@ -45,7 +45,7 @@ class BookKeeper final : public worker::Observer {
   double waited_before_ = 0;
   double training_seconds_ = 0;
   double training_waited_seconds_ = 0;
-  std::vector<ServerTime> server_times_;  ///< of the newest directive
+  std::vector<ServerTime> server_times_;  ///< what the newest directive says
   double bytes_imbalance_;
   index_t validation_samples_ = 0;
   index_t first_step_ = 0;

@@ -56,7 +56,7 @@ void check_text(const Manifest& checkpoint, const Job& job) {
                              "no longer tells of unseen text")
                       : "";
   const bool accepted = job.config.accept_changed_data;
-  const index_t steps = job.config.train.steps;
+  const index_t steps = job.config.train.training.steps;
   if (!accepted && checkpoint.step >= steps) {
     throw UsageError(text("nothing would be trained: ", job.config.run, " has all of ", steps,
                           " steps, made with another text: ", change->words,
@@ -82,16 +82,16 @@ void warn_of_scored_text(const Manifest& checkpoint, const worker::Dataset& scor
 
 void log_changes(const Manifest& checkpoint, const std::vector<Setting>& settings,
                  const RunConfig& config) {
+  RunConfig scoped = config;
   std::vector<Setting> before;
-  for (const Setting& setting : settings) {
-    const auto found = checkpoint.settings.find(setting.name);
-    if (found == checkpoint.settings.end()) continue;
-    before.push_back({setting.name, found->second, Source::file});
+  for (const Option& option : options(scoped)) {
+    const auto found = checkpoint.settings.find(option.name);
+    if (found == checkpoint.settings.end() || option.scope == Scope::machine) continue;
+    before.push_back({option.name, found->second, Source::file});
   }
   before = with_absolute_paths(std::move(before));  // earlier versions kept them as they were given
   std::string changes;
   for (const Setting& old : before) {
-    if (old.name == "run" || old.name == "resume" || old.name == "accept-changed-data") continue;
     const Setting& now = *std::ranges::find(settings, old.name, &Setting::name);
     if (now.value == old.value) continue;
     changes +=
@@ -103,19 +103,20 @@ void log_changes(const Manifest& checkpoint, const std::vector<Setting>& setting
 
 std::string rate_jump(const Manifest& checkpoint, const RunConfig& config) {
   const index_t step = checkpoint.step;
-  const index_t steps = config.train.steps;
+  const index_t steps = config.train.training.steps;
   RunConfig before;
   if (step < 1 || step >= steps || !take_schedule(checkpoint, before)) return "";
-  const double last = ps::rate_at(before.server.rate, step, before.train.steps);
-  const double expected = ps::rate_at(before.server.rate, step + 1, before.train.steps);
+  const double last = ps::rate_at(before.server.rate, step, before.train.training.steps);
+  const double expected = ps::rate_at(before.server.rate, step + 1, before.train.training.steps);
   const double next = ps::rate_at(config.server.rate, step + 1, steps);
   constexpr double kJump = 0.1;
   if (std::abs(next - expected) <= kJump * expected) return "";
-  const bool stretched = steps != before.train.steps;
+  const bool stretched = steps != before.train.training.steps;
   return text(
       "the learning rate goes from ", rate_text(last), " at step ", step, " to ", rate_text(next),
       " at step ", step + 1,
-      stretched ? text(": the schedule now ends at step ", steps, ", not at ", before.train.steps)
+      stretched ? text(": the schedule now ends at step ", steps, ", not at ",
+                       before.train.training.steps)
                 : std::string(": its schedule is another"),
       ". To go on at the old rate take --rate.schedule constant --rate.warm-up 0 --rate.peak ",
       rate_text(last));

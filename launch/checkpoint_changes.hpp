@@ -8,23 +8,25 @@
 
 namespace weir {
 
-/// What is another than it was, where a job goes on from a checkpoint. One rank says so.
+/// What has changed between a checkpoint and the job that continues from it. One rank reports it.
 
-/// Compares the job's text with that of the checkpoint; warns, naming both, if it is another.
+/// Compares the job's text with that of the checkpoint, and warns, naming both, if they differ.
 /// Throws UsageError, unless --accept-changed-data is given, if bytes that were held out would be
 /// trained on, or if nothing would be trained: then somebody takes a finished run for a new one.
 void check_text(const Manifest& checkpoint, const Job& job);
 
-/// Warns if `eval` scores bytes that were trained on; and, unless the user has chosen other files
-/// or another held-out part, if they are not those that the checkpoint's run held out.
+/// Warns if `eval` scores bytes that were trained on. Unless the user has chosen other files or
+/// another held-out part, it also warns if the bytes are not those that the checkpoint's run held
+/// out.
 void warn_of_scored_text(const Manifest& checkpoint, const worker::Dataset& scored, bool is_chosen);
 
-/// Logs the settings with other values, and a learning rate that jumps.
+/// Logs the settings with other values, except those of Scope::machine, and a learning rate that
+/// jumps. `settings`: those of `config`.
 void log_changes(const Manifest& checkpoint, const std::vector<Setting>& settings,
                  const RunConfig& config);
 
-/// A learning rate that is not what the checkpoint's own schedule would have gone on with, by more
-/// than a tenth: a line that says from what to what, and why. Empty if it does not jump.
+/// A line that says from what to what the learning rate jumps, and why; empty if the next rate is
+/// within a tenth of what the checkpoint's own schedule would have been.
 std::string rate_jump(const Manifest& checkpoint, const RunConfig& config);
 
 }  // namespace weir

@@ -22,7 +22,7 @@ bool steps_locally(const Job& job) {
 
 /// How many the job will write.
 index_t saves_from(const Job& job, index_t step) {
-  const index_t steps = job.config.train.steps - step;
+  const index_t steps = job.config.train.training.steps - step;
   const index_t every = job.config.server.checkpoint.every;
   if (steps <= 0) return 0;
   return every > 0 ? (steps + every - 1) / every : 1;

@@ -18,11 +18,11 @@ constexpr std::string_view kNumbersHelp =
 
 const std::vector<Command>& commands() {
   static const std::vector<Command> all = {
-      {"train", "trains a model, under mpirun or in one process", true, train},
+      {"train", "trains a model under mpirun or in one process", true, train},
       {"eval", "scores a checkpoint on held-out data", false, eval},
-      {"generate", "goes on with a text as a trained language model would", false, generate},
-      {"plan", "what each rank will hold and send, and the schedule; --measure", true, plan},
-      {"inspect", "what is in a checkpoint or a run folder", false, inspect},
+      {"generate", "continues a text with a trained language model", false, generate},
+      {"plan", "shows what each rank will hold and send, and the schedule", true, plan},
+      {"inspect", "shows what is in a checkpoint or a run folder", false, inspect},
       {"report", "draws the metrics of a run as an HTML page", false, report},
   };
   return all;
@@ -50,10 +50,12 @@ std::string help_of_weir() {
     help += text("  ", command.name, blanks, command.summary, '\n');
   }
   return help +
-         "\n`weir COMMAND --help`, or `weir help COMMAND`, lists the options of a command; `weir\n"
-         "version` says the version.\n"
-         "An option stands on the command line (--steps 100), in the environment (WEIR_STEPS=100)\n"
-         "or in a file (--config FILE: steps = 100); the first of these that has it counts.\n" +
+         "\n`weir COMMAND --help` and `weir help COMMAND` list the options of a command. `weir "
+         "version`\n"
+         "prints the version.\n"
+         "Give an option on the command line (--steps 100), in the environment (WEIR_STEPS=100) or "
+         "in\n"
+         "a file (--config FILE, with steps = 100). The first of these that has it counts.\n" +
          std::string(kNumbersHelp) +
          "Exit codes: 0 done, 1 error, 2 wrong usage, 3 done but the loss is not finite, 75 "
          "stopped\n"

@@ -8,7 +8,7 @@
 
 namespace weir {
 
-/// What stands after the command's name.
+/// The words after the command's name.
 using Arguments = std::vector<std::string>;
 
 /// A thing that `weir` can do; its functions return the exit code.

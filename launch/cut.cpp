@@ -32,7 +32,7 @@ worker::StageCut stage_cut(const RunConfig& config, const std::vector<index_t>& 
           .last_unit = units.end - 1,
           .contexts = config.layout.contexts,
           .shards = config.layout.shards,
-          .micro_batch = config.train.micro_batch,
+          .micro_batch = config.train.training.micro_batch,
           .recompute = config.train.recompute};
 }
 

@@ -41,7 +41,7 @@ struct EvalConfig {
 
 std::vector<Option> eval_options(RunConfig& config, EvalConfig& own) {
   std::vector<Option> table = {
-      {"samples", "", "score so many samples, evenly spread; 0: all", &own.samples, {0, 1e15}},
+      {"samples", "", "number of samples to score, evenly spread; 0: all", &own.samples, {0, 1e15}},
       {"json", "", "print one JSON object and nothing else", &own.json},
   };
   for (const Option& option : chosen_options(
@@ -52,13 +52,13 @@ std::vector<Option> eval_options(RunConfig& config, EvalConfig& own) {
   return table;
 }
 
-/// What was found, and of what.
+/// The scores, and what was scored.
 struct Evaluation {
   std::string checkpoint;
   index_t step = 0;
   std::string data;
-  index_t stride = 0;      ///< of a text
-  double mean_length = 0;  ///< of a sample, padding left out
+  index_t stride = 0;      ///< tokens between two windows of a text
+  double mean_length = 0;  ///< tokens a sample, padding left out
   index_t sample_count = 0;
   index_t samples_in_all = 0;
   worker::Loss loss;
@@ -75,11 +75,11 @@ worker::Loss score(worker::Scorer& model, const RunConfig& config, const worker:
                    std::span<const index_t> samples) {
   ProgressBar progress({.mode = config.progress, .steps = 0, .out = &std::cerr});
   const auto total = static_cast<index_t>(samples.size());
-  worker::Batch batch(dataset, config.train.micro_batch);
+  worker::Batch batch(dataset, config.train.training.micro_batch);
   worker::Loss loss;
   for (index_t done = 0; done < total;) {
     progress.bar("scored", done, total);
-    const index_t count = std::min(config.train.micro_batch, total - done);
+    const index_t count = std::min(config.train.training.micro_batch, total - done);
     batch.load_validation(
         samples.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(count)));
     loss += model.loss(batch.view());
@@ -168,10 +168,10 @@ int eval(const Arguments& all) {
   if (asks_for_help(arguments)) {
     std::cout << help_of_command(
         "eval", "CHECKPOINT|RUN [options]",
-        "Scores a checkpoint (of a run folder the newest complete one) on its held-out data: "
+        "Scores a checkpoint, or the newest complete one of a run folder, on its held-out data: "
         "loss,\n"
-        "and bits per byte or accuracy. Model, data and length stand in the checkpoint; what the\n"
-        "options say instead counts. A model with learned positions takes no longer length.",
+        "and bits per byte or accuracy. Model, data and length come from the checkpoint; options\n"
+        "override data and length. A model with learned positions takes no greater length.",
         eval_options(config, own));
     return 0;
   }
@@ -189,8 +189,8 @@ int eval(const Arguments& all) {
   set_blas_threads(static_cast<int>(config.threads));
 
   worker::Scorer model = scorer_of(reader, config);
-  const auto dataset = worker::make_dataset(config.data, config.train.length,
-                                            static_cast<std::uint64_t>(config.train.seed));
+  const auto dataset =
+      worker::make_dataset(config.data, config.train.length, config.train.training.random_seed());
   for (const std::string& warning : dataset->warnings()) log_warning(warning);
   const bool is_chosen = config.data.files != recorded.files ||
                          config.data.validation != recorded.validation ||

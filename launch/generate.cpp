@@ -27,15 +27,15 @@ struct GenerateConfig {
 
 std::vector<Option> generate_options(RunConfig& config, GenerateConfig& own) {
   std::vector<Option> table = {
-      {"prompt", "", "text to go on from; empty: the beginning of a line", &own.prompt},
-      {"bytes", "bytes", "so many are generated", &own.bytes, {0, 1e12}},
+      {"prompt", "", "text to continue; empty: the beginning of a line", &own.prompt},
+      {"bytes", "bytes", "number of bytes to generate", &own.bytes, {0, 1e12}},
       {"temperature",
        "",
-       "below 1: likelier bytes become likelier still; 0: always the likeliest",
+       "below 1 favours likely bytes even more; 0: always the likeliest",
        &own.temperature,
        {0, 100}},
-      {"top-k", "", "choose among so many likeliest bytes; 0: all", &own.top_k, {0, 256}},
-      {"seed", "", "of the draws: the same seed, the same text", &own.seed, {0, 1e15}},
+      {"top-k", "", "choose among this number of likeliest bytes; 0: all", &own.top_k, {0, 256}},
+      {"seed", "", "seed of the draws: the same seed gives the same text", &own.seed, {0, 1e15}},
   };
   for (const Option& option : chosen_options(config, {"length", "threads"})) {
     table.push_back(option);
@@ -94,9 +94,10 @@ int generate(const Arguments& all) {
   if (asks_for_help(arguments)) {
     std::cout << help_of_command(
         "generate", "CHECKPOINT|RUN [options]",
-        "Prints a text and how a language model goes on with it, byte by byte. Of a run folder it\n"
-        "takes the newest complete checkpoint. The model sees the last --length bytes. Bytes that\n"
-        "are no UTF-8, and control characters, are shown like \\x1b.",
+        "Prints a text and its continuation by a language model, byte by byte. RUN stands for its\n"
+        "newest complete checkpoint. The model sees the last --length bytes. Control characters "
+        "and\n"
+        "bytes that are not UTF-8 are shown like \\x1b.",
         generate_options(config, own));
     return 0;
   }
@@ -110,7 +111,7 @@ int generate(const Arguments& all) {
                           "it"));
   }
   parse_overrides(generate_options(config, own), weir_environment(), arguments);
-  config.train.micro_batch = 1;
+  config.train.training.micro_batch = 1;
   set_blas_threads(static_cast<int>(config.threads));
   worker::Scorer model = scorer_of(reader, config);
 

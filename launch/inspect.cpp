@@ -197,16 +197,17 @@ int inspect(const Arguments& all) {
   Arguments arguments = all;
   InspectRequest request;
   const std::vector<Option> table = {
-      {"tensor", "", "only this tensor, in more detail", &request.tensor},
-      {"verify", "", "read everything and check all digests; damage gives exit code 1",
+      {"tensor", "", "shows only this tensor, in more detail", &request.tensor},
+      {"verify", "",
+       "reads everything and checks all digests; the exit code is 1 if something is damaged",
        &request.verify},
   };
   if (asks_for_help(arguments)) {
-    std::cout << help_of_command(
-        "inspect", "CHECKPOINT|RUN [options]",
-        "Prints what is in a checkpoint: step, cursor, settings, parameters; of a run folder, its\n"
-        "checkpoints.",
-        table);
+    std::cout << help_of_command("inspect", "CHECKPOINT|RUN [options]",
+                                 "Prints what is in a checkpoint (step, cursor, settings, "
+                                 "parameters), or lists the checkpoints\n"
+                                 "of a run folder.",
+                                 table);
     return 0;
   }
   const std::string path = take_path("inspect", "a checkpoint or a run folder", table, arguments);

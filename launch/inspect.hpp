@@ -15,14 +15,12 @@ struct InspectRequest {
 /// What `weir inspect` prints.
 struct Inspection {
   std::string text;
-  std::string
-      problem;  ///< of a run folder: why the command fails all the same; empty if it does not
+  std::string problem;  ///< why the command fails although it has a text; else empty
 };
 
-/// About a checkpoint, or about a run folder and its checkpoints, of which those that are damaged
-/// or cannot be read are a problem: with `verify` any of them, else those that cannot be read, or
-/// if none is complete. Throws UsageError if the path is neither, Error if a checkpoint's own
-/// folder is damaged.
+/// Describes a checkpoint, or a run folder and its checkpoints. A run folder has a problem if a
+/// checkpoint cannot be read, if none is complete or, with `verify`, if one is damaged. Throws
+/// UsageError if the path is neither, Error if it is a checkpoint that is damaged.
 Inspection inspect_path(const fs::path& path, const InspectRequest& request);
 
 }  // namespace weir

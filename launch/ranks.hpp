@@ -33,7 +33,7 @@ struct Ranks {
       throw *found;
     }
   }
-  /// As together(), with work for rank 0 alone.
+  /// The same as together(), with work for rank 0 alone.
   template <class Work>
   void on_rank_0(const Work& work) const {
     together([&] {

@@ -17,68 +17,98 @@ constexpr index_t kWorkersMax = 65536;
 
 std::vector<Option> own_options(RunConfig& config) {
   return {
-      {"run", "",
-       "run folder: configuration, metrics, checkpoints; with the config.ini of a run folder as "
-       "--config that folder",
-       &config.run},
-      {"private", "",
+      {"run",
+       "",
+       "run folder: configuration, metrics, checkpoints; the default for --config RUN/config.ini "
+       "is "
+       "RUN",
+       &config.run,
+       {},
+       Scope::machine},
+      {"private",
+       "",
        "only you may read what the job writes from now on; otherwise your umask says who may",
-       &config.owner_only},
-      {"resume", "",
-       "auto: the newest complete checkpoint of the run folder, if any; never; or a checkpoint's "
-       "path",
-       &config.resume},
-      {"accept-changed-data", "",
-       "resume from a checkpoint of another text also where its held-out bytes would be trained "
-       "on, "
-       "or nothing would be trained",
-       &config.accept_changed_data},
+       &config.owner_only,
+       {},
+       Scope::machine},
+      {"resume",
+       "",
+       "auto: continue from the newest complete checkpoint of the run folder, if there is one; "
+       "never; or the path of a checkpoint",
+       &config.resume,
+       {},
+       Scope::machine},
+      {"accept-changed-data",
+       "",
+       "continue from a checkpoint of another text even if bytes that it held out would be trained "
+       "on, or nothing would be trained",
+       &config.accept_changed_data,
+       {},
+       Scope::machine},
       {"replay", "",
        "repeat the decisions of this log (decisions.jsonl of a run folder), and so its run, to the "
        "bit",
        &config.replay},
       {"local.steps",
        "steps",
-       "consistency local: steps of a replica between two meetings",
+       "with --consistency local: steps of a replica between two meetings",
        &config.local.steps,
        {1, 1e9}},
       {"local.rate",
        "",
-       "consistency local: rate of the servers' step by what the replicas went",
+       "with --consistency local: learning rate of the servers, whose gradient is how far the "
+       "replicas have moved",
        &config.local.rate,
        {1e-6, 10}},
       {"local.momentum",
        "",
-       "consistency local: Nesterov's momentum of this step",
+       "with --consistency local: Nesterov momentum of the servers",
        &config.local.momentum,
        {0, 0.9999}},
-      {"threads", "", "threads a rank computes with", &config.threads, {1, 1024}},
+      {"threads",
+       "",
+       "threads that a rank computes with",
+       &config.threads,
+       {1, 1024},
+       Scope::machine},
       {"bucket-bytes",
        "bytes",
-       "what travels to and from servers as one piece, at most",
+       "parameters travel to and from servers in buckets of at most this size",
        &config.bucket_bytes,
        {65536, 1 << 30}},
-      {"transport", "",
-       "to and from servers: window, memory that the ranks of a host share; messages; auto: the "
-       "one or the other by pair of ranks",
+      {"transport",
+       "",
+       "the way to and from servers: window, memory that the ranks of a host share; messages; "
+       "auto: for each pair of ranks the faster one that it can use",
        choice(config.transport, {{name_of(Transport::automatic), Transport::automatic},
                                  {name_of(Transport::window), Transport::window},
-                                 {name_of(Transport::messages), Transport::messages}})},
+                                 {name_of(Transport::messages), Transport::messages}}),
+       {},
+       Scope::machine},
       {"ring-depth",
        "",
-       "pieces that travel at once between two ranks, as messages",
+       "buckets under way at once between two ranks, if they travel as messages",
        &config.ring_depth,
-       {1, 256}},
-      {"progress", "", "auto: live on a terminal, else a line now and then",
+       {1, 256},
+       Scope::machine},
+      {"progress",
+       "",
+       "auto: one live line on a terminal, otherwise a line now and then",
        choice(config.progress, {{"auto", ProgressMode::automatic},
                                 {"live", ProgressMode::live},
                                 {"line", ProgressMode::line},
-                                {"none", ProgressMode::none}})},
-      {"log-level", "", "log lines below this are dropped",
+                                {"none", ProgressMode::none}}),
+       {},
+       Scope::machine},
+      {"log-level",
+       "",
+       "log lines below this level are dropped",
        choice(config.log_level, {{"debug", LogLevel::debug},
                                  {"info", LogLevel::info},
                                  {"warning", LogLevel::warning},
-                                 {"error", LogLevel::error}})},
+                                 {"error", LogLevel::error}}),
+       {},
+       Scope::machine},
   };
 }
 
@@ -139,11 +169,19 @@ std::vector<Option> options(RunConfig& config) {
 }
 
 std::vector<Option> chosen_options(RunConfig& config, const std::vector<std::string>& names) {
+  const auto is_meant = [](const Option& option, const std::string& name) {
+    return name.ends_with('.') ? option.name.starts_with(name) : option.name == name;
+  };
   std::vector<Option> chosen = options(config);
+  for (const std::string& name : names) {
+    if (std::ranges::any_of(chosen, [&](const Option& each) { return is_meant(each, name); })) {
+      continue;
+    }
+    throw Error(text("a list of options names ", name, ", and weir has no such option"));
+  }
   std::erase_if(chosen, [&](const Option& option) {
-    return std::ranges::none_of(names, [&](const std::string& name) {
-      return name.ends_with('.') ? option.name.starts_with(name) : option.name == name;
-    });
+    return std::ranges::none_of(names,
+                                [&](const std::string& name) { return is_meant(option, name); });
   });
   return chosen;
 }
@@ -221,10 +259,10 @@ void check_local_steps(const RunConfig& config) {
     throw UsageError(text("--", name, " ", steps, " is not a multiple of --local.steps ", round,
                           ", after which replicas meet; take ", steps / round * round + round));
   };
-  whole("steps", config.train.steps);
-  whole("eval-every", config.train.eval_every);
+  whole("steps", config.train.training.steps);
+  whole("eval-every", config.train.training.eval_every);
   whole("checkpoint-every", config.server.checkpoint.every);
-  if (config.train.balance != worker::BalanceKind::even) {
+  if (config.train.training.balance != BalanceKind::even) {
     throw UsageError(
         "--balance measured shares out the micro-batches of every step, and "
         "--consistency local has replicas meet after rounds of steps; take one");
@@ -265,7 +303,7 @@ void check(const RunConfig& config) {
         "--placement local has one worker, for whom nobody waits; take --consistency "
         "bsp, or --placement dedicated");
   }
-  if (!decides && !config.replay.empty() && config.train.balance == worker::BalanceKind::even) {
+  if (!decides && !config.replay.empty() && config.train.training.balance == BalanceKind::even) {
     throw UsageError(
         text("--replay ", config.replay,
              ": where every update waits for all replicas (--consistency bsp without "
@@ -286,17 +324,18 @@ void check(const RunConfig& config) {
         "themselves; leave it out");
   }
   const index_t part = longest_part(config.model.length, layout.contexts);
-  const double elements = static_cast<double>(config.train.micro_batch) *
+  const double elements = static_cast<double>(config.train.training.micro_batch) *
                           static_cast<double>(part) * static_cast<double>(config.model.width);
   constexpr double kFrameMax = 0x1p38;  // 1 TiB
   if (elements > kFrameMax) {
-    throw UsageError(text("--micro-batch ", config.train.micro_batch, " x ", part,
+    throw UsageError(text("--micro-batch ", config.train.training.micro_batch, " x ", part,
                           " tokens x --model.width ", config.model.width,
                           " is more than a rank can hold (2^38 numbers); take a smaller "
                           "--micro-batch"));
   }
   const worker::LargestMessage message =
-      worker::TransformerModel(config.model).largest_message(layout, config.train.micro_batch);
+      worker::TransformerModel(config.model)
+          .largest_message(layout, config.train.training.micro_batch);
   if (message.elements > std::numeric_limits<int>::max()) {
     throw UsageError(text(message.what, " is more than one message between ", message.between,
                           " can hold (2^31 - 1 numbers); ", message.cure));

@@ -44,14 +44,14 @@ struct RunConfig {
 std::vector<Option> options(RunConfig& config);
 
 /// Some rows of that table, in its order: those with these names, or that begin with one of them if
-/// it ends in a dot.
+/// it ends in a dot. Throws Error for a name that no row has.
 std::vector<Option> chosen_options(RunConfig& config, const std::vector<std::string>& names);
 
 /// A configuration and where each of its values came from.
 struct ParsedConfig {
   RunConfig config;
   std::vector<Setting> settings;
-  std::vector<std::string> remarks = {};  ///< for the log: what a user may not expect
+  std::vector<std::string> remarks = {};  ///< log lines about what a user may not expect
 };
 
 /// Takes `--config FILE` out of the arguments; that file, the environment and the other arguments
@@ -64,12 +64,12 @@ ParsedConfig parse_run_config(const std::vector<std::string>& arguments,
 std::string settings_as_text(const std::vector<Setting>& settings);
 ParsedConfig run_config_from_text(const std::string& text);
 
-/// What the data say of the model, without reading them: vocabulary and classes; and its length.
-/// Throws UsageError if the model's task is another than the data's.
+/// Sets what the data decide of the model (vocabulary, classes) and its length; reads no data.
+/// Throws UsageError if the model's task is not the data's.
 void fit_model_to_data(RunConfig& config);
 
-/// Throws UsageError for settings that do not go together. Opens no file; how many ranks there are
-/// is Layout::check's affair. Call fit_model_to_data first.
+/// Throws UsageError for settings that do not go together. Opens no file. Layout::check looks at
+/// the number of ranks. Call fit_model_to_data first.
 void check(const RunConfig& config);
 
 }  // namespace weir

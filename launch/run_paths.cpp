@@ -41,7 +41,7 @@ std::string with_paths(const std::string& list,
   return worker::list_of(items);
 }
 
-/// Without `a/..`, unless `a` is a link and the path then another.
+/// The path without `a/..`, unless `a` is a link: then it would be another path.
 fs::path absolute_path(const fs::path& path) {
   const fs::path whole = fs::absolute(path);
   const fs::path normal = whole.lexically_normal();

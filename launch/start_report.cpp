@@ -37,26 +37,26 @@ std::vector<std::string> start_report(const Job& job, index_t step, index_t curs
   std::vector<std::string> lines = {
       text("trains ", grouped(parameters), " parameters on ", data_text(dataset))};
 
-  if (step < train.steps) {
+  if (step < train.training.steps) {
     const auto epochs = [&](index_t samples) {
       const double count = static_cast<double>(samples) / double(job.dataset->epoch_size());
       return fixed(count, count < 1 ? 3 : 2);
     };
-    const index_t end = cursor + (train.steps - step) * train.batch;
+    const index_t end = cursor + (train.training.steps - step) * train.training.batch;
     const std::string size =
         dataset != nullptr ? text(" of ", grouped(dataset->sample_length()), " bytes") : "";
     lines.push_back(text("an epoch has ", grouped(job.dataset->epoch_size()), samples, size,
-                         "; steps ", grouped(step + 1), " to ", grouped(train.steps), ", ",
-                         grouped(train.batch), samples, " each, lead ",
+                         "; steps ", grouped(step + 1), " to ", grouped(train.training.steps), ", ",
+                         grouped(train.training.batch), samples, " each, lead ",
                          cursor > 0 ? text("from epoch ", epochs(cursor)) + " " : std::string(),
                          "to epoch ", epochs(end)));
   }
 
   const index_t all = job.dataset->validation_size();
   std::string validation = text("validates on all ", grouped(all), samples, " at the end");
-  if (train.eval_every > 0) {
+  if (train.training.eval_every > 0) {
     validation += text(", on ", grouped(std::min(all, train.eval_samples)), " of them every ",
-                       grouped(train.eval_every), " steps");
+                       grouped(train.training.eval_every), " steps");
   }
   lines.push_back(validation);
   return lines;

@@ -4,7 +4,7 @@
 
 namespace weir {
 
-/// From now on SIGUSR1 asks the job to stop instead of ending the process. If the process is the
+/// SIGUSR1 from now on asks the job to stop instead of ending the process. If the process is the
 /// whole job (`alone`), SIGTERM, SIGINT and SIGHUP do the same, and a second SIGTERM or SIGINT ends
 /// it at once; under mpirun these go to mpirun (see launch/mpirun-weir). A signal that is ignored
 /// stays ignored. Call it first in main, so that no signal comes before it.

@@ -53,10 +53,10 @@ void parse_overrides(const std::vector<Option>& table, const std::vector<std::st
 
 worker::Scorer scorer_of(const CheckpointReader& reader, RunConfig& config) {
   config.model.learned_positions = learned_positions(reader.manifest());
-  config.train.batch = config.train.micro_batch;  // nothing is trained
+  config.train.training.batch = config.train.training.micro_batch;  // nothing is trained
   fit_model_to_data(config);
   check(config);
-  return worker::Scorer(reader, config.model, config.train.micro_batch, config.threads);
+  return worker::Scorer(reader, config.model, config.train.training.micro_batch, config.threads);
 }
 
 }  // namespace weir

@@ -19,14 +19,14 @@ RunConfig config_of(const CheckpointReader& reader);
 index_t learned_positions(const Manifest& manifest);
 
 /// Sets the fields of `table` from the environment, then from the arguments.
-/// Variables of weir's other options are let be. Throws UsageError as parse_options does.
+/// Variables of weir's other options are left alone. Throws UsageError as parse_options does.
 void parse_overrides(const std::vector<Option>& table, const std::vector<std::string>& environment,
                      const Arguments& arguments);
 
-/// The model of a checkpoint, ready to answer. `config`: as config_of says, but for what may
-/// differ: the data, the length, the micro-batch; completed with what follows from the data. Throws
-/// UsageError for a length that the model has not learned positions for, Error, listing what
-/// differs, if the tensors are not those of this model.
+/// The model of a checkpoint, ready to answer. `config` is what config_of gives, perhaps with other
+/// data, length or micro-batch; what follows from the data is filled in. Throws UsageError for a
+/// length that the model has not learned positions for, and Error, listing what differs, if the
+/// tensors are not those of this model.
 worker::Scorer scorer_of(const CheckpointReader& reader, RunConfig& config);
 
 }  // namespace weir

@@ -1,5 +1,6 @@
 #include "launch/training_job.hpp"
 
+#include <algorithm>
 #include <array>
 
 #include "common/base/log.hpp"
@@ -38,13 +39,6 @@ ParsedConfig agree_on_config(const Ranks& ranks, const Arguments& arguments) {
   ranks.on_rank_0([&] { parsed = parse_run_config(arguments, weir_environment()); });
   const std::string settings = ranks.from_rank_0(settings_as_text(parsed.settings));
   return ranks.rank() == 0 ? parsed : run_config_from_text(settings);
-}
-
-/// Whether another value of a setting would make another function of the same weights.
-bool decides_the_function(const std::string& name, const worker::ModelConfig& model) {
-  if (name == "model.dropout" || name == "model.deviation") return false;
-  if (name == "attention.global-heads") return model.globals == worker::GlobalForm::split;
-  return name.starts_with("model.") || name.starts_with("attention.");
 }
 
 /// FLOP/s of sgemm on the cores of all workers, measured by all of them at the same time.
@@ -200,18 +194,16 @@ void TrainingJob::prepare_folder() {
 ps::ServerConfig TrainingJob::server_config() const {
   const RunConfig& job = job_.config;
   ps::ServerConfig config = job.server;
-  config.steps = job.train.steps;
-  config.batch = job.train.batch;
-  config.micro_batch = job.train.micro_batch;
-  config.balance = job.train.balance == worker::BalanceKind::measured;
-  config.meet_every = job.train.eval_every;
+  config.training = job.train.training;
   config.decisions = RunFolder::decisions_of(job.run);
   config.replay = job.replay;
-  config.seed = static_cast<std::uint64_t>(job.train.seed);
   config.checkpoint.folder = RunFolder::checkpoints_of(job.run);
+  RunConfig scoped = job;
+  const std::vector<Option> table = options(scoped);
   for (const Setting& setting : settings_) {
-    auto& place = decides_the_function(setting.name, job.model) ? config.checkpoint.settings
-                                                                : config.checkpoint.notes;
+    const bool decides_the_function =
+        std::ranges::find(table, setting.name, &Option::name)->scope == Scope::function;
+    auto& place = decides_the_function ? config.checkpoint.settings : config.checkpoint.notes;
     place[setting.name] = setting.value;
   }
   if (const worker::TextDataset* const text = job_.dataset->as_text()) {
@@ -270,7 +262,7 @@ void TrainingJob::make_service() {
         std::make_unique<OwnSteps>(job_, server_config(), *parameters_, ranks_.rank(), checkpoint_);
   }
   service_.emplace(own_steps_ ? own_steps_->steps : *parameters_, *job_.plan, place,
-                   worker::parse_injection(train.inject), static_cast<std::uint64_t>(train.seed));
+                   worker::parse_injection(train.inject), train.training.random_seed());
 }
 
 void TrainingJob::run_worker() {
@@ -309,7 +301,7 @@ ExitCode TrainingJob::close() {
   ranks_.max(diverged);
   // All together after the commit: a rank that leaves first with 75 would end the others.
   ranks_.barrier();
-  if (step() < job_.config.train.steps) return ExitCode::stopped;
+  if (step() < job_.config.train.training.steps) return ExitCode::stopped;
   return diverged[0] > 0 ? ExitCode::diverged : ExitCode::done;
 }
 

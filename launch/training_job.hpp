@@ -81,22 +81,22 @@ class TrainingJob {
   Ranks ranks_;
   std::vector<worker::Observer*> observers_;
   ParsedConfig parsed_;
-  std::vector<Setting> settings_;  ///< as the run folder and checkpoints keep them
+  std::vector<Setting> settings_;  ///< the form that the run folder and checkpoints keep
   std::optional<StopRequest> stop_;
   Job job_;
   std::string data_;                 ///< a line that says what is learnt
-  std::optional<RunFolder> folder_;  ///< on rank 0
-  fs::path checkpoint_;              ///< to go on from; empty if there is none
+  std::optional<RunFolder> folder_;  ///< rank 0 has it
+  fs::path checkpoint_;              ///< where training goes on; empty if it begins anew
   Comm host_;
   std::optional<DataPlane> plane_;                ///< none in one process
-  std::optional<ps::Server> server_;              ///< of a server, and of one process
-  Comm workers_;                                  ///< of a worker
-  std::optional<ps::ServerLoop> loop_;            ///< of a server's rank
-  std::unique_ptr<ParameterService> parameters_;  ///< of a worker: the way to the servers
-  std::unique_ptr<OwnSteps> own_steps_;           ///< of a worker that steps by itself
-  std::optional<worker::FaultyService> service_;  ///< of a worker: what it trains with
-  std::optional<BookKeeper> books_;               ///< of worker 0
-  Directive last_;                                ///< of a worker
+  std::optional<ps::Server> server_;              ///< a server has it, and a job of one process
+  Comm workers_;                                  ///< the group of all workers; none on other ranks
+  std::optional<ps::ServerLoop> loop_;            ///< a server's rank has it
+  std::unique_ptr<ParameterService> parameters_;  ///< a worker's way to the servers
+  std::unique_ptr<OwnSteps> own_steps_;           ///< a worker that steps by itself has them
+  std::optional<worker::FaultyService> service_;  ///< what a worker trains with
+  std::optional<BookKeeper> books_;               ///< worker 0 keeps them
+  Directive last_;                                ///< the directive that ended a worker
   double pipeline_seconds_ = 0;
 };
 

@@ -78,7 +78,7 @@ StageParts WorkerJob::stage_parts() {
   parts.shards = shards_ ? static_cast<TensorGroup*>(&*shards_) : &single_;
   parts.contexts = contexts_ ? static_cast<ContextGroup*>(&*contexts_) : &whole_;
   parts.link = link_ ? &*link_ : nullptr;
-  parts.seed = static_cast<std::uint64_t>(train.seed);
+  parts.seed = train.training.random_seed();
   return parts;
 }
 

@@ -18,8 +18,8 @@ namespace weir {
 /// A worker of a job, put together: its kernels, groups and links, and the stage that runs on them.
 class WorkerJob {
  public:
-  /// Collective over `workers`, the group of all workers; none where there is but one process. The
-  /// arguments outlive this.
+  /// Collective over `workers`, the group of all workers; there is none in a job of one process.
+  /// The arguments outlive this.
   WorkerJob(const Job& job, const WorkerPlace& place, const Comm& workers,
             ParameterService& parameters);
   WorkerJob(const WorkerJob&) = delete;  // its stage points into it

@@ -16,11 +16,7 @@ DecideConfig decide_config(const ServerConfig& config) {
           .rollback = config.rollback,
           .norms = config.norms,
           .consistency = config.consistency,
-          .steps = config.steps,
-          .batch = config.batch,
-          .micro_batch = config.micro_batch,
-          .balance = config.balance,
-          .meet_every = config.meet_every,
+          .training = config.training,
           .decisions = config.decisions,
           .replay = config.replay,
           .checkpoints = !config.checkpoint.folder.empty(),
@@ -54,7 +50,7 @@ Server::Server(const BucketPlan& plan, index_t server, const ServerConfig& confi
     : plan_(&plan),
       server_(server),
       config_(completed(config)),
-      store_(plan, server, config_.optimizer, config.seed, given),
+      store_(plan, server, config_.optimizer, config.training.random_seed(), given),
       residuals_(plan, server),
       trust_(plan, server, config_.optimizer),
       kept_(plan, server, slot_names(config.optimizer.kind).size()),
@@ -66,7 +62,7 @@ Server::Server(const BucketPlan& plan, index_t server, const ServerConfig& confi
     contributors_.push_back(replica);
     last_.replicas.released.push_back({.replica = replica});
   }
-  last_.order.stop = config.steps == 0;
+  last_.order.stop = config.training.steps == 0;
   if (waits_for_all(config.consistency)) return;
   contributors_.clear();  // until an update is closed
   traffic_.emplace(plan, server);
@@ -93,7 +89,7 @@ void Server::load(const std::filesystem::path& checkpoint) {
     each.cursor = standing.cursor;
   }
   last_.observed.skipped_count = standing.skipped_count;
-  last_.order.stop = standing.step >= config_.steps;
+  last_.order.stop = standing.step >= config_.training.steps;
   if (decider_) decider_->restore(standing);
 }
 
@@ -101,7 +97,7 @@ void Server::begin_at(index_t step) {
   WEIR_ASSERT(decider_ && !applying_ && complete_.empty());
   Standing standing = decider_->standing();
   standing.step = last_.step = step;
-  last_.order.stop = step >= config_.steps;
+  last_.order.stop = step >= config_.training.steps;
   decider_->restore(standing);
 }
 

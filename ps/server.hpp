@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/job/bucket.hpp"
+#include "common/job/training.hpp"
 #include "common/net/messages.hpp"
 #include "ps/decide/decide.hpp"
 #include "ps/save/copies.hpp"
@@ -27,14 +28,9 @@ struct ServerConfig {
   SnapshotConfig checkpoint;
   ConsistencyConfig consistency;
   // No options: what follows from the rest of the job, as in DecideConfig.
-  index_t steps = 0;
-  index_t batch = 0;
-  index_t micro_batch = 1;
-  bool balance = false;
-  index_t meet_every = 0;
+  Training training;
   std::filesystem::path decisions;
   std::filesystem::path replay;
-  std::uint64_t seed = 0;
 };
 
 /// The rows of the tables in it.

@@ -43,6 +43,13 @@ Choice choice(Enum& field, std::vector<std::pair<std::string, Enum>> names) {
   return result;
 }
 
+/// What a setting is about.
+enum class Scope {
+  run,       ///< how this run learns: its length, data, layout, optimizer
+  function,  ///< which function the weights are: another value would make them another model
+  machine,   ///< one start on this machine: folders, threads, what is shown
+};
+
 /// One setting, said once: help text, file, environment, command line, `config.ini` of the run
 /// folder and range check all come from this row. The field holds the default beforehand.
 struct Option {
@@ -51,6 +58,7 @@ struct Option {
   std::string help;  ///< one sentence
   std::variant<bool*, index_t*, double*, std::string*, Choice> field;
   Range range = {};
+  Scope scope = Scope::run;  ///< with the values that the fields have now
   /// A list: may be given several times in one place, which is as with commas between the values.
   bool repeats = false;
 };

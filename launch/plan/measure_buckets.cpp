@@ -54,9 +54,10 @@ ps::ServerConfig server_config(const RunConfig& config) {
   ps::ServerConfig server;
   server.optimizer = config.server.optimizer;
   server.clip.policy = ps::ClipPolicy::none;
-  server.steps = kSteps;
-  server.batch = config.train.batch;
-  server.micro_batch = config.train.micro_batch;
+  server.training = config.train.training;
+  server.training.steps = kSteps;
+  server.training.eval_every = 0;
+  server.training.balance = BalanceKind::even;
   return server;
 }
 

@@ -13,112 +13,17 @@
 #include "launch/command.hpp"
 #include "launch/cut.hpp"
 #include "launch/plan/measure_buckets.hpp"
+#include "launch/plan/rank_plan.hpp"
 #include "launch/terminal/quantities.hpp"
 #include "launch/terminal/table.hpp"
 #include "worker/kernels/cpu/blas.hpp"
-#include "worker/kernels/cpu/cpu_kernels.hpp"
 #include "worker/models/transformer/cost.hpp"
 #include "worker/models/transformer/transformer.hpp"
-#include "worker/models/unit_chain.hpp"
 #include "worker/schedule/schedule_picture.hpp"
 
 namespace weir {
 namespace {
 
-index_t activation_memory(const RunConfig& config, const std::vector<index_t>& first_units,
-                          const RankPlan& rank, index_t slots) {
-  const worker::TransformerModel model(config.model);
-  const auto cut = stage_cut(config, first_units, rank.place.stage);
-  const worker::BatchShape largest = largest_batch(model, cut);
-  const auto link_bytes = [&](index_t border) {  // both directions
-    index_t bytes = 0;
-    for (const worker::TensorShape& tensor : model.frame(border, largest)) bytes += tensor.bytes();
-    return 2 * worker::kLinkSlots * bytes;
-  };
-  const worker::UnitMemory memory = model.memory(cut, worker::CpuKernels());
-  index_t bytes = worker::frame_bytes(model, cut);
-  if (rank.place.stage > 0) bytes += link_bytes(cut.first_unit);
-  if (rank.place.stage + 1 < config.layout.stages) bytes += link_bytes(cut.last_unit + 1);
-  if (config.model.positions == worker::Positions::rotary) {  // one table for all layers
-    bytes += worker::CpuKernels::rotary_bytes(largest.length, config.model.head_size());
-  }
-  // In double first: of an absurd configuration it may be beyond any integer.
-  const double all =
-      static_cast<double>(memory.bytes_an_activation_slot) * static_cast<double>(slots);
-  if (all > 0x1p60) return index_t{1} << 60;
-  return bytes + memory.total({.activations = slots});
-}
-
-/// What a server keeps for elements that it owns: weights and moments, and a copy of both while it
-/// writes a checkpoint.
-index_t owned_memory(const RunConfig& config, index_t elements) {
-  const auto moments = static_cast<index_t>(ps::slot_names(config.server.optimizer.kind).size());
-  return 2 * (1 + moments) * elements * bytes_of(kArenaDtype);
-}
-
-RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
-                     const std::vector<index_t>& first_units, const worker::Schedule& schedule,
-                     index_t rank) {
-  RankPlan result;
-  result.rank = rank;
-  result.place = config.layout.worker(rank);
-  result.units = units_of_stage(config, first_units, result.place.stage);
-  const Holding& holding = plan.holding(holder_of(result.place));
-  result.elements = holding.element_count;
-  for (const HeldBucket& held : holding.buckets) {
-    const index_t count = plan.buckets()[static_cast<std::size_t>(held.bucket)].element_count;
-    result.buckets.push_back(held.bucket);
-    result.pulled_bytes += config.wire.pull.bytes(count);
-    if (held.pushes) result.pushed_bytes += config.wire.push.bytes(count);
-  }
-  std::ranges::sort(result.buckets);
-  const index_t arenas = config.wire.push.keeps_residual() ? 3 : 2;
-  result.parameter_memory_bytes = arenas * holding.bytes() +
-                                  (config.wire.push.is_raw() ? 0 : result.pushed_bytes) +
-                                  (config.wire.pull.is_raw() ? 0 : result.pulled_bytes);
-  result.activation_memory_bytes =
-      activation_memory(config, first_units, result,
-                        schedule.activation_slots[static_cast<std::size_t>(result.place.stage)]);
-  if (config.layout.placement == Placement::local) {
-    // The store's weights are the worker's.
-    result.parameter_memory_bytes = owned_memory(config, holding.element_count) + holding.bytes();
-    result.pushed_bytes = result.pulled_bytes = 0;  // nothing travels
-  }
-  return result;
-}
-
-RankPlan server_plan(const RunConfig& config, const BucketPlan& plan, index_t server) {
-  RankPlan result;
-  result.rank = config.layout.rank_of_server(server);
-  result.is_server = true;
-  result.buckets = plan.buckets_of(server);
-  const index_t replicas = config.layout.replicas;
-  const auto& [push, pull] = config.wire;
-  index_t sum_bytes = 0;  // of contributions that have no place for it
-  index_t sent_bytes = 0;
-  index_t residual_bytes = 0;
-  for (const index_t index : result.buckets) {
-    const Bucket& bucket = plan.buckets()[static_cast<std::size_t>(index)];
-    result.elements += bucket.element_count;
-    const index_t count = bucket.element_count;
-    result.pushed_bytes +=
-        push.bytes(count) * replicas * static_cast<index_t>(bucket.contributors.size());
-    result.pulled_bytes +=
-        pull.bytes(count) * replicas * static_cast<index_t>(bucket.readers.size());
-    if (!push.is_raw()) sum_bytes += bucket.bytes();
-    if (push.keeps_residual()) {
-      residual_bytes +=
-          bucket.bytes() * replicas * static_cast<index_t>(bucket.contributors.size());
-    }
-    if (!pull.is_raw()) sent_bytes += pull.bytes(count);
-  }
-  // Every contribution has its place.
-  result.parameter_memory_bytes = owned_memory(config, result.elements) + result.pushed_bytes +
-                                  sum_bytes + sent_bytes + residual_bytes;
-  return result;
-}
-
-// ---- words -------------------------------------------------------------------------------------
 
 std::string counted(index_t count, const char* noun, const char* plural = "s") {
   return text(grouped(count), " ", noun, count == 1 ? "" : plural);
@@ -185,7 +90,8 @@ std::string heading(const RunConfig& config, const BucketPlan& plan,
     pushed += rank.is_server ? 0 : rank.pushed_bytes;
     pulled += rank.is_server ? 0 : rank.pulled_bytes;
   }
-  const double flops = worker::model_flops_a_sample(model) * static_cast<double>(train.batch);
+  const double flops =
+      worker::model_flops_a_sample(model) * static_cast<double>(train.training.batch);
   Table table("ll", {"", ""});
   table.add({"layout", layout_text(config.layout)});
   table.add({"model", text(model.task == worker::Task::language ? "language model" : "classifier",
@@ -196,9 +102,9 @@ std::string heading(const RunConfig& config, const BucketPlan& plan,
                                 counted(static_cast<index_t>(plan.specs().size()), "tensor"), ": ",
                                 exact(elements * bytes_of(kArenaDtype)))});
   table.add(
-      {"step", text(counted(train.batch, "sample"), " of ", grouped(model.length), " tokens in ",
-                    counted(train.batch / train.micro_batch, "micro-batch", "es"), "; ",
-                    with_prefix(flops, "FLOP"))});
+      {"step", text(counted(train.training.batch, "sample"), " of ", grouped(model.length),
+                    " tokens in ", counted(train.training.micro_batches(), "micro-batch", "es"),
+                    "; ", with_prefix(flops, "FLOP"))});
   table.add(
       {"buckets", text(plan.buckets().size(), " of at most ", bytes_text(config.bucket_bytes))});
   if (config.layout.placement == Placement::local) {
@@ -218,8 +124,7 @@ index_t whole_memory(const Layout& layout, const std::vector<RankPlan>& ranks, i
   return kProcessBytes + ranks[at].memory_bytes() + (is_both ? ranks[as_server].memory_bytes() : 0);
 }
 
-/// A row a rank, beginning `rank 5  replica 1, stage 0, shard 1`, or with `context 2, ` before the
-/// shard: launch/mpirun-weir reads these.
+/// A row a rank.
 std::string worker_table(const RunConfig& config, const std::vector<RankPlan>& ranks) {
   const worker::TransformerModel model(config.model);
   Table table("lrllrlrrr", {"", "", "worker", "holds", "parameters", "buckets", "pushes a step",
@@ -251,8 +156,8 @@ std::string server_table(const RunConfig& config, const std::vector<RankPlan>& r
 std::string schedule_text(const RunConfig& config, double peak_flops) {
   const worker::Schedule schedule =
       schedule_of(config.train, config.layout,
-                  share_of(config.train.batch / config.train.micro_batch,
-                           config.layout.replicas - 1, config.layout.replicas)
+                  share_of(config.train.training.micro_batches(), config.layout.replicas - 1,
+                           config.layout.replicas)
                       .count());  // none has more
   const std::vector<index_t> cuts = first_units(config);
   const std::vector<double> unit_costs = worker::unit_costs(worker::TransformerModel(config.model));
@@ -263,7 +168,7 @@ std::string schedule_text(const RunConfig& config, double peak_flops) {
     for (index_t unit = units.begin; unit < units.end; ++unit) {
       flops += unit_costs[static_cast<std::size_t>(unit)];
     }
-    const double forward_s = flops / 3 * static_cast<double>(config.train.micro_batch) /
+    const double forward_s = flops / 3 * static_cast<double>(config.train.training.micro_batch) /
                              static_cast<double>(config.layout.contexts) /
                              static_cast<double>(config.layout.shards) / peak_flops;
     const bool again = config.train.recompute == worker::Recompute::block;
@@ -275,29 +180,6 @@ std::string schedule_text(const RunConfig& config, double peak_flops) {
 }
 
 }  // namespace
-
-std::vector<RankPlan> rank_plans(const RunConfig& config) {
-  const std::vector<index_t> cuts = first_units(config);
-  const BucketPlan plan = make_bucket_plan(config, cuts);
-  constexpr double kEntriesMax = 1 << 27;  // 1 GiB of numbers
-  const auto bucket_count = static_cast<double>(plan.buckets().size());
-  if (bucket_count * static_cast<double>(config.layout.worker_count()) > kEntriesMax) {
-    throw UsageError(text(grouped(config.layout.worker_count()), " workers with ",
-                          grouped(static_cast<index_t>(plan.buckets().size())),
-                          " buckets are more than a plan can list; take larger --bucket-bytes"));
-  }
-  const worker::Schedule schedule = schedule_of(
-      config.train, config.layout, most_micro_batches(config.train, config.layout.replicas));
-  std::vector<RankPlan> ranks;
-  for (index_t rank = 0; rank < config.layout.worker_count(); ++rank) {
-    ranks.push_back(worker_plan(config, plan, cuts, schedule, rank));
-  }
-  if (config.layout.placement == Placement::local) return ranks;
-  for (index_t server = 0; server < config.layout.servers; ++server) {
-    ranks.push_back(server_plan(config, plan, server));
-  }
-  return ranks;
-}
 
 std::string plan_text(const RunConfig& config, double peak_flops) {
   const BucketPlan plan = make_bucket_plan(config, first_units(config));
@@ -335,15 +217,35 @@ static void name_config_file(Arguments& words) {
   words.push_back("--config=" + path.string());
 }
 
+/// Takes --rank N out of the arguments.
+static std::optional<index_t> take_rank(Arguments& words) {
+  const auto at = std::ranges::find_if(words, [](const std::string& word) {
+    return word == "--rank" || word.starts_with("--rank=");
+  });
+  if (at == words.end()) return std::nullopt;
+  const auto end = *at == "--rank" && at + 1 != words.end() ? at + 2 : at + 1;
+  index_t rank = 0;
+  parse_options({{"rank", "", "a rank of the job", &rank, {0, 1e9}}}, std::nullopt, {}, {at, end});
+  words.erase(at, end);
+  return rank;
+}
+
+std::string role_text(const RunConfig& config, index_t rank) {
+  const index_t ranks = config.layout.rank_count();
+  if (rank < ranks) return config.layout.role(rank) + '\n';
+  throw UsageError(text("--rank ", rank, ": the last rank of this job is ", ranks - 1));
+}
+
 int plan(const Arguments& arguments) {
   if (asks_for_help(arguments)) {
     RunConfig standard;
     std::cout << help_of_command(
-        "plan", "[FILE|RUN] [--measure] [options]",
+        "plan", "[FILE|RUN] [--measure | --rank N] [options]",
         "Prints what each rank of a training job will hold, send and receive, and its schedule,\n"
-        "without MPI and without reading the data. With --measure, under mpirun or alone, tries\n"
-        "sizes of buckets and depths of the ring of messages for some seconds, and recommends one\n"
-        "of each. Takes the options of `weir train`; those that matter here:",
+        "without MPI and without reading the data. --measure, under mpirun or alone, tries sizes\n"
+        "of buckets and depths of the ring of messages for some seconds and recommends one of\n"
+        "each. --rank N prints only what rank N is: its replica, stage and shard, or its server.\n"
+        "The command takes the options of `weir train`; those that matter here:",
         chosen_options(standard,
                        {"batch",     "micro-batch",   "length",    "schedule",   "recompute",
                         "threads",   "bucket-bytes",  "transport", "ring-depth", "wire-push",
@@ -354,10 +256,12 @@ int plan(const Arguments& arguments) {
   }
   Arguments words = arguments;
   const bool measures = std::erase(words, "--measure") > 0;
+  std::optional<index_t> rank;
   Comm world;
   if (started_by_mpi_launcher()) world = Comm::world();
   RunConfig config;
   const std::optional<Error> refused = error_of([&] {
+    rank = take_rank(words);
     name_config_file(words);
     config = parse_run_config(words, weir_environment()).config;
     fit_model_to_data(config);
@@ -370,6 +274,10 @@ int plan(const Arguments& arguments) {
     throw *refused;
   }
   const bool speaks = !world || world.rank() == 0;
+  if (rank) {
+    if (speaks) std::cout << role_text(config, *rank);
+    return 0;
+  }
   if (!measures) {
     const double peak = speaks ? measured_gemm_peak(0.2, static_cast<int>(config.threads)) : 0;
     if (speaks) std::cout << plan_text(config, peak);

@@ -17,23 +17,23 @@ namespace weir {
 /// metrics.jsonl. Never a made-up number.
 inline constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 
-/// Of a model whose tokens are bytes: what a loss in nats costs a byte of text.
+/// Bits that a byte of text costs at a loss in nats, for a model whose tokens are bytes.
 double bits_per_byte(double loss);
 
 std::string name_of(SkipReason reason);
 
 /// Steps that were skipped, by reason, since this start.
 using SkipCounts = std::map<SkipReason, index_t>;
-/// `2 spike, 1 rollback`; what `total` has beyond them has other reasons: they are from before this
-/// start, or undone by a rollback.
+/// `2 spike, 1 rollback, 1 before`. The last counts what `total` has beyond the others: steps from
+/// before this start, and steps that a rollback has undone.
 std::string skips_text(const SkipCounts& counts, index_t total);
 
 /// The servers between two steps that the worker that keeps the books saw, or in a whole job.
 struct ServerLoad {
   double busy_seconds = kUnknown;     ///< mean over the servers
-  double waited_seconds = kUnknown;   ///< the same; of ranks that are nothing but servers
-  double busy_imbalance = kUnknown;   ///< most busy over mean; of two servers or more
-  double bytes_imbalance = kUnknown;  ///< most received and sent over mean; the same
+  double waited_seconds = kUnknown;   ///< the same; known for dedicated servers only
+  double busy_imbalance = kUnknown;   ///< busiest server over mean; known for two or more
+  double bytes_imbalance = kUnknown;  ///< most received and sent over mean; known for two or more
 };
 
 /// `before` and `now` as two directives have them. A job of one process has none.
@@ -45,12 +45,12 @@ struct StepMetrics {
   Directive directive;
   double bits_per_byte = kUnknown;
   double step_seconds = 0;
-  double waited_seconds = 0;  ///< of them, for servers
-  index_t pushed_bytes = 0;   ///< by this worker in this step
+  double waited_seconds = 0;  ///< the part of them spent on waiting for servers
+  index_t pushed_bytes = 0;   ///< what this worker pushed in this step
   index_t pulled_bytes = 0;
   ServerLoad servers = {};
   double tokens_per_second = 0;     ///< over all replicas, padding left out
-  double flop_fraction = kUnknown;  ///< of the GEMM peak measured on as many cores
+  double flop_fraction = kUnknown;  ///< share of the GEMM peak measured on the same cores
   double elapsed_seconds = 0;       ///< since the job began
 };
 
@@ -60,7 +60,7 @@ struct ValidationMetrics {
   index_t count = 0;  ///< loss terms
   double loss = kUnknown;
   double bits_per_byte = kUnknown;
-  double accuracy = kUnknown;  ///< of a classifier, 0 … 1
+  double accuracy = kUnknown;  ///< 0 … 1; classifiers alone have it
   double seconds = 0;
   double elapsed_seconds = 0;
 };
@@ -70,7 +70,7 @@ struct SummaryMetrics {
   index_t step = 0;
   index_t skipped_count = 0;
   SkipCounts skips = {};
-  bool stopped = false;   ///< on request, before its last step
+  bool stopped = false;   ///< it ended on request, before its last step
   bool diverged = false;  ///< the loss is not finite
   double loss = kUnknown;
   double bits_per_byte = kUnknown;
@@ -81,17 +81,17 @@ struct SummaryMetrics {
   double flop_fraction = kUnknown;
   double elapsed_seconds = 0;
   double compute_seconds = 0;
-  double waited_seconds = 0;  ///< for servers
+  double waited_seconds = 0;  ///< waiting for servers
   ServerLoad servers = {};
   double checkpoint_seconds = 0;  ///< a server's, snapshot and commit
   double validation_seconds = 0;
   index_t checkpoint_count = 0;
-  index_t peak_memory_bytes = 0;  ///< of the largest rank
+  index_t peak_memory_bytes = 0;  ///< the largest rank's
 };
 
 /// metrics.jsonl: an object a line, each with a `kind`, for programs (jq, pandas). Appends: after a
-/// resume the lines of the earlier life stay, and a `start` line says at which step the new one
-/// goes on. So of several lines for one step the last counts.
+/// resume the lines of the earlier life stay, and a `start` line says from which step the new
+/// one continues. If a step has several lines, the last one counts.
 ///
 /// A number that is not finite is null, and `<key>_state` beside it says nan, inf or -inf; null
 /// alone means unknown. A line is handed to the system whole, so a reader may follow along. What a

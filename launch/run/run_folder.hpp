@@ -37,7 +37,7 @@ class RunFolder {
   /// `data`: a line that says what is learnt (Dataset::describe).
   void write_environment(index_t ranks, std::string_view data) const;
 
-  /// For ranks that do not have the folder.
+  /// Paths in a run folder, for ranks that do not hold it.
   static fs::path checkpoints_of(const fs::path& run) { return run / "checkpoints"; }
   static fs::path decisions_of(const fs::path& run) { return run / "decisions.jsonl"; }
 

@@ -115,7 +115,7 @@ class LineReader final : public nlohmann::json_sax<nlohmann::json> {
 
   index_t depth_ = 0;
   bool is_object_ = false;
-  bool in_layout_ = false;  ///< at depth 2 and below
+  bool in_layout_ = false;  ///< true at depth 2 and below
   std::string key_, inner_key_;
   RunLines::Numbers states_;
 };

@@ -16,7 +16,7 @@ namespace weir {
 struct RunLife {
   index_t step = 0;                                         ///< it went on from there
   double unix_s = 0;                                        ///< when; NaN if the line does not say
-  std::string version;                                      ///< of weir
+  std::string version;                                      ///< weir's
   std::vector<std::pair<std::string, std::string>> layout;  ///< replicas, 2; placement, local; …
 };
 
@@ -29,7 +29,7 @@ class RunLines {
   void add(index_t step, const std::string& skip, const Numbers& numbers);
   /// Lines before this one that are of a later step do not count.
   void cut(index_t step);
-  /// Of several lines for a step the last counts.
+  /// If a step has several lines, the last one counts.
   void settle();
 
   std::vector<index_t> steps;      ///< ascending
@@ -57,7 +57,7 @@ struct RunLog {
   std::vector<RunLife> lives;
   RunLines steps;
   RunLines validations;
-  std::map<std::string, double> summary;  ///< of the last life; empty while it runs
+  std::map<std::string, double> summary;  ///< that of the last life; empty while it runs
   bool stopped = false;                   ///< the last life ended on request, before its last step
   index_t damaged_line_count = 0;  ///< lines that are no JSON object or too long, but for one
                                    ///< that is still being written

@@ -31,7 +31,7 @@ constexpr int kHasTag = 0x400;
 constexpr int kDepthMax = 32;
 constexpr index_t kUnpackedBytesMax = index_t{1} << 30;
 
-/// Of the fields, those are filled that the kind has.
+/// Only the fields that the kind has are filled.
 struct Value {
   int kind = kNoValue;
   std::string characters;

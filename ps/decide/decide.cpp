@@ -35,9 +35,9 @@ Decider::Decider(const BucketPlan& plan, const DecideConfig& config)
     : plan_(&plan),
       config_(config),
       clip_(make_clip(config.clip, static_cast<index_t>(plan.specs().size()))),
-      last_step_(config.steps),
+      last_step_(config.training.steps),
       order_(plan),
-      balance_(config.batch / config.micro_batch, plan.layout().replicas),
+      balance_(config.training.micro_batches(), plan.layout().replicas),
       rollback_(config.rollback) {
   squares_.resize(order_.canonical.size());
   partials_here_.assign(static_cast<std::size_t>(plan.layout().servers), false);
@@ -55,7 +55,7 @@ Decider::Decider(const BucketPlan& plan, const DecideConfig& config)
   clocks_.emplace(config.consistency, replicas(), [this](index_t count) {
     const index_t step = steps_of_clock(count);
     const auto due = [&](index_t every) { return every > 0 && step % every == 0; };
-    return step >= last_step_ || due(config_.checkpoint_every) || due(config_.meet_every);
+    return step >= last_step_ || due(config_.checkpoint_every) || due(config_.training.eval_every);
   });
   restore(standing_);
 }
@@ -72,7 +72,7 @@ void Decider::restore(const Standing& standing) {
 }
 
 DecidingJob Decider::job() const {
-  return {config_.consistency, replicas(), config_.batch / config_.micro_batch};
+  return {config_.consistency, replicas(), config_.training.micro_batches()};
 }
 
 void Decider::replay_from(index_t update) {
@@ -106,8 +106,9 @@ void Decider::replay_from(index_t update) {
 index_t Decider::cursor_after(index_t step) const {
   if (config_.consistency.mode == Consistency::bsp) return standing_.cursor;
   if (step == origin_.step) return origin_.cursor;
-  const auto taken_up = std::min(std::ssize(origin_.again) * config_.micro_batch, config_.batch);
-  return origin_.cursor + (step - origin_.step) * config_.batch - taken_up;
+  const auto taken_up =
+      std::min(std::ssize(origin_.again) * config_.training.micro_batch, config_.training.batch);
+  return origin_.cursor + (step - origin_.step) * config_.training.batch - taken_up;
 }
 
 void Decider::on_report(const Report& report, double now) {
@@ -240,10 +241,10 @@ std::optional<std::variant<Close, Directive>> Decider::decide(double now) {
 /// What the next step reads: the samples of those who made no contribution to this one, then new
 /// ones.
 void Decider::advance_cursor(std::span<const index_t> contributors) {
-  const index_t micro_batches = config_.batch / config_.micro_batch;
+  const index_t micro_batches = config_.training.micro_batches();
   const std::vector<index_t>& counts = balance_.counts();
   const auto first = [&](index_t index) {
-    return first_sample(standing_.again, standing_.cursor, config_.micro_batch, index);
+    return first_sample(standing_.again, standing_.cursor, config_.training.micro_batch, index);
   };
   std::vector<index_t> again;
   for (index_t replica = 0; replica < replicas(); ++replica) {
@@ -271,7 +272,7 @@ Directive Decider::close(const std::vector<index_t>& contributors, double now) {
   if (!together) directive.replicas.again.clear();  // those were of the first step
   directive.step = step;
   directive.rule.rate =
-      rate_at(config_.rate, step, config_.steps) / static_cast<double>(together ? 1 : replicas());
+      rate_at(config_.rate, step, config_.training.steps) / static_cast<double>(together ? 1 : replicas());
   // Not the order of arrival: the same bits every run.
   double own_loss_sum = 0, loss_sum = 0;
   index_t loss_count = 0;
@@ -288,7 +289,7 @@ Directive Decider::close(const std::vector<index_t>& contributors, double now) {
   }
   if (directive.observed.count == 0) {
     throw Error(text("step ", directive.step, " has no loss terms: nothing to predict in ",
-                     config_.batch, " samples"));
+                     config_.training.batch, " samples"));
   }
   directive.observed.loss = loss_sum / static_cast<double>(loss_count);
   if (clocks_) {
@@ -400,7 +401,7 @@ void Decider::balance(Directive& directive) {
       counts = std::move(replayed_shares_.front().decision.replicas);
       replayed_shares_.pop_front();
     }
-  } else if (config_.balance) {
+  } else if (config_.training.balance == BalanceKind::measured) {
     std::vector<double> seconds(static_cast<std::size_t>(replicas()), 0);
     for (const Report& report : counted_) {
       double& most = seconds[static_cast<std::size_t>(report.replica)];

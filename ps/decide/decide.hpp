@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/job/bucket.hpp"
+#include "common/job/training.hpp"
 #include "common/net/messages.hpp"
 #include "ps/decide/alarms.hpp"
 #include "ps/decide/balance.hpp"
@@ -35,11 +36,7 @@ struct DecideConfig {
   RollbackConfig rollback = {};
   Norms norms = Norms::total;
   ConsistencyConfig consistency = {};
-  index_t steps = 0;        ///< the whole training
-  index_t batch = 0;        ///< samples a step
-  index_t micro_batch = 1;  ///< samples
-  bool balance = false;     ///< replicas that are slow take fewer micro-batches
-  index_t meet_every = 0;   ///< steps: all replicas are to have the same weights then; 0: never
+  Training training = {};
   std::filesystem::path decisions = {};  ///< file of the decision log; empty: none
   std::filesystem::path replay = {};     ///< file of decisions to repeat; empty: none
   bool checkpoints = false;

@@ -33,7 +33,7 @@ std::string jump(index_t step, const std::vector<std::string>& before,
 Job job_of(const fs::path& text, index_t steps, index_t held_out, bool accept = false) {
   RunConfig config = test::tiny_language(text);
   config.layout.placement = Placement::local;
-  config.train.steps = steps;
+  config.train.training.steps = steps;
   config.data.held_out = held_out;
   config.accept_changed_data = accept;
   config.run = "runs/a";
@@ -64,7 +64,7 @@ TEST_CASE("a rate that goes on as it would have is no jump") {
         "");
   CHECK(jump(6, {"--steps=6"}, {"--steps=6"}) == "");   // nothing is trained
   CHECK(jump(0, {"--steps=6"}, {"--steps=12"}) == "");  // nothing was
-  CHECK(rate_jump(bare, RunConfig()) == "");     // no settings of a rate
+  CHECK(rate_jump(bare, RunConfig()) == "");            // no settings of a rate
 }
 
 TEST_CASE("another peak makes the rate jump without another number of steps") {
@@ -106,7 +106,7 @@ TEST_CASE("a job says what it trains: parameters, data, epochs, validation") {
   const fs::path book = folder / "book.txt";
   std::ofstream(book) << std::string(2600, 'a');
   Job job = job_of(book, 20, 200);
-  job.config.train.batch = 8;
+  job.config.train.training.batch = 8;
   // Tokens 256 x 16; of each layer, projections 4 (16 x 16 + 16), feed-forward 2 (16 x 24) + 24 +
   // 16 and norms 2 (2 x 16); the last norm 2 x 16: 4096 + 2 (1088 + 808 + 64) + 32.
   CHECK(
@@ -115,7 +115,7 @@ TEST_CASE("a job says what it trains: parameters, data, epochs, validation") {
           "trains 8,048 parameters on book.txt: 2,400 bytes to train on, 200 held out",
           "an epoch has 98 windows of 24 bytes; steps 1 to 20, 8 windows each, lead to epoch 1.63",
           "validates on all 16 windows at the end"});
-  job.config.train.eval_every = 5;
+  job.config.train.training.eval_every = 5;
   job.config.train.eval_samples = 4;
   const auto later = start_report(job, 10, 80);
   REQUIRE(later.size() == 3);

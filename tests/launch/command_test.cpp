@@ -123,6 +123,16 @@ TEST_CASE(
   CHECK(run_weir("plan --model.layers=1", "WEIR_BATCHES=4 ").code == 2);
 }
 
+TEST_CASE("plan --rank prints the role of one rank and nothing else") {
+  CHECK(run_weir("plan --replicas 2 --servers 2 --rank 3").out == "server 1\n");
+  CHECK(run_weir("plan --rank=0 --replicas 2").out == "replica 0, stage 0, shard 0\n");
+  const Outcome beyond = run_weir("plan --replicas 2 --rank 3");
+  CHECK(beyond.code == 2);
+  CHECK(has(beyond.out, "--rank 3: the last rank of this job is 2"));
+  CHECK(run_weir("plan --rank").code == 2);
+  CHECK(run_weir("plan --rank x").code == 2);
+}
+
 TEST_CASE("the path of a command may stand anywhere among its options; plan takes a run folder") {
   const test::TemporaryFolder folder;
   const std::string run = folder.path().string();

@@ -40,8 +40,8 @@ double twin_loss(const RunConfig& config, const Arrays& parameters,
   Twin::Parameters values;
   for (const auto& [name, array] : parameters) values[name].assign(array.begin(), array.end());
   const Twin twin(config.model, values);
-  const auto dataset = worker::make_dataset(config.data, config.train.length,
-                                            static_cast<std::uint64_t>(config.train.seed));
+  const auto dataset =
+      worker::make_dataset(config.data, config.train.length, config.train.training.random_seed());
   worker::Batch batch(*dataset, static_cast<index_t>(samples.size()));
   batch.load_validation(samples);
   return twin.loss(batch.view(), 0, false);
@@ -187,7 +187,7 @@ TEST_CASE("a classifier is scored by its accuracy, beside the guesses without a 
   config.data.kind = worker::DataKind::listops;
   config.data.listops_split = worker::ListopsSplit::test;
   config.train.length = 2000;
-  config.train.seed = 3;
+  config.train.training.seed = 3;
   fit_model_to_data(config);
   Arrays parameters = random_parameters(config);
   const auto path = write_checkpoint(folder.path() / "checkpoints", 1, config, parameters);

@@ -286,10 +286,10 @@ std::vector<double> train(const test::Ranks& ranks, index_t stages, Transport tr
   for (index_t unit = 0; unit < 3; ++unit) unit_stage.push_back(unit * stages / 3);
   const BucketPlan plan(model.parameters(), unit_stage, layout, 65536);
   ps::ServerConfig config;
-  config.steps = kSteps;
-  config.batch = kBatch;
-  config.micro_batch = kMicroBatch;
-  config.seed = 3;
+  config.training.steps = kSteps;
+  config.training.batch = kBatch;
+  config.training.micro_batch = kMicroBatch;
+  config.training.seed = 3;
   config.optimizer = {.kind = ps::OptimizerKind::sgd, .momentum = 0, .weight_decay = 0};
   config.clip = {.policy = ps::ClipPolicy::none};
   config.rate = {.schedule = ps::RateSchedule::constant, .peak = kRate / 100};
@@ -309,7 +309,8 @@ std::vector<double> train(const test::Ranks& ranks, index_t stages, Transport tr
   SingleContext whole;
   const Counting data;
   const TrainConfig training = {
-      .steps = kSteps, .batch = kBatch, .micro_batch = kMicroBatch, .length = kLength};
+      .training = {.steps = kSteps, .batch = kBatch, .micro_batch = kMicroBatch},
+      .length = kLength};
   const Schedule schedule = make_schedule(training.schedule, stages, kBatch / kMicroBatch);
   StageParts parts;
   parts.stage = place.stage;

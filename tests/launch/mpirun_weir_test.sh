@@ -6,14 +6,15 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
-# In weir's place: a plan of three ranks, and a job whose rank 2 ends as told.
+# In weir's place: what `plan --rank` says of three ranks, and a job whose rank 2 ends as told.
 cat >"$folder/weir" <<'END'
 #!/usr/bin/env bash
-if [[ $1 == plan ]]; then
-  echo "rank 0  replica 0, stage 0, context 0, shard 0"
-  echo "rank 1  replica 0, stage 0, context 1, shard 0"
-  echo "rank 2  server 0"
-  [[ $2 == both ]] && echo "rank 1  server 1"
+if [[ $1 == plan && $2 == --rank ]]; then
+  case $3 in
+    0) echo "replica 0, stage 0, context 0, shard 0" ;;
+    1) echo "replica 0, stage 0, context 1, shard 0$([[ $4 == both ]] && echo ", server 1")" ;;
+    2) echo "server 0" ;;
+  esac
   exit
 fi
 [[ $OMPI_COMM_WORLD_RANK == 1 && ($2 == context || $2 == both) ]] && kill -KILL $$

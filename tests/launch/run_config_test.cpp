@@ -46,6 +46,46 @@ TEST_CASE("an empty name of the run folder is refused: it would be the working d
   CHECK_THROWS_WITH_AS(parse({"--run", ""}), doctest::Contains("--run is empty"), UsageError);
 }
 
+TEST_CASE("a misspelt name in a list of chosen options is an error") {
+  RunConfig config;
+  CHECK(chosen_options(config, {"steps", "local."}).size() == 4);
+  CHECK_THROWS_WITH_AS(chosen_options(config, {"steps", "stpes"}), doctest::Contains("stpes"),
+                       Error);
+  CHECK_THROWS_AS(chosen_options(config, {"modle."}), Error);
+  CHECK_THROWS_AS(chosen_options(config, {"model"}), Error);  // a prefix ends in a dot
+}
+
+std::set<std::string> names_with(Scope scope, RunConfig config) {
+  std::set<std::string> names;
+  for (const Option& option : options(config)) {
+    if (option.scope == scope) names.insert(option.name);
+  }
+  return names;
+}
+
+TEST_CASE("a row says whether its option decides the function, or is about this machine") {
+  std::set<std::string> expected = {"model.task",
+                                    "model.layers",
+                                    "model.width",
+                                    "model.heads",
+                                    "model.feed-forward",
+                                    "model.positions",
+                                    "model.tied",
+                                    "model.pooling",
+                                    "attention.left",
+                                    "attention.right",
+                                    "attention.global-tokens",
+                                    "attention.globals"};
+  RunConfig config;
+  CHECK(names_with(Scope::function, config) == expected);
+  config.model.globals = worker::GlobalForm::split;
+  expected.insert("attention.global-heads");  // else there are none
+  CHECK(names_with(Scope::function, config) == expected);
+  CHECK(names_with(Scope::machine, config) ==
+        std::set<std::string>{"run", "private", "resume", "accept-changed-data", "threads",
+                              "transport", "ring-depth", "progress", "log-level"});
+}
+
 TEST_CASE("the help holds every option of every room") {
   RunConfig config;
   const std::string help = options_help(options(config));
@@ -78,7 +118,7 @@ TEST_CASE("what rank 0 has parsed is the same on another rank, sources too") {
   const ParsedConfig here = parse_run_config({"--run", "runs/a\n# b = 'c'"}, {"WEIR_STEPS=20"});
   const ParsedConfig there = run_config_from_text(settings_as_text(here.settings));
   CHECK(there.config.run == "runs/a\n# b = 'c'");
-  CHECK(there.config.train.steps == 20);
+  CHECK(there.config.train.training.steps == 20);
   CHECK(settings_as_ini(there.settings) == settings_as_ini(here.settings));
 }
 
@@ -89,9 +129,9 @@ TEST_CASE("file, environment and command line: the later wins") {
   const auto [config, settings, remarks] =
       parse_run_config({"--steps", "30", "--config=" + path.string(), "--threads=2"},
                        {"WEIR_STEPS=20", "WEIR_BATCH=6"});
-  CHECK(config.train.steps == 30);
-  CHECK(config.train.batch == 6);
-  CHECK(config.train.micro_batch == 2);
+  CHECK(config.train.training.steps == 30);
+  CHECK(config.train.training.batch == 6);
+  CHECK(config.train.training.micro_batch == 2);
   CHECK(config.model.layers == 3);
   CHECK(config.threads == 2);
   std::map<std::string, Source> source;

@@ -42,7 +42,7 @@ TEST_CASE("the config.ini of a run folder means that run, wherever it lies now")
   CHECK(setting(parsed, "run") == two.string());
   CHECK(parsed.config.resume == "auto");
   CHECK_FALSE(parsed.config.accept_changed_data);
-  CHECK(parsed.config.train.steps == 7);
+  CHECK(parsed.config.train.training.steps == 7);
   REQUIRE(parsed.remarks.size() == 1);
   CHECK(parsed.remarks[0] == text("the run is ", two.string(), ", where ", config,
                                   " lies; it was runs/one when that was written"));

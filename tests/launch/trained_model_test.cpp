@@ -24,7 +24,7 @@ TEST_CASE("the configuration comes back from the checkpoint, for one worker in o
   const TemporaryFolder folder;
   RunConfig config = tiny_language("emma.txt,persuasion.txt");
   config.layout.stages = 2;
-  config.train.seed = 77;
+  config.train.training.seed = 77;
   config.data.stride = 3;
   config.model.dropout = 0.125;
   const CheckpointReader reader(
@@ -34,7 +34,7 @@ TEST_CASE("the configuration comes back from the checkpoint, for one worker in o
   CHECK(back.model.left == 5);
   CHECK(back.model.dropout == 0.125);
   CHECK(back.train.length == 24);
-  CHECK(back.train.seed == 77);
+  CHECK(back.train.training.seed == 77);
   CHECK(back.data.files == "emma.txt,persuasion.txt");
   CHECK(back.data.stride == 3);
   CHECK(back.layout.rank_count() == 1);

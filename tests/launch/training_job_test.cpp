@@ -125,7 +125,7 @@ TEST_CASE("a program drives a job phase by phase, and its observer is told what 
     job.observe(record);
     job.agree(arguments);
     job.plan();
-    CHECK(job.job().config.train.steps == kSteps);
+    CHECK(job.job().config.train.training.steps == kSteps);
     CHECK(job.job().plan->specs().size() > 10);
     job.connect();
     job.resume();

@@ -18,7 +18,7 @@ ServerConfig config_with(const ConsistencyConfig& consistency, index_t steps,
   ServerConfig config = server_config(steps);
   config.optimizer.kind = optimizer;
   config.consistency = consistency;
-  config.micro_batch = 2;
+  config.training.micro_batch = 2;
   return config;
 }
 
@@ -43,7 +43,7 @@ TEST_CASE("ssp, asp and backups: a replayed run has the bits of the first, on an
     CAPTURE(name_of(optimizer));
     const TemporaryFolder folder;
     ServerConfig config = config_with(mode, 12, optimizer);
-    config.meet_every = 5;
+    config.training.eval_every = 5;
     config.decisions = folder.path() / "decisions.jsonl";
     const BucketPlan plan = plan_of({.replicas = 4, .stages = 2, .servers = 2});
     SimulatedJob first(plan, config, seed);

@@ -72,7 +72,7 @@ class Life {
   Life(const fs::path& checkpoints, int server_dies_at, int replica_dies_at)
       : server_files(server_dies_at, true), replica_files(replica_dies_at, true) {
     ps::ServerConfig both = server_config(kSteps);
-    both.micro_batch = 2;
+    both.training.micro_batch = 2;
     both.consistency.mode = ps::Consistency::local;
     both.checkpoint.folder = checkpoints;
     both.checkpoint.every = 2;

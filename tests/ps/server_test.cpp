@@ -49,13 +49,13 @@ PlainTraining plain_training(const BucketPlan& plan, const ServerConfig& config,
   PlainTraining run;
   for (const ParameterSpec& spec : plan.specs()) {
     std::vector<float> initial(static_cast<std::size_t>(spec.element_count()));
-    initial_weights(spec, config.seed, {0, spec.element_count()}, initial);
+    initial_weights(spec, config.training.random_seed(), {0, spec.element_count()}, initial);
     run.weights.emplace_back(initial.begin(), initial.end());
     run.mean.emplace_back(initial.size(), 0.0);
     run.variance.emplace_back(initial.size(), 0.0);
   }
   double threshold = config.clip.initial;
-  for (index_t step = 1; step <= config.steps; ++step) {
+  for (index_t step = 1; step <= config.training.steps; ++step) {
     double count = 0;
     for (index_t replica = 0; replica < replicas; ++replica) {
       count += static_cast<double>(700 + replica);
@@ -85,7 +85,7 @@ PlainTraining plain_training(const BucketPlan& plan, const ServerConfig& config,
     }
     run.norms.push_back(norm);
     run.thresholds.push_back(threshold);
-    const double rate = rate_at(config.rate, step, config.steps);
+    const double rate = rate_at(config.rate, step, config.training.steps);
     for (std::size_t p = 0; p < plan.specs().size(); ++p) {
       const bool decays = plan.specs()[p].decay || config.optimizer.decay_all;
       const double decay = decays ? config.optimizer.weight_decay : 0;

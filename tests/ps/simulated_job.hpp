@@ -239,9 +239,7 @@ inline ps::ServerConfig server_config(index_t steps) {
   config.optimizer.weight_decay = 0.1;
   config.clip.policy = ps::ClipPolicy::decay;
   config.rate = {.peak = 0.01, .warm_up_steps = 2, .final_fraction = 0.1};
-  config.steps = steps;
-  config.batch = 8;
-  config.seed = 11;
+  config.training = {.steps = steps, .batch = 8, .micro_batch = 1, .seed = 11};
   return config;
 }
 

@@ -11,20 +11,20 @@ std::vector<Option> options(TrainConfig& config) {
       {"steps",
        "",
        "steps to train in all, those before a resumed checkpoint included",
-       &config.steps,
+       &config.training.steps,
        {1, 1e12}},
-      {"batch", "samples", "samples a step over all replicas", &config.batch, {1, 1e9}},
+      {"batch", "samples", "samples a step over all replicas", &config.training.batch, {1, 1e9}},
       {"micro-batch",
        "samples",
        "samples a forward; the batch is made of whole ones",
-       &config.micro_batch,
+       &config.training.micro_batch,
        {1, 1e6}},
       {"length", "tokens", "length of a sequence", &config.length, {1, 1 << 24}},
-      {"seed", "", "of initial weights, data order and dropout", &config.seed, {0, 1e15}},
+      {"seed", "", "of initial weights, data order and dropout", &config.training.seed, {0, 1e15}},
       {"eval-every",
        "steps",
        "validate after every so many steps; 0: only at the end",
-       &config.eval_every,
+       &config.training.eval_every,
        {0, 1e12}},
       {"eval-samples",
        "samples",
@@ -39,7 +39,8 @@ std::vector<Option> options(TrainConfig& config) {
        choice(config.recompute, {{"none", Recompute::none}, {"block", Recompute::block}})},
       {"balance", "",
        "even: replicas take as many micro-batches each; measured: those that are slower take fewer",
-       choice(config.balance, {{"even", BalanceKind::even}, {"measured", BalanceKind::measured}})},
+       choice(config.training.balance,
+              {{"even", BalanceKind::even}, {"measured", BalanceKind::measured}})},
       {"inject", "",
        "faults on purpose. Slowness: slow=1:3x, replica 1 takes three times as long; "
        "slow=1:5x:20%, "
@@ -53,23 +54,24 @@ std::vector<Option> options(TrainConfig& config) {
 }
 
 void check(const TrainConfig& config, index_t replicas) {
-  if (config.batch % config.micro_batch != 0) {
-    throw UsageError(text("--batch ", config.batch, " is not a multiple of --micro-batch ",
-                          config.micro_batch, "; the next that fits is ",
-                          (config.batch / config.micro_batch + 1) * config.micro_batch));
+  if (config.training.batch % config.training.micro_batch != 0) {
+    throw UsageError(text(
+        "--batch ", config.training.batch, " is not a multiple of --micro-batch ",
+        config.training.micro_batch, "; the next that fits is ",
+        (config.training.batch / config.training.micro_batch + 1) * config.training.micro_batch));
   }
-  const index_t micro_batches = config.batch / config.micro_batch;
+  const index_t micro_batches = config.training.micro_batches();
   if (micro_batches < replicas) {
-    throw UsageError(text("--batch ", config.batch, " in micro-batches of ", config.micro_batch,
-                          " makes ", micro_batches, " of them, too few for ", replicas,
-                          " replicas; take --batch ", replicas * config.micro_batch,
-                          " or more, or a smaller --micro-batch"));
+    throw UsageError(text(
+        "--batch ", config.training.batch, " in micro-batches of ", config.training.micro_batch,
+        " makes ", micro_batches, " of them, too few for ", replicas, " replicas; take --batch ",
+        replicas * config.training.micro_batch, " or more, or a smaller --micro-batch"));
   }
   const index_t most = most_micro_batches(config, replicas);
   if (most > kMicroBatchesMax) {
-    throw UsageError(text("--batch ", config.batch, " in micro-batches of ", config.micro_batch,
-                          " makes ", most, " a replica, more than ", kMicroBatchesMax,
-                          "; take a larger --micro-batch or more replicas"));
+    throw UsageError(text("--batch ", config.training.batch, " in micro-batches of ",
+                          config.training.micro_batch, " makes ", most, " a replica, more than ",
+                          kMicroBatchesMax, "; take a larger --micro-batch or more replicas"));
   }
   const index_t slow = parse_injection(config.inject).slow_replica.value_or(0);
   if (slow >= replicas) {
@@ -79,8 +81,8 @@ void check(const TrainConfig& config, index_t replicas) {
 }
 
 index_t most_micro_batches(const TrainConfig& config, index_t replicas) {
-  const index_t all = config.batch / config.micro_batch;
-  if (config.balance == BalanceKind::measured) return all - replicas + 1;
+  const index_t all = config.training.micro_batches();
+  if (config.training.balance == BalanceKind::measured) return all - replicas + 1;
   return share_of(all, replicas - 1, replicas).count();  // none has more
 }
 

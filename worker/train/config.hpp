@@ -5,29 +5,19 @@
 
 #include "common/base/options.hpp"
 #include "common/job/layout.hpp"
+#include "common/job/training.hpp"
 #include "worker/models/stage_cut.hpp"
 #include "worker/schedule/schedule.hpp"
 
 namespace weir::worker {
 
-/// How many micro-batches of a step each replica takes.
-enum class BalanceKind {
-  even,
-  measured,  ///< those that are slower take fewer; the servers decide
-};
-
-/// How long and in which portions a job trains.
+/// How workers train.
 struct TrainConfig {
-  index_t steps = 1000;
-  index_t batch = 16;
-  index_t micro_batch = 4;
-  index_t length = 256;
-  index_t seed = 1;
-  index_t eval_every = 0;
-  index_t eval_samples = 64;
+  Training training;
+  index_t length = 256;       ///< tokens of a sequence
+  index_t eval_samples = 64;  ///< of a validation before the end
   ScheduleKind schedule = ScheduleKind::one_forward_one_backward;
   Recompute recompute = Recompute::none;
-  BalanceKind balance = BalanceKind::even;
   std::string inject = {};  ///< see parse_injection
 };
 

@@ -38,12 +38,12 @@ Directive Trainer::run() {
     }
     directive = parameters.directive();
     for (Observer* const each : parts_.observers) each->step(directive);
-    const index_t every = parts_.config.eval_every;
+    const index_t every = parts_.config.training.eval_every;
     if (every > 0 && directive.step % every == 0 && !directive.order.stop) {
       validate_at(directive, parts_.config.eval_samples);
     }
   }
-  if (directive.step >= parts_.config.steps) {
+  if (directive.step >= parts_.config.training.steps) {
     validate_at(directive, parts_.dataset->validation_size());
   }
   parameters.await_all();
@@ -55,15 +55,14 @@ std::vector<index_t> Trainer::first_samples(const Directive& directive) const {
   std::vector<index_t> firsts;
   for (index_t index = share_.begin; index < share_.end; ++index) {
     firsts.push_back(
-        first_sample(directive.replicas.again, directive.cursor, parts_.config.micro_batch, index));
+        first_sample(directive.replicas.again, directive.cursor, parts_.config.training.micro_batch, index));
   }
   return firsts;
 }
 
 double Trainer::be_slow(index_t step) {
-  const double seconds =
-      injected_seconds(injection_, parts_.place.replica, step,
-                       static_cast<std::uint64_t>(parts_.config.seed), step_seconds_);
+  const double seconds = injected_seconds(injection_, parts_.place.replica, step,
+                                          parts_.config.training.random_seed(), step_seconds_);
   for (const double end = seconds_now() + seconds; seconds_now() < end;) {
     if (!parts_.parameters->progress()) sleep_microseconds(500);
   }
@@ -94,7 +93,7 @@ Loss Trainer::validate(std::span<const index_t> samples) {
   const auto size = static_cast<index_t>(samples.size());
   const index_t begin = parts_.place.replica * size / parts_.layout.replicas;
   const index_t end = (parts_.place.replica + 1) * size / parts_.layout.replicas;
-  const index_t micro_batch = parts_.config.micro_batch;
+  const index_t micro_batch = parts_.config.training.micro_batch;
   const index_t micro_batches = (end - begin + micro_batch - 1) / micro_batch;
   Loss loss;
   if (micro_batches > 0) {

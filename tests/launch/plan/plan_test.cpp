@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <sstream>
 
+#include "common/base/error.hpp"
 #include "common/base/text.hpp"
+#include "launch/plan/rank_plan.hpp"
 
 namespace weir {
 namespace {
@@ -34,6 +36,17 @@ constexpr index_t kAll = kEmbedding + 2 * (kSplitOfLayer + kWholeOfLayer) + kFin
 
 bool has(const std::string& text, const std::string& words) {
   return text.find(words) != std::string::npos;
+}
+
+TEST_CASE("a rank's role is what the layout makes of it; a rank that is not there is refused") {
+  const RunConfig dedicated = config_of({"--replicas=2", "--stages=2", "--servers=2"});
+  CHECK(role_text(dedicated, 0) == "replica 0, stage 0, shard 0\n");
+  CHECK(role_text(dedicated, 3) == "replica 1, stage 1, shard 0\n");
+  CHECK(role_text(dedicated, 5) == "server 1\n");
+  CHECK_THROWS_WITH_AS(role_text(dedicated, 6), doctest::Contains("the last rank of this job is 5"),
+                       UsageError);
+  const RunConfig colocated = config_of({"--replicas=2", "--placement=colocated"});
+  CHECK(role_text(colocated, 1) == "replica 1, stage 0, shard 0, server 1\n");
 }
 
 TEST_CASE("two replicas push and pull all parameters, the server has room for both") {

@@ -27,7 +27,8 @@ TEST_CASE("blocks are added in the order of the parameters, whatever the servers
       CAPTURE(servers);
       CAPTURE(bytes);
       const BucketPlan plan = plan_of({.servers = servers}, bytes);
-      Decider decider(plan, {.clip = {}, .rate = {}, .steps = 10, .batch = 1});
+      Decider decider(
+          plan, {.clip = {}, .rate = {}, .training = {.steps = 10, .batch = 1, .micro_batch = 1}});
       index_t small_count = 0;
       for (index_t server = 0; server < servers; ++server) {
         Partials partials = {.update = 1, .server = server, .squares = {}};
@@ -51,7 +52,8 @@ TEST_CASE("every context of every replica reports, and the loss is the mean over
   const BucketPlan plan = plan_of({.replicas = 2, .contexts = 3});
   std::size_t blocks = 0;
   for (const Bucket& bucket : plan.buckets()) blocks += blocks_of(bucket).size();
-  Decider decider(plan, {.clip = {}, .rate = {}, .steps = 10, .batch = 1});
+  Decider decider(
+      plan, {.clip = {}, .rate = {}, .training = {.steps = 10, .batch = 1, .micro_batch = 1}});
   decider.on_partials({.update = 1, .server = 0, .squares = std::vector<double>(blocks, 1.0)});
   for (index_t context : {2, 0, 1}) {
     for (index_t replica : {1, 0}) {
@@ -81,8 +83,7 @@ TEST_CASE("a checkpoint is due every so many steps, at the end and with a stop")
   const auto checkpoints = [&](index_t every, index_t steps, index_t stop_at) {
     Decider decider(plan, {.clip = {},
                            .rate = {},
-                           .steps = steps,
-                           .batch = 4,
+                           .training = {.steps = steps, .batch = 4, .micro_batch = 1},
                            .checkpoints = true,
                            .checkpoint_every = every});
     std::string drawn;

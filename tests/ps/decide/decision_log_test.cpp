@@ -174,8 +174,8 @@ TEST_CASE("a log is followed from the update where a job begins, or not at all")
 
   // Shares change where all meet; elsewhere they are of another job.
   config.consistency = {.backup = 1};
-  config.batch = 12;
-  config.micro_batch = 2;
+  config.training.batch = 12;
+  config.training.micro_batch = 2;
   std::ofstream(path) << head_of(kBackup) << "{\"update\":1,\"close\":[0,1]}\n"
                       << "{\"update\":1,\"share\":[2,2,2]}\n";
   SimulatedJob job(plan, config, 1);

@@ -189,7 +189,7 @@ TEST_CASE("a replayed run goes back where the first did, to the bit") {
     const TemporaryFolder folder;
     ServerConfig config = config_with_rollback(60);
     config.consistency = mode;
-    config.micro_batch = 2;
+    config.training.micro_batch = 2;
     config.decisions = folder.path() / "decisions.jsonl";
     const BucketPlan plan = plan_of({.replicas = 4, .servers = 2});
     SimulatedJob first(plan, config, seed);

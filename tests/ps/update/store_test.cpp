@@ -91,7 +91,9 @@ TEST_CASE("the norm has the same bits for any servers and buckets, and is the ex
       for (index_t bytes : {65536, 131072, 400000, 1 << 30}) {
         const BucketPlan plan =
             plan_of({.replicas = 2, .stages = 2, .shards = shards, .servers = servers}, bytes);
-        Decider decider(plan, {.clip = {}, .rate = {}, .steps = 10, .batch = 1});
+        Decider decider(
+            plan,
+            {.clip = {}, .rate = {}, .training = {.steps = 10, .batch = 1, .micro_batch = 1}});
         long double total = 0;
         for (index_t server = 0; server < servers; ++server) {
           Store store(plan, server, OptimizerConfig(), 1);

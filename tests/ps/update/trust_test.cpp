@@ -54,7 +54,7 @@ Doubles plain_lamb(const BucketPlan& plan, const ServerConfig& config, index_t r
   Doubles weights;
   for (const ParameterSpec& spec : plan.specs()) {
     std::vector<float> initial(static_cast<std::size_t>(spec.element_count()));
-    initial_weights(spec, config.seed, {0, spec.element_count()}, initial);
+    initial_weights(spec, config.training.random_seed(), {0, spec.element_count()}, initial);
     weights.emplace_back(initial.begin(), initial.end());
   }
   Doubles mean, variance;
@@ -64,8 +64,8 @@ Doubles plain_lamb(const BucketPlan& plan, const ServerConfig& config, index_t r
   }
   double count = 0;
   for (index_t replica = 0; replica < replicas; ++replica) count += double(700 + replica);
-  for (index_t t = 1; t <= config.steps; ++t) {
-    const double rate = rate_at(config.rate, t, config.steps);
+  for (index_t t = 1; t <= config.training.steps; ++t) {
+    const double rate = rate_at(config.rate, t, config.training.steps);
     for (std::size_t p = 0; p < weights.size(); ++p) {
       const ParameterSpec& spec = plan.specs()[p];
       const index_t contributors = replicas * static_cast<index_t>(spec.units.size());
@@ -179,10 +179,10 @@ TEST_CASE(
     CAPTURE(spec.name);
     const auto size = static_cast<std::size_t>(spec.element_count());
     std::vector<float> initial(size);
-    initial_weights(spec, config.seed, {0, spec.element_count()}, initial);
+    initial_weights(spec, config.training.random_seed(), {0, spec.element_count()}, initial);
     std::vector<double> w(initial.begin(), initial.end()), m(size, 0), v(size, 0), g(size);
     double least = 1;
-    for (index_t t = 1; t <= config.steps; ++t) {
+    for (index_t t = 1; t <= config.training.steps; ++t) {
       double squares = 0;
       for (std::size_t e = 0; e < size; ++e) {
         g[e] = 0;
@@ -196,7 +196,7 @@ TEST_CASE(
       }
       const double clip = 1 / std::max(1.0, std::sqrt(squares / static_cast<double>(size)));
       least = std::min(least, clip);
-      const double rate = clip * rate_at(config.rate, t, config.steps);
+      const double rate = clip * rate_at(config.rate, t, config.training.steps);
       for (std::size_t e = 0; e < size; ++e) {
         const double mean = m[e] / (1 - std::pow(o.beta1, t));
         const double deviation = std::sqrt(v[e] / (1 - std::pow(o.beta2, t)));

@@ -62,18 +62,19 @@ struct ValidationLoss final : Observer {
 Outcome train(index_t micro_batch, ScheduleKind schedule, index_t steps) {
   ModelConfig model = {.layers = 2, .width = 32, .heads = 2, .feed_forward = 64, .dropout = 0.1};
   model.length = 40;
-  TrainConfig config = {.steps = steps, .batch = 8, .micro_batch = micro_batch, .length = 40};
+  TrainConfig config = {.training = {.steps = steps, .batch = 8, .micro_batch = micro_batch},
+                        .length = 40};
   config.schedule = schedule;
   const Phrase dataset(40);
   const BucketPlan plan(parameter_specs(model), std::vector<index_t>(4, 0), Layout{}, 65536);
-  test::PlainService service(plan, 1, 0.3, config.batch, config.steps);
+  test::PlainService service(plan, 1, 0.3, config.training.batch, config.training.steps);
   service.micro_batch = micro_batch;
   const TransformerModel transformer(model);
   CpuKernels kernels;
   SingleShard shards;
   SingleContext whole;
-  const index_t slots =
-      make_schedule(config.schedule, 1, config.batch / micro_batch).activation_slots.front();
+  const index_t slots = make_schedule(config.schedule, 1, config.training.batch / micro_batch)
+                            .activation_slots.front();
   StageParts parts;
   parts.model = &transformer;
   parts.holding = &plan.holding({});
@@ -151,7 +152,7 @@ TEST_CASE("shares of replicas cover a batch without overlap, as even as can be")
 TEST_CASE("a batch that does not fit the micro-batch or the replicas is refused with the way out") {
   const auto message = [](index_t batch, index_t micro_batch, index_t replicas) -> std::string {
     try {
-      check(TrainConfig{.batch = batch, .micro_batch = micro_batch}, replicas);
+      check(TrainConfig{.training = {.batch = batch, .micro_batch = micro_batch}}, replicas);
     } catch (const UsageError& error) {
       return error.what();
     }

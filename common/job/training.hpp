@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstdint>
+
+#include "common/base/index.hpp"
+
+namespace weir {
+
+/// How many micro-batches of a step each replica takes.
+enum class BalanceKind {
+  even,
+  measured,  ///< slower replicas take fewer; the servers decide
+};
+
+/// What workers and servers both have to know of a training: how long it is, in which portions it
+/// goes, and the numbers that chance begins with. Said here once; the configurations of both hold
+/// it whole.
+struct Training {
+  index_t steps = 1000;     ///< of the whole training
+  index_t batch = 16;       ///< samples a step, over all replicas
+  index_t micro_batch = 4;  ///< samples a forward
+  index_t seed = 1;
+  /// Steps between validations, for which all replicas have the same weights; 0: only at the end.
+  index_t eval_every = 0;
+  BalanceKind balance = BalanceKind::even;
+
+  index_t micro_batches() const { return batch / micro_batch; }
+  std::uint64_t random_seed() const { return static_cast<std::uint64_t>(seed); }
+};
+
+}  // namespace weir

@@ -1,0 +1,137 @@
+#include "launch/plan/rank_plan.hpp"
+
+#include <algorithm>
+
+#include "common/base/error.hpp"
+#include "launch/cut.hpp"
+#include "launch/terminal/quantities.hpp"
+#include "worker/groups/pipeline_link.hpp"
+#include "worker/kernels/cpu/cpu_kernels.hpp"
+#include "worker/models/transformer/transformer.hpp"
+#include "worker/models/unit_chain.hpp"
+
+namespace weir {
+namespace {
+
+constexpr index_t kFloatBytes = 4;
+
+index_t activation_memory(const RunConfig& config, const std::vector<index_t>& first_units,
+                          const RankPlan& rank, index_t slots) {
+  const worker::TransformerModel model(config.model);
+  const auto cut = stage_cut(config, first_units, rank.place.stage);
+  const worker::BatchShape largest = largest_batch(model, cut);
+  const auto link_bytes = [&](index_t border) {  // both directions
+    index_t bytes = 0;
+    for (const worker::TensorShape& tensor : model.frame(border, largest)) bytes += tensor.bytes();
+    return 2 * worker::kLinkSlots * bytes;
+  };
+  const worker::UnitMemory memory = model.memory(cut, worker::CpuKernels());
+  index_t bytes = worker::frame_bytes(model, cut);
+  if (rank.place.stage > 0) bytes += link_bytes(cut.first_unit);
+  if (rank.place.stage + 1 < config.layout.stages) bytes += link_bytes(cut.last_unit + 1);
+  if (config.model.positions == worker::Positions::rotary) {  // one table for all layers
+    bytes += worker::CpuKernels::rotary_bytes(largest.length, config.model.head_size());
+  }
+  // In double first: of an absurd configuration it may be beyond any integer.
+  const double all =
+      static_cast<double>(memory.bytes_an_activation_slot) * static_cast<double>(slots);
+  if (all > 0x1p60) return index_t{1} << 60;
+  return bytes + memory.total({.activations = slots});
+}
+
+/// What a server keeps for elements that it owns: weights and moments, and a copy of both while it
+/// writes a checkpoint.
+index_t owned_memory(const RunConfig& config, index_t elements) {
+  const auto moments = static_cast<index_t>(ps::slot_names(config.server.optimizer.kind).size());
+  return 2 * (1 + moments) * elements * kFloatBytes;
+}
+
+RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
+                     const std::vector<index_t>& first_units, const worker::Schedule& schedule,
+                     index_t rank) {
+  RankPlan result;
+  result.rank = rank;
+  result.place = config.layout.worker(rank);
+  result.units = units_of_stage(config, first_units, result.place.stage);
+  const Holding& holding = plan.holding(holder_of(result.place));
+  result.elements = holding.element_count;
+  for (const HeldBucket& held : holding.buckets) {
+    const index_t count = plan.buckets()[static_cast<std::size_t>(held.bucket)].element_count;
+    result.buckets.push_back(held.bucket);
+    result.pulled_bytes += config.wire.pull.bytes(count);
+    if (held.pushes) result.pushed_bytes += config.wire.push.bytes(count);
+  }
+  std::ranges::sort(result.buckets);
+  const index_t arenas = config.wire.push.keeps_residual() ? 3 : 2;
+  result.parameter_memory_bytes = arenas * holding.element_count * kFloatBytes +
+                                  (config.wire.push.is_raw() ? 0 : result.pushed_bytes) +
+                                  (config.wire.pull.is_raw() ? 0 : result.pulled_bytes);
+  result.activation_memory_bytes =
+      activation_memory(config, first_units, result,
+                        schedule.activation_slots[static_cast<std::size_t>(result.place.stage)]);
+  if (config.layout.placement == Placement::local) {
+    // The store's weights are the worker's.
+    result.parameter_memory_bytes =
+        owned_memory(config, holding.element_count) + holding.element_count * kFloatBytes;
+    result.pushed_bytes = result.pulled_bytes = 0;  // nothing travels
+  }
+  return result;
+}
+
+RankPlan server_plan(const RunConfig& config, const BucketPlan& plan, index_t server) {
+  RankPlan result;
+  result.rank = config.layout.rank_of_server(server);
+  result.is_server = true;
+  result.buckets = plan.buckets_of(server);
+  const index_t replicas = config.layout.replicas;
+  const auto& [push, pull] = config.wire;
+  index_t sum_bytes = 0;  // of contributions that have no place for it
+  index_t sent_bytes = 0;
+  index_t residual_bytes = 0;
+  for (const index_t index : result.buckets) {
+    const Bucket& bucket = plan.buckets()[static_cast<std::size_t>(index)];
+    result.elements += bucket.element_count;
+    const index_t count = bucket.element_count;
+    result.pushed_bytes +=
+        push.bytes(count) * replicas * static_cast<index_t>(bucket.contributors.size());
+    result.pulled_bytes +=
+        pull.bytes(count) * replicas * static_cast<index_t>(bucket.readers.size());
+    if (!push.is_raw()) sum_bytes += count * kFloatBytes;
+    if (push.keeps_residual()) {
+      residual_bytes +=
+          count * kFloatBytes * replicas * static_cast<index_t>(bucket.contributors.size());
+    }
+    if (!pull.is_raw()) sent_bytes += pull.bytes(count);
+  }
+  // Every contribution has its place.
+  result.parameter_memory_bytes = owned_memory(config, result.elements) + result.pushed_bytes +
+                                  sum_bytes + sent_bytes + residual_bytes;
+  return result;
+}
+
+}  // namespace
+
+std::vector<RankPlan> rank_plans(const RunConfig& config) {
+  const std::vector<index_t> cuts = first_units(config);
+  const BucketPlan plan = make_bucket_plan(config, cuts);
+  constexpr double kEntriesMax = 1 << 27;  // 1 GiB of numbers
+  const auto bucket_count = static_cast<double>(plan.buckets().size());
+  if (bucket_count * static_cast<double>(config.layout.worker_count()) > kEntriesMax) {
+    throw UsageError(text(grouped(config.layout.worker_count()), " workers with ",
+                          grouped(static_cast<index_t>(plan.buckets().size())),
+                          " buckets are more than a plan can list; take larger --bucket-bytes"));
+  }
+  const worker::Schedule schedule = schedule_of(
+      config.train, config.layout, most_micro_batches(config.train, config.layout.replicas));
+  std::vector<RankPlan> ranks;
+  for (index_t rank = 0; rank < config.layout.worker_count(); ++rank) {
+    ranks.push_back(worker_plan(config, plan, cuts, schedule, rank));
+  }
+  if (config.layout.placement == Placement::local) return ranks;
+  for (index_t server = 0; server < config.layout.servers; ++server) {
+    ranks.push_back(server_plan(config, plan, server));
+  }
+  return ranks;
+}
+
+}  // namespace weir
