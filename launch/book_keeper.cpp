@@ -55,7 +55,7 @@ BookKeeper::BookKeeper(const Job& job, const ParameterService& parameters, doubl
 
 void BookKeeper::start(const Directive& directive) {
   first_step_ = directive.step;
-  if (directive.stop) {
+  if (directive.order.stop) {
     log_info(text("all of ", job_.config.train.training.steps,
                   " steps are done: the checkpoint has ", directive.step, "; validates only"));
   }
@@ -123,7 +123,7 @@ bool BookKeeper::diverged() const {
 void BookKeeper::summary(SummaryMetrics metrics, const Directive& last, double pipeline_seconds) {
   progress_.end();
   metrics.step = last.step;
-  metrics.skipped_count = last.skipped_count;
+  metrics.skipped_count = last.observed.skipped_count;
   metrics.skips = skips_;
   metrics.stopped = last.step < job_.config.train.training.steps;
   if (newest_) {

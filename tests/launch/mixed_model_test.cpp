@@ -273,7 +273,7 @@ std::vector<double> losses_of_twin(const std::vector<std::vector<float>>& initia
 }
 
 struct Losses final : Observer {
-  void step(const Directive& directive) override { all.push_back(directive.loss); }
+  void step(const Directive& directive) override { all.push_back(directive.observed.loss); }
   std::vector<double> all;
 };
 

@@ -24,7 +24,7 @@ struct Record final : worker::Observer {
   void start(const Directive& directive) override { add("start", directive.step); }
   void step(const Directive& directive) override {
     add("step", directive.step);
-    losses.push_back(directive.loss);
+    losses.push_back(directive.observed.loss);
   }
   void validation_begin(index_t step, index_t samples) override {
     add("validation begins", step);

@@ -55,7 +55,7 @@ Loss Stage::forward(bool training, const Action& action) {
       [&](index_t unit) {
         if (!awaits) return;
         parts_.parameters->await(unit);
-        if (low_weights_) low_weights_->refresh(unit, parts_.parameters->weights());
+        if (low_weights_) low_weights_->refresh(unit, as<float>(parts_.parameters->weights()));
       },
       [&](index_t) { parts_.parameters->progress(); });
   to_next_ = units_.leaving(shape);

@@ -22,7 +22,7 @@ Directive Trainer::run() {
   const bool reports = parts_.place.stage + 1 == parts_.layout.stages && parts_.place.shard == 0;
   Directive directive = parameters.start();
   for (Observer* const each : parts_.observers) each->start(directive);
-  while (!directive.stop) {
+  while (!directive.order.stop) {
     take_share(directive);
     const double slept = be_slow(directive.step + 1);
     const double begin = seconds_now() - parameters.waited_seconds();

@@ -284,7 +284,7 @@ TEST_CASE("unknown, abbreviated, stray and repeated arguments are errors that sh
 TEST_CASE("an option that is a list may be given several times, in a file and as an argument") {
   std::string files;
   index_t steps = 0;
-  const std::vector<Option> table = {{"files", "", "a list", &files, {}, true},
+  const std::vector<Option> table = {{"files", "", "a list", &files, {}, Scope::run, true},
                                      {"steps", "", "no list", &steps}};
   const auto parsed = parse_options(table, std::nullopt, {},
                                     {"--files=a", "--steps", "3", "--files", "b,c", "--files=d"});
