@@ -24,7 +24,6 @@
 namespace weir {
 namespace {
 
-
 std::string counted(index_t count, const char* noun, const char* plural = "s") {
   return text(grouped(count), " ", noun, count == 1 ? "" : plural);
 }

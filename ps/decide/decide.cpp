@@ -271,8 +271,8 @@ Directive Decider::close(const std::vector<index_t>& contributors, double now) {
   directive.replicas.contributors = contributors;
   if (!together) directive.replicas.again.clear();  // those were of the first step
   directive.step = step;
-  directive.rule.rate =
-      rate_at(config_.rate, step, config_.training.steps) / static_cast<double>(together ? 1 : replicas());
+  directive.rule.rate = rate_at(config_.rate, step, config_.training.steps) /
+                        static_cast<double>(together ? 1 : replicas());
   // Not the order of arrival: the same bits every run.
   double own_loss_sum = 0, loss_sum = 0;
   index_t loss_count = 0;

@@ -54,8 +54,8 @@ Directive Trainer::run() {
 std::vector<index_t> Trainer::first_samples(const Directive& directive) const {
   std::vector<index_t> firsts;
   for (index_t index = share_.begin; index < share_.end; ++index) {
-    firsts.push_back(
-        first_sample(directive.replicas.again, directive.cursor, parts_.config.training.micro_batch, index));
+    firsts.push_back(first_sample(directive.replicas.again, directive.cursor,
+                                  parts_.config.training.micro_batch, index));
   }
   return firsts;
 }
