@@ -13,8 +13,6 @@
 namespace weir {
 namespace {
 
-constexpr index_t kFloatBytes = 4;
-
 index_t activation_memory(const RunConfig& config, const std::vector<index_t>& first_units,
                           const RankPlan& rank, index_t slots) {
   const worker::TransformerModel model(config.model);
@@ -43,7 +41,7 @@ index_t activation_memory(const RunConfig& config, const std::vector<index_t>& f
 /// writes a checkpoint.
 index_t owned_memory(const RunConfig& config, index_t elements) {
   const auto moments = static_cast<index_t>(ps::slot_names(config.server.optimizer.kind).size());
-  return 2 * (1 + moments) * elements * kFloatBytes;
+  return 2 * (1 + moments) * elements * bytes_of(kArenaDtype);
 }
 
 RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
@@ -63,7 +61,7 @@ RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
   }
   std::ranges::sort(result.buckets);
   const index_t arenas = config.wire.push.keeps_residual() ? 3 : 2;
-  result.parameter_memory_bytes = arenas * holding.element_count * kFloatBytes +
+  result.parameter_memory_bytes = arenas * holding.element_count * bytes_of(kArenaDtype) +
                                   (config.wire.push.is_raw() ? 0 : result.pushed_bytes) +
                                   (config.wire.pull.is_raw() ? 0 : result.pulled_bytes);
   result.activation_memory_bytes =
@@ -72,7 +70,7 @@ RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
   if (config.layout.placement == Placement::local) {
     // The store's weights are the worker's.
     result.parameter_memory_bytes =
-        owned_memory(config, holding.element_count) + holding.element_count * kFloatBytes;
+        owned_memory(config, holding.element_count) + holding.element_count * bytes_of(kArenaDtype);
     result.pushed_bytes = result.pulled_bytes = 0;  // nothing travels
   }
   return result;
@@ -96,10 +94,10 @@ RankPlan server_plan(const RunConfig& config, const BucketPlan& plan, index_t se
         push.bytes(count) * replicas * static_cast<index_t>(bucket.contributors.size());
     result.pulled_bytes +=
         pull.bytes(count) * replicas * static_cast<index_t>(bucket.readers.size());
-    if (!push.is_raw()) sum_bytes += count * kFloatBytes;
+    if (!push.is_raw()) sum_bytes += count * bytes_of(kArenaDtype);
     if (push.keeps_residual()) {
-      residual_bytes +=
-          count * kFloatBytes * replicas * static_cast<index_t>(bucket.contributors.size());
+      residual_bytes += count * bytes_of(kArenaDtype) * replicas *
+                        static_cast<index_t>(bucket.contributors.size());
     }
     if (!pull.is_raw()) sent_bytes += pull.bytes(count);
   }
