@@ -12,6 +12,7 @@ namespace weir {
 enum class Dtype {
   f32,
   bf16,  ///< the upper half of an f32: its range with 8 bits of precision
+  fp16,  ///< IEEE half precision: 11 bits, largest number 65504, smallest normal one 2^-14
 };
 
 inline index_t bytes_of(Dtype dtype) {
@@ -19,6 +20,7 @@ inline index_t bytes_of(Dtype dtype) {
     case Dtype::f32:
       return 4;
     case Dtype::bf16:
+    case Dtype::fp16:
       return 2;
   }
   WEIR_UNREACHABLE();
@@ -30,12 +32,18 @@ inline std::string name_of(Dtype dtype) {
       return "f32";
     case Dtype::bf16:
       return "bf16";
+    case Dtype::fp16:
+      return "fp16";
   }
   WEIR_UNREACHABLE();
 }
 
-/// An element of type bf16, to be stored and copied; `number/narrow.hpp` converts.
+/// An element of type bf16, to be stored and copied; number/rounding.hpp converts.
 struct Bf16 {
+  std::uint16_t bits = 0;
+};
+/// The same of type fp16.
+struct Fp16 {
   std::uint16_t bits = 0;
 };
 
@@ -50,6 +58,10 @@ inline constexpr bool kHasDtype<float> = true;
 template <>
 inline constexpr bool kHasDtype<Bf16> = true;
 template <>
+inline constexpr bool kHasDtype<Fp16> = true;
+template <>
 inline constexpr Dtype kDtypeOf<Bf16> = Dtype::bf16;
+template <>
+inline constexpr Dtype kDtypeOf<Fp16> = Dtype::fp16;
 
 }  // namespace weir

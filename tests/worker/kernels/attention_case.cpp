@@ -8,20 +8,26 @@ namespace {
 std::size_t at(index_t index) { return static_cast<std::size_t>(index); }
 
 /// Copies columns [begin, begin + count) of a row.
+template <class T>
 void copy_columns(View<const float, 2> from, index_t from_row, index_t begin, index_t count,
-                  View<float, 2> to, index_t to_row) {
-  std::copy_n(from[from_row].data() + begin, count, to[to_row].data());
+                  View<T, 2> to, index_t to_row) {
+  std::transform(from[from_row].data() + begin, from[from_row].data() + begin + count,
+                 to[to_row].data(), rounded_to<T>);
 }
 
 /// What one context holds, and what it makes of it.
+template <class T>
 struct Part {
   Run run;  ///< its positions
   index_t left, right, globals;
-  Block qkv, before, after, global_rows, out, log_sum, sums;
-  Block gradient, before_gradient, after_gradient, global_gradient;
+  BlockOf<T> qkv, before, after, global_rows, out;
+  Block log_sum, sums;
+  BlockOf<T> gradient, before_gradient, after_gradient;
+  Block global_gradient;
 };
 
-Part make_part(const AttentionCase& c, const Block& qkv, Run run) {
+template <class T>
+Part<T> make_part(const AttentionCase& c, const Block& qkv, Run run) {
   const index_t batch = c.sequences();
   const index_t width = c.width();
   const index_t right_reach = c.sparsity.causal ? 0 : c.sparsity.right;
@@ -30,21 +36,21 @@ Part make_part(const AttentionCase& c, const Block& qkv, Run run) {
   const index_t globals = c.sparsity.form == GlobalForm::split ? 0 : c.sparsity.globals.count();
   const index_t sums = c.does_globals() ? batch * c.heads * globals : 0;
   const index_t n = run.size();
-  Part part{run,
-            left,
-            right,
-            globals,
-            Block(batch * n, 3 * width, 1),
-            Block(batch * left, 2 * width, 3),
-            Block(batch * right, 2 * width, 1),
-            Block(batch * globals, 3 * width, 2),
-            Block(batch * n, width, 3),
-            Block(1, batch * c.heads * n),
-            Block(1, sums * (c.channels + 2), 1),
-            Block(batch * n, 3 * width, 2),
-            Block(batch * left, 2 * width).fill(0),
-            Block(batch * right, 2 * width, 1).fill(0),
-            Block(batch * globals, 3 * width, 3).fill(0)};
+  Part<T> part{run,
+               left,
+               right,
+               globals,
+               BlockOf<T>(batch * n, 3 * width, 1),
+               BlockOf<T>(batch * left, 2 * width, 3),
+               BlockOf<T>(batch * right, 2 * width, 1),
+               BlockOf<T>(batch * globals, 3 * width, 2),
+               BlockOf<T>(batch * n, width, 3),
+               Block(1, batch * c.heads * n),
+               Block(1, sums * (c.channels + 2), 1),
+               BlockOf<T>(batch * n, 3 * width, 2),
+               BlockOf<T>(batch * left, 2 * width).fill(0),
+               BlockOf<T>(batch * right, 2 * width, 1).fill(0),
+               Block(batch * globals, 3 * width, 3).fill(0)};
   for (index_t b = 0; b < batch; ++b) {
     const index_t row = b * c.tokens;
     for (index_t i = 0; i < n; ++i) {
@@ -64,14 +70,15 @@ Part make_part(const AttentionCase& c, const Block& qkv, Run run) {
       if (position < c.tokens) {
         copy_columns(qkv.view(), row + position, 0, 3 * width, part.global_rows.view(), to);
       } else {
-        std::ranges::fill(part.global_rows.view()[to].span(), 0.0F);
+        std::ranges::fill(part.global_rows.view()[to].span(), T{});
       }
     }
   }
   return part;
 }
 
-AttentionInput input_of(const AttentionCase& c, const Part& part) {
+template <class T>
+AttentionInput input_of(const AttentionCase& c, const Part<T>& part) {
   return {.heads = c.heads,
           .first = part.run.begin,
           .lengths = c.lengths,
@@ -82,8 +89,8 @@ AttentionInput input_of(const AttentionCase& c, const Part& part) {
           .globals = part.global_rows.view()};
 }
 
-template <class Function>
-void each_strip(const AttentionCase& c, const Part& part, const Function& function) {
+template <class T, class Function>
+void each_strip(const AttentionCase& c, const Part<T>& part, const Function& function) {
   for (index_t begin = 0; begin < part.run.size(); begin += c.strip) {
     const Run tokens{begin, std::min(begin + c.strip, part.run.size())};
     if (begin == 0 && tokens.end == part.run.size()) {
@@ -154,17 +161,18 @@ AttentionCase random_case(std::mt19937_64& random, index_t most_tokens) {
   return c;
 }
 
+template <class T>
 AttentionResult run_kernels(CpuKernels& kernels, const AttentionCase& c, const Block& qkv,
                             const Block& upstream) {
   const index_t batch = c.sequences();
   const index_t width = c.width();
-  std::vector<Part> parts;
+  std::vector<Part<T>> parts;
   for (std::size_t i = 0; i <= c.cuts.size(); ++i) {
-    parts.push_back(
-        make_part(c, qkv, {i == 0 ? 0 : c.cuts[i - 1], i == c.cuts.size() ? c.tokens : c.cuts[i]}));
+    parts.push_back(make_part<T>(
+        c, qkv, {i == 0 ? 0 : c.cuts[i - 1], i == c.cuts.size() ? c.tokens : c.cuts[i]}));
   }
   std::vector<float> sums;
-  for (Part& part : parts) {
+  for (Part<T>& part : parts) {
     each_strip(c, part, [&](const AttentionStrip& strip) {
       kernels.attention(input_of(c, part), strip, part.out.view(), part.log_sum.span(),
                         part.sums.span());
@@ -172,29 +180,31 @@ AttentionResult run_kernels(CpuKernels& kernels, const AttentionCase& c, const B
     sums.insert(sums.end(), part.sums.span().begin(), part.sums.span().end());
   }
   const index_t queries = c.does_globals() ? c.sparsity.globals.count() : 0;
-  Block global_out(batch * queries, width, 1);
+  BlockOf<T> global_out(batch * queries, width, 1);
   Block global_log_sum(1, batch * c.heads * queries);
-  Block global_upstream = Block(batch * queries, width, 3).fill(0);
+  BlockOf<T> global_upstream = BlockOf<T>(batch * queries, width, 3).fill(0);
   if (queries > 0) {
     kernels.join_softmax(
         sums, std::ssize(parts), global_log_sum.span(),
-        View<float, 2>(global_out.view().data(), {batch * queries * c.heads, c.channels}));
+        View<T, 2>(global_out.view().data(), {batch * queries * c.heads, c.channels}));
   }
   AttentionResult result;
   result.out.resize(at(batch * c.tokens * width));
   result.log_sum.resize(at(batch * c.heads * c.tokens));
   result.gradient.resize(at(batch * c.tokens * 3 * width));
+  const auto to_double = [](T value) { return double{float_of(value)}; };
   const auto whole_row = [&](index_t b, index_t position, index_t columns) {
     return at((b * c.tokens + position) * columns);
   };
-  for (const Part& part : parts) {
+  for (const Part<T>& part : parts) {
     REQUIRE(part.out.intact());
     REQUIRE(part.log_sum.intact());
     REQUIRE(part.sums.intact());
     const index_t n = part.run.size();
     for (index_t b = 0; b < batch; ++b) {
-      std::copy_n(part.out.view().data() + b * n * width, n * width,
-                  result.out.begin() + std::ptrdiff_t(whole_row(b, part.run.begin, width)));
+      std::ranges::transform(
+          part.out.view().rows(b * n, n).span(),
+          result.out.begin() + std::ptrdiff_t(whole_row(b, part.run.begin, width)), to_double);
       for (index_t h = 0; h < c.heads; ++h) {
         std::copy_n(part.log_sum.span().data() + (b * c.heads + h) * n, n,
                     result.log_sum.begin() + (b * c.heads + h) * c.tokens + part.run.begin);
@@ -205,8 +215,9 @@ AttentionResult run_kernels(CpuKernels& kernels, const AttentionCase& c, const B
     for (index_t g = 0; g < queries; ++g) {
       const index_t position = c.sparsity.globals.positions()[at(g)];
       if (position >= c.tokens) break;
-      std::copy_n(global_out.view()[b * queries + g].data(), width,
-                  result.out.begin() + std::ptrdiff_t(whole_row(b, position, width)));
+      std::ranges::transform(global_out.view()[b * queries + g].span(),
+                             result.out.begin() + std::ptrdiff_t(whole_row(b, position, width)),
+                             to_double);
       copy_columns(upstream.view(), b * c.tokens + position, 0, width, global_upstream.view(),
                    b * queries + g);
       for (index_t h = 0; h < c.heads; ++h) {
@@ -216,18 +227,18 @@ AttentionResult run_kernels(CpuKernels& kernels, const AttentionCase& c, const B
     }
   }
 
-  const auto add = [&](const Block& rows, index_t row, index_t b, index_t position, index_t begin) {
+  const auto add = [&](const auto& rows, index_t row, index_t b, index_t position, index_t begin) {
     if (position >= c.tokens) return;
     const index_t columns = rows.view().extent(1);
     for (index_t k = 0; k < columns; ++k) {
-      result.gradient[whole_row(b, position, 3 * width) + at(begin + k)] += rows.view()(row, k);
+      result.gradient[whole_row(b, position, 3 * width) + at(begin + k)] += rows(row, k);
     }
   };
-  for (Part& part : parts) {
+  for (Part<T>& part : parts) {
     const index_t n = part.run.size();
     each_strip(c, part, [&](const AttentionStrip& strip) {
       const index_t rows = strip.tokens.size();
-      Block strip_upstream(strip.sequences * rows, width, 2);
+      BlockOf<T> strip_upstream(strip.sequences * rows, width, 2);
       for (index_t b = 0; b < strip.sequences; ++b) {
         for (index_t i = 0; i < rows; ++i) {
           copy_columns(
@@ -242,10 +253,10 @@ AttentionResult run_kernels(CpuKernels& kernels, const AttentionCase& c, const B
                                  {part.gradient.view(), part.before_gradient.view(),
                                   part.after_gradient.view(), part.global_gradient.view()});
     });
-    for (const Block* each :
-         {&part.gradient, &part.before_gradient, &part.after_gradient, &part.global_gradient}) {
+    for (const auto* each : {&part.gradient, &part.before_gradient, &part.after_gradient}) {
       REQUIRE(each->intact());
     }
+    REQUIRE(part.global_gradient.intact());
     for (index_t b = 0; b < batch; ++b) {
       for (index_t i = 0; i < n; ++i) add(part.gradient, b * n + i, b, part.run.begin + i, 0);
       for (index_t i = 0; i < part.left; ++i) {
@@ -287,32 +298,50 @@ AttentionResult run_twin(const AttentionCase& c, const Block& qkv, const Block& 
   return result;
 }
 
+template <class T>
 void check_attention_case(const AttentionCase& c, std::mt19937_64& random, float spread,
                           Judge judge) {
   INFO(describe(c));
   const index_t batch = c.sequences();
-  Block qkv = Block(batch * c.tokens, 3 * c.width()).randomize(random);
-  for (float& value : qkv.span()) value *= spread;
+  const auto drawn = [&](index_t columns, float most) {
+    Block values = Block(batch * c.tokens, columns).randomize(random, most);
+    for (float& value : values.span()) value = float_of(rounded_to<T>(value));
+    return values;
+  };
+  Block qkv = drawn(3 * c.width(), spread);
   for (index_t b = 0; b < batch; ++b) {
     for (index_t i = c.lengths[at(b)]; i < c.tokens; ++i) {
       std::ranges::fill(qkv.view()[b * c.tokens + i].span().subspan(at(c.width())), kNan);
     }
   }
-  const Block upstream = Block(batch * c.tokens, c.width()).randomize(random);
+  const Block upstream = drawn(c.width(), 1);
   CpuKernels kernels;
-  run_kernels(kernels, c, Block(batch * c.tokens, 3 * c.width()),
-              Block(batch * c.tokens, c.width()));
-  const AttentionResult found = run_kernels(kernels, c, qkv, upstream);
+  run_kernels<T>(kernels, c, Block(batch * c.tokens, 3 * c.width()),
+                 Block(batch * c.tokens, c.width()));
+  const AttentionResult found = run_kernels<T>(kernels, c, qkv, upstream);
   const AttentionResult truth = run_twin(c, qkv, upstream);
   const PlainResult plain = run_plain(c, qkv, upstream);
-  constexpr double kEpsilon = std::numeric_limits<float>::epsilon();
-  const double unit = judge == Judge::small ? 2 * kEpsilon * (1 + plain.score) : 0;
+  const double unit = judge == Judge::small ? 2 * kEpsilon<float> * (1 + plain.score) : 0;
+  // Of the output, of each block's part of a key's gradient, and of their sum.
+  constexpr double kRoundings = 4;
+  const double rounding = kDtypeOf<T> == Dtype::f32 ? 0 : kEpsilon<T> / 2;
   CHECK(largest_error(found.out, truth.out) <=
-        2 * largest_error(plain.out, truth.out) + unit * magnitude_of(truth.out));
+        2 * largest_error(plain.out, truth.out) + (unit + rounding) * magnitude_of(truth.out));
   CHECK(largest_error(found.log_sum, truth.log_sum) <=
         2 * largest_error(plain.log_sum, truth.log_sum) + unit);
   CHECK(largest_error(found.gradient, truth.gradient) <=
-        3 * largest_error(plain.gradient, truth.gradient) + unit * plain.terms);
+        3 * largest_error(plain.gradient, truth.gradient) +
+            (unit + kRoundings * rounding) * plain.terms);
 }
+
+template AttentionResult run_kernels<float>(CpuKernels&, const AttentionCase&, const Block&,
+                                            const Block&);
+template AttentionResult run_kernels<Bf16>(CpuKernels&, const AttentionCase&, const Block&,
+                                           const Block&);
+template AttentionResult run_kernels<Fp16>(CpuKernels&, const AttentionCase&, const Block&,
+                                           const Block&);
+template void check_attention_case<float>(const AttentionCase&, std::mt19937_64&, float, Judge);
+template void check_attention_case<Bf16>(const AttentionCase&, std::mt19937_64&, float, Judge);
+template void check_attention_case<Fp16>(const AttentionCase&, std::mt19937_64&, float, Judge);
 
 }  // namespace weir::worker::test

@@ -34,7 +34,9 @@ struct AttentionResult {
   std::vector<double> out, log_sum, gradient;
 };
 
-/// The kernels, context by context and strip by strip; every operand between NaNs.
+/// The kernels for elements of type T, context by context and strip by strip; every operand between
+/// NaNs. qkv and upstream are rounded to T.
+template <class T>
 AttentionResult run_kernels(CpuKernels& kernels, const AttentionCase& c, const Block& qkv,
                             const Block& upstream);
 /// The fp64 twin.
@@ -50,12 +52,14 @@ PlainResult run_plain(const AttentionCase& c, const Block& qkv, const Block& ups
 /// How errors are judged: at most 2 (forward) and 3 (gradients) times those of the plain
 /// computation, which is the rule of FlashAttention's tests. In a small tensor the plain one may be
 /// lucky; `small` therefore adds two epsilons of what is added up, times the largest score, by
-/// which an exponential magnifies them.
+/// which an exponential magnifies them. For a low type T half an epsilon of T is added for each
+/// rounding to T on the way to a result, of the magnitudes that are rounded.
 enum class Judge { small, strict };
 
-/// Draws operands (uniform in [-spread, spread)) with NaNs in the padding's keys and values, runs
-/// the kernels twice (first on NaNs: what a call leaves in scratch memory must not matter) and
-/// holds them against the twin.
+/// Draws operands of type T (uniform in [-spread, spread)) with NaNs in the padding's keys and
+/// values, runs the kernels twice (first on NaNs: what a call leaves in scratch memory must not
+/// matter) and holds them against the twin, which gets the same operands.
+template <class T = float>
 void check_attention_case(const AttentionCase& c, std::mt19937_64& random, float spread = 2,
                           Judge judge = Judge::small);
 

@@ -22,8 +22,9 @@ inline index_t padded(index_t channels) { return (channels + kLanes - 1) / kLane
 /// Asks the second cache for the row two tiles further on. A head's rows are short and, in qkv,
 /// thousands of bytes apart, which the processor does not foresee; the first cache has too few
 /// places for addresses so far apart.
-HWY_INLINE void fetch_ahead(const float* from, index_t row, index_t channels) {
-  constexpr index_t kLine = 16;
+template <class T>
+HWY_INLINE void fetch_ahead(const T* from, index_t row, index_t channels) {
+  constexpr index_t kLine = 64 / sizeof(T);
   constexpr int kRead = 0;
   constexpr int kSecondCache = 2;
   for (index_t c = 0; c < channels; c += kLine) {
@@ -32,8 +33,9 @@ HWY_INLINE void fetch_ahead(const float* from, index_t row, index_t channels) {
 }
 
 /// to[count, padded(channels)] = scale * from[count, channels], zeros in the columns behind.
-inline void pack_rows(const float* from, index_t from_row, index_t count, index_t channels,
-                      float scale, float* to) {
+template <class T>
+inline void pack_rows(const T* from, index_t from_row, index_t count, index_t channels,
+                          float scale, float* to) {
   const index_t columns = padded(channels);
   const V factor = set(scale);
   for (index_t r = 0; r < count; ++r, from += from_row, to += columns) {
@@ -75,8 +77,9 @@ inline void transpose_tile(const float* from, index_t count, index_t columns, fl
   }
 }
 
-/// One part (keys, values, or a gradient of them) of a head's chunk: rows of C floats, padded to
-/// whole vectors, first the global keys (if the chunk has them), then a run of the others.
+/// One part (keys, values, or a gradient of them) of a head's chunk: rows of C floats, whatever the
+/// dtype in memory is, padded to whole vectors, first the global keys (if the chunk has them), then
+/// a run of the others.
 struct Panel {
   index_t globals;
   Run run;
@@ -90,10 +93,11 @@ struct Panel {
   float* row(index_t key) const { return data + (globals + key - run.begin) * columns; }
 
   /// Copies its rows out of memory; the global ones stand in a column of rows of their own.
-  void pack(const float* global, index_t global_column, index_t global_row,
-            const Places<const float>& places, index_t channels) const {
+  template <class T>
+  void pack(const T* global, index_t global_column, index_t global_row,
+            const Places<const T>& places, index_t channels) const {
     if (globals > 0) pack_rows(global + global_column, global_row, globals, channels, 1, data);
-    places.each(run, [&](Run part, const float* from, index_t from_row) HWY_ATTR {
+    places.each(run, [&](Run part, const T* from, index_t from_row) HWY_ATTR {
       pack_rows(from, from_row, part.size(), channels, 1, row(part.begin));
     });
   }

@@ -79,11 +79,12 @@ void attend(const Tile& tile, const Pieces& pieces, const Panel& keys, const Pan
 }
 
 /// Writes a tile's output rows and its log_sum.
-void finish(index_t count, const Running& running, index_t channels, float* out, index_t out_row,
+template <class T>
+void finish(index_t count, const Running& running, index_t channels, T* out, index_t out_row,
             float* log_sum) {
   if (running.fresh) {  // nobody saw anything
     std::fill_n(log_sum, count, -kInfinity);
-    for (index_t i = 0; i < count; ++i) std::fill_n(out + i * out_row, channels, 0.0F);
+    for (index_t i = 0; i < count; ++i) std::fill_n(out + i * out_row, channels, T{});
     return;
   }
   HWY_ALIGN float inverse[kTile];
@@ -108,7 +109,8 @@ void finish(index_t count, const Running& running, index_t channels, float* out,
 }
 
 /// The softmaxes of a tile of global queries, from memory to lanes and back.
-void load_softmax(const Tile& tile, const HeadOutput& from, const AttentionInput& input,
+template <class T>
+void load_softmax(const Tile& tile, const HeadOutput<T>& from, const AttentionInput& input,
                   Running& running) {
   const index_t channels = input.channels();
   std::fill_n(running.maximum, kTile, -kInfinity);
@@ -123,8 +125,9 @@ void load_softmax(const Tile& tile, const HeadOutput& from, const AttentionInput
   }
   running.fresh = false;
 }
+template <class T>
 void store_softmax(const Tile& tile, const Running& running, const AttentionInput& input,
-                   const HeadOutput& to) {
+                   const HeadOutput<T>& to) {
   const index_t channels = input.channels();
   for (index_t i = 0; i < tile.count; ++i) {
     const index_t query = tile.first + i;
@@ -135,25 +138,26 @@ void store_softmax(const Tile& tile, const Running& running, const AttentionInpu
 }
 
 /// One head's queries of a block, and the block's own keys for the global queries.
-void attention_block(const AttentionInput& input, const Block& block, index_t head,
-                     const HeadOutput& output, Scratch scratch) {
+template <class T>
+void attention_head(const AttentionInput& input, const Block& block, index_t head,
+                    const HeadOutput<T>& output, Scratch scratch) {
   const index_t channels = input.channels();
   const index_t columns = padded(channels);
   const index_t width = input.width();
   const index_t row = 3 * width;
   const float scale = 1 / std::sqrt(static_cast<float>(channels));
-  const float* queries =
-      start_of(input.qkv, block.sequence * input.tokens() * row + head * channels);
-  const float* globals =
-      start_of(input.globals, block.sequence * input.global_count() * row + head * channels);
+  const T* queries =
+      start_of<T>(input.qkv, block.sequence * input.tokens() * row + head * channels);
+  const T* globals =
+      start_of<T>(input.globals, block.sequence * input.global_count() * row + head * channels);
   const Globals& positions = input.sparsity->globals;
   const auto places = [&](index_t part) {
-    return places_of(input, input.qkv, input.before, input.after, block.sequence, head, part);
+    return places_of<T>(input, input.qkv, input.before, input.after, block.sequence, head, part);
   };
 
   float* packed = scratch.take(kTile * columns);
   float* transposed = scratch.take(kTile * columns);
-  const auto pack_queries = [&](const float* from, index_t count) HWY_ATTR {
+  const auto pack_queries = [&](const T* from, index_t count) HWY_ATTR {
     pack_rows(from, row, count, channels, scale, packed);
     transpose_tile(packed, count, columns, transposed);
   };
@@ -201,6 +205,14 @@ void attention_block(const AttentionInput& input, const Block& block, index_t he
   }
 }
 
+void attention_block(const AttentionInput& input, const AttentionResults& results,
+                     const Block& block, index_t head, Scratch scratch) {
+  by_dtype(input.qkv.dtype(), [&]<class T>() HWY_ATTR {
+    attention_head(input, block, head, HeadOutput<T>(input, results, block.sequence, head),
+                   scratch);
+  });
+}
+
 }  // namespace
 }  // namespace weir::worker::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -240,35 +252,25 @@ void CpuKernels::each_head(const AttentionInput& input, const AttentionStrip& st
 void CpuKernels::attention(const AttentionInput& input, const AttentionStrip& strip, Matrix out,
                            Vector log_sum, Vector global_part) {
   check_attention(input, strip);
-  const index_t tokens = input.tokens();
-  const index_t width = input.width();
-  const index_t queries = input.global_queries();
-  const index_t rows = input.sequences() * queries * input.heads;
-  WEIR_ASSERT(out.extent(0) == input.qkv.extent(0) && out.extent(1) == width);
+  const index_t rows = input.sequences() * input.global_queries() * input.heads;
+  WEIR_ASSERT(out.extent(0) == input.qkv.extent(0) && out.extent(1) == input.width());
   WEIR_ASSERT(log_sum.size() == input.qkv.extent(0) * input.heads);
   WEIR_ASSERT(global_part.size() == rows * (input.channels() + 2));
   progress();
-  const Vector maximum = global_part.first(rows);
-  const Vector sum = global_part.part(rows, rows);
-  const Vector weighted = global_part.part(2 * rows, rows * input.channels());
+  const AttentionResults results{out, log_sum, global_part.first(rows),
+                                 global_part.part(rows, rows),
+                                 global_part.part(2 * rows, rows * input.channels())};
   if (strip.tokens.begin == 0) {
     const auto of_strip = [&](Vector values) {
       const index_t each = values.size() / input.sequences();
       return values.part(strip.first_sequence * each, strip.sequences * each);
     };
-    fill(of_strip(maximum), -std::numeric_limits<float>::infinity());
-    fill(of_strip(sum), 0);
-    fill(of_strip(weighted), 0);
+    fill(of_strip(results.maximum), -std::numeric_limits<float>::infinity());
+    fill(of_strip(results.sum), 0);
+    fill(of_strip(results.weighted), 0);
   }
   each_head(input, strip, [&](const Block& block, index_t head, std::span<float> scratch) {
-    const index_t first_query = block.sequence * queries;
-    HeadOutput to;
-    to.out = start_of(out, block.sequence * tokens * width + head * input.channels());
-    to.log_sum = as<float>(log_sum).data() + (block.sequence * input.heads + head) * tokens;
-    to.maximum = as<float>(maximum).data() + first_query * input.heads + head;
-    to.sum = as<float>(sum).data() + first_query * input.heads + head;
-    to.weighted = as<float>(weighted).data() + first_query * width + head * input.channels();
-    HWY_DYNAMIC_DISPATCH(attention_block)(input, block, head, to, Scratch(scratch));
+    HWY_DYNAMIC_DISPATCH(attention_block)(input, results, block, head, Scratch(scratch));
   });
 }
 

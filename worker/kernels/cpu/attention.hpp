@@ -85,20 +85,42 @@ struct Block {
 std::vector<Block> blocks_of(const AttentionInput& input, const AttentionStrip& strip,
                              index_t sequence);
 
+/// The element at `offset`; null if the matrix has no rows.
+template <class T, class Byte>
+SameConst<T, Byte>* start_of(const MatrixOf<Byte>& rows, index_t offset) {
+  return rows.size() == 0 ? nullptr : as<T>(rows).data() + offset;
+}
+
+/// What forward writes: the arguments of Kernels::attention, global_part in its three pieces.
+struct AttentionResults {
+  Matrix out;
+  Vector log_sum;
+  Vector maximum;
+  Vector sum;
+  Vector weighted;
+};
+
 /// Where one head of a sequence writes to in forward; global queries carry their softmax.
+template <class T>
 struct HeadOutput {
-  float* out;       ///< [N, H C], at the head's first column
+  T* out;           ///< [N, H C], at the head's first column
   float* log_sum;   ///< [N]
   float* maximum;   ///< of global queries, `heads` apart
   float* sum;       ///< likewise
   float* weighted;  ///< [G, H C], at the head's first column
-};
 
-/// The element at `offset`; null if the matrix has no rows.
-template <class Byte>
-SameConst<float, Byte>* start_of(const MatrixOf<Byte>& rows, index_t offset) {
-  return rows.size() == 0 ? nullptr : as<float>(rows).data() + offset;
-}
+  HeadOutput(const AttentionInput& input, const AttentionResults& results, index_t sequence,
+             index_t head) {
+    const index_t first_query = sequence * input.global_queries();
+    const index_t column = head * input.channels();
+    const index_t sums = first_query * input.heads + head;
+    out = start_of<T>(results.out, sequence * input.tokens() * input.width() + column);
+    log_sum = as<float>(results.log_sum).data() + (sequence * input.heads + head) * input.tokens();
+    maximum = as<float>(results.maximum).data() + sums;
+    sum = as<float>(results.sum).data() + sums;
+    weighted = as<float>(results.weighted).data() + first_query * input.width() + column;
+  }
+};
 
 /// Runs of successive positions, each with its rows in memory: before, here, after.
 template <class T>
@@ -124,24 +146,25 @@ struct Places {
 
 /// Where the keys (part 0) or values (part 1) of one head and sequence lie; `here` has the shape of
 /// input.qkv, `before` and `after` those of input.before and input.after.
-template <class Byte>
-Places<SameConst<float, Byte>> places_of(const AttentionInput& input, MatrixOf<Byte> here,
-                                         MatrixOf<Byte> before, MatrixOf<Byte> after,
-                                         index_t sequence, index_t head, index_t part) {
-  using T = SameConst<float, Byte>;
+template <class Element, class Byte>
+Places<SameConst<Element, Byte>> places_of(const AttentionInput& input, MatrixOf<Byte> here,
+                                           MatrixOf<Byte> before, MatrixOf<Byte> after,
+                                           index_t sequence, index_t head, index_t part) {
+  using T = SameConst<Element, Byte>;
   const index_t sequences = input.sequences();
   const index_t width = input.width();
   const index_t tokens = input.tokens();
   const index_t column = part * width + head * input.channels();
   const auto beside = [&](MatrixOf<Byte> rows, index_t begin) {
     const index_t count = rows.extent(0) / sequences;
-    return typename Places<T>::Place{
-        {begin, begin + count}, start_of(rows, sequence * count * 2 * width + column), 2 * width};
+    return typename Places<T>::Place{{begin, begin + count},
+                                     start_of<Element>(rows, sequence * count * 2 * width + column),
+                                     2 * width};
   };
   const index_t end = input.first + tokens;
   return {{beside(before, input.first - before.extent(0) / sequences),
            {{input.first, end},
-            start_of(here, sequence * tokens * 3 * width + width + column),
+            start_of<Element>(here, sequence * tokens * 3 * width + width + column),
             3 * width},
            beside(after, end)}};
 }

@@ -14,11 +14,12 @@ namespace weir::worker::HWY_NAMESPACE {
 namespace {
 
 /// Where the queries of a head, and what came of them, stand: local ones or global ones.
+template <class T>
 struct QueryRows {
-  const float* query;
+  const T* query;
   index_t query_row;
-  const float* out;
-  const float* out_gradient;
+  const T* out;
+  const T* out_gradient;
   index_t out_row;
   const float* log_sum;
   index_t log_sum_step;
@@ -43,7 +44,8 @@ struct Upstream {
         drift(scratch.take(kTile)) {}
 
   /// `count` queries from number `first` of the rows on.
-  void load(const QueryRows& rows, index_t first, index_t count, index_t channels) const {
+  template <class T>
+  void load(const QueryRows<T>& rows, index_t first, index_t count, index_t channels) const {
     const index_t columns = padded(channels);
     const float scale = 1 / std::sqrt(static_cast<float>(channels));
     pack_rows(rows.query + first * rows.query_row, rows.query_row, count, channels, scale, query);
@@ -102,11 +104,12 @@ void attend_backward(const Tile& tile, const Pieces& pieces, const Panels& panel
 }
 
 /// to[count, channels] = (or +=) gradient of the queries themselves.
+template <class T>
 void write_queries(index_t count, index_t channels, const float* query_gradient, bool accumulate,
-                   float* to, index_t to_row) {
+                   T* to, index_t to_row) {
   const V scale = set(1 / std::sqrt(static_cast<float>(channels)));
   for (index_t i = 0; i < count; ++i) {
-    float* row = to + i * to_row;
+    T* row = to + i * to_row;
     const float* from = query_gradient + i * padded(channels);
     fetch_ahead(row, to_row, channels);
     if (accumulate) {
@@ -120,7 +123,8 @@ void write_queries(index_t count, index_t channels, const float* query_gradient,
   }
 }
 
-void add_rows(const float* from, index_t count, index_t channels, float* to, index_t to_row) {
+template <class T>
+void add_rows(const float* from, index_t count, index_t channels, T* to, index_t to_row) {
   for (index_t r = 0; r < count; ++r, to += to_row, from += padded(channels)) {
     map(
         channels, to, [](V a, V b) HWY_ATTR { return hn::Add(a, b); }, to, from);
@@ -128,12 +132,13 @@ void add_rows(const float* from, index_t count, index_t channels, float* to, ind
 }
 
 /// Adds a panel's rows to where they belong; tokens here from `fresh` on are overwritten.
-void write_panel(const Panel& panel, const Places<float>& places, index_t fresh, index_t channels,
+template <class T>
+void write_panel(const Panel& panel, const Places<T>& places, index_t fresh, index_t channels,
                  float* global, index_t global_column, index_t global_row) {
   if (panel.globals > 0) {
     add_rows(panel.data, panel.globals, channels, global + global_column, global_row);
   }
-  places.each(panel.run, [&](Run part, float* to, index_t to_row) HWY_ATTR {
+  places.each(panel.run, [&](Run part, T* to, index_t to_row) HWY_ATTR {
     const bool here = places.all[1].run.holds(part.begin);
     const index_t middle = here ? std::clamp(fresh, part.begin, part.end) : part.end;
     add_rows(panel.row(part.begin), middle - part.begin, channels, to, to_row);
@@ -147,9 +152,10 @@ void write_panel(const Panel& panel, const Places<float>& places, index_t fresh,
 }
 
 /// One head's queries of a block, and the block's own keys for the global queries.
-void attention_backward_block(const AttentionInput& input, const AttentionStrip& strip,
-                              const AttentionOutput& output, const AttentionGradients& gradients,
-                              const Block& block, index_t head, Scratch scratch) {
+template <class T>
+void attention_backward_head(const AttentionInput& input, const AttentionStrip& strip,
+                             const AttentionOutput& output, const AttentionGradients& gradients,
+                             const Block& block, index_t head, Scratch scratch) {
   const index_t channels = input.channels();
   const index_t columns = padded(channels);
   const index_t width = input.width();
@@ -160,35 +166,35 @@ void attention_backward_block(const AttentionInput& input, const AttentionStrip&
   const index_t there = block.sequence * input.global_count();  // of its global rows
   const index_t queries = input.global_queries();
   const Globals& positions = input.sparsity->globals;
-  const float* globals = start_of(input.globals, there * row + column);
-  float* global_gradient = start_of(gradients.globals, there * row + column);
-  float* query_gradient = start_of(gradients.qkv, here * row + column);
+  const T* globals = start_of<T>(input.globals, there * row + column);
+  float* global_gradient = start_of<float>(gradients.globals, there * row + column);
+  T* query_gradient = start_of<T>(gradients.qkv, here * row + column);
   // Rows of the strip's own tensors that lie before the sequence's token 0.
   const index_t skipped =
       strip.tokens.begin - (block.sequence - strip.first_sequence) * strip.tokens.size();
-  const QueryRows local_rows{start_of(input.qkv, here * row + column),
-                             row,
-                             start_of(output.out, here * width + column),
-                             start_of(output.out_gradient, column),
-                             width,
-                             as<float>(output.log_sum).data() + item * input.tokens(),
-                             1,
-                             skipped};
-  const QueryRows global_rows{
+  const QueryRows<T> local_rows{start_of<T>(input.qkv, here * row + column),
+                                row,
+                                start_of<T>(output.out, here * width + column),
+                                start_of<T>(output.out_gradient, column),
+                                width,
+                                as<float>(output.log_sum).data() + item * input.tokens(),
+                                1,
+                                skipped};
+  const QueryRows<T> global_rows{
       globals,
       row,
-      start_of(output.global_out, there * width + column),
-      start_of(output.global_out_gradient, there * width + column),
+      start_of<T>(output.global_out, there * width + column),
+      start_of<T>(output.global_out_gradient, there * width + column),
       width,
       queries == 0 ? nullptr : as<float>(output.global_log_sum).data() + there * input.heads + head,
       input.heads,
       0};
   const auto places = [&](index_t part) {
-    return places_of(input, input.qkv, input.before, input.after, block.sequence, head, part);
+    return places_of<T>(input, input.qkv, input.before, input.after, block.sequence, head, part);
   };
   const auto gradient_places = [&](index_t part) {
-    return places_of(input, gradients.qkv, gradients.before, gradients.after, block.sequence, head,
-                     part);
+    return places_of<T>(input, gradients.qkv, gradients.before, gradients.after, block.sequence,
+                        head, part);
   };
 
   const Upstream upstream(columns, scratch);
@@ -211,9 +217,9 @@ void attention_backward_block(const AttentionInput& input, const AttentionStrip&
   for (index_t part = 0; part < 2; ++part) {  // what no key of this block overwrites
     const auto clear = [&](Run run) {
       gradient_places(part).each(overlap(run, {fresh, reached}),
-                                 [&](Run some, float* to, index_t to_row) {
+                                 [&](Run some, T* to, index_t to_row) {
                                    for (index_t r = 0; r < some.size(); ++r)
-                                     std::fill_n(to + r * to_row, channels, 0.0F);
+                                     std::fill_n(to + r * to_row, channels, T{});
                                  });
     };
     clear({own.begin, block.keys.size() > 0 ? block.keys.begin : own.end});
@@ -263,6 +269,14 @@ void attention_backward_block(const AttentionInput& input, const AttentionStrip&
     write_panel(panels.value_gradient, gradient_places(1), fresh, channels, global_gradient,
                 2 * width, row);
   }
+}
+
+void attention_backward_block(const AttentionInput& input, const AttentionStrip& strip,
+                              const AttentionOutput& output, const AttentionGradients& gradients,
+                              const Block& block, index_t head, Scratch scratch) {
+  by_dtype(input.qkv.dtype(), [&]<class T>() HWY_ATTR {
+    attention_backward_head<T>(input, strip, output, gradients, block, head, scratch);
+  });
 }
 
 }  // namespace

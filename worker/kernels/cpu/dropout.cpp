@@ -71,8 +71,9 @@ void random_words(std::uint64_t seed, std::uint64_t stream, std::uint64_t first_
 }
 
 /// values[i] *= 1 / (1 - rate) or 0, for the draws of first_index + i.
+template <class T>
 void drop(const DropoutKey& key, std::uint64_t stream, std::uint64_t first_index, index_t size,
-          float* values) {
+          T* values) {
   constexpr index_t kBlocks = 128;
   static_assert(kBlocks % (kLanes / 2) == 0);
   HWY_ALIGN std::uint32_t words[4 * kBlocks];
@@ -102,15 +103,29 @@ void drop(const DropoutKey& key, std::uint64_t stream, std::uint64_t first_index
 
 #else
 
+template <class T>
 void drop(const DropoutKey& key, std::uint64_t stream, std::uint64_t first_index, index_t size,
-          float* values) {
+          T* values) {
   for (index_t i = 0; i < size; ++i) {
     const float draw = uniform_float(key.seed, stream, first_index + static_cast<std::uint64_t>(i));
-    values[i] = draw >= key.rate ? values[i] * (1 / (1 - key.rate)) : 0;
+    const float kept = float_of(values[i]) * (1 / (1 - key.rate));
+    values[i] = rounded_to<T>(draw >= key.rate ? kept : 0);
   }
 }
 
 #endif
+
+void dropout(const DropoutKey& key, Matrix values) {
+  by_dtype(values.dtype(), [&]<class T>() HWY_ATTR {
+    for (index_t r = 0; r < values.extent(0); ++r) {
+      const index_t sample = key.samples[static_cast<std::size_t>(r / key.tokens_a_sample)];
+      const index_t token = key.first_token + r % key.tokens_a_sample;
+      const index_t first = token * key.width + key.first_feature;
+      drop(key, dropout_stream(key, sample), static_cast<std::uint64_t>(first), values.extent(1),
+           as<T>(values)[r].data());
+    }
+  });
+}
 
 }  // namespace
 }  // namespace weir::worker::HWY_NAMESPACE
@@ -119,21 +134,14 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace weir::worker {
 
-HWY_EXPORT(drop);
+HWY_EXPORT(dropout);
 
 void CpuKernels::dropout(const DropoutKey& key, Matrix values) {
   if (key.rate == 0) return;
   WEIR_ASSERT(0 < key.rate && key.rate < 1);
   WEIR_ASSERT(values.extent(0) == std::ssize(key.samples) * key.tokens_a_sample);
   WEIR_ASSERT(0 <= key.first_feature && key.first_feature + values.extent(1) <= key.width);
-  for (index_t r = 0; r < values.extent(0); ++r) {
-    const index_t sample = key.samples[static_cast<std::size_t>(r / key.tokens_a_sample)];
-    const index_t token = key.first_token + r % key.tokens_a_sample;
-    const index_t first = token * key.width + key.first_feature;
-    HWY_DYNAMIC_DISPATCH(drop)
-    (key, dropout_stream(key, sample), static_cast<std::uint64_t>(first), values.extent(1),
-     as<float>(values)[r].data());
-  }
+  HWY_DYNAMIC_DISPATCH(dropout)(key, values);
 }
 
 }  // namespace weir::worker

@@ -32,13 +32,16 @@ HWY_INLINE Gelu gelu_parts(V x) {
   return {x, decay, hn::Div(set(1.0F), hn::Add(set(1.0F), decay))};
 }
 
-void gelu(const float* x, float* out, index_t size) {
-  map(
-      size, out, [](V v) HWY_ATTR { return hn::Mul(v, gelu_parts(v).sigmoid); }, x);
+void gelu(ConstVector x, Vector out) {
+  by_dtype(x.dtype(), [&]<class T>() HWY_ATTR {
+    map(
+        x.size(), as<T>(out).data(), [](V v) HWY_ATTR { return hn::Mul(v, gelu_parts(v).sigmoid); },
+        as<T>(x).data());
+  });
 }
 
 /// d/dx x sigmoid(2u) = s + x s (1 - s) 2u', and 1 - s = exp(-2u) s without cancellation.
-void gelu_backward(const float* x, float* gradient, index_t size) {
+void gelu_backward(ConstVector x, Vector gradient) {
   const auto derivative = [](V v, V upstream) HWY_ATTR {
     const auto [clamped, decay, sigmoid] = gelu_parts(v);
     const V slope = hn::MulAdd(hn::Mul(clamped, clamped), set(3 * kCubic * kTwoSqrtTwoOverPi),
@@ -46,17 +49,47 @@ void gelu_backward(const float* x, float* gradient, index_t size) {
     const V curve = hn::Mul(hn::Mul(clamped, slope), hn::Mul(sigmoid, hn::Mul(decay, sigmoid)));
     return hn::Mul(upstream, hn::Add(sigmoid, curve));
   };
-  map(size, gradient, derivative, x, gradient);
+  by_dtype(x.dtype(), [&]<class T>() HWY_ATTR {
+    T* const to = as<T>(gradient).data();
+    map(x.size(), to, derivative, as<T>(x).data(), to);
+  });
 }
 
-void add(const float* from, float* to, index_t size) {
+template <class From, class To>
+void add_elements(const From* from, index_t size, To* to) {
   map(
       size, to, [](V a, V b) HWY_ATTR { return hn::Add(a, b); }, to, from);
 }
 
+void add(ConstVector from, Vector to) {
+  by_dtype(from.dtype(), [&]<class T>() HWY_ATTR {
+    by_dtype_or_f32<T>(to.dtype(), [&]<class To>() HWY_ATTR {
+      add_elements(as<T>(from).data(), from.size(), as<To>(to).data());
+    });
+  });
+}
+
+void add_bias(ConstVector bias, Matrix to) {
+  by_dtype(to.dtype(), [&]<class T>() HWY_ATTR {
+    for (index_t r = 0; r < to.extent(0); ++r) {
+      add_elements(as<T>(bias).data(), bias.size(), as<T>(to)[r].data());
+    }
+  });
+}
+
+void convert(ConstVector from, Vector to) {
+  by_dtype(from.dtype(), [&]<class From>() HWY_ATTR {
+    by_dtype(to.dtype(), [&]<class To>() HWY_ATTR {
+      map(
+          from.size(), as<To>(to).data(), [](V v) HWY_ATTR { return v; }, as<From>(from).data());
+    });
+  });
+}
+
 /// Each column over a block of rows in registers, then to memory once: fewer roundings of a long
 /// sum than one by one, and an order that the shape alone decides.
-void add_column_sums(const float* a, index_t rows, index_t columns, float* out) {
+template <class T>
+void add_columns(const T* a, index_t rows, index_t columns, float* out) {
   constexpr index_t kBlock = 64;
   for (index_t begin = 0; begin < rows; begin += kBlock) {
     const index_t end = std::min(rows, begin + kBlock);
@@ -71,6 +104,12 @@ void add_column_sums(const float* a, index_t rows, index_t columns, float* out) 
   }
 }
 
+void add_column_sums(ConstMatrix a, Vector out) {
+  by_dtype(a.dtype(), [&]<class T>() HWY_ATTR {
+    add_columns(as<T>(a).data(), a.extent(0), a.extent(1), as<float>(out).data());
+  });
+}
+
 }  // namespace
 }  // namespace weir::worker::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -81,44 +120,47 @@ namespace weir::worker {
 HWY_EXPORT(gelu);
 HWY_EXPORT(gelu_backward);
 HWY_EXPORT(add);
+HWY_EXPORT(add_bias);
+HWY_EXPORT(convert);
 HWY_EXPORT(add_column_sums);
 
 void CpuKernels::gelu(ConstVector x, Vector out) {
   WEIR_ASSERT(x.size() == out.size());
-  HWY_DYNAMIC_DISPATCH(gelu)(as<float>(x).data(), as<float>(out).data(), x.size());
+  HWY_DYNAMIC_DISPATCH(gelu)(x, out);
 }
 
 void CpuKernels::gelu_backward(ConstVector x, Vector gradient) {
   WEIR_ASSERT(x.size() == gradient.size());
-  HWY_DYNAMIC_DISPATCH(gelu_backward)
-  (as<float>(x).data(), as<float>(gradient).data(), x.size());
+  HWY_DYNAMIC_DISPATCH(gelu_backward)(x, gradient);
 }
 
 void CpuKernels::add(ConstVector from, Vector to) {
   WEIR_ASSERT(from.size() == to.size());
-  HWY_DYNAMIC_DISPATCH(add)(as<float>(from).data(), as<float>(to).data(), from.size());
+  HWY_DYNAMIC_DISPATCH(add)(from, to);
 }
 
 void CpuKernels::copy(ConstVector from, Vector to) {
-  WEIR_ASSERT(from.size() == to.size() && from.dtype() == to.dtype());
+  WEIR_ASSERT(from.size() == to.size());
   WEIR_ASSERT(from.kind() == MemoryKind::host && to.kind() == MemoryKind::host);
-  std::ranges::copy(from.bytes(), to.bytes().begin());
+  if (from.dtype() == to.dtype()) {
+    std::ranges::copy(from.bytes(), to.bytes().begin());
+  } else {
+    HWY_DYNAMIC_DISPATCH(convert)(from, to);
+  }
 }
 
-void CpuKernels::fill(Vector to, float value) { std::ranges::fill(as<float>(to), value); }
+void CpuKernels::fill(Vector to, float value) {
+  by_dtype(to.dtype(), [&]<class T>() { std::ranges::fill(as<T>(to), rounded_to<T>(value)); });
+}
 
 void CpuKernels::add_bias(ConstVector bias, Matrix to) {
   WEIR_ASSERT(bias.size() == to.extent(1));
-  const View<float, 2> rows = as<float>(to);
-  for (index_t r = 0; r < to.extent(0); ++r) {
-    HWY_DYNAMIC_DISPATCH(add)(as<float>(bias).data(), rows[r].data(), to.extent(1));
-  }
+  HWY_DYNAMIC_DISPATCH(add_bias)(bias, to);
 }
 
 void CpuKernels::add_column_sums(ConstMatrix a, Vector out) {
   WEIR_ASSERT(out.size() == a.extent(1));
-  HWY_DYNAMIC_DISPATCH(add_column_sums)
-  (as<float>(a).data(), a.extent(0), a.extent(1), as<float>(out).data());
+  HWY_DYNAMIC_DISPATCH(add_column_sums)(a, out);
 }
 
 }  // namespace weir::worker

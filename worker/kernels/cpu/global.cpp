@@ -15,16 +15,27 @@ HWY_BEFORE_NAMESPACE();
 namespace weir::worker::HWY_NAMESPACE {
 namespace {
 
-void scale_row(float* row, index_t size, float factor) {
+using Limits = std::span<const index_t>;
+
+/// Columns of a run that row `row` sees; see Kernels::continue_softmax.
+index_t seen_columns(Limits limits, index_t first, ConstMatrix scores, index_t row) {
+  const index_t rows_a_group = scores.extent(0) / std::ssize(limits);
+  const index_t limit = limits[static_cast<std::size_t>(row / rows_a_group)];
+  return std::clamp<index_t>(limit - first, 0, scores.extent(1));
+}
+
+template <class T>
+void scale_row(T* row, index_t size, float factor) {
   const V by = set(factor);
   map(
       size, row, [by](V v) HWY_ATTR { return hn::Mul(v, by); }, row);
 }
 
 /// One row of continue_softmax: `seen` of its columns count.
-void continue_row(float* scores, index_t columns, index_t seen, float* maximum, float* sum,
+template <class T>
+void continue_row(T* scores, index_t columns, index_t seen, float* maximum, float* sum,
                   float* weighted, index_t width) {
-  std::fill(scores + seen, scores + columns, 0.0F);
+  std::fill(scores + seen, scores + columns, T{});
   if (seen == 0) return;
   const float before = *maximum;
   const float run = largest(scores, seen);
@@ -41,8 +52,20 @@ void continue_row(float* scores, index_t columns, index_t seen, float* maximum, 
       seen, [](V v) HWY_ATTR { return v; }, scores);
 }
 
-void slopes_row(float* scores, float* probability_gradients, index_t columns, index_t seen,
-                float log_sum, float mean_product) {
+void continue_softmax(Limits limits, index_t first, Matrix scores, Vector maximum, Vector sum,
+                      Matrix weighted) {
+  by_dtype(scores.dtype(), [&]<class T>() HWY_ATTR {
+    for (index_t r = 0; r < scores.extent(0); ++r) {
+      continue_row(as<T>(scores)[r].data(), scores.extent(1),
+                   seen_columns(limits, first, scores, r), as<float>(maximum).data() + r,
+                   as<float>(sum).data() + r, as<float>(weighted)[r].data(), weighted.extent(1));
+    }
+  });
+}
+
+template <class T>
+void slopes_row(T* scores, T* probability_gradients, index_t columns, index_t seen, float log_sum,
+                float mean_product) {
   const V shift = set(log_sum);
   const V mean = set(mean_product);
   for (index_t c = 0; c < seen; c += kLanes) {
@@ -52,20 +75,116 @@ void slopes_row(float* scores, float* probability_gradients, index_t columns, in
     store_up_to(hn::Mul(probability, hn::Sub(gradient, mean)), scores + c, count);
     store_up_to(probability, probability_gradients + c, count);
   }
-  std::fill(scores + seen, scores + columns, 0.0F);
-  std::fill(probability_gradients + seen, probability_gradients + columns, 0.0F);
+  std::fill(scores + seen, scores + columns, T{});
+  std::fill(probability_gradients + seen, probability_gradients + columns, T{});
 }
 
-float product(const float* a, const float* b, index_t size) {
-  return map_sum(
-      size, [](V x, V y) HWY_ATTR { return hn::Mul(x, y); }, a, b);
+void softmax_slopes(Limits limits, index_t first, ConstVector log_sum, ConstVector mean_product,
+                    Matrix scores, Matrix probability_gradients) {
+  by_dtype(scores.dtype(), [&]<class T>() HWY_ATTR {
+    for (index_t r = 0; r < scores.extent(0); ++r) {
+      const auto row = static_cast<std::size_t>(r);
+      slopes_row(as<T>(scores)[r].data(), as<T>(probability_gradients)[r].data(), scores.extent(1),
+                 seen_columns(limits, first, scores, r), as<float>(log_sum)[row],
+                 as<float>(mean_product)[row]);
+    }
+  });
 }
 
-/// to += from * factor.
-void add_scaled(const float* from, index_t size, float factor, float* to) {
-  const V by = set(factor);
-  map(
-      size, to, [by](V sum, V v) HWY_ATTR { return hn::MulAdd(v, by, sum); }, to, from);
+void row_products(ConstMatrix a, ConstMatrix b, Vector out) {
+  const auto product = [](V x, V y) HWY_ATTR { return hn::Mul(x, y); };
+  by_dtype(a.dtype(), [&]<class T>() HWY_ATTR {
+    for (index_t r = 0; r < a.extent(0); ++r) {
+      as<float>(out)[static_cast<std::size_t>(r)] =
+          map_sum(a.extent(1), product, as<T>(a)[r].data(), as<T>(b)[r].data());
+    }
+  });
+}
+
+void scale_rows(ConstVector factors, Matrix rows) {
+  by_dtype(rows.dtype(), [&]<class T>() HWY_ATTR {
+    for (index_t r = 0; r < rows.extent(0); ++r) {
+      scale_row(as<T>(rows)[r].data(), rows.extent(1),
+                float_of(as<T>(factors)[static_cast<std::size_t>(r)]));
+    }
+  });
+}
+
+/// to = the sum over parts of factors[p] times the row `parts` + p * part, in this order.
+void join_rows(const float* parts, index_t part, std::span<const float> factors, Vector to) {
+  by_dtype(to.dtype(), [&]<class T>() HWY_ATTR {
+    for (index_t c = 0; c < to.size(); c += kLanes) {
+      const index_t count = std::min(kLanes, to.size() - c);
+      V sum = set(0);
+      for (std::size_t p = 0; p < factors.size(); ++p) {
+        const float* const row = parts + static_cast<index_t>(p) * part + c;
+        sum = hn::MulAdd(load_up_to(row, count), set(factors[p]), sum);
+      }
+      store_up_to(sum, as<T>(to).data() + c, count);
+    }
+  });
+}
+
+// Folds of low types, whose products OpenBLAS does not make. They read each weight once a row: a
+// fold has few rows, and the weights fit into the second cache.
+
+void fold_low(ConstMatrix a, ConstMatrix weights, index_t heads, float scale, Matrix folded) {
+  const index_t channels = weights.extent(0) / heads;
+  const index_t width = weights.extent(1);
+  by_dtype(a.dtype(), [&]<class T>() HWY_ATTR {
+    for (index_t row = 0; row < folded.extent(0); ++row) {
+      const index_t first = row % heads * channels;
+      const T* const factors = as<T>(a)[row / heads].data() + first;
+      const T* const from = as<T>(weights).data() + first * width;
+      for (index_t e = 0; e < width; e += kLanes) {
+        const index_t count = std::min(kLanes, width - e);
+        V sum = set(0);
+        for (index_t c = 0; c < channels; ++c) {
+          const V weight = load_up_to(from + c * width + e, count);
+          sum = hn::MulAdd(set(float_of(factors[c])), weight, sum);
+        }
+        store_up_to(hn::Mul(sum, set(scale)), as<T>(folded)[row].data() + e, count);
+      }
+    }
+  });
+}
+
+void unfold_low(ConstMatrix folded, ConstMatrix weights, index_t heads, float scale, Matrix out) {
+  const index_t channels = weights.extent(0) / heads;
+  const auto product = [](V x, V y) HWY_ATTR { return hn::Mul(x, y); };
+  by_dtype(out.dtype(), [&]<class T>() HWY_ATTR {
+    by_dtype_or_f32<T>(folded.dtype(), [&]<class F>() HWY_ATTR {
+      for (index_t r = 0; r < out.extent(0); ++r) {
+        for (index_t column = 0; column < out.extent(1); ++column) {
+          const F* const row = as<F>(folded)[r * heads + column / channels].data();
+          const float sum = map_sum(weights.extent(1), product, as<T>(weights)[column].data(), row);
+          as<T>(out)(r, column) = rounded_to<T>(scale * sum);
+        }
+      }
+    });
+  });
+}
+
+void add_fold_gradient_low(ConstMatrix a, ConstMatrix folded, index_t heads, float scale,
+                           Matrix weights_gradient) {
+  const index_t channels = a.extent(1) / heads;
+  const index_t width = folded.extent(1);
+  by_dtype(a.dtype(), [&]<class T>() HWY_ATTR {
+    by_dtype_or_f32<T>(folded.dtype(), [&]<class F>() HWY_ATTR {
+      for (index_t column = 0; column < a.extent(1); ++column) {
+        float* const to = as<float>(weights_gradient)[column].data();
+        for (index_t e = 0; e < width; e += kLanes) {
+          const index_t count = std::min(kLanes, width - e);
+          V sum = set(0);
+          for (index_t r = 0; r < a.extent(0); ++r) {
+            const F* const row = as<F>(folded)[r * heads + column / channels].data();
+            sum = hn::MulAdd(set(float_of(as<T>(a)(r, column))), load_up_to(row + e, count), sum);
+          }
+          store_up_to(hn::MulAdd(sum, set(scale), load_up_to(to + e, count)), to + e, count);
+        }
+      }
+    });
+  });
 }
 
 }  // namespace
@@ -75,21 +194,16 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace weir::worker {
 
-HWY_EXPORT(scale_row);
-HWY_EXPORT(continue_row);
-HWY_EXPORT(slopes_row);
-HWY_EXPORT(product);
-HWY_EXPORT(add_scaled);
+HWY_EXPORT(continue_softmax);
+HWY_EXPORT(softmax_slopes);
+HWY_EXPORT(row_products);
+HWY_EXPORT(scale_rows);
+HWY_EXPORT(join_rows);
+HWY_EXPORT(fold_low);
+HWY_EXPORT(unfold_low);
+HWY_EXPORT(add_fold_gradient_low);
 
 namespace {
-
-/// Columns of a run that row `row` of `rows` sees; see Kernels::continue_softmax.
-index_t seen_columns(std::span<const index_t> limits, index_t first, ConstMatrix scores,
-                     index_t row) {
-  const index_t rows_a_group = scores.extent(0) / std::ssize(limits);
-  const index_t limit = limits[static_cast<std::size_t>(row / rows_a_group)];
-  return std::clamp<index_t>(limit - first, 0, scores.extent(1));
-}
 
 /// One head of `folded` is a matrix whose rows lie heads * E apart, one head of `a` has rows
 /// heads * C apart, and of `weights` it is C whole rows.
@@ -111,6 +225,9 @@ struct Heads {
 void CpuKernels::fold(ConstMatrix a, ConstMatrix weights, index_t heads, float scale,
                       Matrix folded) {
   const Heads h(a, weights, folded, heads);
+  if (a.dtype() != Dtype::f32) {
+    return HWY_DYNAMIC_DISPATCH(fold_low)(a, weights, heads, scale, folded);
+  }
   for (index_t head = 0; head < heads; ++head) {
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, h.rows, h.width, h.channels, scale,
                 as<float>(a).data() + head * h.channels, h.a_stride,
@@ -122,6 +239,9 @@ void CpuKernels::fold(ConstMatrix a, ConstMatrix weights, index_t heads, float s
 void CpuKernels::unfold(ConstMatrix folded, ConstMatrix weights, index_t heads, float scale,
                         Matrix out) {
   const Heads h(out, weights, folded, heads);
+  if (out.dtype() != Dtype::f32) {
+    return HWY_DYNAMIC_DISPATCH(unfold_low)(folded, weights, heads, scale, out);
+  }
   for (index_t head = 0; head < heads; ++head) {
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, h.rows, h.channels, h.width, scale,
                 as<float>(folded).data() + head * h.width, h.folded_stride,
@@ -133,6 +253,9 @@ void CpuKernels::unfold(ConstMatrix folded, ConstMatrix weights, index_t heads, 
 void CpuKernels::add_fold_gradient(ConstMatrix a, ConstMatrix folded, index_t heads, float scale,
                                    Matrix weights_gradient) {
   const Heads h(a, weights_gradient, folded, heads);
+  if (a.dtype() != Dtype::f32) {
+    return HWY_DYNAMIC_DISPATCH(add_fold_gradient_low)(a, folded, heads, scale, weights_gradient);
+  }
   for (index_t head = 0; head < heads; ++head) {
     cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, h.channels, h.width, h.rows, scale,
                 as<float>(a).data() + head * h.channels, h.a_stride,
@@ -147,12 +270,7 @@ void CpuKernels::continue_softmax(std::span<const index_t> limits, index_t first
   WEIR_ASSERT(!limits.empty() && rows % std::ssize(limits) == 0 && weighted.extent(0) == rows);
   WEIR_ASSERT(maximum.size() == rows && sum.size() == rows);
   progress();  // the products around it are too short for panels
-  for (index_t r = 0; r < rows; ++r) {
-    HWY_DYNAMIC_DISPATCH(continue_row)
-    (as<float>(scores)[r].data(), scores.extent(1), seen_columns(limits, first, scores, r),
-     as<float>(maximum).data() + r, as<float>(sum).data() + r, as<float>(weighted)[r].data(),
-     weighted.extent(1));
-  }
+  HWY_DYNAMIC_DISPATCH(continue_softmax)(limits, first, scores, maximum, sum, weighted);
 }
 
 void CpuKernels::join_softmax(ConstVector parts, index_t count, Vector log_sum, Matrix mean) {
@@ -161,7 +279,7 @@ void CpuKernels::join_softmax(ConstVector parts, index_t count, Vector log_sum, 
   const index_t part = rows * (width + 2);
   WEIR_ASSERT(log_sum.size() == rows && parts.size() == count * part);
   const float* const all_parts = as<float>(parts).data();
-  const View<float, 2> means = as<float>(mean);
+  std::vector<float> factors;
   for (index_t r = 0; r < rows; ++r) {
     const auto maximum = [&](index_t p) { return all_parts[p * part + r]; };
     const auto sum = [&](index_t p) { return all_parts[p * part + rows + r]; };
@@ -177,11 +295,10 @@ void CpuKernels::join_softmax(ConstVector parts, index_t count, Vector log_sum, 
     for (index_t p = 0; p < count; ++p) all += factor(p) * sum(p);
     // -inf if nothing is seen.
     as<float>(log_sum)[static_cast<std::size_t>(r)] = greatest + std::log(all);
-    fill(mean[r], 0);
-    for (index_t p = 0; p < count && all != 0; ++p) {
-      HWY_DYNAMIC_DISPATCH(add_scaled)
-      (all_parts + p * part + 2 * rows + r * width, width, factor(p) / all, means[r].data());
-    }
+    factors.clear();
+    for (index_t p = 0; p < count && all != 0; ++p) factors.push_back(factor(p) / all);
+    HWY_DYNAMIC_DISPATCH(join_rows)
+    (all_parts + 2 * rows + r * width, part, factors, mean[r]);
   }
 }
 
@@ -193,28 +310,18 @@ void CpuKernels::softmax_slopes(std::span<const index_t> limits, index_t first, 
   WEIR_ASSERT(scores.has_shape_of(probability_gradients));
   WEIR_ASSERT(log_sum.size() == rows && mean_product.size() == rows);
   progress();
-  for (index_t r = 0; r < rows; ++r) {
-    const auto row = static_cast<std::size_t>(r);
-    HWY_DYNAMIC_DISPATCH(slopes_row)
-    (as<float>(scores)[r].data(), as<float>(probability_gradients)[r].data(), scores.extent(1),
-     seen_columns(limits, first, scores, r), as<float>(log_sum)[row], as<float>(mean_product)[row]);
-  }
+  HWY_DYNAMIC_DISPATCH(softmax_slopes)
+  (limits, first, log_sum, mean_product, scores, probability_gradients);
 }
 
 void CpuKernels::row_products(ConstMatrix a, ConstMatrix b, Vector out) {
   WEIR_ASSERT(a.has_shape_of(b) && out.size() == a.extent(0));
-  for (index_t r = 0; r < a.extent(0); ++r) {
-    as<float>(out)[static_cast<std::size_t>(r)] =
-        HWY_DYNAMIC_DISPATCH(product)(as<float>(a)[r].data(), as<float>(b)[r].data(), a.extent(1));
-  }
+  HWY_DYNAMIC_DISPATCH(row_products)(a, b, out);
 }
 
 void CpuKernels::scale_rows(ConstVector factors, Matrix rows) {
   WEIR_ASSERT(factors.size() == rows.extent(0));
-  for (index_t r = 0; r < rows.extent(0); ++r) {
-    HWY_DYNAMIC_DISPATCH(scale_row)
-    (as<float>(rows)[r].data(), rows.extent(1), as<float>(factors)[static_cast<std::size_t>(r)]);
-  }
+  HWY_DYNAMIC_DISPATCH(scale_rows)(factors, rows);
 }
 
 }  // namespace weir::worker

@@ -14,8 +14,9 @@ namespace weir::worker::HWY_NAMESPACE {
 namespace {
 
 /// One row. Two passes: the mean first, as E[x^2] - E[x]^2 loses everything when the mean is large.
-void norm_row(const float* x, const float* weight, const float* bias, index_t columns, float* out,
-              float* mean, float* inverse_deviation) {
+template <class T>
+void norm_row(const T* x, const T* weight, const T* bias, index_t columns, T* out, float* mean,
+              float* inverse_deviation) {
   constexpr auto kEpsilon = static_cast<float>(kNormEpsilon);
   const auto count = static_cast<float>(columns);
   *mean = map_sum(
@@ -35,8 +36,9 @@ void norm_row(const float* x, const float* weight, const float* bias, index_t co
 
 /// One row. With n = (x - mean) / deviation and g = out_gradient * weight:
 /// x_gradient += (g - mean(g) - n mean(g n)) / deviation.
-void norm_row_backward(const float* x, const float* weight, float mean, float inverse_deviation,
-                       const float* out_gradient, index_t columns, float* x_gradient,
+template <class T>
+void norm_row_backward(const T* x, const T* weight, float mean, float inverse_deviation,
+                       const T* out_gradient, index_t columns, T* x_gradient,
                        float* weight_gradient, float* bias_gradient) {
   const auto count = static_cast<float>(columns);
   const V center = set(mean);
@@ -63,6 +65,31 @@ void norm_row_backward(const float* x, const float* weight, float mean, float in
       bias_gradient, out_gradient);
 }
 
+void layer_norm(ConstMatrix x, ConstVector weight, ConstVector bias, Matrix out, Vector mean,
+                Vector inverse_deviation) {
+  by_dtype(x.dtype(), [&]<class T>() HWY_ATTR {
+    for (index_t r = 0; r < x.extent(0); ++r) {
+      norm_row(as<T>(x)[r].data(), as<T>(weight).data(), as<T>(bias).data(), x.extent(1),
+               as<T>(out)[r].data(), as<float>(mean).data() + r,
+               as<float>(inverse_deviation).data() + r);
+    }
+  });
+}
+
+void layer_norm_backward(ConstMatrix x, ConstVector weight, ConstVector mean,
+                         ConstVector inverse_deviation, ConstMatrix out_gradient, Matrix x_gradient,
+                         Vector weight_gradient, Vector bias_gradient) {
+  by_dtype(x.dtype(), [&]<class T>() HWY_ATTR {
+    for (index_t r = 0; r < x.extent(0); ++r) {
+      const auto row = static_cast<std::size_t>(r);
+      norm_row_backward(as<T>(x)[r].data(), as<T>(weight).data(), as<float>(mean)[row],
+                        as<float>(inverse_deviation)[row], as<T>(out_gradient)[r].data(),
+                        x.extent(1), as<T>(x_gradient)[r].data(), as<float>(weight_gradient).data(),
+                        as<float>(bias_gradient).data());
+    }
+  });
+}
+
 }  // namespace
 }  // namespace weir::worker::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -70,8 +97,8 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace weir::worker {
 
-HWY_EXPORT(norm_row);
-HWY_EXPORT(norm_row_backward);
+HWY_EXPORT(layer_norm);
+HWY_EXPORT(layer_norm_backward);
 
 void CpuKernels::layer_norm(ConstMatrix x, ConstVector weight, ConstVector bias, Matrix out,
                             Vector mean, Vector inverse_deviation) {
@@ -79,13 +106,7 @@ void CpuKernels::layer_norm(ConstMatrix x, ConstVector weight, ConstVector bias,
   WEIR_ASSERT(x.has_shape_of(out));
   WEIR_ASSERT(weight.size() == columns && bias.size() == columns);
   WEIR_ASSERT(mean.size() == x.extent(0) && inverse_deviation.size() == x.extent(0));
-  const View<const float, 2> from = as<float>(x);
-  const View<float, 2> to = as<float>(out);
-  for (index_t r = 0; r < x.extent(0); ++r) {
-    HWY_DYNAMIC_DISPATCH(norm_row)
-    (from[r].data(), as<float>(weight).data(), as<float>(bias).data(), columns, to[r].data(),
-     as<float>(mean).data() + r, as<float>(inverse_deviation).data() + r);
-  }
+  HWY_DYNAMIC_DISPATCH(layer_norm)(x, weight, bias, out, mean, inverse_deviation);
 }
 
 void CpuKernels::layer_norm_backward(ConstMatrix x, ConstVector weight, ConstVector mean,
@@ -97,16 +118,8 @@ void CpuKernels::layer_norm_backward(ConstMatrix x, ConstVector weight, ConstVec
   WEIR_ASSERT(weight.size() == columns && weight_gradient.size() == columns &&
               bias_gradient.size() == columns);
   WEIR_ASSERT(mean.size() == x.extent(0) && inverse_deviation.size() == x.extent(0));
-  const View<const float, 2> input = as<float>(x);
-  const View<const float, 2> upstream = as<float>(out_gradient);
-  const View<float, 2> to_input = as<float>(x_gradient);
-  for (index_t r = 0; r < x.extent(0); ++r) {
-    const auto row = static_cast<std::size_t>(r);
-    HWY_DYNAMIC_DISPATCH(norm_row_backward)
-    (input[r].data(), as<float>(weight).data(), as<float>(mean)[row],
-     as<float>(inverse_deviation)[row], upstream[r].data(), columns, to_input[r].data(),
-     as<float>(weight_gradient).data(), as<float>(bias_gradient).data());
-  }
+  HWY_DYNAMIC_DISPATCH(layer_norm_backward)
+  (x, weight, mean, inverse_deviation, out_gradient, x_gradient, weight_gradient, bias_gradient);
 }
 
 }  // namespace weir::worker

@@ -17,7 +17,8 @@ namespace {
 
 /// All heads of one token, C apart: (x, y) = (x cos - y sin, x sin + y cos) for each pair;
 /// direction -1 turns the sign of sin. cosine, sine: [half], for this position.
-void rotate_heads(float* x, index_t heads, index_t half, const float* cosine, const float* sine,
+template <class T>
+void rotate_heads(T* x, index_t heads, index_t half, const float* cosine, const float* sine,
                   float direction) {
   const V sign = set(direction);
   for (index_t c = 0; c < half; c += kLanes) {
@@ -25,13 +26,25 @@ void rotate_heads(float* x, index_t heads, index_t half, const float* cosine, co
     const V cos = load_up_to(cosine + c, count);
     const V sin = hn::Mul(load_up_to(sine + c, count), sign);
     for (index_t head = 0; head < heads; ++head) {
-      float* from = x + head * 2 * half + c;
+      T* from = x + head * 2 * half + c;
       const V a = load_up_to(from, count);
       const V b = load_up_to(from + half, count);
       store_up_to(hn::NegMulAdd(b, sin, hn::Mul(a, cos)), from, count);
       store_up_to(hn::MulAdd(a, sin, hn::Mul(b, cos)), from + half, count);
     }
   }
+}
+
+/// Queries and keys of all rows; cosine, sine: [tokens_a_sample, half].
+void rotate_rows(Matrix qkv, index_t heads, index_t half, index_t tokens_a_sample,
+                 const float* cosine, const float* sine, int direction) {
+  by_dtype(qkv.dtype(), [&]<class T>() HWY_ATTR {
+    for (index_t r = 0; r < qkv.extent(0); ++r) {
+      const index_t angles = r % tokens_a_sample * half;
+      rotate_heads(as<T>(qkv)[r].data(), 2 * heads, half, cosine + angles, sine + angles,
+                   static_cast<float>(direction));
+    }
+  });
 }
 
 }  // namespace
@@ -41,7 +54,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace weir::worker {
 
-HWY_EXPORT(rotate_heads);
+HWY_EXPORT(rotate_rows);
 
 namespace {
 
@@ -89,12 +102,10 @@ void CpuKernels::rotate(Matrix qkv, index_t heads, index_t first, index_t tokens
   WEIR_ASSERT(channels % 2 == 0);
   const index_t half = channels / 2;
   const RotaryTable& table = rotary_table({first, first + tokens_a_sample}, half);
-  for (index_t r = 0; r < qkv.extent(0); ++r) {
-    const index_t angles = (first - table.positions.begin + r % tokens_a_sample) * half;
-    HWY_DYNAMIC_DISPATCH(rotate_heads)  // queries, then keys
-    (as<float>(qkv)[r].data(), 2 * heads, half, table.cosine.data() + angles,
-     table.sine.data() + angles, static_cast<float>(direction));
-  }
+  const index_t angles = (first - table.positions.begin) * half;
+  HWY_DYNAMIC_DISPATCH(rotate_rows)
+  (qkv, heads, half, tokens_a_sample, table.cosine.data() + angles, table.sine.data() + angles,
+   direction);
 }
 
 }  // namespace weir::worker

@@ -15,6 +15,8 @@
 #include <limits>
 
 #include "common/base/index.hpp"
+#include "common/number/rounding.hpp"
+#include "worker/kernels/cpu/by_dtype.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace weir::worker::HWY_NAMESPACE {
@@ -27,28 +29,106 @@ constexpr Floats kFloats;
 constexpr index_t kLanes = static_cast<index_t>(hn::MaxLanes(Floats()));
 
 HWY_INLINE V set(float value) { return hn::Set(kFloats, value); }
+
+// --- elements of a low type: in memory 16 bits each, in registers always floats
+using Halves = hn::Rebind<std::uint16_t, Floats>;
+using Integers = hn::RebindToSigned<Floats>;
+using Bits = hn::Vec<Integers>;
+constexpr Halves kHalves;
+constexpr Integers kIntegers;
+
+HWY_INLINE Bits word(std::int32_t value) { return hn::Set(kIntegers, value); }
+HWY_INLINE Bits load_halves(const std::uint16_t* from) {
+  return hn::PromoteTo(kIntegers, hn::LoadU(kHalves, from));
+}
+/// Each word is below 2^16.
+HWY_INLINE void store_halves(Bits words, std::uint16_t* to) {
+  hn::StoreU(hn::DemoteTo(kHalves, words), kHalves, to);
+}
+
 HWY_INLINE V load(const float* from) { return hn::LoadU(kFloats, from); }
 HWY_INLINE void store(V value, float* to) { hn::StoreU(value, kFloats, to); }
 
+HWY_INLINE V load(const Bf16* from) {
+  return hn::BitCast(kFloats, hn::ShiftLeft<16>(load_halves(&from->bits)));
+}
+/// The same bits as rounded_to. Highway 1.0.3 cuts the lower half off instead of rounding, and the
+/// processor's own instruction takes subnormal numbers for 0.
+HWY_INLINE void store(V value, Bf16* to) {
+  const hn::RebindToUnsigned<Floats> words;
+  const auto bits = hn::BitCast(words, value);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(words, 1));
+  const auto rounded = hn::Add(bits, hn::Add(odd, hn::Set(words, 0x7fff)));
+  const auto quiet = hn::Or(bits, hn::Set(words, 0x400000));
+  const auto is_nan = hn::RebindMask(words, hn::IsNaN(value));
+  const auto result = hn::ShiftRight<16>(hn::IfThenElse(is_nan, quiet, rounded));
+  store_halves(hn::BitCast(kIntegers, result), &to->bits);
+}
+
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+// These processors convert, and round as rounded_to does.
+HWY_INLINE V load(const Fp16* from) {
+  const hn::Rebind<hwy::float16_t, Floats> halves;
+  return hn::PromoteTo(kFloats, hn::BitCast(halves, hn::LoadU(kHalves, &from->bits)));
+}
+HWY_INLINE void store(V value, Fp16* to) {
+  const hn::Rebind<hwy::float16_t, Floats> halves;
+  hn::StoreU(hn::BitCast(kHalves, hn::DemoteTo(halves, value)), kHalves, &to->bits);
+}
+#else
+// As float_of and rounded_to do it (common/number/rounding.hpp, which says why), in vectors.
+HWY_INLINE V load(const Fp16* from) {
+  const Bits half = load_halves(&from->bits);
+  const Bits magnitude = hn::And(half, word(0x7fff));
+  const Bits shifted = hn::ShiftLeft<13>(magnitude);
+  const Bits normal = hn::Add(shifted, word(112 << 23));
+  const V subnormal =
+      hn::Sub(hn::BitCast(kFloats, hn::Add(shifted, word(113 << 23))), set(0x1p-14F));
+  const Bits finite =
+      hn::IfThenElse(hn::Lt(magnitude, word(0x400)), hn::BitCast(kIntegers, subnormal), normal);
+  const Bits all =
+      hn::IfThenElse(hn::Gt(magnitude, word(0x7bff)), hn::Or(normal, word(0x7f800000)), finite);
+  const Bits sign = hn::ShiftLeft<16>(hn::And(half, word(0x8000)));
+  return hn::BitCast(kFloats, hn::Or(all, sign));
+}
+HWY_INLINE void store(V value, Fp16* to) {
+  const Bits bits = hn::BitCast(kIntegers, value);
+  const Bits magnitude = hn::And(bits, word(0x7fffffff));
+  const Bits odd = hn::And(hn::ShiftRight<13>(magnitude), word(1));
+  const Bits normal =
+      hn::ShiftRight<13>(hn::Add(magnitude, hn::Add(odd, word(0xfff - (112 << 23)))));
+  const V above_half = hn::Add(hn::BitCast(kFloats, magnitude), set(0.5F));
+  const Bits subnormal = hn::Sub(hn::BitCast(kIntegers, above_half), word(0x3f000000));
+  const Bits finite = hn::IfThenElse(hn::Lt(magnitude, word(113 << 23)), subnormal, normal);
+  const Bits large =
+      hn::IfThenElse(hn::Gt(magnitude, word(0x7f800000)), word(0x7e00), word(0x7c00));
+  const Bits half = hn::IfThenElse(hn::Lt(magnitude, word(0x477ff000)), finite, large);
+  const Bits sign = hn::And(hn::ShiftRight<16>(bits), word(0x8000));
+  store_halves(hn::Or(half, sign), &to->bits);
+}
+#endif
+
 /// The first `count` elements, at most kLanes, zeros behind them; reads nothing further.
-HWY_INLINE V load_up_to(const float* from, index_t count) {
+template <class T>
+HWY_INLINE V load_up_to(const T* from, index_t count) {
   if (count == kLanes) return load(from);
-  HWY_ALIGN float lanes[kLanes] = {};
+  HWY_ALIGN T lanes[kLanes] = {};
   std::copy_n(from, count, lanes);
-  return hn::Load(kFloats, lanes);
+  return load(lanes);
 }
 /// Writes the first `count` elements, at most kLanes, and nothing further.
-HWY_INLINE void store_up_to(V value, float* to, index_t count) {
+template <class T>
+HWY_INLINE void store_up_to(V value, T* to, index_t count) {
   if (count == kLanes) return store(value, to);
-  HWY_ALIGN float lanes[kLanes];
-  hn::Store(value, kFloats, lanes);
+  HWY_ALIGN T lanes[kLanes];
+  store(value, lanes);
   std::copy_n(lanes, count, to);
 }
 
-/// to[i] = function(from[i]...). The tail goes through the same instructions, so an element's
-/// result does not depend on where a vector begins.
-template <class Function, class... From>
-HWY_INLINE void map(index_t size, float* to, const Function& function, const From*... from) {
+/// to[i] = function(from[i]...), each of its own type. The tail goes through the same instructions,
+/// so an element's result does not depend on where a vector begins.
+template <class To, class Function, class... From>
+HWY_INLINE void map(index_t size, To* to, const Function& function, const From*... from) {
   index_t i = 0;
   for (; i + kLanes <= size; i += kLanes) store(function(load(from + i)...), to + i);
   if (i < size) store_up_to(function(load_up_to(from + i, size - i)...), to + i, size - i);
@@ -82,7 +162,8 @@ HWY_INLINE V max_or_nan(V a, V b) {
 }
 
 /// The largest element, -inf of none, NaN if there is one.
-inline float largest(const float* from, index_t size) {
+template <class T>
+HWY_INLINE float largest(const T* from, index_t size) {
   V lanes_largest = set(-std::numeric_limits<float>::infinity());
   index_t i = 0;
   for (; i + kLanes <= size; i += kLanes) lanes_largest = max_or_nan(lanes_largest, load(from + i));
@@ -93,7 +174,7 @@ inline float largest(const float* from, index_t size) {
     if (value > result || value != value) result = value;
   };
   for (const float lane : lanes) take(lane);
-  for (; i < size; ++i) take(from[i]);
+  for (; i < size; ++i) take(float_of(from[i]));
   return result;
 }
 

@@ -33,10 +33,10 @@ const std::vector<Sparsity> kForms{
 
 TEST_CASE("attention agrees with the twin for lengths around the tile") {
   std::mt19937_64 random(41);
-  for_each_target([&] {
+  for_each_path([&]<class T>() {
     for (const index_t tokens : {1, 2, 3, 7, 15, 16, 17, 31, 32, 33, 47, 65}) {
       for (const Sparsity& form : kForms) {
-        check_attention_case({2, 8, tokens, {tokens}, form}, random);
+        check_attention_case<T>({2, 8, tokens, {tokens}, form}, random);
       }
     }
   });
@@ -59,16 +59,17 @@ TEST_CASE("attention agrees with the twin where a band is too wide for one chunk
        {Sparsity{700, 300, Globals({3, 900, 600}), false}, Sparsity{1500, 0, 4, true},
         Sparsity{600, 600, Globals({0, 700}), false, kSplit}, Sparsity{1200, 1200, 0, false}}) {
     check_attention_case({1, 16, 1101, {1101}, form}, random);
+    check_attention_case<Bf16>({1, 16, 1101, {1101}, form}, random);
   }
 }
 
 TEST_CASE("attention agrees with the twin for every size of a head") {
   std::mt19937_64 random(42);
-  for_each_target([&] {
+  for_each_path([&]<class T>() {
     for (const index_t channels :
          {1, 2, 3, 4, 5, 7, 8, 12, 15, 16, 17, 24, 32, 33, 64, 65, 80, 96, 128}) {
       for (const Sparsity& form : {kForms[0], kForms[7], kForms[14]}) {
-        check_attention_case({1, channels, 35, {35}, form}, random);
+        check_attention_case<T>({1, channels, 35, {35}, form}, random);
       }
     }
   });
@@ -76,10 +77,10 @@ TEST_CASE("attention agrees with the twin for every size of a head") {
 
 TEST_CASE("attention over padded samples sees no padding, and a query without keys gives 0") {
   std::mt19937_64 random(43);
-  for_each_target([&] {
+  for_each_path([&]<class T>() {
     for (const Sparsity& form : kForms) {
-      check_attention_case({2, 8, 37, {37, 20, 1, 0, 16}, form}, random);
-      check_attention_case({1, 4, 90, {3, 90, 60}, form}, random);
+      check_attention_case<T>({2, 8, 37, {37, 20, 1, 0, 16}, form}, random);
+      check_attention_case<T>({1, 4, 90, {3, 90, 60}, form}, random);
     }
   });
 }
@@ -109,6 +110,8 @@ TEST_CASE("a sequence cut over contexts, and work cut into strips, give the same
     c.cuts.erase(std::unique(c.cuts.begin(), c.cuts.end()), c.cuts.end());
     if (draw(1) == 0) c.strip = 1 + draw(c.tokens);
     check_attention_case(c, random);
+    check_attention_case<Bf16>(c, random);
+    check_attention_case<Fp16>(c, random);
   }
 }
 
@@ -133,34 +136,36 @@ TEST_CASE("errors are at most 2 times, of gradients 3 times, those of a plain f3
 
 TEST_CASE("attention stands scores of hundreds") {
   std::mt19937_64 random(45);
-  for_each_target([&] {
-    for (const Sparsity& form : kForms) check_attention_case({1, 8, 40, {40}, form}, random, 20);
+  for_each_path([&]<class T>() {
+    for (const Sparsity& form : kForms) check_attention_case<T>({1, 8, 40, {40}, form}, random, 20);
   });
 }
 
 TEST_CASE("attention gives the same bits in every run, for any number of threads") {
   std::mt19937_64 random(46);
-  for (const Sparsity& form : {Sparsity{10, 5, Globals({0, 3, 70}), false}, kForms[0]}) {
-    const AttentionCase c{3, 16, 300, {300, 270}, form};
-    const Block qkv = Block(2 * c.tokens, 3 * 48).randomize(random);
-    const Block upstream = Block(2 * c.tokens, 48).randomize(random);
-    const auto run = [&](index_t threads) {
-      CpuKernels kernels(threads);
-      return run_kernels(kernels, c, qkv, upstream);
-    };
-    const AttentionResult once = run(1);
-    for (const index_t threads : {1, 2, 3, 4, 7}) {
-      const AttentionResult again = run(threads);
-      CHECK(once.out == again.out);
-      CHECK(once.log_sum == again.log_sum);
-      CHECK(once.gradient == again.gradient);
+  for_each_dtype([&]<class T>() {
+    for (const Sparsity& form : {Sparsity{10, 5, Globals({0, 3, 70}), false}, kForms[0]}) {
+      const AttentionCase c{3, 16, 300, {300, 270}, form};
+      const Block qkv = Block(2 * c.tokens, 3 * 48).randomize(random);
+      const Block upstream = Block(2 * c.tokens, 48).randomize(random);
+      const auto run = [&](index_t threads) {
+        CpuKernels kernels(threads);
+        return run_kernels<T>(kernels, c, qkv, upstream);
+      };
+      const AttentionResult once = run(1);
+      for (const index_t threads : {1, 2, 3, 4, 7}) {
+        const AttentionResult again = run(threads);
+        CHECK(once.out == again.out);
+        CHECK(once.log_sum == again.log_sum);
+        CHECK(once.gradient == again.gradient);
+      }
     }
-  }
+  });
 }
 
 TEST_CASE("a NaN in a query, key or value reaches the output and the gradients") {
   std::mt19937_64 random(47);
-  for_each_target([&] {
+  for_each_path([&]<class T>() {
     for (const Sparsity& form : {kForms[0], kForms[7]}) {
       for (const index_t part : {0, 1, 2}) {
         CAPTURE(part);
@@ -169,7 +174,7 @@ TEST_CASE("a NaN in a query, key or value reaches the output and the gradients")
         qkv.view()(20, part * 8 + 3) = kNan;
         CpuKernels kernels;
         const AttentionResult found =
-            run_kernels(kernels, c, qkv, Block(c.tokens, 8).randomize(random));
+            run_kernels<T>(kernels, c, qkv, Block(c.tokens, 8).randomize(random));
         CHECK(std::isnan(found.out[20 * 8 + 3]));
         if (part < 2) CHECK(std::isnan(found.log_sum[20]));
         CHECK(std::isnan(found.gradient[20 * 24]));
@@ -211,15 +216,15 @@ TEST_CASE("the runs of visible_keys hold exactly the keys that visible says") {
 
 TEST_CASE("rotation agrees with the formula, and direction -1 undoes it") {
   std::mt19937_64 random(48);
-  for_each_target([&] {
+  for_each_path([&]<class T>() {
     CpuKernels kernels;
     for (const index_t channels : {2, 6, 8, 16, 32, 34, 64}) {
       for (const index_t tokens : {5, 1, 9}) {
         CAPTURE(channels);
         CAPTURE(tokens);
         const index_t heads = 3;
-        const Block before = Block(2 * tokens, 3 * heads * channels, 1).randomize(random);
-        Block qkv = before;
+        const BlockOf<T> before = BlockOf<T>(2 * tokens, 3 * heads * channels, 1).randomize(random);
+        BlockOf<T> qkv = before;
         Exact exact(before);
         kernels.rotate(qkv.view(), heads, 0, tokens, 1);
         reference::rotate(exact.view(), heads, tokens, 1);

@@ -1,3 +1,6 @@
+#include <bit>
+
+#include "common/base/text.hpp"
 #include "tests/worker/kernels/kernel_test.hpp"
 
 namespace weir::worker::test {
@@ -5,89 +8,92 @@ namespace {
 
 TEST_CASE("gelu and its derivative agree with tanh's form over sizes, alignments and targets") {
   std::mt19937_64 random(21);
-  for_each_target([&] {
+  for_each_path([&]<class T>() {
     CpuKernels kernels;
     for (const index_t size : kAwkwardSizes) {
       for (const index_t misalignment : {0, 1, 3}) {
         CAPTURE(size);
         CAPTURE(misalignment);
-        Block x = Block(1, size, misalignment).randomize(random);
-        for (float& value : x.span()) value *= 6;
-        const Block upstream = Block(1, size, misalignment + 2).randomize(random);
-        Block out(1, size, misalignment);
+        const BlockOf<T> x = BlockOf<T>(1, size, misalignment).randomize(random, 6);
+        const BlockOf<T> upstream = BlockOf<T>(1, size, misalignment + 2).randomize(random);
+        BlockOf<T> out(1, size, misalignment);
         Exact exact(1, size);
         kernels.gelu(x.span(), out.span());
         reference::gelu(Exact(x).span(), exact.span());
         CHECK(distance(out, exact, 6) < 2);
-        Block gradient = upstream;
+        BlockOf<T> gradient = upstream;
         Exact exact_gradient(upstream);
         kernels.gelu_backward(x.span(), gradient.span());
         reference::gelu_backward(Exact(x).span(), exact_gradient.span());
         CHECK(distance(gradient, exact_gradient) < 4);
-        Block in_place = x;
+        BlockOf<T> in_place = x;
         kernels.gelu(in_place.span(), in_place.span());
-        CHECK(std::ranges::equal(in_place.span(), out.span()));
+        CHECK(in_place == out);
       }
     }
   });
 }
 
 TEST_CASE("gelu is exact to its own size over the whole range, and keeps NaN and infinity") {
-  for_each_target([] {
+  for_each_path([]<class T>() {
     CpuKernels kernels;
     const index_t steps = 40001;
-    Block x(1, steps);
+    BlockOf<T> x(1, steps);
     for (index_t i = 0; i < steps; ++i) {
-      x.view()(0, i) = -20 + 40 * static_cast<float>(i) / (steps - 1);
+      x.set(0, i, -20 + 40 * static_cast<float>(i) / (steps - 1));
     }
-    Block out(1, steps);
+    BlockOf<T> out(1, steps);
     Exact exact(1, steps);
     kernels.gelu(x.span(), out.span());
     reference::gelu(Exact(x).span(), exact.span());
     double largest = 0;
     for (index_t i = 0; i < steps; ++i) {
-      const double allowed = std::abs(x.view()(0, i));
-      const double error = std::abs(out.view()(0, i) - exact.view()(0, i));
+      const double allowed = std::abs(x(0, i));
+      const double error = std::abs(out(0, i) - exact.view()(0, i));
       if (error > 0) largest = std::max(largest, error / allowed);
     }
-    CHECK(largest < 1.5 * std::numeric_limits<float>::epsilon());
+    CHECK(largest < 1.5 * kEpsilon<T>);
 
     const float infinity = std::numeric_limits<float>::infinity();
-    Block special(1, 5);
-    std::ranges::copy(std::vector{kNan, infinity, 1e30F, -1e30F, 0.0F}, special.span().begin());
-    Block result(1, 5);
+    BlockOf<T> special(1, 5);
+    const float great = kDtypeOf<T> == Dtype::fp16 ? 0x1p15F : 0x1p100F;
+    for (const auto& [place, value] :
+         {std::pair{0, kNan}, {1, infinity}, {2, great}, {3, -great}, {4, 0.0F}}) {
+      special.set(0, place, value);
+    }
+    BlockOf<T> result(1, 5);
     kernels.gelu(special.span(), result.span());
-    CHECK(std::isnan(result.span()[0]));
-    CHECK(result.span()[1] == infinity);
-    CHECK(result.span()[2] == 1e30F);
-    CHECK(std::abs(result.span()[3]) < 1e-6F);
-    CHECK(result.span()[4] == 0);
-    Block gradient = Block(1, 5).fill(1);
+    CHECK(std::isnan(result(0, 0)));
+    CHECK(result(0, 1) == infinity);
+    CHECK(result(0, 2) == great);
+    CHECK(std::abs(result(0, 3)) < 1e-6F);
+    CHECK(result(0, 4) == 0);
+    BlockOf<T> gradient = BlockOf<T>(1, 5).fill(1);
     kernels.gelu_backward(special.span(), gradient.span());
-    CHECK(std::isnan(gradient.span()[0]));
-    CHECK(gradient.span()[1] == 1);
-    CHECK(gradient.span()[2] == 1);
-    CHECK(gradient.span()[3] == doctest::Approx(0).epsilon(1e-6));
-    CHECK(gradient.span()[4] == 0.5F);
+    CHECK(std::isnan(gradient(0, 0)));
+    CHECK(gradient(0, 1) == 1);
+    CHECK(gradient(0, 2) == 1);
+    CHECK(gradient(0, 3) == doctest::Approx(0).epsilon(1e-6));
+    CHECK(gradient(0, 4) == 0.5F);
   });
 }
 
 TEST_CASE("additions of vectors, biases and column sums agree with the naive sums") {
   std::mt19937_64 random(22);
-  for_each_target([&] {
+  for_each_path([&]<class T>() {
     CpuKernels kernels;
     for (const index_t columns : kAwkwardSizes) {
       for (const index_t rows : {0, 1, 3, 64, 65, 200}) {
         CAPTURE(rows);
         CAPTURE(columns);
-        const Block a = Block(rows, columns, columns % 3).randomize(random);
-        const Block bias = Block(1, columns, 1).randomize(random);
-        Block sums = bias;
-        Exact exact_sums(bias);
+        const BlockOf<T> a = BlockOf<T>(rows, columns, columns % 3).randomize(random);
+        const BlockOf<T> bias = BlockOf<T>(1, columns, 1).randomize(random);
+        Block sums = Block(1, columns, 1).randomize(random);
+        Exact exact_sums(sums);
         kernels.add_column_sums(a.view(), sums.span());
         reference::add_column_sums(Exact(a).view(), exact_sums.span());
         CHECK(distance(sums, exact_sums, static_cast<double>(rows + 1)) < 1);
-        Block biased = a;
+        BlockOf<T> biased = a;
         Exact exact_biased(a);
         kernels.add_bias(bias.span(), biased.view());
         reference::add_bias(Exact(bias).span(), exact_biased.view());
@@ -95,19 +101,64 @@ TEST_CASE("additions of vectors, biases and column sums agree with the naive sum
         kernels.add(a.span(), biased.span());
         reference::add(Exact(a).span(), exact_biased.span());
         CHECK(distance(biased, exact_biased) <= 3);
+        Block gradient = Block(rows, columns, 1).randomize(random);
+        Exact exact_gradient(gradient);
+        kernels.add(a.span(), gradient.span());
+        reference::add(Exact(a).span(), exact_gradient.span());
+        CHECK(distance(gradient, exact_gradient) <= 1);
         kernels.copy(a.span(), biased.span());
-        CHECK(std::ranges::equal(biased.span(), a.span()));
+        CHECK(biased == a);
         kernels.fill(biased.span(), 3);
-        CHECK(std::ranges::count(biased.span(), 3.0F) == rows * columns);
+        CHECK(biased.count(3) == rows * columns);
         CHECK(biased.intact());
       }
     }
   });
 }
 
+/// Every number of type T, and the floats at which rounding to T changes, with their neighbours.
+template <class T>
+std::vector<float> rounding_cases() {
+  std::vector<float> values;
+  for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const float value = float_of(T{static_cast<std::uint16_t>(bits)});
+    const float next = float_of(T{static_cast<std::uint16_t>(bits + 1)});
+    const float middle = value + (next - value) / 2;
+    values.insert(values.end(), {value, middle, std::nextafter(middle, value),
+                                 std::nextafter(middle, next), std::nextafter(value, next)});
+  }
+  values.insert(values.end(), {65519.99F, -65520.0F, 3.4e38F, 1e-40F, -1e-45F, 0x1p-25F, 0x1p-24F});
+  return values;
+}
+
+TEST_CASE_TEMPLATE("kernels convert to a low type and back with the same bits on every machine", T,
+                   Bf16, Fp16) {
+  const std::vector<float> values = rounding_cases<T>();
+  std::string instructions;
+  for_each_target([&] {
+    instructions += text(" ", hwy::TargetName(hwy::SupportedTargets() & -hwy::SupportedTargets()));
+    CpuKernels kernels;
+    std::vector<T> low(values.size());
+    std::vector<float> back(values.size());
+    kernels.copy(values, low);
+    kernels.copy(low, back);
+    std::size_t wrong = 0;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const float exact = float_of(rounded_to<T>(values[i]));
+      const bool is_nan = std::isnan(values[i]) && std::isnan(float_of(low[i]));
+      const bool rounded = low[i].bits == rounded_to<T>(values[i]).bits || is_nan;
+      const bool read =
+          std::bit_cast<std::uint32_t>(back[i]) == std::bit_cast<std::uint32_t>(exact);
+      wrong += rounded && (read || (is_nan && std::isnan(back[i]))) ? 0 : 1;
+    }
+    CHECK(wrong == 0);
+  });
+  MESSAGE("kernels ran with", instructions);
+}
+
 TEST_CASE("dropout keeps what the draws of (layer, sample, token, feature) say") {
   std::mt19937_64 random(23);
-  for_each_target([&] {
+  for_each_path([&]<class T>() {
     CpuKernels kernels;
     for (const index_t columns : {1, 3, 4, 5, 16, 33, 64, 130, 1100}) {
       for (const index_t first_feature : {0, 1, 6}) {
@@ -122,7 +173,7 @@ TEST_CASE("dropout keeps what the draws of (layer, sample, token, feature) say")
                              10 * first_feature,
                              first_feature,
                              first_feature + columns + 2};
-        Block values = Block(6, columns, 1).randomize(random);
+        BlockOf<T> values = BlockOf<T>(6, columns, 1).randomize(random);
         Exact exact(values);
         kernels.dropout(key, values.view());
         reference::dropout(key, exact.view());
@@ -134,12 +185,12 @@ TEST_CASE("dropout keeps what the draws of (layer, sample, token, feature) say")
 
 TEST_CASE("dropout draws by all 64 bits of its index") {
   std::mt19937_64 random(24);
-  for_each_target([&] {
+  for_each_path([&]<class T>() {
     CpuKernels kernels;
     const std::vector<index_t> samples{1};
     const DropoutKey key{0.5F, 0x123456789ABCDEF0,      0xFEDCBA9876543210, samples, 3,
                          0,    (index_t{1} << 34) - 20, index_t{1} << 35};
-    Block values = Block(3, 70).randomize(random);  // token 0's counters pass 2^32
+    BlockOf<T> values = BlockOf<T>(3, 70).randomize(random);  // token 0's counters pass 2^32
     Exact exact(values);
     kernels.dropout(key, values.view());
     reference::dropout(key, exact.view());

@@ -5,20 +5,20 @@ namespace {
 
 TEST_CASE("layer norm and its gradients agree with the formula over sizes, alignments, targets") {
   std::mt19937_64 random(31);
-  for_each_target([&] {
+  for_each_path([&]<class T>() {
     CpuKernels kernels;
     for (const index_t columns : kAwkwardSizes) {
       for (const index_t rows : {1, 3}) {
         CAPTURE(rows);
         CAPTURE(columns);
         const index_t misalignment = columns % 4;
-        Block x = Block(rows, columns, misalignment).randomize(random);
-        for (float& value : x.span()) value = 2 * value + 1;
-        if (columns == 2) x.span()[1] = x.span()[0] + 1;  // else 1 / deviation may be any size
-        const Block weight = Block(1, columns, 1).randomize(random);
-        const Block bias = Block(1, columns, 2).randomize(random);
-        const Block upstream = Block(rows, columns, 3).randomize(random);
-        Block out(rows, columns);
+        BlockOf<T> x = BlockOf<T>(rows, columns, misalignment).randomize(random);
+        for (T& value : x.span()) value = rounded_to<T>(2 * float_of(value) + 1);
+        if (columns == 2) x.set(0, 1, x(0, 0) + 1);  // else 1 / deviation may be any size
+        const BlockOf<T> weight = BlockOf<T>(1, columns, 1).randomize(random);
+        const BlockOf<T> bias = BlockOf<T>(1, columns, 2).randomize(random);
+        const BlockOf<T> upstream = BlockOf<T>(rows, columns, 3).randomize(random);
+        BlockOf<T> out(rows, columns);
         Block mean(1, rows);
         Block inverse(1, rows);
         Exact exact_out(rows, columns);
@@ -36,7 +36,7 @@ TEST_CASE("layer norm and its gradients agree with the formula over sizes, align
           CHECK(distance(inverse, exact_inverse, gain * gain * 3) < 4);
         }
 
-        Block x_gradient = Block(rows, columns).randomize(random);
+        BlockOf<T> x_gradient = BlockOf<T>(rows, columns).randomize(random);
         Block weight_gradient = Block(1, columns).randomize(random);
         Block bias_gradient = Block(1, columns).randomize(random);
         Exact exact_x(x_gradient);
@@ -74,19 +74,19 @@ TEST_CASE("layer norm of a row far from zero keeps its deviation") {
 
 TEST_CASE("a NaN makes its whole row NaN in layer norm, and no other row") {
   std::mt19937_64 random(32);
-  for_each_target([&] {
+  for_each_path([&]<class T>() {
     CpuKernels kernels;
-    Block x = Block(3, 21).randomize(random);
-    x.view()(1, 20) = kNan;
-    const Block weight = Block(1, 21).fill(1);
-    const Block bias = Block(1, 21).fill(0);
-    Block out(3, 21);
+    BlockOf<T> x = BlockOf<T>(3, 21).randomize(random);
+    x.set(1, 20, kNan);
+    const BlockOf<T> weight = BlockOf<T>(1, 21).fill(1);
+    const BlockOf<T> bias = BlockOf<T>(1, 21).fill(0);
+    BlockOf<T> out(3, 21);
     Block mean(1, 3);
     Block inverse(1, 3);
     kernels.layer_norm(x.view(), weight.span(), bias.span(), out.view(), mean.span(),
                        inverse.span());
     for (index_t r = 0; r < 3; ++r) {
-      for (index_t c = 0; c < 21; ++c) CHECK(std::isnan(out.view()(r, c)) == (r == 1));
+      for (index_t c = 0; c < 21; ++c) CHECK(std::isnan(out(r, c)) == (r == 1));
     }
   });
 }
