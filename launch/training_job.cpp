@@ -129,6 +129,7 @@ void TrainingJob::plan() {
 void TrainingJob::find_checkpoint() {
   std::string path;
   ranks_.on_rank_0([&] {
+    restore_replaced(posix_file_system(), folder_->checkpoints());
     path = checkpoint_to_resume(job_.config).string();
     if (!path.empty()) log_info(text("goes on from ", path));
   });

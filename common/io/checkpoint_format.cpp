@@ -222,6 +222,18 @@ Manifest read_manifest(const fs::path& folder) {
   return parse_manifest(read_whole(path, kManifestBytesMax), path.string());
 }
 
+void restore_replaced(FileSystem& files, const fs::path& checkpoints) {
+  if (!path_exists(checkpoints)) return;
+  for (const fs::path& leftover : folders_in(checkpoints).leftovers) {
+    const std::string name = leftover.filename().string();
+    if (!name.starts_with(kReplacedPrefix)) continue;
+    const fs::path target = checkpoints / name.substr(kReplacedPrefix.size());
+    if (path_exists(target)) continue;
+    files.rename(leftover, target);
+    files.sync_folder(checkpoints);
+  }
+}
+
 void remove_leftovers(FileSystem& files, const fs::path& checkpoints) {
   if (!path_exists(checkpoints)) return;
   for (const fs::path& leftover : folders_in(checkpoints).leftovers) files.remove_all(leftover);

@@ -59,6 +59,11 @@ void commit_checkpoint(FileSystem& files, const fs::path& checkpoints, Manifest 
 /// Removes what begin_checkpoint has made.
 void abandon_checkpoint(FileSystem& files, const fs::path& checkpoints, index_t step);
 
+/// Gives a checkpoint its name back that a save was about to replace when it was killed, on a file
+/// system that cannot exchange two names (NFS). For the start of a job, before it looks for the
+/// newest.
+void restore_replaced(FileSystem& files, const fs::path& checkpoints);
+
 /// Removes what saves have left unfinished.
 void remove_leftovers(FileSystem& files, const fs::path& checkpoints);
 

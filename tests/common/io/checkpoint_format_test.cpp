@@ -311,6 +311,32 @@ TEST_CASE("killed before any call, a save leaves the old checkpoint or the whole
   }
 }
 
+TEST_CASE("killed where names cannot be exchanged, a save loses no checkpoint either") {
+  const QuietLog quiet;
+  FaultyFileSystem counter(kNever, true);
+  counter.can_exchange = false;
+  const TemporaryFolder counted;
+  save(posix_file_system(), counted.path(), 8);
+  save(counter, counted.path(), 8);
+  bool was_away = false;
+  for (int fatal = 1; fatal <= counter.calls(); ++fatal) {
+    CAPTURE(fatal);
+    const TemporaryFolder folder;
+    save(posix_file_system(), folder.path(), 8);
+    FaultyFileSystem dying(fatal, true);
+    dying.can_exchange = false;
+    CHECK_THROWS_AS(save(dying, folder.path(), 8), Error);
+    was_away = was_away || !newest_complete(folder.path());
+    restore_replaced(posix_file_system(), folder.path());
+    const auto found = newest_complete(folder.path());
+    REQUIRE(found.has_value());
+    CHECK(holds(*found, 8));
+    remove_leftovers(posix_file_system(), folder.path());
+    CHECK(newest_complete(folder.path()) == found);
+  }
+  CHECK(was_away);  // else this shows nothing
+}
+
 TEST_CASE("killed before any call, the first save leaves nothing or all") {
   const QuietLog quiet;
   FaultyFileSystem counter(kNever, true);

@@ -21,6 +21,7 @@ class FaultyFileSystem final : public FileSystem {
   int calls() const { return calls_; }
   /// Called before each call, instead of the planted fault; what it throws is the call's.
   std::function<void()> fault;
+  bool can_exchange = true;  ///< false: like NFS
 
   File create(const fs::path& path) override { return step(), real_.create(path); }
   File open_for_writing(const fs::path& path) override {
@@ -39,7 +40,7 @@ class FaultyFileSystem final : public FileSystem {
   void sync_folder(const fs::path& path) override { step(), real_.sync_folder(path); }
   void rename(const fs::path& from, const fs::path& to) override { step(), real_.rename(from, to); }
   bool exchange(const fs::path& left, const fs::path& right) override {
-    return step(), real_.exchange(left, right);
+    return step(), can_exchange && real_.exchange(left, right);
   }
   void remove_all(const fs::path& path) override { step(), real_.remove_all(path); }
 
