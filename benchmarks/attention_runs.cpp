@@ -33,9 +33,9 @@ index_t visible_pairs(index_t tokens, const Sparsity& sparsity) {
   const index_t globals = sparsity.globals.count();
   index_t pairs = globals * tokens;
   for (index_t i = globals; i < tokens; ++i) {
-    const worker::Run window = {std::max(globals, i - sparsity.left),
-                                std::min(tokens, i + sparsity.right + 1)};
-    pairs += globals + window.size();
+    const Interval window = {std::max(globals, i - sparsity.left),
+                             std::min(tokens, i + sparsity.right + 1)};
+    pairs += globals + window.count();
   }
   return pairs;
 }
@@ -152,7 +152,7 @@ double LayerRun::seconds(index_t strip_tokens) {
   const worker::Pass pass = {kernels_,          shards, contexts, weights_.span(),
                              gradients_.span(), 1,      true};
   const std::array<index_t, 1> lengths = {tokens_};
-  const worker::MicroBatch batch = {1, tokens_, {}, {}, lengths, {}, 0};
+  const worker::MicroBatch batch = {1, tokens_, {}, lengths, {}, 0};
   const ConstMatrix x = rows_of(std::as_const(x_), tokens_, width);
   Buffer qkv_gradient(tokens_ * 3 * width);
   const double begin = seconds_now();

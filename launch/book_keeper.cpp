@@ -43,6 +43,7 @@ BookKeeper::BookKeeper(const Job& job, const ParameterService& parameters, doubl
                        const std::filesystem::path& metrics_file)
     : job_(job),
       parameters_(parameters),
+      scores_(job.dataset->scores()),
       gemm_peak_(gemm_peak),
       flops_a_sample_(flops_a_sample(job)),
       file_(metrics_file, layer_groups(job.plan->specs()).names),
@@ -68,7 +69,8 @@ void BookKeeper::step(const Directive& directive) {
   const double now = seconds_now();
   StepMetrics metrics;
   metrics.directive = directive;
-  if (bytes_are_tokens()) metrics.bits_per_byte = bits_per_byte(directive.observed.loss);
+  metrics.bits_per_byte =
+      worker::score_of(scores_, "bits_per_byte", {.sum = directive.observed.loss, .count = 1});
   metrics.step_seconds = now - step_began_at_;
   metrics.waited_seconds = parameters_.waited_seconds() - waited_before_;
   metrics.pushed_bytes = parameters_.pushed_bytes();
@@ -101,10 +103,8 @@ void BookKeeper::validation(index_t step, const worker::Loss& loss) {
   metrics.sample_count = validation_samples_;
   metrics.count = loss.count;
   metrics.loss = loss.sum / static_cast<double>(loss.count);
-  if (bytes_are_tokens()) metrics.bits_per_byte = bits_per_byte(metrics.loss);
-  if (job_.config.model.classes > 0) {
-    metrics.accuracy = static_cast<double>(loss.correct) / static_cast<double>(loss.count);
-  }
+  metrics.bits_per_byte = worker::score_of(scores_, "bits_per_byte", loss);
+  metrics.accuracy = worker::score_of(scores_, "accuracy", loss);
   const double now = seconds_now();
   metrics.seconds = now - step_began_at_;
   metrics.elapsed_seconds = now - began_at_;

@@ -32,10 +32,9 @@ class BookKeeper final : public worker::Observer {
   void summary(SummaryMetrics metrics, const Directive& last, double pipeline_seconds);
 
  private:
-  bool bytes_are_tokens() const { return job_.config.model.vocabulary == 256; }
-
   const Job& job_;
   const ParameterService& parameters_;
+  std::vector<worker::Score> scores_;  ///< of the data
   double gemm_peak_;
   double flops_a_sample_;
   MetricsFile file_;

@@ -19,7 +19,7 @@ constexpr std::string_view kNumbersHelp =
 const std::vector<Command>& commands() {
   static const std::vector<Command> all = {
       {"train", "trains a model under mpirun or in one process", true, train},
-      {"eval", "scores a checkpoint on held-out data", false, eval},
+      {"eval", "scores a checkpoint on held-out data, in one process or under mpirun", true, eval},
       {"generate", "continues a text with a trained language model", false, generate},
       {"plan", "shows what each rank will hold and send, and the schedule", true, plan},
       {"inspect", "shows what is in a checkpoint or a run folder", false, inspect},

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -26,11 +25,10 @@ struct Ranks {
   /// Runs `work` here; if it threw on any rank, all throw the same.
   template <class Work>
   void together(const Work& work) const {
-    const std::optional<Error> found = error_of(work);
     if (world) {
-      agree(world, found);
-    } else if (found) {
-      throw *found;
+      agree(world, error_of(work));
+    } else {
+      work();
     }
   }
   /// The same as together(), with work for rank 0 alone.

@@ -7,7 +7,6 @@
 
 #include "common/base/error.hpp"
 #include "launch/run_paths.hpp"
-#include "worker/data/listops/listops.hpp"
 #include "worker/models/transformer/transformer.hpp"
 
 namespace weir {
@@ -218,29 +217,7 @@ ParsedConfig run_config_from_text(const std::string& text) {
 }
 
 void fit_model_to_data(RunConfig& config) {
-  worker::ModelConfig& model = config.model;
-  const bool language = model.task == worker::Task::language;
-  model.length = config.train.length;
-  switch (config.data.kind) {
-    case worker::DataKind::text:
-      if (!language) {
-        throw UsageError(
-            "--data.kind text has no classes to learn; take --model.task language, or "
-            "--data.kind listops");
-      }
-      model.vocabulary = 256;
-      model.classes = 0;
-      return;
-    case worker::DataKind::listops:
-      if (language) {
-        throw UsageError(
-            "--data.kind listops asks for the class of a sequence; take --model.task classifier");
-      }
-      model.vocabulary = static_cast<index_t>(worker::kListopsSymbols.size());
-      model.classes = 10;
-      return;
-  }
-  WEIR_UNREACHABLE();
+  worker::fit(config.model, worker::shape_of(config.data, config.train.length));
 }
 
 namespace {

@@ -65,7 +65,7 @@ std::string settings_as_text(const std::vector<Setting>& settings);
 ParsedConfig run_config_from_text(const std::string& text);
 
 /// Sets what the data decide of the model (vocabulary, classes) and its length; reads no data.
-/// Throws UsageError if the model's task is not the data's.
+/// Throws UsageError if the model's task is not one for these data.
 void fit_model_to_data(RunConfig& config);
 
 /// Throws UsageError for settings that do not go together. Opens no file. Layout::check looks at

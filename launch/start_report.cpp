@@ -44,7 +44,7 @@ std::vector<std::string> start_report(const Job& job, index_t step, index_t curs
     };
     const index_t end = cursor + (train.training.steps - step) * train.training.batch;
     const std::string size =
-        dataset != nullptr ? text(" of ", grouped(dataset->sample_length()), " bytes") : "";
+        dataset != nullptr ? text(" of ", grouped(dataset->shape().length), " bytes") : "";
     lines.push_back(text("an epoch has ", grouped(job.dataset->epoch_size()), samples, size,
                          "; steps ", grouped(step + 1), " to ", grouped(train.training.steps), ", ",
                          grouped(train.training.batch), samples, " each, lead ",

@@ -6,28 +6,50 @@
 
 namespace weir {
 
-RunConfig config_of(const CheckpointReader& reader) {
-  const Manifest& manifest = reader.manifest();
-  RunConfig config;
-  const auto table = chosen_options(config, {"model.", "attention.", "data.", "length", "seed"});
+namespace {
+
+/// What a checkpoint says of the model, of the data and of the samples, and what of it it must say.
+struct RecordedOptions {
+  explicit RecordedOptions(RunConfig& config)
+      : needed(chosen_options(config, {"length", "seed"})), optional(options(config.data)) {
+    for (const Option& option : options(config.model)) needed.push_back(option);
+  }
+  std::vector<Option> needed;
+  /// Another version may not have had them, and what is scored can be said anew.
+  std::vector<Option> optional;
+};
+
+/// The settings of a checkpoint for these options; `missing` gets the names of those it has none
+/// for.
+std::vector<Setting> recorded_settings(const Manifest& manifest, const std::vector<Option>& table,
+                                       std::string& missing) {
   std::vector<Setting> settings;
-  std::string missing;
   for (const Option& option : table) {
     const auto found = manifest.settings.find(option.name);
     if (found == manifest.settings.end()) {
-      // Another version may not have had it: what is scored can be said anew, the model cannot.
-      if (option.name.starts_with("data.")) continue;
       missing += text(missing.empty() ? "" : ", ", option.name);
     } else {
       settings.push_back({option.name, found->second, Source::file});
     }
   }
+  return settings;
+}
+
+}  // namespace
+
+RunConfig config_of(const CheckpointReader& reader) {
+  const Manifest& manifest = reader.manifest();
+  RunConfig config;
+  const RecordedOptions recorded(config);
+  std::string missing, unsaid;
+  const auto needed = recorded_settings(manifest, recorded.needed, missing);
   if (!missing.empty()) {
     throw Error(text("the checkpoint of step ", manifest.step,
                      " does not say all of its model: its MANIFEST has no ", missing,
                      "; was it written by another version of weir?"));
   }
-  apply_settings(table, settings);
+  apply_settings(recorded.needed, needed);
+  apply_settings(recorded.optional, recorded_settings(manifest, recorded.optional, unsaid));
   config.layout = {};
   config.layout.placement = Placement::local;
   return config;
@@ -51,11 +73,16 @@ void parse_overrides(const std::vector<Option>& table, const std::vector<std::st
   parse_options(table, std::nullopt, {}, arguments);
 }
 
-worker::Scorer scorer_of(const CheckpointReader& reader, RunConfig& config) {
+void complete(const CheckpointReader& reader, RunConfig& config) {
   config.model.learned_positions = learned_positions(reader.manifest());
-  config.train.training.batch = config.train.training.micro_batch;  // nothing is trained
+  Training& training = config.train.training;
+  training.batch = training.micro_batch * config.layout.replicas;  // nothing is trained
   fit_model_to_data(config);
   check(config);
+}
+
+worker::Scorer scorer_of(const CheckpointReader& reader, RunConfig& config) {
+  complete(reader, config);
   return worker::Scorer(reader, config.model, config.train.training.micro_batch, config.threads);
 }
 

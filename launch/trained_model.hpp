@@ -23,10 +23,13 @@ index_t learned_positions(const Manifest& manifest);
 void parse_overrides(const std::vector<Option>& table, const std::vector<std::string>& environment,
                      const Arguments& arguments);
 
-/// The model of a checkpoint, ready to answer. `config` is what config_of gives, perhaps with other
-/// data, length or micro-batch; what follows from the data is filled in. Throws UsageError for a
-/// length that the model has not learned positions for, and Error, listing what differs, if the
-/// tensors are not those of this model.
+/// Completes `config`, which is what config_of gives, perhaps with other data, length, micro-batch
+/// or layout, by what follows from the data and the checkpoint, and checks it. Throws UsageError,
+/// also for a length that the model has not learned positions for.
+void complete(const CheckpointReader& reader, RunConfig& config);
+
+/// The model of a checkpoint in this process, ready to answer. Completes `config`. Throws Error,
+/// listing what differs, if the tensors are not those of this model.
 worker::Scorer scorer_of(const CheckpointReader& reader, RunConfig& config);
 
 }  // namespace weir

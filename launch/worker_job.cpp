@@ -11,15 +11,15 @@ namespace {
 /// Adds up what validations wait for other stages.
 class ValidationWait final : public Observer {
  public:
-  explicit ValidationWait(const std::optional<PipelineLink>& link) : link_(link) {}
-  double link_seconds() const { return link_ ? link_->waited_seconds() : 0; }
+  explicit ValidationWait(const PipelineLink* link) : link_(link) {}
+  double link_seconds() const { return link_ != nullptr ? link_->waited_seconds() : 0; }
   double seconds() const { return seconds_; }
 
   void validation_begin(index_t, index_t) override { seconds_ -= link_seconds(); }
   void validation(index_t, const Loss&) override { seconds_ += link_seconds(); }
 
  private:
-  const std::optional<PipelineLink>& link_;
+  const PipelineLink* link_;  ///< none if there is one stage
   double seconds_ = 0;
 };
 
@@ -36,30 +36,20 @@ WorkerJob::WorkerJob(const Job& job, const WorkerPlace& place, const Comm& worke
       kernels_(job.config.threads) {
   connect();
   stage_.emplace(stage_parts());
-  kernels_.set_progress([](void* service) { static_cast<ParameterService*>(service)->progress(); },
-                        &parameters_);
-}
-
-Comm WorkerJob::group(const WorkerPlace& first, index_t index) const {
-  // A group's color is the rank of its first member.
-  return workers_.split(static_cast<int>(job_.config.layout.rank_of(first)),
-                        static_cast<int>(index));
+  kernels_.set_progress([this] { parameters_.progress(); });
 }
 
 void WorkerJob::connect() {
   const Layout& layout = job_.config.layout;
-  const auto [replica, stage, context, shard] = place_;
   const std::function<bool()> progress = [this] { return parameters_.progress(); };
   // A shard on its way to a sum may await weights from this rank.
   const auto serve = layout.placement == Placement::colocated ? progress : std::function<bool()>();
-  if (layout.shards > 1) shards_.emplace(group({replica, stage, context, 0}, shard), serve);
-  if (layout.contexts > 1) contexts_.emplace(group({replica, stage, 0, shard}, context), serve);
-  if (layout.stages > 1) {
-    const BatchShape largest = largest_batch(model_, cut_);
-    link_.emplace(group({replica, 0, context, shard}, stage),
-                  model_.frame(cut_.first_unit, largest), model_.frame(cut_.last_unit + 1, largest),
-                  kLinkSlots, progress);
-  }
+  const BatchShape largest = largest_batch(model_, cut_);
+  groups_.emplace(layout, place_, workers_,
+                  LinkShape{.entering = model_.frame(cut_.first_unit, largest),
+                            .leaving = model_.frame(cut_.last_unit + 1, largest),
+                            .slots = kLinkSlots},
+                  progress, serve);
 }
 
 StageParts WorkerJob::stage_parts() {
@@ -75,29 +65,25 @@ StageParts WorkerJob::stage_parts() {
   parts.dataset = job_.dataset.get();
   parts.parameters = &parameters_;
   parts.kernels = &kernels_;
-  parts.shards = shards_ ? static_cast<TensorGroup*>(&*shards_) : &single_;
-  parts.contexts = contexts_ ? static_cast<ContextGroup*>(&*contexts_) : &whole_;
-  parts.link = link_ ? &*link_ : nullptr;
+  parts.shards = &groups_->shards();
+  parts.contexts = &groups_->contexts();
+  parts.link = groups_->link();
   parts.seed = train.training.random_seed();
   return parts;
 }
 
 Directive WorkerJob::run(std::vector<Observer*> observers) {
-  ValidationWait wait(link_);
+  ValidationWait wait(groups_->link());
   observers.push_back(&wait);
-  Trainer trainer({.config = job_.config.train,
-                   .layout = job_.config.layout,
-                   .place = place_,
-                   .parameters = &parameters_,
-                   .stage = &*stage_,
-                   .dataset = job_.dataset.get(),
-                   .sum_over_workers =
-                       [&](std::span<double> values) {
-                         if (workers_) {
-                           workers_.sum(values, [&] { return parameters_.progress(); });
-                         }
-                       },
-                   .observers = std::move(observers)});
+  Trainer trainer(
+      {.config = job_.config.train,
+       .layout = job_.config.layout,
+       .place = place_,
+       .parameters = &parameters_,
+       .stage = &*stage_,
+       .dataset = job_.dataset.get(),
+       .sum_over_workers = [&](std::span<double> values) { groups_->sum_over_workers(values); },
+       .observers = std::move(observers)});
   const Directive last = trainer.run();
   pipeline_seconds_ = wait.link_seconds() - wait.seconds();
   return last;

@@ -5,9 +5,7 @@
 
 #include "common/net/mpi.hpp"
 #include "launch/job.hpp"
-#include "worker/groups/mpi_context_group.hpp"
-#include "worker/groups/mpi_tensor_group.hpp"
-#include "worker/groups/pipeline_link.hpp"
+#include "worker/groups/worker_groups.hpp"
 #include "worker/kernels/cpu/cpu_kernels.hpp"
 #include "worker/models/transformer/transformer.hpp"
 #include "worker/train/stage.hpp"
@@ -32,8 +30,6 @@ class WorkerJob {
   double pipeline_seconds() const { return pipeline_seconds_; }
 
  private:
-  /// The workers that differ from this one in `index` alone, in its order; `first` is their first.
-  Comm group(const WorkerPlace& first, index_t index) const;
   void connect();
   worker::StageParts stage_parts();
 
@@ -44,11 +40,7 @@ class WorkerJob {
   const worker::TransformerModel model_;
   const worker::StageCut cut_;
   worker::CpuKernels kernels_;
-  worker::SingleShard single_;
-  worker::SingleContext whole_;
-  std::optional<worker::MpiTensorGroup> shards_;
-  std::optional<worker::MpiContextGroup> contexts_;
-  std::optional<worker::PipelineLink> link_;
+  std::optional<worker::WorkerGroups> groups_;
   std::optional<worker::Stage> stage_;
   double pipeline_seconds_ = 0;
 };

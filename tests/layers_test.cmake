@@ -25,8 +25,8 @@ set(TABLE
   "ps/server_loop: common/ ps/"
   # worker: kernels < layers < models < {train, score}. The groups they sum over are interfaces.
   "worker/kernels/: common/base/ common/number/ worker/kernels/"
-  "worker/layers/: common/base/ common/number/ common/job/ worker/groups/tensor_group.hpp worker/groups/context_group.hpp worker/kernels/ worker/layers/"
-  "worker/models/: common/base/ common/number/ common/job/ worker/groups/frame.hpp worker/groups/tensor_group.hpp worker/groups/context_group.hpp worker/kernels/ worker/layers/ worker/models/"
+  "worker/layers/: common/base/ common/number/ common/job/ worker/data/columns.hpp worker/groups/tensor_group.hpp worker/groups/context_group.hpp worker/kernels/ worker/layers/"
+  "worker/models/: common/base/ common/number/ common/job/ worker/data/columns.hpp worker/groups/frame.hpp worker/groups/tensor_group.hpp worker/groups/context_group.hpp worker/kernels/ worker/layers/ worker/models/"
   "worker/schedule/: common/base/ common/number/ worker/schedule/"
   "worker/groups/: common/ worker/groups/"
   "worker/data/: common/base/ common/number/ common/io/ common/job/ worker/layers/pass.hpp worker/models/unit.hpp worker/data/"

@@ -16,7 +16,7 @@ std::string name_of(Placement placement) {
   WEIR_UNREACHABLE();
 }
 
-SequencePart part_of_sequence(index_t length, index_t context, index_t contexts) {
+Interval part_of_sequence(index_t length, index_t context, index_t contexts) {
   return {context * length / contexts, (context + 1) * length / contexts};
 }
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "common/base/index.hpp"
+#include "common/base/interval.hpp"
 #include "common/base/options.hpp"
 
 namespace weir {
@@ -26,15 +27,9 @@ struct WorkerPlace {
   bool operator==(const WorkerPlace&) const = default;
 };
 
-/// The tokens of a sequence that one context holds: positions [begin, end).
-struct SequencePart {
-  index_t begin = 0;
-  index_t end = 0;
-  index_t count() const { return end - begin; }
-};
-
-/// [c N / C, (c + 1) N / C) for context c of C and a sequence of N = `length` tokens.
-SequencePart part_of_sequence(index_t length, index_t context, index_t contexts);
+/// The positions of a sequence that one context holds: [c N / C, (c + 1) N / C) for context c of C
+/// and a sequence of N = `length` tokens.
+Interval part_of_sequence(index_t length, index_t context, index_t contexts);
 /// Tokens of the longest part of a sequence of at most `length`: ceil(length / contexts).
 index_t longest_part(index_t length, index_t contexts);
 

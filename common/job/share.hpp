@@ -2,26 +2,20 @@
 
 #include <span>
 
-#include "common/base/index.hpp"
+#include "common/base/interval.hpp"
 
 namespace weir {
 
-/// The micro-batches of a step that a replica takes: [begin, end).
-struct MicroBatchShare {
-  index_t begin = 0;
-  index_t end = 0;
-  index_t count() const { return end - begin; }
-};
-
-/// As even as can be: [d M / D, (d + 1) M / D) for replica d of D and M micro-batches. Which
-/// samples a micro-batch holds does not depend on the number of replicas.
-inline MicroBatchShare share_of(index_t micro_batches, index_t replica, index_t replicas) {
+/// The micro-batches of a step that a replica takes, as even as can be: [d M / D, (d + 1) M / D)
+/// for replica d of D and M micro-batches. Which samples a micro-batch holds does not depend on the
+/// number of replicas.
+inline Interval share_of(index_t micro_batches, index_t replica, index_t replicas) {
   return {replica * micro_batches / replicas, (replica + 1) * micro_batches / replicas};
 }
 
 /// The share of a replica if each takes this many.
-inline MicroBatchShare share_of(std::span<const index_t> counts, index_t replica) {
-  MicroBatchShare share;
+inline Interval share_of(std::span<const index_t> counts, index_t replica) {
+  Interval share;
   for (index_t each = 0; each <= replica; ++each) {
     share = {share.end, share.end + counts[static_cast<std::size_t>(each)]};
   }

@@ -13,11 +13,13 @@ enum class Dtype {
   f32,
   bf16,  ///< the upper half of an f32: its range with 8 bits of precision
   fp16,  ///< IEEE half precision: 11 bits, largest number 65504, smallest normal one 2^-14
+  i32,   ///< whole numbers: tokens, classes
 };
 
 inline index_t bytes_of(Dtype dtype) {
   switch (dtype) {
     case Dtype::f32:
+    case Dtype::i32:
       return 4;
     case Dtype::bf16:
     case Dtype::fp16:
@@ -34,6 +36,8 @@ inline std::string name_of(Dtype dtype) {
       return "bf16";
     case Dtype::fp16:
       return "fp16";
+    case Dtype::i32:
+      return "i32";
   }
   WEIR_UNREACHABLE();
 }
@@ -63,5 +67,9 @@ template <>
 inline constexpr Dtype kDtypeOf<Bf16> = Dtype::bf16;
 template <>
 inline constexpr Dtype kDtypeOf<Fp16> = Dtype::fp16;
+template <>
+inline constexpr bool kHasDtype<std::int32_t> = true;
+template <>
+inline constexpr Dtype kDtypeOf<std::int32_t> = Dtype::i32;
 
 }  // namespace weir

@@ -16,7 +16,7 @@ constexpr double kLogarithmicFrom = 4;  // times the lowest value
 /// A place in the picture; a tenth of a pixel is enough.
 std::string place(double value) { return fixed(value, 1); }
 
-double position(double value, Interval scale, bool logarithmic) {
+double position(double value, AxisRange scale, bool logarithmic) {
   if (!logarithmic) return (value - scale.low) / (scale.high - scale.low);
   // No quotients: those of 1e299 and 1e-299 overflow.
   return (std::log(value) - std::log(scale.low)) / (std::log(scale.high) - std::log(scale.low));
@@ -30,8 +30,9 @@ std::string tick_text(double value) {
   return text(static_cast<float>(value));
 }
 
-Interval range_of(const std::vector<ChartSeries>& series) {
-  Interval range{std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity()};
+AxisRange range_of(const std::vector<ChartSeries>& series) {
+  AxisRange range{std::numeric_limits<double>::infinity(),
+                  -std::numeric_limits<double>::infinity()};
   for (const ChartSeries& each : series) {
     for (const double value : each.values) {
       if (!is_drawn(value)) continue;
@@ -43,7 +44,7 @@ Interval range_of(const std::vector<ChartSeries>& series) {
 }
 
 /// The values with some air around them.
-Interval scale_of(Interval range, bool logarithmic, bool from_zero) {
+AxisRange scale_of(AxisRange range, bool logarithmic, bool from_zero) {
   if (logarithmic) return {range.low / 1.15, range.high * 1.15};
   if (from_zero) range.low = std::min(range.low, 0.0);
   const double size = std::max(std::abs(range.low), std::abs(range.high));
@@ -55,7 +56,7 @@ Interval scale_of(Interval range, bool logarithmic, bool from_zero) {
 /// The places of a picture.
 struct Canvas {
   const ChartFrame& frame;
-  Interval steps, values;
+  AxisRange steps, values;
   bool logarithmic;
 
   double x(double step) const {
@@ -85,7 +86,7 @@ std::string axes(const Chart& chart, const Canvas& at) {
     svg += label("end", frame.left - 6, y + 4, tick_text(value));
   }
   if (chart.right_factor > 0) {
-    const Interval right{at.values.low * chart.right_factor, at.values.high * chart.right_factor};
+    const AxisRange right{at.values.low * chart.right_factor, at.values.high * chart.right_factor};
     for (const double value : ticks(right, at.logarithmic, 5)) {
       const double y = at.y(value / chart.right_factor);
       svg += line("tick", frame.right, y, frame.right + 4, y);
@@ -152,7 +153,7 @@ std::string marks_of(const std::vector<ChartMark>& marks, const Canvas& at) {
 bool is_drawn(double value) { return std::abs(value) < 1e300; }  // not NaN
 
 std::vector<std::size_t> thinned(std::span<const double> steps, std::span<const double> values,
-                                 Interval range, index_t columns) {
+                                 AxisRange range, index_t columns) {
   WEIR_ASSERT(steps.size() == values.size() && columns > 0);
   std::vector<std::size_t> kept;
   const double width = (range.high - range.low) / static_cast<double>(columns);
@@ -173,7 +174,7 @@ std::vector<std::size_t> thinned(std::span<const double> steps, std::span<const 
   return kept;
 }
 
-std::vector<double> ticks(Interval interval, bool logarithmic, int count) {
+std::vector<double> ticks(AxisRange interval, bool logarithmic, int count) {
   std::vector<double> found;
   const double decades = logarithmic ? std::log10(interval.high) - std::log10(interval.low) : 0;
   if (decades > 1) {
@@ -208,10 +209,10 @@ std::vector<double> ticks(Interval interval, bool logarithmic, int count) {
   return found;
 }
 
-DrawnChart draw(const Chart& chart, Interval steps, const std::vector<ChartMark>& marks,
+DrawnChart draw(const Chart& chart, AxisRange steps, const std::vector<ChartMark>& marks,
                 const ChartFrame& frame) {
   DrawnChart drawn;
-  const Interval range = range_of(chart.series);
+  const AxisRange range = range_of(chart.series);
   WEIR_ASSERT(range.low <= range.high);
   drawn.logarithmic =
       chart.may_be_logarithmic && range.low > 0 && range.high > kLogarithmicFrom * range.low;

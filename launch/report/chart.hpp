@@ -38,7 +38,7 @@ struct Chart {
   std::vector<ChartSeries> series;
 };
 
-struct Interval {
+struct AxisRange {
   double low = 0;
   double high = 1;
 };
@@ -47,7 +47,7 @@ struct Interval {
 struct DrawnChart {
   std::string svg;
   std::vector<ChartSeries> series;  ///< the values that are drawn, without gaps
-  Interval values;                  ///< bottom and top of the scale
+  AxisRange values;                 ///< bottom and top of the scale
   bool logarithmic = false;
 };
 
@@ -60,14 +60,14 @@ struct ChartFrame {
 /// The elements to draw in `columns` columns of pixels over `range`: of each the lowest and the
 /// highest, so that no spike is lost. Those that cannot be drawn are left out.
 std::vector<std::size_t> thinned(std::span<const double> steps, std::span<const double> values,
-                                 Interval range, index_t columns);
+                                 AxisRange range, index_t columns);
 
 /// Round numbers, about `count` of them, in the interval: 1, 2 or 5 times a power of ten apart; of
 /// a logarithmic scale over more than a decade such numbers themselves.
-std::vector<double> ticks(Interval interval, bool logarithmic, int count);
+std::vector<double> ticks(AxisRange interval, bool logarithmic, int count);
 
 /// The chart over these steps. Series that cannot be drawn at all are left out; one can.
-DrawnChart draw(const Chart& chart, Interval steps, const std::vector<ChartMark>& marks,
+DrawnChart draw(const Chart& chart, AxisRange steps, const std::vector<ChartMark>& marks,
                 const ChartFrame& frame = {});
 
 /// Words as they may stand in HTML and XML: without markup, control characters and damaged UTF-8.

@@ -213,7 +213,7 @@ static std::vector<ChartMark> resume_marks(const RunLog& log, double width) {
 }
 
 std::vector<ChartMark> report_marks(const RunLog& log, index_t columns) {
-  const Interval steps = report_steps(log);
+  const AxisRange steps = report_steps(log);
   const double width = (steps.high - steps.low) / static_cast<double>(columns);
   std::vector<ChartMark> marks = resume_marks(log, width);
   const std::vector<std::string>& skips = log.steps.skips;
@@ -241,8 +241,8 @@ std::vector<ChartMark> report_marks(const RunLog& log, index_t columns) {
   return marks;
 }
 
-Interval report_steps(const RunLog& log) {
-  Interval range{std::numeric_limits<double>::infinity(), 0};
+AxisRange report_steps(const RunLog& log) {
+  AxisRange range{std::numeric_limits<double>::infinity(), 0};
   for (const RunLines* lines : {&log.steps, &log.validations}) {
     if (lines->steps.empty()) continue;
     range.low = std::min(range.low, static_cast<double>(lines->steps.front()));

@@ -16,7 +16,7 @@ std::vector<Chart> report_charts(const RunLog& log);
 std::vector<ChartMark> report_marks(const RunLog& log, index_t columns);
 
 /// The steps from the first to the last that any line tells of; never empty.
-Interval report_steps(const RunLog& log);
+AxisRange report_steps(const RunLog& log);
 
 /// The mean over the `window` elements around each, of those that are finite; NaN if none is.
 std::vector<double> smoothed(const std::vector<double>& values, index_t window);

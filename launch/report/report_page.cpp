@@ -41,7 +41,7 @@ std::string array_of(const List& list, const Function& function) {
   return text("[", out, "]");
 }
 
-std::string interval(Interval of) { return array_of(std::array{of.low, of.high}, number); }
+std::string interval(AxisRange of) { return array_of(std::array{of.low, of.high}, number); }
 
 std::string data_of(const ReportPage& page, const std::vector<DrawnChart>& drawn) {
   std::vector<std::string> charts;

@@ -19,7 +19,7 @@ struct ReportPage {
   std::string title;
   std::string state;  ///< how far the run is, in a sentence
   std::vector<ReportTable> tables;
-  Interval steps;
+  AxisRange steps;
   std::vector<Chart> charts;
   std::vector<ChartMark> marks;
 };

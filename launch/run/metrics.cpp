@@ -6,7 +6,6 @@
 #include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
-#include <numbers>
 
 #include "common/base/error.hpp"
 #include "common/base/log.hpp"
@@ -91,8 +90,6 @@ ServerLoad server_load(std::span<const ServerTime> before, std::span<const Serve
   if (now.size() > 1 && busy > 0) load.busy_imbalance = most / load.busy_seconds;
   return load;
 }
-
-double bits_per_byte(double loss) { return loss / std::numbers::ln2; }
 
 MetricsFile::MetricsFile(const std::filesystem::path& path, std::vector<std::string> layer_names)
     : layer_names_(std::move(layer_names)), file_(open_for_appending(path)) {}

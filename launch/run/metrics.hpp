@@ -17,9 +17,6 @@ namespace weir {
 /// metrics.jsonl. Never a made-up number.
 inline constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 
-/// Bits that a byte of text costs at a loss in nats, for a model whose tokens are bytes.
-double bits_per_byte(double loss);
-
 std::string name_of(SkipReason reason);
 
 /// Steps that were skipped, by reason, since this start.

@@ -249,7 +249,7 @@ void Decider::advance_cursor(std::span<const index_t> contributors) {
   std::vector<index_t> again;
   for (index_t replica = 0; replica < replicas(); ++replica) {
     if (std::ranges::binary_search(contributors, replica)) continue;
-    const MicroBatchShare share = share_of(counts, replica);
+    const Interval share = share_of(counts, replica);
     for (index_t index = share.begin; index < share.end; ++index) again.push_back(first(index));
   }
   standing_.cursor = first(std::max(micro_batches, std::ssize(standing_.again)));

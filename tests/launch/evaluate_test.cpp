@@ -202,7 +202,8 @@ TEST_CASE("a classifier is scored by its accuracy, beside the guesses without a 
   const auto dataset = worker::make_dataset(config.data, 2000, 3);
   worker::Batch batch(*dataset, 4);
   batch.load_validation(samples);
-  const auto labels = batch.view().targets;
+  const worker::MicroBatch view = batch.view();
+  const auto labels = view.integers("labels");
   for (float& weight : parameters["classifier.weight"]) weight = 0;
   for (float& bias : parameters["classifier.bias"]) bias = 0;
   parameters["classifier.bias"][static_cast<std::size_t>(labels[1])] = 1;

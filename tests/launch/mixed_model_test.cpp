@@ -66,7 +66,8 @@ struct MixedUnit final : Unit {
       const auto rows = as<Bf16>(out[0]);
       const auto sums = as<float>(out[1]);
       for (index_t r = 0; r < batch.rows(); ++r) {
-        const auto token = static_cast<float>(batch.tokens[static_cast<std::size_t>(r)]);
+        const auto token =
+            static_cast<float>(batch.integers("tokens")[static_cast<std::size_t>(r)]);
         for (index_t c = 0; c < kColumns; ++c) {
           rows(r, c) = half_of(value_of(low(pass)[static_cast<std::size_t>(c)]) * token);
         }
@@ -133,8 +134,9 @@ struct MixedUnit final : Unit {
       for (index_t c = 0; c < kColumns; ++c) {
         const auto at = static_cast<std::size_t>(c);
         if (index == 0) {
-          rows_gradient[at] += value_of(as<Bf16>(out_gradient[0])(r, c)) *
-                               static_cast<float>(batch.tokens[static_cast<std::size_t>(r)]);
+          rows_gradient[at] +=
+              value_of(as<Bf16>(out_gradient[0])(r, c)) *
+              static_cast<float>(batch.integers("tokens")[static_cast<std::size_t>(r)]);
         } else {
           const float upstream = value_of(as<Bf16>(out_gradient[0])(r, 0));
           rows_gradient[at] += upstream * inputs[slot][static_cast<std::size_t>(r * kColumns + c)];
@@ -148,7 +150,8 @@ struct MixedUnit final : Unit {
   static float token_sum(const MicroBatch& batch, index_t b) {
     float sum = 0;
     for (index_t i = 0; i < kLength; ++i) {
-      sum += static_cast<float>(batch.tokens[static_cast<std::size_t>(b * kLength + i)]);
+      sum +=
+          static_cast<float>(batch.integers("tokens")[static_cast<std::size_t>(b * kLength + i)]);
     }
     return sum;
   }
@@ -182,7 +185,9 @@ class MixedModel final : public Model {
             {Dtype::f32, batch.sequences, 1}};
   }
   Dtype weight_dtype() const override { return Dtype::bf16; }
-  index_t length() const override { return kLength; }
+  DataShape data() const override {
+    return {kLength, {{.name = "tokens", .ragged = true, .values = 8}}};
+  }
   void check(const Layout&) const override {}
   index_t fewest_tokens(index_t) const override { return 1; }
   LargestMessage largest_message(const Layout&, index_t) const override { return {}; }
@@ -208,17 +213,16 @@ class MixedModel final : public Model {
 
 class Counting final : public Dataset {
  public:
-  index_t vocabulary() const override { return 8; }
-  index_t classes() const override { return 2; }
-  index_t sample_length() const override { return kLength; }
+  DataShape shape() const override {
+    return {kLength, {{.name = "tokens", .ragged = true, .values = 8}}};
+  }
   index_t epoch_size() const override { return 1000; }
   void training_sample(index_t cursor, Sample& sample) const override {
     for (index_t i = 0; i < kLength; ++i) {
-      sample.tokens[static_cast<std::size_t>(i)] =
+      sample.integers("tokens")[static_cast<std::size_t>(i)] =
           static_cast<std::int32_t>((cursor * 5 + i * 3) % 4);
     }
     sample.length = kLength;
-    sample.label = 0;
   }
   index_t validation_size() const override { return 0; }
   void validation_sample(index_t, Sample&) const override {}
@@ -240,7 +244,7 @@ std::vector<double> losses_of_twin(const std::vector<std::vector<float>>& initia
     double u_slope = 0, v_slope = 0, loss = 0;
     for (index_t sample = step * kBatch; sample < (step + 1) * kBatch; ++sample) {
       std::vector<std::int32_t> tokens(kLength);
-      Sample into{.tokens = tokens, .targets = {}};
+      Sample into{.columns = {{"tokens", tokens}}};
       data.training_sample(sample, into);
       double token_sum = 0, error = -1;
       for (const std::int32_t token : tokens) {

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
 
 #include "tests/system/job.hpp"
 
@@ -58,4 +60,62 @@ TEST_CASE(
   CHECK(damaged.exit_code == 1);
   CHECK(damaged.output.find("model.h5: has 9000 bytes") != std::string::npos);
   CHECK(run_weir(0, {"generate", (folder / "corpus.txt").string()}).exit_code == 2);
+}
+
+TEST_CASE("eval on several ranks finds what it finds on one, and all refuse a cut that cannot be") {
+  const TemporaryFolder folder;
+  write_corpus(folder / "corpus.txt", 30000, 7);
+  const std::string run = (folder / "run").string();
+  const Ended trained =
+      run_weir(0, {"train", "--placement=local", "--steps=8", "--batch=8", "--micro-batch=2",
+                   "--length=32", "--model.layers=3", "--model.width=32", "--model.feed-forward=64",
+                   "--attention.left=9", "--data.files=" + (folder / "corpus.txt").string(),
+                   "--data.held-out=1500", "--progress=none", "--run=" + run});
+  INFO(trained.output);
+  REQUIRE(trained.exit_code == 0);
+  const auto scored = [&](int ranks, std::vector<std::string> layout) {
+    layout.insert(layout.begin(), {"eval", run, "--json", "--progress=none"});
+    return run_weir(ranks, layout);
+  };
+  const auto whole = nlohmann::json::parse(scored(0, {}).output);
+  CHECK(whole.at("count") == 1500);
+
+  struct Cut {
+    int ranks;
+    std::vector<std::string> layout;
+  };
+  for (const Cut& cut : {Cut{1, {}}, Cut{3, {}}, Cut{2, {"--shards=2"}}, Cut{3, {"--stages=3"}},
+                         Cut{4, {"--stages=2", "--contexts=2"}},
+                         Cut{6, {"--replicas=3", "--contexts=2"}}, Cut{4, {"--shards=2"}}}) {
+    const Ended ended = scored(cut.ranks, cut.layout);
+    INFO(ended.output);
+    REQUIRE(ended.exit_code == 0);
+    const auto found = nlohmann::json::parse(ended.output);
+    CHECK(found.at("count") == 1500);
+    CHECK(found.at("samples") == whole.at("samples"));
+    CHECK(std::abs(found.at("loss").get<double>() / whole.at("loss").get<double>() - 1) < 1e-6);
+  }
+
+  struct Refused {
+    int ranks;
+    std::vector<std::string> layout;
+    std::string message;
+  };
+  for (const Refused& refused :
+       {Refused{3,
+                {"--shards=2"},
+                "1 replica x 1 stage x 2 shards = 2 workers, or a multiple of that, but 3 ranks "
+                "were started; start mpirun with -n 2"},
+        Refused{0, {"--stages=2"}, "but 1 rank was started; start mpirun with -n 2"},
+        Refused{4, {"--replicas=3"}, "= 3 workers, but 4 ranks were started"},
+        Refused{3, {"--shards=3"}, "--model.heads 4 is not a multiple of --shards 3"},
+        Refused{4, {"--stages=4"}, "--model.layers 3 cannot fill --stages 4"},
+        Refused{4, {"--contexts=4"}, "--contexts 4 cuts --length 32 into parts of 8"}}) {
+    const Ended ended = scored(refused.ranks, refused.layout);
+    INFO(ended.output);
+    CHECK(ended.exit_code == 2);
+    const std::size_t at = ended.output.find(refused.message);
+    REQUIRE(at != std::string::npos);
+    CHECK(ended.output.find(refused.message, at + 1) == std::string::npos);  // one rank speaks
+  }
 }

@@ -10,28 +10,34 @@ Batch::Batch(const Dataset& dataset, index_t sequences, const ContextCut& cut)
     : dataset_(dataset),
       sequences_(sequences),
       cut_(cut),
-      tokens_(static_cast<std::size_t>(sequences * dataset.sample_length())),
-      targets_(tokens_.size()),
+      sample_length_(dataset.shape().length),
       lengths_(static_cast<std::size_t>(sequences)),
       samples_(static_cast<std::size_t>(sequences)) {
   WEIR_ASSERT(cut.fewest_tokens >= 1);  // of empty samples, too: a matrix has rows
-  WEIR_ASSERT(cut.contexts * cut.fewest_tokens <= dataset.sample_length());
+  WEIR_ASSERT(cut.contexts * cut.fewest_tokens <= sample_length_);
+  for (const ColumnShape& shape : dataset.shape().columns) {
+    const index_t elements = shape.elements * (shape.ragged ? sample_length_ : 1);
+    const index_t sample_bytes = elements * bytes_of(shape.dtype);
+    const auto bytes = static_cast<std::size_t>(sequences * sample_bytes);
+    columns_.push_back({shape, sample_bytes, std::vector<std::byte>(bytes)});
+  }
 }
 
-Sample Batch::place(index_t index, index_t sample) {
-  const auto at = static_cast<std::size_t>(index);
-  const auto length = static_cast<std::size_t>(dataset_.sample_length());
-  samples_[at] = sample;
+Sample Batch::place(index_t index) {
   Sample place;
-  place.tokens = std::span(tokens_).subspan(at * length, length);
-  place.targets = std::span(targets_).subspan(at * length, length);
+  for (OwnedColumn& column : columns_) {
+    const Dtype dtype = column.shape.dtype;
+    const Vector values(column.bytes.data() + index * column.sample_bytes, dtype, MemoryKind::host,
+                        column.sample_bytes / bytes_of(dtype));
+    place.columns.push_back({column.shape.name, values});
+  }
   return place;
 }
 
-void Batch::placed(index_t index, const Sample& sample) {
+void Batch::placed(index_t index, index_t key, const Sample& sample) {
   const auto at = static_cast<std::size_t>(index);
+  samples_[at] = key;
   lengths_[at] = sample.length;
-  if (dataset_.classes() > 0) targets_[at] = sample.label;
 }
 
 void Batch::cut_rows() {
@@ -40,23 +46,24 @@ void Batch::cut_rows() {
     length = std::max(length, lengths_[static_cast<std::size_t>(index)]);
   }
   part_ = part_of_sequence(length, cut_.context, cut_.contexts);
-  const auto move_together = [&](std::vector<std::int32_t>& rows) {
+  for (OwnedColumn& column : columns_) {
+    if (!column.shape.ragged) continue;
+    const index_t position_bytes = column.sample_bytes / sample_length_;
     for (index_t index = 0; index < loaded_; ++index) {  // in this order: no row is overwritten
-      const auto from = rows.begin() + index * dataset_.sample_length() + part_.begin;
-      const auto to = rows.begin() + index * part_.count();
-      if (from != to) std::copy(from, from + part_.count(), to);
+      const auto from =
+          column.bytes.begin() + index * column.sample_bytes + part_.begin * position_bytes;
+      const auto to = column.bytes.begin() + index * part_.count() * position_bytes;
+      if (from != to) std::copy(from, from + part_.count() * position_bytes, to);
     }
-  };
-  move_together(tokens_);
-  if (dataset_.classes() == 0) move_together(targets_);
+  }
 }
 
 void Batch::load_training(index_t cursor) {
   loaded_ = sequences_;
   for (index_t index = 0; index < loaded_; ++index) {
-    Sample sample = place(index, cursor + index);
+    Sample sample = place(index);
     dataset_.training_sample(cursor + index, sample);
-    placed(index, sample);
+    placed(index, cursor + index, sample);
   }
   cut_rows();
 }
@@ -65,22 +72,26 @@ void Batch::load_validation(std::span<const index_t> samples) {
   WEIR_ASSERT(static_cast<index_t>(samples.size()) <= sequences_);
   loaded_ = 0;
   for (index_t validation_sample : samples) {
-    Sample sample = place(loaded_, validation_sample);
+    Sample sample = place(loaded_);
     dataset_.validation_sample(validation_sample, sample);
-    placed(loaded_++, sample);
+    placed(loaded_++, validation_sample, sample);
   }
   cut_rows();
 }
 
 MicroBatch Batch::view() const {
   const auto count = static_cast<std::size_t>(loaded_);
-  const auto length = static_cast<std::size_t>(part_.count());
   MicroBatch batch;
   batch.sequences = loaded_;
   batch.length = part_.count();
   batch.first = part_.begin;
-  batch.tokens = std::span(tokens_).first(count * length);
-  batch.targets = std::span(targets_).first(dataset_.classes() > 0 ? count : count * length);
+  for (const OwnedColumn& column : columns_) {
+    const Dtype dtype = column.shape.dtype;
+    const index_t elements =
+        loaded_ * column.shape.elements * (column.shape.ragged ? part_.count() : 1);
+    batch.columns.push_back(
+        {column.shape.name, ConstVector(column.bytes.data(), dtype, MemoryKind::host, elements)});
+  }
   batch.lengths = std::span(lengths_).first(count);
   batch.samples = std::span(samples_).first(count);
   return batch;

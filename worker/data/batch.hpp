@@ -1,6 +1,6 @@
 #pragma once
 
-#include <cstdint>
+#include <cstddef>
 #include <span>
 #include <vector>
 
@@ -14,12 +14,12 @@ namespace weir::worker {
 struct ContextCut {
   index_t context = 0;
   index_t contexts = 1;
-  index_t fewest_tokens = 1;  ///< of each context, at least; contexts times this fit in a sample
+  index_t fewest_tokens = 1;  ///< that each context has; contexts times this fit in a sample
 };
 
-/// Owns the tokens of one micro-batch and fills them from a data set. Padding is cut away: the
+/// Owns the columns of one micro-batch and fills them from a data set. Padding is cut away: the
 /// micro-batch is as long as its longest sample, so how long depends on its samples alone, unless
-/// that is too short for all contexts. Of the rest it hands out this context's part.
+/// that is too short for all contexts. It hands out this context's part of what is left.
 class Batch {
  public:
   Batch(const Dataset& dataset, index_t sequences, const ContextCut& cut = {});
@@ -32,9 +32,17 @@ class Batch {
   MicroBatch view() const;
 
  private:
-  /// The place of sequence `index` in this batch's memory, for `sample` of the data set.
-  Sample place(index_t index, index_t sample);
-  void placed(index_t index, const Sample& sample);
+  /// A column's memory: a sample after the other, then a row after the other.
+  struct OwnedColumn {
+    ColumnShape shape;
+    index_t sample_bytes = 0;
+    std::vector<std::byte> bytes;
+  };
+
+  /// The place of sequence `index` in this batch's memory.
+  Sample place(index_t index);
+  /// Sequence `index` is the data set's sample `key`, and as long as `sample` says.
+  void placed(index_t index, index_t key, const Sample& sample);
   /// Moves the rows of the loaded sequences together, each this context's part of the longest.
   void cut_rows();
 
@@ -42,9 +50,9 @@ class Batch {
   index_t sequences_;
   ContextCut cut_;
   index_t loaded_ = 0;
-  SequencePart part_;  ///< of the longest loaded sample
-  std::vector<std::int32_t> tokens_;
-  std::vector<std::int32_t> targets_;
+  Interval part_;  ///< this context's part of the longest loaded sample
+  index_t sample_length_;
+  std::vector<OwnedColumn> columns_;
   std::vector<index_t> lengths_;
   std::vector<index_t> samples_;
 };

@@ -9,35 +9,38 @@ namespace weir::worker {
 
 std::vector<Option> options(DataConfig& c) {
   return {
-      {"data.kind", "", "what to learn: text (bytes, language model) or listops (classifier)",
+      {"data.kind", "",
+       "what to learn: text (its bytes, by a language model) or listops (by a classifier)",
        choice(c.kind, {{"text", DataKind::text}, {"listops", DataKind::listops}})},
       {"data.files",
        "",
-       "text to learn: files (plain or gzip'ed), folders, patterns like 'books/*.txt', or @FILE "
-       "that lists such; commas between them, \\, for a comma in a name",
+       "text to train on: files (plain or gzip'ed), folders, patterns like 'books/*.txt', or "
+       "@FILE, "
+       "a file that lists these; separate them by commas, and write \\, for a comma in a name",
        &c.files,
        {},
        Scope::run,
        true},
       {"data.validation",
        "",
-       "text to validate on, written like data.files; then all of data.files is trained on",
+       "text to validate on, written like data.files; all of data.files is then for training",
        &c.validation,
        {},
        Scope::run,
        true},
       {"data.held-out",
        "bytes",
-       "end of the text kept for validation, at most a tenth of the text; none with "
-       "data.validation",
+       "the end of the text is kept for validation: this much, but at most a tenth of it; nothing "
+       "if "
+       "data.validation names a text",
        &c.held_out,
        {1, 1e15}},
       {"data.stride",
        "tokens",
-       "tokens scored by each validation window but the first; 0: half the length",
+       "tokens that each validation window scores, except the first; 0: half the length",
        &c.stride,
        {0, 1e15}},
-      {"data.listops-split", "", "ListOps samples that are scored",
+      {"data.listops-split", "", "the ListOps samples to score",
        choice(c.listops_split,
               {{"validation", ListopsSplit::validation}, {"test", ListopsSplit::test}})},
   };
@@ -52,6 +55,16 @@ std::string tokenizer_of(DataKind kind) {
       for (const std::string_view symbol : kListopsSymbols) words += text(" ", symbol);
       return words;
     }
+  }
+  WEIR_UNREACHABLE();
+}
+
+DataShape shape_of(const DataConfig& config, index_t length) {
+  switch (config.kind) {
+    case DataKind::text:
+      return text_shape(length);
+    case DataKind::listops:
+      return listops_shape(length);
   }
   WEIR_UNREACHABLE();
 }

@@ -8,18 +8,21 @@
 
 #include "common/base/index.hpp"
 #include "common/base/options.hpp"
+#include "worker/data/columns.hpp"
+#include "worker/data/score.hpp"
 
 namespace weir::worker {
 
-/// One sample as the models see it. The caller owns the spans, both of sample_length() elements,
-/// and a call fills them whole.
+/// The place of one sample. The caller owns the memory of the columns, which a data set fills
+/// whole, padding included: `elements` of each, times the positions where it is ragged.
 struct Sample {
-  std::span<std::int32_t> tokens;
-  /// Language model: targets[i] is the token after tokens[i], -1 where it is not to be predicted.
-  /// Classifier: left as it is, and may be empty.
-  std::span<std::int32_t> targets;
-  index_t length = 0;       ///< tokens before the padding
-  std::int32_t label = -1;  ///< classifier: 0 .. classes() - 1
+  std::vector<Column> columns;
+  index_t length = 0;  ///< positions before the padding
+
+  /// A column of whole numbers.
+  std::span<std::int32_t> integers(std::string_view name) const {
+    return as<std::int32_t>(column_of(columns, name));
+  }
 };
 
 class TextDataset;
@@ -31,12 +34,13 @@ class Dataset {
  public:
   virtual ~Dataset() = default;
 
-  virtual index_t vocabulary() const = 0;
-  virtual index_t classes() const = 0;  ///< 0: language model
-  virtual index_t sample_length() const = 0;
-  /// Tokens of a training sample before the padding, on average: what rates of tokens count, as
+  /// What each sample has.
+  virtual DataShape shape() const = 0;
+  /// Positions of a training sample before the padding, on average: what rates of tokens count, as
   /// micro-batches are cut to their longest sample.
-  virtual double mean_length() const { return static_cast<double>(sample_length()); }
+  virtual double mean_length() const { return static_cast<double>(shape().length); }
+  /// How good a model of these data is, besides its loss.
+  virtual std::vector<Score> scores() const { return {}; }
 
   /// Training samples an epoch.
   virtual index_t epoch_size() const = 0;
@@ -62,6 +66,7 @@ enum class DataKind { text, listops };
 /// How text becomes tokens, in a word for programs: `bytes` (a token is the value of a byte), or
 /// `symbols` and the symbols by token, with blanks between.
 std::string tokenizer_of(DataKind kind);
+
 enum class ListopsSplit { train, validation, test };
 
 struct DataConfig {
@@ -74,6 +79,9 @@ struct DataConfig {
 };
 
 std::vector<Option> options(DataConfig& config);
+
+/// What each sample of these data has, in samples of `length` tokens. Opens nothing.
+DataShape shape_of(const DataConfig& config, index_t length);
 
 /// Opens what `config` names, in samples of `length` tokens. Throws UsageError or Error (with the
 /// file's name) if files are missing, unreadable, empty, corrupt or too short for `length`, or if

@@ -14,7 +14,7 @@ std::string list_of(const std::vector<std::string>& items);
 
 /// What a list of files names.
 struct FileList {
-  std::vector<std::string> paths;     ///< in the order in which they are read
+  std::vector<std::string> paths;     ///< the order is that in which they are read
   std::vector<std::string> warnings;  ///< what a folder or a pattern holds that is not read
 };
 

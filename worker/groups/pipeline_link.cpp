@@ -47,8 +47,8 @@ class FrameSlots {
 
  private:
   Memory memory_;
-  std::vector<std::span<std::byte>> bytes_;  ///< by slot
-  std::vector<Frame> frames_;                ///< by slot
+  std::vector<std::span<std::byte>> bytes_;  ///< one a slot
+  std::vector<Frame> frames_;                ///< one a slot
 };
 
 /// Both ends take their buffers in turn over all steps; micro-batches count from 0 in each step.
@@ -99,7 +99,8 @@ struct Inlet {
 }  // namespace
 
 struct PipelineLink::State {
-  /// Of its own: receives that an earlier link has not cancelled yet must not catch our frames.
+  /// A communicator of its own: receives that an earlier link has not cancelled yet must not catch
+  /// our frames.
   Comm comm;
   std::optional<Outlet> forward_out, backward_out;
   std::optional<Inlet> forward_in, backward_in;

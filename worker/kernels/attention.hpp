@@ -1,26 +1,12 @@
 #pragma once
 
-#include <algorithm>
 #include <span>
 
+#include "common/base/interval.hpp"
 #include "common/number/tensor.hpp"
 #include "worker/kernels/visible.hpp"
 
 namespace weir::worker {
-
-/// A run of tokens.
-struct Run {
-  index_t begin = 0;
-  index_t end = 0;
-
-  index_t size() const { return end - begin; }
-  bool holds(index_t token) const { return begin <= token && token < end; }
-};
-
-inline Run overlap(Run a, Run b) {
-  const index_t begin = std::max(a.begin, b.begin);
-  return {begin, std::max(begin, std::min(a.end, b.end))};
-}
 
 /// What attention reads of one micro-batch: B sequences, of which N successive tokens lie here, H
 /// heads of C features; G global tokens. Queries and keys are rotated already.
@@ -53,11 +39,11 @@ struct AttentionInput {
 struct AttentionStrip {
   index_t first_sequence = 0;
   index_t sequences = 0;
-  Run tokens;
+  Interval tokens;
 };
 
-/// What backward needs of forward, and the gradient that comes in. Of global queries, and of them
-/// alone, everything stands in the rows of the second half.
+/// What backward needs of forward, and the gradient that comes in. The second half holds global
+/// queries, and nothing else does.
 struct AttentionOutput {
   ConstMatrix out;             ///< [B * N, H C]
   ConstVector log_sum;         ///< [B * H * N]

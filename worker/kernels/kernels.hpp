@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
+#include <utility>
 
 #include "common/number/random.hpp"
 #include "common/number/tensor.hpp"
@@ -32,7 +34,7 @@ inline std::uint64_t dropout_stream(const DropoutKey& key, index_t sample) {
 
 /// Added to the variance by every norm.
 inline constexpr double kNormEpsilon = 1e-5;
-/// Of the angles of rotary positions.
+/// The base of the angles of rotary positions.
 inline constexpr double kRotaryBase = 10000;
 
 /// Loss of one micro-batch or a part of it, natural logarithm, summed over its loss terms.
@@ -65,7 +67,7 @@ class Kernels {
   /// Tokens of a strip that attention is done in, for heads of this width together: its queries,
   /// keys and values should still be in the cache when they are used again.
   virtual index_t attention_strip(index_t heads_width) const = 0;
-  /// Of `rows` rows, how many a strip of a product has whose result, `columns` wide, is used up
+  /// Rows of a strip of a product of `rows` rows in all whose result, `columns` wide, is used up
   /// strip by strip.
   virtual index_t product_strip(index_t rows, index_t columns) const = 0;
 
@@ -116,24 +118,38 @@ class Kernels {
   /// al., arXiv 2104.09864, section 3.4.2.
   virtual void rotate(Matrix qkv, index_t heads, index_t first, index_t tokens_a_sample,
                       int direction) = 0;
+  /// The same where row r stands at positions[r]; a row whose position is negative stays.
+  virtual void rotate_rows(Matrix qkv, index_t heads, std::span<const index_t> positions,
+                           int direction) = 0;
   /// out[b, i, h] = sum over visible j of softmax_j(q[b, i, h] . k[b, j, h] / sqrt(C)) v[b, j, h]
   /// for the local queries i of the strip; 0 for the global ones among them.
   ///
   /// out: [B * N, H C]. log_sum: [B * H * N], kept for backward. Which j are visible: visible.hpp.
   /// A query that sees nothing gives 0. Time and memory linear in N for a fixed window. Any N >= 1.
-  /// global_part, of global queries, row (b * G + g) * H + h each: the softmax over the keys seen
-  /// so far as maximum [B G H], sum [B G H] and weighted values [B G H, C], one after the other, as
-  /// join_softmax takes it. Begun by the call that has token 0, and carried by the caller to the
-  /// next. Empty unless the form is `shared`.
+  /// global_part holds the softmax of global queries over the keys seen so far, row (b * G + g) * H
+  /// + h each: maximum [B G H], sum [B G H] and weighted values [B G H, C], one after the other, as
+  /// join_softmax takes it. The call that has token 0 begins it, and the caller carries it to the
+  /// next. It is empty unless the form is `shared`.
   /// Source: Beltagy et al., arXiv 2004.05150; log_sum: Dao et al., arXiv 2205.14135.
   virtual void attention(const AttentionInput& input, const AttentionStrip& strip, Matrix out,
                          Vector log_sum, Vector global_part) = 0;
-  /// Strips as in forward, each with its rows of the output's gradient.
+  /// Gradients to queries, keys and values. The probabilities are made again from log_sum, never
+  /// stored. For a query i with output O_i and its gradient dO_i, and each key j that it sees:
+  ///
+  ///   p_ij = exp(q_i . k_j / sqrt(C) - log_sum_i)      D_i = dO_i . O_i  (rowsum(dO * O))
+  ///   dS_ij = p_ij (dO_i . v_j - D_i)
+  ///   dV_j += p_ij dO_i    dQ_i += dS_ij k_j / sqrt(C)    dK_j += dS_ij q_i / sqrt(C)
+  ///
+  /// Shapes stand at AttentionOutput and AttentionGradients. Strips come in the order of forward,
+  /// each with its rows of the output's gradient. Cost: five products of C multiply-adds a visible
+  /// pair and head, where forward has two. Source: Dao et al., arXiv 2205.14135, appendix B.
   virtual void attention_backward(const AttentionInput& input, const AttentionStrip& strip,
                                   const AttentionOutput& output,
                                   const AttentionGradients& gradients) = 0;
 
   // --- some rows of a matrix: global tokens, borders between contexts
+  /// to[rows[i]] = value, all columns; negative rows are left out.
+  virtual void fill_rows(std::span<const index_t> rows, float value, Matrix to) = 0;
   /// to[i] = columns [column, column + width of to) of from[rows[i]]; zeros where rows[i] < 0.
   virtual void gather_rows(ConstMatrix from, std::span<const index_t> rows, index_t column,
                            Matrix to) = 0;
@@ -217,21 +233,17 @@ class Kernels {
   virtual void mean_pool_backward(ConstMatrix out_gradient, std::span<const index_t> lengths,
                                   index_t first, Matrix x_gradient) = 0;
 
-  /// Called between panels of long products, so that messages move while this rank computes. Set
-  /// once by the trainer.
-  void set_progress(void (*progress)(void*), void* argument) {
-    progress_ = progress;
-    progress_argument_ = argument;
-  }
+  /// `progress` is called between panels of long products, so that messages move while this rank
+  /// computes. Set once, by whoever drives the units.
+  void set_progress(std::function<void()> progress) { progress_ = std::move(progress); }
 
  protected:
   void progress() const {
-    if (progress_ != nullptr) progress_(progress_argument_);
+    if (progress_) progress_();
   }
 
  private:
-  void (*progress_)(void*) = nullptr;
-  void* progress_argument_ = nullptr;
+  std::function<void()> progress_;
 };
 
 }  // namespace weir::worker

@@ -42,7 +42,7 @@ class Globals {
 /// How global tokens and the others take part in attention; models/config.hpp says with which
 /// projections.
 enum class GlobalForm {
-  shared,    ///< with the projections of all tokens
+  shared,    ///< global tokens use the projections of all
   separate,  ///< global queries have projections of their own; who sees whom is as in shared
   split,     ///< two attentions side by side: local tokens among themselves, global ones over all
 };

@@ -49,7 +49,7 @@ void AttentionScratch::take(Pieces& pieces, const AttentionShape& shape) {
 namespace {
 
 /// Rows of a run of tokens in each sequence of the micro-batch.
-std::vector<index_t> rows_of(const MicroBatch& batch, Run tokens) {
+std::vector<index_t> rows_of(const MicroBatch& batch, Interval tokens) {
   std::vector<index_t> rows;
   for (index_t b = 0; b < batch.sequences; ++b) {
     for (index_t i = tokens.begin; i < tokens.end; ++i) rows.push_back(b * batch.length + i);
@@ -66,14 +66,14 @@ void each_strip(const MicroBatch& batch, index_t tokens, const Function& functio
     const index_t together = tokens / length;
     for (index_t b = 0; b < batch.sequences; b += together) {
       const index_t count = std::min(together, batch.sequences - b);
-      function(AttentionStrip{b, count, {0, length}}, Run{b * length, (b + count) * length});
+      function(AttentionStrip{b, count, {0, length}}, Interval{b * length, (b + count) * length});
     }
     return;
   }
   for (index_t b = 0; b < batch.sequences; ++b) {
     for (index_t begin = 0; begin < length; begin += tokens) {
-      const Run run{begin, std::min(begin + tokens, length)};
-      function(AttentionStrip{b, 1, run}, Run{b * length + run.begin, b * length + run.end});
+      const Interval run{begin, std::min(begin + tokens, length)};
+      function(AttentionStrip{b, 1, run}, Interval{b * length + run.begin, b * length + run.end});
     }
   }
 }
@@ -93,6 +93,12 @@ struct AttentionLayer::Call {
         left(of.sparsity.left),
         right(of.sparsity.right_reach()),
         rows_of_globals(micro_batch.rows_of(of.sparsity.globals.positions())) {
+    for (std::size_t row = 0; row < rows_of_globals.size(); ++row) {
+      const auto number = row % static_cast<std::size_t>(globals().count());
+      const bool is_here = rows_of_globals[row] >= 0;
+      positions_here.push_back(is_here ? globals().positions()[number] : -1);
+      if (!is_here) elsewhere.push_back(static_cast<index_t>(row));
+    }
     const index_t rows = batch.rows();
     const index_t global_rows =
         layer.sparsity.form == GlobalForm::split ? 0 : batch.sequences * globals().count();
@@ -117,28 +123,22 @@ struct AttentionLayer::Call {
   }
 
   /// Rotates these rows of qkv: whole sequences, or a part of one.
-  void rotate(Matrix qkv, Run rows, int direction) const {
-    if (!layer.rotary || rows.size() == 0) return;
-    const bool is_whole = rows.begin % batch.length == 0 && rows.size() % batch.length == 0;
+  void rotate(Matrix qkv, Interval rows, int direction) const {
+    if (!layer.rotary || rows.count() == 0) return;
+    const bool is_whole = rows.begin % batch.length == 0 && rows.count() % batch.length == 0;
     const index_t first = is_whole ? 0 : rows.begin % batch.length;
-    pass.kernels.rotate(qkv.rows(rows.begin, rows.size()), layer.heads, batch.first + first,
-                        is_whole ? batch.length : rows.size(), direction);
+    pass.kernels.rotate(qkv.rows(rows.begin, rows.count()), layer.heads, batch.first + first,
+                        is_whole ? batch.length : rows.count(), direction);
   }
   /// Rotates rows of global tokens, each by its place.
   void rotate_globals(Matrix rows, int direction) const {
-    if (!layer.rotary) return;
-    for (index_t row = 0; row < rows.extent(0); ++row) {
-      if (rows_of_globals[static_cast<std::size_t>(row)] < 0) continue;  // another context's
-      const auto number = static_cast<std::size_t>(row % globals().count());
-      pass.kernels.rotate(rows.rows(row, 1), layer.heads, globals().positions()[number], 1,
-                          direction);
-    }
+    if (layer.rotary) pass.kernels.rotate_rows(rows, layer.heads, positions_here, direction);
   }
 
-  void project(ConstMatrix x, Matrix qkv, Run rows) const {
-    if (rows.size() == 0) return;
-    layer.query_key_value.forward(pass, x.rows(rows.begin, rows.size()),
-                                  qkv.rows(rows.begin, rows.size()));
+  void project(ConstMatrix x, Matrix qkv, Interval rows) const {
+    if (rows.count() == 0) return;
+    layer.query_key_value.forward(pass, x.rows(rows.begin, rows.count()),
+                                  qkv.rows(rows.begin, rows.count()));
     rotate(qkv, rows, 1);
   }
 
@@ -148,11 +148,7 @@ struct AttentionLayer::Call {
     pass.kernels.gather_rows(x, rows_of_globals, 0, x_rows);
     layer.query_key_value.forward(pass, x_rows, to);
     rotate_globals(to, 1);
-    for (index_t row = 0; row < to.extent(0); ++row) {
-      if (rows_of_globals[static_cast<std::size_t>(row)] < 0) {
-        pass.kernels.fill(to[row], 0);
-      }
-    }
+    pass.kernels.fill_rows(elsewhere, 0, to);  // each is added up from the context that has it
     pass.contexts.sum(to.flat());
   }
 
@@ -191,6 +187,8 @@ struct AttentionLayer::Call {
   index_t left;
   index_t right;
   std::vector<index_t> rows_of_globals;  ///< [B * G], -1: not on this context
+  std::vector<index_t> positions_here;   ///< [B * G], -1 likewise
+  std::vector<index_t> elsewhere;        ///< those of the B * G that are not on this context
   AttentionInput input;
 };
 
@@ -202,6 +200,7 @@ void AttentionLayer::forward(const Pass& pass, const MicroBatch& batch, ConstMat
   const Matrix heads_out = kept.out.rows(0, batch.rows());
   const index_t global_rows = call.global_rows();
   const Matrix x_rows = scratch.global_rows.rows(0, global_rows);
+  // Global tokens first: every strip attends to their keys and values.
   call.project_globals(x, x_rows, kept.globals.rows(0, call.input.globals.extent(0)));
   index_t projected = 0;
   if (call.is_cut) {  // the borders are wanted elsewhere before anything is done here
@@ -212,16 +211,20 @@ void AttentionLayer::forward(const Pass& pass, const MicroBatch& batch, ConstMat
   const index_t softmaxes = batch.sequences * call.input.global_queries() * heads;
   const index_t floats = softmaxes * (call.input.channels() + 2);
   const Vector part = scratch.part.first(floats);
-  each_strip(batch, scratch.strip_tokens, [&](const AttentionStrip& strip, Run rows) {
+  // Strip by strip: project the tokens whose keys it sees and that are not projected yet, attend,
+  // and multiply by the output weights, while all of that is in the cache.
+  each_strip(batch, scratch.strip_tokens, [&](const AttentionStrip& strip, Interval rows) {
     const index_t end_of_sequence = (rows.end + batch.length - 1) / batch.length * batch.length;
     const index_t reached = std::min(end_of_sequence, rows.end + call.right);
     call.project(x, qkv, {projected, std::max(projected, reached)});
     projected = std::max(projected, reached);
     pass.kernels.attention(call.input, strip, heads_out, kept.log_sum.first(batch.rows() * heads),
                            part);
-    output.multiply(pass, heads_out.rows(rows.begin, rows.size()),
-                    out.rows(rows.begin, rows.size()));
+    output.multiply(pass, heads_out.rows(rows.begin, rows.count()),
+                    out.rows(rows.begin, rows.count()));
   });
+  // Global queries: join what each context has of their softmax, then put their outputs in the
+  // place of the zeros that the local attention left in their rows.
   const Matrix global_out = kept.global_out.rows(0, global_rows);
   if (softmaxes > 0) {
     const Vector parts = scratch.parts.first(pass.contexts.size() * floats);
@@ -239,6 +242,7 @@ void AttentionLayer::forward(const Pass& pass, const MicroBatch& batch, ConstMat
     projection.multiply(pass, global_out, x_rows);
     pass.kernels.scatter_rows(x_rows, call.rows_of_globals, 0, false, out);
   }
+  // Over the shards. The two output projections have biases of their own.
   output.sum(pass, out);
   if (branch_output) pass.kernels.gather_rows(out, call.rows_of_globals, 0, x_rows);
   output.add_bias(pass, out);
@@ -258,6 +262,7 @@ void AttentionLayer::backward(const Pass& pass, const MicroBatch& batch,
   const bool does_globals = call.input.global_queries() > 0;
   const Matrix global_rows_gradient = scratch.global_rows.rows(0, global_rows);
   const Matrix global_heads_gradient = scratch.global_heads_gradient.rows(0, global_rows);
+  // The gradients of the global queries' outputs, on every context: each attends to its own keys.
   if (global_rows > 0) {
     pass.kernels.gather_rows(out_gradient, call.rows_of_globals, 0, global_rows_gradient);
     const RowLinear& projection = branch_output ? *branch_output : output;
@@ -267,9 +272,7 @@ void AttentionLayer::backward(const Pass& pass, const MicroBatch& batch,
   if (branch_output) {  // nothing of these rows went through the local projection
     branch_output->weight_gradient(pass, global_rows_gradient,
                                    kept.global_out.rows(0, global_rows));
-    for (const index_t row : call.rows_of_globals) {
-      if (row >= 0) pass.kernels.fill(out_gradient[row], 0);
-    }
+    pass.kernels.fill_rows(call.rows_of_globals, 0, out_gradient);
   }
   const AttentionGradients gradients{
       .qkv = qkv_gradient,
@@ -279,18 +282,20 @@ void AttentionLayer::backward(const Pass& pass, const MicroBatch& batch,
   for (const Matrix& elsewhere : {gradients.before, gradients.after, gradients.globals}) {
     pass.kernels.fill(elsewhere.flat(), 0);
   }
+  // Strip by strip as forward went. A key's gradient is complete when the last strip that sees it
+  // is done: `left` tokens later, or where a context's neighbours add theirs, at the end.
   index_t finished = 0;
   const auto finish = [&](index_t end) {  // rows of qkv_gradient that nobody adds to any more
-    const Run rows{finished, std::max(finished, end)};
-    if (rows.size() == 0) return;
+    const Interval rows{finished, std::max(finished, end)};
+    if (rows.count() == 0) return;
     call.rotate(qkv_gradient, rows, -1);
-    query_key_value.backward(pass, qkv_gradient.rows(rows.begin, rows.size()),
-                             x_gradient.rows(rows.begin, rows.size()));
+    query_key_value.backward(pass, qkv_gradient.rows(rows.begin, rows.count()),
+                             x_gradient.rows(rows.begin, rows.count()));
     finished = rows.end;
   };
-  each_strip(batch, scratch.strip_tokens, [&](const AttentionStrip& strip, Run rows) {
-    const Matrix heads_gradient = scratch.heads_gradient.rows(0, rows.size());
-    output.backward(pass, out_gradient.rows(rows.begin, rows.size()), heads_gradient);
+  each_strip(batch, scratch.strip_tokens, [&](const AttentionStrip& strip, Interval rows) {
+    const Matrix heads_gradient = scratch.heads_gradient.rows(0, rows.count());
+    output.backward(pass, out_gradient.rows(rows.begin, rows.count()), heads_gradient);
     pass.kernels.attention_backward(
         call.input, strip,
         {.out = kept.out.rows(0, rows_here),
@@ -307,6 +312,7 @@ void AttentionLayer::backward(const Pass& pass, const MicroBatch& batch,
     call.swap_border_gradients(scratch, qkv_gradient);
     finish(rows_here);
   }
+  // The gradients of the copies of global keys and values go to the rows that they were made of.
   if (gradients.globals.extent(0) > 0) {
     pass.contexts.sum(gradients.globals.flat());
     call.rotate_globals(gradients.globals, -1);

@@ -14,15 +14,15 @@ struct AttentionShape {
   index_t sequences = 0;     ///< B of a micro-batch, at most
   index_t rows = 0;          ///< B * N, at most
   index_t width = 0;         ///< E
-  index_t heads = 0;         ///< of this shard
+  index_t heads = 0;         ///< this shard's
   index_t head_size = 0;     ///< C
   index_t globals = 0;       ///< G
-  index_t branch_heads = 0;  ///< of this shard, of a branch for global tokens; 0: none
+  index_t branch_heads = 0;  ///< this shard's, in a branch for global tokens; 0: none
   index_t contexts = 1;
   index_t left = 0;          ///< rows of a sequence from the previous context: none if there is one
   index_t right = 0;         ///< and from the next
   index_t strip_tokens = 0;  ///< worked on at a time: Kernels::attention_strip(part())
-  index_t branch_strip_tokens = 0;  ///< of a branch: Kernels::product_strip(tokens, width)
+  index_t branch_strip_tokens = 0;  ///< for a branch: Kernels::product_strip(tokens, width)
 
   index_t part() const { return heads * head_size; }
   index_t global_rows() const { return sequences * globals; }
@@ -48,7 +48,7 @@ struct AttentionScratch {
   index_t strip_tokens = 0;      ///< S, tokens of a strip
   Matrix heads_gradient;         ///< [S, heads * C]
   Vector part;                   ///< [B * G * heads * (C + 2)], softmax of the global queries
-  Vector parts;                  ///< of all contexts
+  Vector parts;                  ///< those of all contexts
   Matrix global_rows;            ///< [B * G, E], of inputs, outputs or their gradients
   Matrix global_heads_gradient;  ///< [B * G, heads * C]
   Matrix globals_gradient;       ///< [B * G, 3 * heads * C]
@@ -70,19 +70,19 @@ struct AttentionScratch {
 /// Shards hold whole heads: `heads` of them each, of head_size C. One sum over the shards forward.
 ///
 /// Tokens go through projection, attention and output projection in strips that stay in the cache.
-/// Of a sequence that is cut over contexts, a context sends its neighbours the keys and values
+/// A context that holds a part of a sequence sends its neighbours the keys and values
 /// within the window of the border (and gets their gradients back), and everybody the rows of its
 /// global tokens; the softmax of global queries over the tokens of all contexts is merged from its
 /// parts (maximum, sum, output). None of this grows with the sequence.
 struct AttentionLayer {
   ColumnLinear query_key_value;
   RowLinear output;
-  index_t heads = 0;  ///< of this shard
+  index_t heads = 0;  ///< this shard's
   bool rotary = true;
   Sparsity sparsity;
-  std::optional<GlobalBranch> branch;  ///< of the forms `separate` and `split`
+  std::optional<GlobalBranch> branch;  ///< in the forms `separate` and `split`
   std::optional<RowLinear>
-      branch_output;  ///< of `split`; else the branch's output goes through `output`
+      branch_output;  ///< `split` has it; else the branch's output goes through `output`
 
   /// x, out [B * N, E], whole on every shard.
   void forward(const Pass& pass, const MicroBatch& batch, ConstMatrix x,

@@ -82,13 +82,13 @@ void collect_inputs(const Pass& pass, const Rows& rows, ConstMatrix x,
                     const GlobalBranchActivations& kept) {
   const Vector all = kept.x.first(rows.count() * (rows.width + 1));
   pass.kernels.gather_rows(x, rows.here, 0, rows.inputs(kept));
-  pass.kernels.fill(rows.seeing(kept), 0);
+  std::vector<index_t> seeing;
   for (index_t row = 0; row < rows.count(); ++row) {
     const index_t length = rows.batch.lengths[static_cast<std::size_t>(row / rows.globals)];
-    if (rows.here[static_cast<std::size_t>(row)] >= 0 && length > 0) {
-      pass.kernels.fill(rows.seeing(kept).part(row, 1), 1);
-    }
+    if (rows.here[static_cast<std::size_t>(row)] >= 0 && length > 0) seeing.push_back(row);
   }
+  pass.kernels.fill(rows.seeing(kept), 0);
+  pass.kernels.fill_rows(seeing, 1, Matrix(rows.seeing(kept), rows.count(), 1));
   pass.contexts.sum(all);
 }
 

@@ -8,7 +8,7 @@ namespace {
 
 /// A vector of all outputs in which those without a bias are zero, and its two other parts.
 struct WholeBias {
-  WholeBias(index_t outputs, Run unbiased)
+  WholeBias(index_t outputs, Interval unbiased)
       : all(static_cast<std::size_t>(outputs)),
         before(Vector(all).first(unbiased.begin)),
         after(Vector(all).last(outputs - unbiased.end)) {}
@@ -21,7 +21,7 @@ struct WholeBias {
 
 void ColumnLinear::forward(const Pass& pass, ConstMatrix x, Matrix out) const {
   const ConstVector held = bias.weights(pass);
-  if (unbiased.size() == 0) {
+  if (unbiased.count() == 0) {
     pass.kernels.multiply_transposed(x, weight.weights(pass), held, out);
     return;
   }
@@ -39,7 +39,7 @@ void ColumnLinear::weight_gradient(const Pass& pass, ConstMatrix out_gradient,
                                    ConstMatrix x) const {
   pass.kernels.add_transposed_product(out_gradient, x, weight.gradients(pass));
   const Vector held = bias.gradients(pass);
-  if (unbiased.size() == 0) {
+  if (unbiased.count() == 0) {
     pass.kernels.add_column_sums(out_gradient, held);
     return;
   }

@@ -7,9 +7,9 @@ namespace weir::worker {
 /// out = x W^T + b, the output features cut over the shards: this one computes `weight.rows` of
 /// them from all inputs. M rows.
 struct ColumnLinear {
-  HeldMatrix weight;  ///< [outputs of this shard, inputs]
-  HeldVector bias;    ///< [outputs of this shard], without those that have none
-  Run unbiased = {};  ///< outputs without a bias
+  HeldMatrix weight;       ///< [outputs of this shard, inputs]
+  HeldVector bias;         ///< [outputs of this shard], without those that have none
+  Interval unbiased = {};  ///< outputs without a bias
 
   /// x [M, inputs], the same on every shard; out [M, outputs of this shard].
   void forward(const Pass& pass, ConstMatrix x, Matrix out) const;

@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "worker/data/columns.hpp"
 #include "worker/groups/context_group.hpp"
 #include "worker/groups/tensor_group.hpp"
 #include "worker/kernels/kernels.hpp"
@@ -13,15 +14,19 @@ namespace weir::worker {
 /// One micro-batch as layers and units see it: N successive tokens of B sequences. If sequences are
 /// cut over contexts, these are the tokens of this rank's part.
 struct MicroBatch {
-  index_t sequences = 0;                 ///< B
-  index_t length = 0;                    ///< N
-  std::span<const std::int32_t> tokens;  ///< [B * N]
-  /// Language model: [B * N], -1 where there is none; classifier: [B] labels.
-  std::span<const std::int32_t> targets;
+  index_t sequences = 0;  ///< B
+  index_t length = 0;     ///< N
+  /// What the data set has of them: [B * N * elements] where the column is ragged, else [B *
+  /// elements].
+  std::vector<ConstColumn> columns;
   std::span<const index_t> lengths;  ///< [B], tokens of the whole sequences before padding
   std::span<const index_t> samples;  ///< [B], global sample index: the key of dropout
   index_t first = 0;                 ///< position of the first token here in its sequence
   index_t rows() const { return sequences * length; }
+  /// A column of whole numbers.
+  std::span<const std::int32_t> integers(std::string_view name) const {
+    return as<std::int32_t>(column_of(columns, name));
+  }
   /// The row of a position of a sequence, -1 if it is not among the tokens here.
   index_t row_of(index_t sequence, index_t position) const {
     const index_t token = position - first;
@@ -44,7 +49,7 @@ struct Pass {
   ContextGroup& contexts;
   ConstVector weights;     ///< the holder's arena, f32
   Vector gradients;        ///< likewise; empty in evaluation
-  std::uint64_t seed = 0;  ///< of dropout
+  std::uint64_t seed = 0;  ///< for dropout
   bool training = true;    ///< false: no dropout, nothing is kept for backward
   /// The weights in another dtype, at the same elements as in `weights`; empty if nobody wants it.
   ConstVector low_weights = {};

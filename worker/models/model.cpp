@@ -1,6 +1,6 @@
 #include "worker/models/model.hpp"
 
-#include "common/base/error.hpp"
+#include "common/number/memory.hpp"
 #include "worker/kernels/simulated/simulated_kernels.hpp"
 #include "worker/models/unit_chain.hpp"
 
@@ -21,15 +21,20 @@ std::vector<double> unit_costs(const Model& model) {
   SingleContext whole;
   const Vector arena(nullptr, Dtype::f32, kernels.memory(), holding.element_count);
   const Pass pass = {kernels, alone, whole, arena, arena};
-  // Whatever the tokens are: nothing is computed.
-  const std::vector<std::int32_t> tokens(static_cast<std::size_t>(length));
+  // One sample of zeros: nothing is computed, whatever it is.
+  const DataShape data = model.data();
   const index_t sample = 0;
-  const MicroBatch batch = {.sequences = 1,
-                            .length = length,
-                            .tokens = tokens,
-                            .targets = tokens,
-                            .lengths = {&length, 1},
-                            .samples = {&sample, 1}};
+  MicroBatch batch = {.sequences = 1,
+                      .length = length,
+                      .columns = {},
+                      .lengths = {&length, 1},
+                      .samples = {&sample, 1}};
+  std::vector<Memory> memory;
+  for (const ColumnShape& column : data.columns) {
+    const index_t elements = column.elements * (column.ragged ? length : 1);
+    memory.emplace_back(elements * bytes_of(column.dtype), 1);
+    batch.columns.push_back({column.name, memory.back().elements(column.dtype)});
+  }
   std::vector<double> costs;
   for (index_t unit = 0; unit < model.unit_count(); ++unit) {
     const index_t like = model.first_like(unit);

@@ -40,8 +40,9 @@ class Model {
   virtual FrameShape frame(index_t unit, const BatchShape& batch) const = 0;
   /// What the units compute with; if not f32, Pass::low_weights are the weights in this dtype.
   virtual Dtype weight_dtype() const { return Dtype::f32; }
-  /// Tokens of a sample, at most.
-  virtual index_t length() const = 0;
+  /// What the units read of a sample; its length is that of the longest.
+  virtual DataShape data() const = 0;
+  index_t length() const { return data().length; }
 
   /// Throws UsageError, with the numbers and the way out, for a model that does not exist or that
   /// this layout cannot cut.

@@ -90,6 +90,12 @@ void UnitChain::predict(const Pass& pass, const MicroBatch& batch, std::span<con
   unit(last).predict(pass, batch, outputs_.at(last, shape), rows, scores);
 }
 
+void copy_frame(Kernels& kernels, const Frame& from, const Frame& to) {
+  for (std::size_t tensor = 0; tensor < to.size(); ++tensor) {
+    kernels.copy(from[tensor].rows(0, to[tensor].extent(0)).flat(), to[tensor].flat());
+  }
+}
+
 index_t frame_bytes(const Model& model, const StageCut& cut) {
   index_t bytes = 0;
   std::vector<FrameShape> shapes;

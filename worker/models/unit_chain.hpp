@@ -21,7 +21,7 @@ class FrameMemory {
  private:
   const Model* model_;
   index_t first_border_;
-  std::vector<std::vector<Memory>> memory_;  ///< of each distinct frame, a tensor each
+  std::vector<std::vector<Memory>> memory_;  ///< for each distinct frame, a tensor each
   std::vector<std::size_t> memory_of_border_;
 };
 
@@ -71,6 +71,9 @@ class UnitChain {
   FrameMemory outputs_;
   FrameMemory gradients_;
 };
+
+/// Copies the first rows of a frame that may have room for more rows than `to` has.
+void copy_frame(Kernels& kernels, const Frame& from, const Frame& to);
 
 /// Bytes of the frames that a UnitChain allocates.
 index_t frame_bytes(const Model& model, const StageCut& cut);

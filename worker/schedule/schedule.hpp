@@ -62,8 +62,8 @@ struct Schedule {
   index_t micro_batches = 0;
   index_t link_slots = 0;
   bool has_backward = true;               ///< false: evaluation, forwards and their messages only
-  std::vector<index_t> activation_slots;  ///< of each stage: the most activations it ever holds
-  std::vector<std::vector<Action>> actions;  ///< of each stage, in order
+  std::vector<index_t> activation_slots;  ///< the most activations that each stage ever holds
+  std::vector<std::vector<Action>> actions;  ///< each stage's, in order
 
   index_t stages() const { return static_cast<index_t>(actions.size()); }
 };

@@ -30,10 +30,10 @@ struct ComputeSpan {
 };
 
 struct ScheduleReport {
-  double makespan_s = 0;                        ///< until the last stage has finished its list
-  double idle_share = 0;                        ///< of stages x makespan; "the bubble", in [0, 1]
-  std::vector<index_t> peak_activations;        ///< of each stage
-  std::vector<std::vector<ComputeSpan>> spans;  ///< of each stage, in order of time
+  double makespan_s = 0;  ///< until the last stage has finished its list
+  double idle_share = 0;  ///< idle time over stages x makespan; "the bubble", 0 to 1
+  std::vector<index_t> peak_activations;        ///< each stage's
+  std::vector<std::vector<ComputeSpan>> spans;  ///< each stage's, in order of time
 };
 
 /// A report if the schedule keeps to the contract of schedule.hpp, else what is wrong with it.

@@ -6,13 +6,15 @@
 
 #include "common/base/differences.hpp"
 #include "common/base/error.hpp"
+#include "common/job/share.hpp"
+#include "worker/score/whole_loss.hpp"
 
 namespace weir::worker {
 namespace {
 
-/// Throws Error unless the checkpoint's parameters are those of `specs`, and perhaps obsolete ones.
-void check_parameters(const CheckpointReader& reader, const std::vector<ParameterSpec>& specs,
-                      const std::vector<std::string>& obsolete, const std::string& checkpoint) {
+/// What of the checkpoint's parameters is not as `specs` say. It may have obsolete ones, too.
+Differences differences_of(const CheckpointReader& reader, const std::vector<ParameterSpec>& specs,
+                           const std::vector<std::string>& obsolete) {
   Differences differences;
   std::set<std::string> known;
   for (const std::string& name : obsolete) known.insert("/model/" + name);
@@ -35,24 +37,52 @@ void check_parameters(const CheckpointReader& reader, const std::vector<Paramete
       differences.add(text(record.name.substr(7), ": not in the model"));
     }
   }
-  if (differences.empty()) return;
-  throw Error(text(checkpoint,
-                   " does not hold the model that its settings describe:", differences.to_text()));
+  return differences;
 }
 
 }  // namespace
 
+void Scorer::check(const CheckpointReader& reader, const ModelConfig& model) {
+  const Differences differences =
+      differences_of(reader, parameter_specs(model), obsolete_parameters(model));
+  if (differences.empty()) return;
+  throw Error(text("the checkpoint of step ", reader.manifest().step,
+                   " does not hold the model that its settings describe:", differences.to_text()));
+}
+
+StageCut Scorer::cut_of(const Model& model, index_t micro_batch, const ScorerPlace& where) {
+  const auto stage = static_cast<std::size_t>(where.place.stage);
+  const bool is_last = stage + 1 == where.first_units.size();
+  return {.first_unit = where.first_units[stage],
+          .last_unit = (is_last ? model.unit_count() : where.first_units[stage + 1]) - 1,
+          .contexts = where.layout.contexts,
+          .shards = where.layout.shards,
+          .micro_batch = micro_batch,
+          .training = false};
+}
+
+LinkShape Scorer::link_shape(const Model& model, const StageCut& cut) {
+  const BatchShape largest = largest_batch(model, cut);
+  return {model.frame(cut.first_unit, largest), model.frame(cut.last_unit + 1, largest)};
+}
+
 Scorer::Scorer(const CheckpointReader& reader, const ModelConfig& model, index_t micro_batch,
-               index_t threads)
-    : model_(model), micro_batch_(micro_batch), kernels_(threads) {
+               index_t threads, const ScorerPlace& where)
+    : model_(model),
+      micro_batch_(micro_batch),
+      where_(where),
+      groups_(where.groups != nullptr ? *where.groups : alone_),
+      kernels_(threads) {
+  check(reader, model);  // before anything is planned
   const std::vector<ParameterSpec> specs = model_.parameters();
-  // Before anything is planned: then the model is as large as the file.
-  check_parameters(reader, specs, obsolete_parameters(model),
-                   text("the checkpoint of step ", reader.manifest().step));
-  const auto units = static_cast<std::size_t>(model_.unit_count());
-  plan_ = std::make_unique<BucketPlan>(specs, std::vector<index_t>(units), Layout(),
+  std::vector<index_t> unit_stage;
+  for (index_t unit = 0; unit < model_.unit_count(); ++unit) {
+    const auto next = std::ranges::upper_bound(where_.first_units, unit);
+    unit_stage.push_back(next - where_.first_units.begin() - 1);
+  }
+  plan_ = std::make_unique<BucketPlan>(specs, unit_stage, where_.layout,
                                        kBlockElements * bytes_of(Dtype::f32));
-  const Holding& holding = plan_->holding({});
+  const Holding& holding = plan_->holding(holder_of(where_.place));
   weights_ = Buffer(holding.element_count);
   for (const HeldSlice& slice : holding.slices) {
     const ParameterSpec& spec = specs[static_cast<std::size_t>(slice.parameter)];
@@ -60,17 +90,13 @@ Scorer::Scorer(const CheckpointReader& reader, const ModelConfig& model, index_t
                 weights_.span().subspan(static_cast<std::size_t>(slice.offset),
                                         static_cast<std::size_t>(slice.range.count())));
   }
-  units_.emplace(
-      model_, holding,
-      StageCut{
-          .last_unit = model_.unit_count() - 1, .micro_batch = micro_batch_, .training = false},
-      SlotCounts(), kernels_);
+  units_.emplace(model_, holding, cut_of(model_, micro_batch_, where_), SlotCounts(), kernels_);
 }
 
 Pass Scorer::pass() {
   return {.kernels = kernels_,
-          .shards = alone_,
-          .contexts = whole_,
+          .shards = groups_.shards(),
+          .contexts = groups_.contexts(),
           .weights = std::as_const(weights_).span(),
           .gradients = {},
           .seed = 0,
@@ -78,18 +104,58 @@ Pass Scorer::pass() {
 }
 
 Loss Scorer::loss(const MicroBatch& batch) {
+  WEIR_ASSERT(where_.layout.worker_count() == 1);
+  return forward(batch, 0);
+}
+
+Loss Scorer::forward(const MicroBatch& batch, index_t index) {
   WEIR_ASSERT(batch.sequences <= micro_batch_ && batch.length <= config().length);
-  return units_->forward(pass(), batch, {}, {}, {});
+  const BatchShape shape = UnitChain::shape_of(batch);
+  PipelineLink* const link = groups_.link();
+  if (where_.place.stage > 0) {
+    const Frame& arrived = link->receive(Direction::forward, index);
+    copy_frame(kernels_, arrived, units_->entering(shape));
+    link->release(Direction::forward, index);
+  }
+  const Loss loss = units_->forward(pass(), batch, {}, {}, {});
+  if (where_.place.stage + 1 < where_.layout.stages) {
+    link->send(Direction::forward, index, units_->leaving(shape));
+  }
+  return loss;
+}
+
+Loss Scorer::score(const Dataset& dataset, std::span<const index_t> samples,
+                   const std::function<void(index_t done, index_t total)>& progress) {
+  const Interval share =
+      share_of(std::ssize(samples), where_.place.replica, where_.layout.replicas);
+  ContextGroup& contexts = groups_.contexts();
+  Batch batch(dataset, micro_batch_,
+              {.context = contexts.index(),
+               .contexts = contexts.size(),
+               .fewest_tokens = model_.fewest_tokens(contexts.size())});
+  Loss loss;
+  index_t index = 0;
+  for (index_t begin = share.begin; begin < share.end; begin += micro_batch_) {
+    if (progress) progress(begin - share.begin, share.count());
+    const index_t count = std::min(micro_batch_, share.end - begin);
+    batch.load_validation(
+        samples.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)));
+    loss += forward(batch.view(), index++);
+  }
+  if (groups_.link() != nullptr) groups_.link()->end_step();
+  if (progress) progress(share.count(), share.count());
+  return whole_loss(loss, where_.place,
+                    [&](std::span<double> values) { groups_.sum_over_workers(values); });
 }
 
 void Scorer::next_token_logits(std::span<const std::int32_t> tokens, std::span<float> logits) {
   const auto length = static_cast<index_t>(tokens.size());
   WEIR_ASSERT(length >= 1 && length <= config().length);
+  WEIR_ASSERT(where_.layout.worker_count() == 1);
   const index_t sample = 0;
   const MicroBatch batch = {.sequences = 1,
                             .length = length,
-                            .tokens = tokens,
-                            .targets = {},
+                            .columns = {{"tokens", tokens}},
                             .lengths = {&length, 1},
                             .samples = {&sample, 1}};
   const index_t last = length - 1;

@@ -10,45 +10,57 @@ std::vector<Option> options(TrainConfig& config) {
   return {
       {"steps",
        "",
-       "steps to train in all, those before a resumed checkpoint included",
+       "steps of the whole training, including those before a resumed checkpoint",
        &config.training.steps,
        {1, 1e12}},
-      {"batch", "samples", "samples a step over all replicas", &config.training.batch, {1, 1e9}},
+      {"batch",
+       "samples",
+       "samples of a step, over all replicas",
+       &config.training.batch,
+       {1, 1e9}},
       {"micro-batch",
        "samples",
-       "samples a forward; the batch is made of whole ones",
+       "samples of one forward pass; --batch is a multiple of it",
        &config.training.micro_batch,
        {1, 1e6}},
-      {"length", "tokens", "length of a sequence", &config.length, {1, 1 << 24}},
-      {"seed", "", "of initial weights, data order and dropout", &config.training.seed, {0, 1e15}},
+      {"length", "tokens", "tokens of a sample", &config.length, {1, 1 << 24}},
+      {"seed",
+       "",
+       "number that initial weights, data order and dropout are drawn from",
+       &config.training.seed,
+       {0, 1e15}},
       {"eval-every",
        "steps",
-       "validate after every so many steps; 0: only at the end",
+       "validate each time this number of steps is done; 0: only at the end",
        &config.training.eval_every,
        {0, 1e12}},
       {"eval-samples",
        "samples",
-       "validation samples while training; all of them at the end",
+       "samples of a validation during training; the one at the end takes all",
        &config.eval_samples,
        {1, 1e9}},
-      {"schedule", "", "order of forwards and backwards in the pipeline",
+      {"schedule", "", "order of forward and backward passes in the pipeline",
        choice(config.schedule,
               {{"1f1b", ScheduleKind::one_forward_one_backward}, {"gpipe", ScheduleKind::gpipe}})},
       {"recompute", "",
-       "none: blocks keep what backward needs; block: their input alone, and run forward again",
+       "none: blocks keep what their backward needs; block: they keep only their input and run "
+       "forward "
+       "again",
        choice(config.recompute, {{"none", Recompute::none}, {"block", Recompute::block}})},
       {"balance", "",
-       "even: replicas take as many micro-batches each; measured: those that are slower take fewer",
+       "even: replicas take equal numbers of micro-batches; measured: slower ones take fewer",
        choice(config.training.balance,
               {{"even", BalanceKind::even}, {"measured", BalanceKind::measured}})},
       {"inject", "",
-       "faults on purpose. Slowness: slow=1:3x, replica 1 takes three times as long; "
-       "slow=1:5x:20%, "
-       "in a fifth of its steps; slow=any:5x:5%, each now and then; sleep=50ms, all wait so long "
-       "before each step. Gradients: bad=1%:30x, from step 100 on a hundredth of the batches has "
-       "random targets and gradients 30 times as large; scale=300-:4x, from step 300 on all are 4 "
-       "times as large; tensor=1%:1000x, those of one parameter; flip=1%, one element is 1e30. All "
-       "four take a share of the steps or steps: bad=300-319:30x",
+       "faults on purpose, to test how a job copes. Slow replicas: slow=1:3x makes replica 1 take "
+       "three times as long, slow=1:5x:20% does so in a fifth of its steps, slow=any:5x:5% slows "
+       "each replica now and then, sleep=50ms makes all wait before each step. Wrong gradients: "
+       "bad=1%:30x gives a hundredth of the batches, from step 100 on, random targets and "
+       "gradients "
+       "30 times as large; scale=300-:4x multiplies all gradients by 4 from step 300 on; "
+       "tensor=1%:1000x those of one parameter; flip=1% sets one element to 1e30. These four take "
+       "a "
+       "share of the steps (1%) or a range of steps (300-319)",
        &config.inject},
   };
 }

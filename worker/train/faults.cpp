@@ -10,18 +10,16 @@ void FaultyDataset::training_sample(index_t cursor, Sample& sample) const {
   clean_->training_sample(cursor, sample);
   if (!has_random_targets(injection_, cursor / batch_ + 1, seed_)) return;
   const std::uint64_t stream = stream_of("inject targets");
-  const auto draw = [&](index_t at, index_t below) {
-    const auto index = static_cast<std::uint64_t>(cursor * sample_length() + at);
-    return static_cast<std::int32_t>(random_word(seed_, stream, index) %
-                                     static_cast<std::uint64_t>(below));
-  };
-  if (classes() > 0) {
-    sample.label = draw(0, classes());
-    return;
-  }
-  for (std::size_t at = 0; at < sample.targets.size(); ++at) {
-    std::int32_t& target = sample.targets[at];
-    if (target >= 0) target = draw(static_cast<index_t>(at), vocabulary());
+  const DataShape shape = this->shape();
+  for (const ColumnShape& column : shape.columns) {
+    if (!column.is_target || column.values == 0) continue;
+    const auto targets = sample.integers(column.name);
+    for (std::size_t at = 0; at < targets.size(); ++at) {
+      if (targets[at] < 0) continue;
+      const std::uint64_t index = static_cast<std::uint64_t>(cursor * shape.length) + at;
+      targets[at] = static_cast<std::int32_t>(random_word(seed_, stream, index) %
+                                              static_cast<std::uint64_t>(column.values));
+    }
   }
 }
 

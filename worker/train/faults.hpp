@@ -17,10 +17,9 @@ class FaultyDataset final : public Dataset {
                 std::uint64_t seed)
       : clean_(std::move(clean)), injection_(injection), batch_(batch), seed_(seed) {}
 
-  index_t vocabulary() const override { return clean_->vocabulary(); }
-  index_t classes() const override { return clean_->classes(); }
-  index_t sample_length() const override { return clean_->sample_length(); }
+  DataShape shape() const override { return clean_->shape(); }
   double mean_length() const override { return clean_->mean_length(); }
+  std::vector<Score> scores() const override { return clean_->scores(); }
   index_t epoch_size() const override { return clean_->epoch_size(); }
   void training_sample(index_t cursor, Sample& sample) const override;
   index_t validation_size() const override { return clean_->validation_size(); }
@@ -38,7 +37,7 @@ class FaultyDataset final : public Dataset {
   std::uint64_t seed_;
 };
 
-/// And the gradients of all faults, which strike before they leave. Passes everything on otherwise.
+/// Spoils gradients as all faults say, before they leave. Passes everything on otherwise.
 class FaultyService final : public ParameterService {
  public:
   /// All outlive it.

@@ -35,8 +35,8 @@ struct Injection {
   double sleep_seconds = 0;             ///< before each step of every replica
   std::optional<index_t> slow_replica;  ///< none: any, each drawn for itself
   double factor = 1;          ///< its steps, the sleep included, take so many times as long
-  double share = 1;           ///< of its steps, drawn by their number
-  std::vector<Fault> faults;  ///< of gradients
+  double share = 1;           ///< part of its steps, drawn by their number
+  std::vector<Fault> faults;  ///< faults of gradients
 };
 
 /// Comma-separated: `slow=1:3x` (replica 1, three times as long) or `slow=1:5x:20%` (in a fifth of

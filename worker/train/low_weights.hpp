@@ -21,7 +21,7 @@ class LowWeights {
  private:
   Dtype dtype_;
   Memory memory_;
-  std::vector<std::vector<HeldSlice>> slices_;  ///< by unit
+  std::vector<std::vector<HeldSlice>> slices_;  ///< those of each unit
 };
 
 }  // namespace weir::worker

@@ -9,7 +9,7 @@
 #include "common/job/data_plane.hpp"
 #include "common/net/channel.hpp"
 #include "common/net/control.hpp"
-#include "worker/train/wire_frames.hpp"
+#include "worker/train/bucket_frames.hpp"
 
 namespace weir::worker {
 namespace {
@@ -17,11 +17,11 @@ namespace {
 /// The traffic with one server: buckets of this holder that live there.
 struct Peer {
   std::vector<std::size_t> pushed;  ///< indices into Holding::buckets, in push order
-  std::vector<std::size_t> pulled;  ///< in pull order
-  std::size_t offered = 0;          ///< of `pushed`, in this update
+  std::vector<std::size_t> pulled;  ///< their order is that of pulls
+  std::size_t offered = 0;          ///< so far in this update, from `pushed`
   std::unique_ptr<FrameSender> push;
   std::unique_ptr<FrameReceiver> pull;
-  // Of `pushed`, where the push wire keeps residuals.
+  // Residuals of `pushed`, where the push wire keeps them.
   std::optional<ReceiveChannel> residuals_in;  ///< once, where training begins
   std::optional<SendChannel> residuals_out;    ///< for each checkpoint
   std::size_t residuals_missing = 0;           ///< to begin with
@@ -176,7 +176,7 @@ struct ServerClient::State {
   int first_server;
   Vector weights;
   Vector gradients;
-  WireFrames frames;
+  BucketFrames frames;
   std::vector<index_t> arrived;  ///< pulls of each held bucket so far
   std::vector<bool> stale;       ///< the gradients of each held bucket are of the update before
   index_t round = 0;             ///< pulls of each that were opened

@@ -6,17 +6,6 @@
 
 namespace weir::worker {
 
-namespace {
-
-/// The received frame may have room for more rows than this micro-batch has.
-void copy_frame(Kernels& kernels, const Frame& from, const Frame& to) {
-  for (std::size_t tensor = 0; tensor < to.size(); ++tensor) {
-    kernels.copy(from[tensor].rows(0, to[tensor].extent(0)).flat(), to[tensor].flat());
-  }
-}
-
-}  // namespace
-
 Stage::Stage(StageParts parts)
     : parts_(std::move(parts)),
       units_(*parts_.model, *parts_.holding, parts_.cut, parts_.slots, *parts_.kernels) {

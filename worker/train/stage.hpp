@@ -18,7 +18,7 @@ namespace weir::worker {
 struct StageParts {
   index_t stage = 0;
   const Model* model = nullptr;
-  const Holding* holding = nullptr;  ///< of this worker
+  const Holding* holding = nullptr;  ///< this worker's
   StageCut cut;
   const Dataset* dataset = nullptr;
   SlotCounts slots;  ///< micro-batches underway, at most
@@ -57,7 +57,7 @@ class Stage {
   StageParts parts_;
   UnitChain units_;
   std::optional<LowWeights> low_weights_;
-  std::vector<Batch> batches_;  ///< by activation slot
+  std::vector<Batch> batches_;  ///< one an activation slot
   Frame to_next_;               ///< what the newest forward has made
   Frame to_previous_;           ///< what the newest backward has made
   const Frame* from_previous_ = nullptr;

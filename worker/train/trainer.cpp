@@ -1,9 +1,9 @@
 #include "worker/train/trainer.hpp"
 
 #include <algorithm>
-#include <array>
 
 #include "common/base/machine.hpp"
+#include "worker/score/whole_loss.hpp"
 
 namespace weir::worker {
 
@@ -70,7 +70,7 @@ double Trainer::be_slow(index_t step) {
 }
 
 void Trainer::take_share(const Directive& directive) {
-  const MicroBatchShare share = share_of(directive.replicas.shares, parts_.place.replica);
+  const Interval share = share_of(directive.replicas.shares, parts_.place.replica);
   if (share.count() != share_.count()) {
     schedule_ = schedule_of(parts_.config, parts_.layout, share.count());
   }
@@ -90,9 +90,8 @@ void Trainer::validate_at(const Directive& directive, index_t sample_count) {
 
 Loss Trainer::validate(std::span<const index_t> samples) {
   // Replica d of D takes an even run of the samples; each is a pipeline of its own.
-  const auto size = static_cast<index_t>(samples.size());
-  const index_t begin = parts_.place.replica * size / parts_.layout.replicas;
-  const index_t end = (parts_.place.replica + 1) * size / parts_.layout.replicas;
+  const auto [begin, end] =
+      share_of(std::ssize(samples), parts_.place.replica, parts_.layout.replicas);
   const index_t micro_batch = parts_.config.training.micro_batch;
   const index_t micro_batches = (end - begin + micro_batch - 1) / micro_batch;
   Loss loss;
@@ -101,12 +100,7 @@ Loss Trainer::validate(std::span<const index_t> samples) {
         make_forward_only(parts_.layout.stages, micro_batches),
         samples.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)));
   }
-  // Shards of the last stage all know the loss, which counts once; contexts have one each.
-  if (parts_.place.shard > 0) loss = Loss{};
-  std::array<double, 3> sums = {loss.sum, static_cast<double>(loss.count),
-                                static_cast<double>(loss.correct)};
-  if (parts_.sum_over_workers) parts_.sum_over_workers(sums);
-  return {sums[0], static_cast<index_t>(sums[1]), static_cast<index_t>(sums[2])};
+  return whole_loss(loss, parts_.place, parts_.sum_over_workers);
 }
 
 }  // namespace weir::worker

@@ -40,7 +40,7 @@ class Trainer {
   Loss validate(std::span<const index_t> samples);
 
  private:
-  /// Of this replica's micro-batches in the step after the directive.
+  /// The first samples of this replica's micro-batches in the step after the directive.
   std::vector<index_t> first_samples(const Directive& directive) const;
   /// Takes the share that the directive says.
   void take_share(const Directive& directive);
@@ -49,8 +49,8 @@ class Trainer {
   void validate_at(const Directive& directive, index_t sample_count);
 
   TrainerParts parts_;
-  MicroBatchShare share_;  ///< of the present step
-  Schedule schedule_;      ///< for as many
+  Interval share_;     ///< the present step's
+  Schedule schedule_;  ///< for as many
   Injection injection_;
   double step_seconds_ = 0;  ///< that this worker computed in its last step
 };

@@ -86,7 +86,7 @@ TEST_CASE("the parts of a sequence are its tokens, each once, in order, as even 
       CAPTURE(contexts);
       index_t next = 0;
       for (index_t context = 0; context < contexts; ++context) {
-        const SequencePart part = part_of_sequence(length, context, contexts);
+        const Interval part = part_of_sequence(length, context, contexts);
         CHECK(part.begin == next);
         CHECK(part.count() >= length / contexts);
         CHECK(part.count() <= longest_part(length, contexts));

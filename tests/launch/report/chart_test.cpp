@@ -25,7 +25,7 @@ TEST_CASE("thinning keeps the lowest and the highest of every column of pixels, 
       const bool finite = random() % 10 != 0;
       values.push_back(finite ? static_cast<double>(random() % 1000) : std::nan(""));
     }
-    const Interval range{0, std::max(1.0, steps.back())};
+    const AxisRange range{0, std::max(1.0, steps.back())};
     const auto kept = thinned(steps, values, range, kColumns);
     CHECK(std::ranges::is_sorted(kept));
     CHECK(std::set(kept.begin(), kept.end()).size() == kept.size());
@@ -53,8 +53,8 @@ TEST_CASE("thinning keeps the lowest and the highest of every column of pixels, 
 }
 
 TEST_CASE("ticks are round, inside, ascending and few, for any interval") {
-  for (const Interval interval :
-       {Interval{0, 1}, {0.93, 5.6}, {-3, 400}, {1e-7, 1.1e-7}, {0, 1e9}}) {
+  for (const AxisRange interval :
+       {AxisRange{0, 1}, {0.93, 5.6}, {-3, 400}, {1e-7, 1.1e-7}, {0, 1e9}}) {
     const auto found = ticks(interval, false, 5);
     CAPTURE(interval.high);
     CHECK(found.size() >= 2);
@@ -75,11 +75,11 @@ TEST_CASE("ticks are round, inside, ascending and few, for any interval") {
 
 TEST_CASE("ticks of absurd intervals are few, too") {
   // Where numbers are so large that adding one changes nothing, counting on would never end.
-  for (const Interval interval : {Interval{9.2e18, 9.2e18 + 4096},
-                                  {0x1p53, 0x1p53 + 2},
-                                  {1e299, 1e299 * (1 + 1e-15)},
-                                  {-1e300, 1e300},
-                                  {5, 5}}) {
+  for (const AxisRange interval : {AxisRange{9.2e18, 9.2e18 + 4096},
+                                   {0x1p53, 0x1p53 + 2},
+                                   {1e299, 1e299 * (1 + 1e-15)},
+                                   {-1e300, 1e300},
+                                   {5, 5}}) {
     CAPTURE(interval.low);
     const auto found = ticks(interval, false, 5);
     CHECK(found.size() <= 7);

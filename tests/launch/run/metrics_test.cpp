@@ -41,7 +41,7 @@ StepMetrics step_3() {
   metrics.directive.observed.norm = 0.5;
   metrics.directive.observed.threshold = 0.99;
   metrics.directive.observed.clipped = true;
-  metrics.bits_per_byte = bits_per_byte(metrics.directive.observed.loss);
+  metrics.bits_per_byte = 2;
   metrics.pushed_bytes = 1'000'000;
   metrics.tokens_per_second = 1234.5;
   return metrics;

@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
+
 namespace weir {
 namespace {
 
@@ -11,7 +13,7 @@ TEST_CASE("the summary says what is unknown and where the time went") {
   metrics.skipped_count = 3;
   metrics.skips = {{SkipReason::not_finite, 1}, {SkipReason::spike, 1}};
   metrics.loss = 1.4824;
-  metrics.bits_per_byte = bits_per_byte(1.4824);
+  metrics.bits_per_byte = 1.4824 / std::log(2.0);
   metrics.validation_loss = 1.5;
   metrics.validation_accuracy = 0.364;
   metrics.tokens_per_second = 41'234;

@@ -6,12 +6,15 @@
 
 #include "tests/worker/models/harness.hpp"
 #include "tests/worker/numbers.hpp"
+#include "worker/models/transformer/transformer.hpp"
 
 using namespace weir;
 using namespace weir::worker;
 using weir::test::BatchData;
 
 namespace {
+
+const char* target_of(Task task) { return task == Task::language ? "targets" : "labels"; }
 
 /// Samples of these lengths, over and over, of random tokens; behind a sample other tokens follow
 /// than those of the padding of data sets, so that who reads them is found out.
@@ -20,15 +23,12 @@ class Ragged final : public Dataset {
   Ragged(const ModelConfig& model, std::vector<index_t> lengths)
       : model_(model), data_(test::random_batch(model, std::move(lengths), 17)) {}
 
-  index_t vocabulary() const override { return model_.vocabulary; }
-  index_t classes() const override { return model_.classes; }
-  index_t sample_length() const override { return model_.length; }
+  DataShape shape() const override { return TransformerModel(model_).data(); }
   index_t epoch_size() const override { return std::ssize(data_.lengths); }
   void training_sample(index_t cursor, Sample& sample) const override {
     const BatchData one = this->one(cursor % epoch_size());
-    std::ranges::copy(one.tokens, sample.tokens.begin());
-    if (classes() == 0) std::ranges::copy(one.targets, sample.targets.begin());
-    sample.label = classes() == 0 ? -1 : one.targets[0];
+    std::ranges::copy(one.tokens, sample.integers("tokens").begin());
+    std::ranges::copy(one.targets, sample.integers(target_of(model_.task)).begin());
     sample.length = one.lengths[0];
   }
   index_t validation_size() const override { return epoch_size(); }
@@ -38,7 +38,7 @@ class Ragged final : public Dataset {
   std::string describe() const override { return "ragged"; }
 
   BatchData one(index_t sample) const { return test::part_of(data_, model_, sample, sample + 1); }
-  /// Samples [begin, end) one below the other, each padded to sample_length(), keyed as Batch does.
+  /// Samples [begin, end) one below the other, each padded to the longest, keyed as Batch does.
   BatchData padded(index_t begin, index_t end) const {
     BatchData batch = test::part_of(data_, model_, begin, end);
     for (index_t at = begin; at < end; ++at) {
@@ -50,6 +50,43 @@ class Ragged final : public Dataset {
  private:
   ModelConfig model_;
   BatchData data_;
+};
+
+/// Columns of other dtypes and shapes than tokens: three numbers a position, two a sample, and one
+/// in bf16 a position. Each element says which it is.
+class Mixed final : public Dataset {
+ public:
+  DataShape shape() const override {
+    return {8,
+            {{.name = "features", .dtype = Dtype::f32, .ragged = true, .elements = 3},
+             {.name = "row", .dtype = Dtype::f32, .elements = 2},
+             {.name = "half", .dtype = Dtype::bf16, .ragged = true}}};
+  }
+  static float feature(index_t sample, index_t position, index_t element) {
+    return static_cast<float>(sample * 100 + position * 3 + element);
+  }
+  index_t epoch_size() const override { return 10; }
+  void training_sample(index_t cursor, Sample& sample) const override {
+    sample.length = 4 + cursor;
+    const auto features = as<float>(column_of(sample.columns, "features"));
+    const auto row = as<float>(column_of(sample.columns, "row"));
+    const auto half = as<Bf16>(column_of(sample.columns, "half"));
+    REQUIRE(std::ssize(features) == 24);
+    REQUIRE(std::ssize(row) == 2);
+    REQUIRE(std::ssize(half) == 8);
+    for (index_t position = 0; position < 8; ++position) {
+      const auto at = static_cast<std::size_t>(position);
+      for (index_t element = 0; element < 3; ++element) {
+        features[3 * at + static_cast<std::size_t>(element)] = feature(cursor, position, element);
+      }
+      half[at].bits = static_cast<std::uint16_t>(cursor * 100 + position);
+    }
+    row[0] = static_cast<float>(cursor);
+    row[1] = -row[0];
+  }
+  index_t validation_size() const override { return 0; }
+  void validation_sample(index_t, Sample&) const override {}
+  std::string describe() const override { return "mixed"; }
 };
 
 /// Dropout and learned positions: what is keyed by a token's place.
@@ -66,10 +103,10 @@ ModelConfig small_model(Task task) {
   return config;
 }
 
-BatchData owned(const MicroBatch& batch) {
+BatchData owned(const MicroBatch& batch, Task task) {
   const auto copy = [](auto span) { return std::vector(span.begin(), span.end()); };
-  return {batch.length, copy(batch.tokens), copy(batch.targets), copy(batch.lengths),
-          copy(batch.samples)};
+  return {batch.length, copy(batch.integers("tokens")), copy(batch.integers(target_of(task))),
+          copy(batch.lengths), copy(batch.samples)};
 }
 
 }  // namespace
@@ -81,22 +118,23 @@ TEST_CASE("a micro-batch is as long as its longest sample, and its rows are thos
     const auto check = [&](index_t begin, index_t end, index_t length) {
       CAPTURE(begin);
       const MicroBatch view = batch.view();
+      const auto targets = view.integers(target_of(task));
       REQUIRE(view.sequences == end - begin);
       REQUIRE(view.length == length);
-      REQUIRE(std::ssize(view.tokens) == view.rows());
-      REQUIRE(std::ssize(view.targets) == (task == Task::language ? view.rows() : view.sequences));
+      REQUIRE(std::ssize(view.integers("tokens")) == view.rows());
+      REQUIRE(std::ssize(targets) == (task == Task::language ? view.rows() : view.sequences));
       for (index_t row = 0; row < view.sequences; ++row) {
         const BatchData one = dataset.one(begin + row);
         const auto at = static_cast<std::size_t>(row * length);
         const auto size = static_cast<std::size_t>(length);
-        CHECK(std::ranges::equal(view.tokens.subspan(at, size), std::span(one.tokens).first(size)));
+        CHECK(std::ranges::equal(view.integers("tokens").subspan(at, size),
+                                 std::span(one.tokens).first(size)));
         CHECK(view.lengths[static_cast<std::size_t>(row)] == one.lengths[0]);
         CHECK(view.samples[static_cast<std::size_t>(row)] == begin + row);
         if (task == Task::language) {
-          CHECK(std::ranges::equal(view.targets.subspan(at, size),
-                                   std::span(one.targets).first(size)));
+          CHECK(std::ranges::equal(targets.subspan(at, size), std::span(one.targets).first(size)));
         } else {
-          CHECK(view.targets[static_cast<std::size_t>(row)] == one.targets[0]);
+          CHECK(targets[static_cast<std::size_t>(row)] == one.targets[0]);
         }
       }
     };
@@ -134,6 +172,7 @@ TEST_CASE(
           Batch batch(dataset, 3, {context, contexts, fewest});
           batch.load_training(begin);
           const MicroBatch view = batch.view();
+          const auto targets = view.integers(target_of(task));
           REQUIRE(view.sequences == 3);
           CHECK(view.first == next);
           CHECK(view.length >= fewest);
@@ -147,12 +186,12 @@ TEST_CASE(
             const BatchData one = dataset.one(begin + row);
             const auto at = static_cast<std::size_t>(row * view.length);
             const auto size = static_cast<std::size_t>(view.length);
-            CHECK(std::ranges::equal(view.tokens.subspan(at, size), here(one.tokens)));
+            CHECK(std::ranges::equal(view.integers("tokens").subspan(at, size), here(one.tokens)));
             CHECK(view.lengths[static_cast<std::size_t>(row)] == one.lengths[0]);  // of the whole
             if (task == Task::language) {
-              CHECK(std::ranges::equal(view.targets.subspan(at, size), here(one.targets)));
+              CHECK(std::ranges::equal(targets.subspan(at, size), here(one.targets)));
             } else {
-              CHECK(view.targets[static_cast<std::size_t>(row)] == one.targets[0]);
+              CHECK(targets[static_cast<std::size_t>(row)] == one.targets[0]);
             }
           }
         }
@@ -160,6 +199,36 @@ TEST_CASE(
       }
     }
   }
+}
+
+TEST_CASE("columns of any dtype and width are cut over contexts, those without positions are not") {
+  const Mixed dataset;
+  index_t next = 0;
+  for (const index_t context : {0, 1}) {
+    Batch batch(dataset, 2, {.context = context, .contexts = 2, .fewest_tokens = 1});
+    batch.load_training(2);  // samples of 6 and of 7 positions
+    const MicroBatch view = batch.view();
+    CHECK(view.first == next);
+    next += view.length;
+    const auto features = as<float>(column_of(view.columns, "features"));
+    const auto row = as<float>(column_of(view.columns, "row"));
+    const auto half = as<Bf16>(column_of(view.columns, "half"));
+    REQUIRE(std::ssize(features) == 2 * view.length * 3);
+    REQUIRE(std::ssize(half) == 2 * view.length);
+    CHECK(std::ranges::equal(row, std::vector<float>{2, -2, 3, -3}));
+    for (index_t sequence = 0; sequence < 2; ++sequence) {
+      for (index_t token = 0; token < view.length; ++token) {
+        const index_t position = view.first + token;
+        const auto at = static_cast<std::size_t>(sequence * view.length + token);
+        CHECK(half[at].bits == (2 + sequence) * 100 + position);
+        for (index_t element = 0; element < 3; ++element) {
+          CHECK(features[3 * at + static_cast<std::size_t>(element)] ==
+                Mixed::feature(2 + sequence, position, element));
+        }
+      }
+    }
+  }
+  CHECK(next == 7);
 }
 
 TEST_CASE("padding that is cut away changes no loss and no gradient, dropout and places included") {
@@ -174,7 +243,7 @@ TEST_CASE("padding that is cut away changes no loss and no gradient, dropout and
       REQUIRE(batch.view().length < model.length);
       const test::Arrays parameters = test::random_parameters(model, 5);
       const test::Outcome truth = test::run(model, parameters, {dataset.padded(0, 3)}, {}, 3);
-      const test::Outcome found = test::run(model, parameters, {owned(batch.view())}, {}, 3);
+      const test::Outcome found = test::run(model, parameters, {owned(batch.view(), task)}, {}, 3);
       CHECK(found.losses[0].count == truth.losses[0].count);
       CHECK(found.losses[0].correct == truth.losses[0].correct);
       CHECK(found.losses[0].sum == doctest::Approx(truth.losses[0].sum).epsilon(1e-6));

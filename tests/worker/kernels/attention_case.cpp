@@ -18,7 +18,7 @@ void copy_columns(View<const float, 2> from, index_t from_row, index_t begin, in
 /// What one context holds, and what it makes of it.
 template <class T>
 struct Part {
-  Run run;  ///< its positions
+  Interval run;  ///< its positions
   index_t left, right, globals;
   BlockOf<T> qkv, before, after, global_rows, out;
   Block log_sum, sums;
@@ -27,7 +27,7 @@ struct Part {
 };
 
 template <class T>
-Part<T> make_part(const AttentionCase& c, const Block& qkv, Run run) {
+Part<T> make_part(const AttentionCase& c, const Block& qkv, Interval run) {
   const index_t batch = c.sequences();
   const index_t width = c.width();
   const index_t right_reach = c.sparsity.causal ? 0 : c.sparsity.right;
@@ -35,7 +35,7 @@ Part<T> make_part(const AttentionCase& c, const Block& qkv, Run run) {
   const index_t right = std::min(right_reach, c.tokens - run.end);
   const index_t globals = c.sparsity.form == GlobalForm::split ? 0 : c.sparsity.globals.count();
   const index_t sums = c.does_globals() ? batch * c.heads * globals : 0;
-  const index_t n = run.size();
+  const index_t n = run.count();
   Part<T> part{run,
                left,
                right,
@@ -91,9 +91,9 @@ AttentionInput input_of(const AttentionCase& c, const Part<T>& part) {
 
 template <class T, class Function>
 void each_strip(const AttentionCase& c, const Part<T>& part, const Function& function) {
-  for (index_t begin = 0; begin < part.run.size(); begin += c.strip) {
-    const Run tokens{begin, std::min(begin + c.strip, part.run.size())};
-    if (begin == 0 && tokens.end == part.run.size()) {
+  for (index_t begin = 0; begin < part.run.count(); begin += c.strip) {
+    const Interval tokens{begin, std::min(begin + c.strip, part.run.count())};
+    if (begin == 0 && tokens.end == part.run.count()) {
       function(AttentionStrip{0, c.sequences(), tokens});
       continue;
     }
@@ -200,7 +200,7 @@ AttentionResult run_kernels(CpuKernels& kernels, const AttentionCase& c, const B
     REQUIRE(part.out.intact());
     REQUIRE(part.log_sum.intact());
     REQUIRE(part.sums.intact());
-    const index_t n = part.run.size();
+    const index_t n = part.run.count();
     for (index_t b = 0; b < batch; ++b) {
       std::ranges::transform(
           part.out.view().rows(b * n, n).span(),
@@ -235,9 +235,9 @@ AttentionResult run_kernels(CpuKernels& kernels, const AttentionCase& c, const B
     }
   };
   for (Part<T>& part : parts) {
-    const index_t n = part.run.size();
+    const index_t n = part.run.count();
     each_strip(c, part, [&](const AttentionStrip& strip) {
-      const index_t rows = strip.tokens.size();
+      const index_t rows = strip.tokens.count();
       BlockOf<T> strip_upstream(strip.sequences * rows, width, 2);
       for (index_t b = 0; b < strip.sequences; ++b) {
         for (index_t i = 0; i < rows; ++i) {

@@ -117,7 +117,7 @@ void check_attention(const Case& c, index_t contexts = 1) {
     const index_t begin = group.index() * c.tokens / contexts;
     const index_t end = (group.index() + 1) * c.tokens / contexts;
     const index_t rows = sequences * (end - begin);
-    const worker::MicroBatch batch = {sequences, end - begin, {}, {}, c.lengths, {}, begin};
+    const worker::MicroBatch batch = {sequences, end - begin, {}, c.lengths, {}, begin};
     const worker::AttentionShape shape = {.sequences = sequences,
                                           .rows = rows + sequences,
                                           .width = kWidth,
@@ -210,7 +210,7 @@ index_t floats_sent(const Case& c) {
     worker::CpuKernels kernels;
     worker::SingleShard alone;
     const worker::Pass pass = {kernels, alone, counting, rig.weights, gradients, 5, true};
-    const worker::MicroBatch batch = {1, tokens, {}, {}, c.lengths, {}, group.index() * tokens};
+    const worker::MicroBatch batch = {1, tokens, {}, c.lengths, {}, group.index() * tokens};
     layer.forward(pass, batch, matrix(x, tokens), kept, scratch, matrix(out, tokens));
     std::vector<float> qkv_gradient(static_cast<std::size_t>(tokens * 3 * kHeld));
     layer.backward(pass, batch, kept, matrix(x, tokens), matrix(out, tokens), scratch,

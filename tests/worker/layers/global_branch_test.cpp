@@ -113,7 +113,7 @@ void run_part(const worker::Pass& pass, const worker::GlobalBranch& branch, cons
   const auto sequences = static_cast<index_t>(c.lengths.size());
   const index_t globals = c.sparsity.globals.count();
   const std::vector<index_t> samples(c.lengths.size());
-  const worker::MicroBatch batch = {sequences, end - begin, {}, {}, c.lengths, samples, begin};
+  const worker::MicroBatch batch = {sequences, end - begin, {}, c.lengths, samples, begin};
   // Room for a larger micro-batch than this one, filled with what must not be read.
   const worker::GlobalBranchShape shape = {
       sequences + 1, c.tokens + 5,         globals,     kHeads, kSize,
@@ -259,7 +259,7 @@ TEST_CASE("scores far apart, over several strips of tokens and contexts, keep th
     ThreadContexts(count).run([&](worker::ContextGroup& group) {
       const index_t begin = group.index() * kTokens / count;
       const index_t end = (group.index() + 1) * kTokens / count;
-      const worker::MicroBatch batch = {1, end - begin, {}, {}, lengths, samples, begin};
+      const worker::MicroBatch batch = {1, end - begin, {}, lengths, samples, begin};
       const worker::GlobalBranchShape shape = {1, end - begin, 1, 1, 1, kWide, count, 64};
       worker::Carved<worker::GlobalBranchActivations> kept(shape);
       worker::Carved<worker::GlobalBranchScratch> scratch(shape);
@@ -286,7 +286,7 @@ TEST_CASE("the branch is charged with its products, and what it keeps does not g
   const worker::Pass pass = {kernels, alone, whole, rig.weights, rig.gradients, 0, true};
   const std::vector<index_t> lengths = {12, 20};
   const std::vector<index_t> samples = {0, 1};
-  const worker::MicroBatch batch = {2, 20, {}, {}, lengths, samples};
+  const worker::MicroBatch batch = {2, 20, {}, lengths, samples};
   const worker::GlobalBranchShape shape = {2, 20, 3, kHeads, kSize, kWidth, 1, 20};
   worker::Carved<worker::GlobalBranchActivations> kept(shape);
   worker::Carved<worker::GlobalBranchScratch> scratch(shape);

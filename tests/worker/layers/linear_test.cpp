@@ -10,7 +10,6 @@ using namespace weir;
 using namespace weir::test;
 using worker::ColumnLinear;
 using worker::RowLinear;
-using worker::Run;
 
 TEST_CASE("a column-cut product is x W^T + b, and its gradients are the slopes") {
   constexpr index_t kRows = 5;
@@ -32,7 +31,7 @@ TEST_CASE("a column-cut product is x W^T + b, and its gradients are the slopes")
 
 TEST_CASE("outputs without a bias have none: the others' are held side by side") {
   constexpr index_t kRows = 5;
-  for (const Run unbiased : {Run{2, 4}, Run{0, 2}, Run{4, 6}}) {
+  for (const Interval unbiased : {Interval{2, 4}, Interval{0, 2}, Interval{4, 6}}) {
     CAPTURE(unbiased.begin);
     Rig rig;
     const ColumnLinear layer = {rig.matrix(6, 3), rig.vector(4), unbiased};

@@ -194,7 +194,7 @@ Twin::Rows Twin::features(const MicroBatch& batch, const Sequence& sequence) con
     }
   };
   for (std::size_t n = 0; n < x.size(); ++n) {
-    const auto token = at(batch.tokens[at(sequence.index * batch.length) + n]);
+    const auto token = at(batch.integers("tokens")[at(sequence.index * batch.length) + n]);
     for (std::size_t c = 0; c < width; ++c) {
       x[n][c] = parameter("embedding.weight")[token * width + c];
       if (config_.positions == Positions::learned) {
@@ -267,12 +267,12 @@ double Twin::loss(const MicroBatch& batch, std::uint64_t seed, bool training) co
     if (config_.task == Task::language) {
       const Rows logits = project(x);
       for (std::size_t n = 0; n < x.size(); ++n) {
-        const std::int32_t target = batch.targets[at(b * batch.length) + n];
+        const std::int32_t target = batch.integers("targets")[at(b * batch.length) + n];
         if (target >= 0) loss += log_sum_exp(logits[n]) - logits[n][at(target)];
       }
     } else {
       const Row logits = linear(pooled(x, length), "classifier");
-      loss += log_sum_exp(logits) - logits[at(batch.targets[at(b)])];
+      loss += log_sum_exp(logits) - logits[at(batch.integers("labels")[at(b)])];
     }
   }
   return loss;

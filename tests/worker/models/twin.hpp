@@ -14,13 +14,18 @@ namespace weir::test {
 struct BatchData {
   index_t length = 0;
   std::vector<std::int32_t> tokens;
-  std::vector<std::int32_t> targets;
+  std::vector<std::int32_t> targets;  ///< of a classifier the labels
   std::vector<index_t> lengths;
   std::vector<index_t> samples;
   index_t first = 0;
 
   worker::MicroBatch view() const {
-    return {static_cast<index_t>(lengths.size()), length, tokens, targets, lengths, samples, first};
+    return {.sequences = static_cast<index_t>(lengths.size()),
+            .length = length,
+            .columns = {{"tokens", tokens}, {"targets", targets}, {"labels", targets}},
+            .lengths = lengths,
+            .samples = samples,
+            .first = first};
   }
 };
 

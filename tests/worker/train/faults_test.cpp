@@ -14,14 +14,18 @@ namespace {
 /// Sample c: the tokens c, c + 1 …
 class Counting final : public Dataset {
  public:
-  index_t vocabulary() const override { return 256; }
-  index_t classes() const override { return 0; }
-  index_t sample_length() const override { return 32; }
+  DataShape shape() const override {
+    return {32,
+            {{.name = "tokens", .ragged = true, .values = 256},
+             {.name = "targets", .ragged = true, .values = 256, .is_target = true}}};
+  }
   index_t epoch_size() const override { return 1000; }
   void training_sample(index_t cursor, Sample& sample) const override {
+    const auto tokens = sample.integers("tokens");
+    const auto targets = sample.integers("targets");
     for (index_t i = 0; i < 32; ++i) {
-      sample.tokens[static_cast<std::size_t>(i)] = static_cast<std::int32_t>((cursor + i) % 256);
-      sample.targets[static_cast<std::size_t>(i)] =
+      tokens[static_cast<std::size_t>(i)] = static_cast<std::int32_t>((cursor + i) % 256);
+      targets[static_cast<std::size_t>(i)] =
           i < 4 ? -1 : static_cast<std::int32_t>((cursor + i + 1) % 256);
     }
     sample.length = 32;
@@ -142,8 +146,8 @@ TEST_CASE("bad steps have other targets for the same tokens, all other steps non
     if (step < 100) CHECK(!is_bad);
     bad += is_bad ? 1 : 0;
     for (index_t sample = 0; sample < kBatch; ++sample) {
-      Sample one = {.tokens = tokens, .targets = targets};
-      Sample other = {.tokens = expected_tokens, .targets = expected};
+      Sample one = {.columns = {{"tokens", tokens}, {"targets", targets}}};
+      Sample other = {.columns = {{"tokens", expected_tokens}, {"targets", expected}}};
       const index_t cursor = (step - 1) * kBatch + sample;
       faulty.training_sample(cursor, one);
       clean.training_sample(cursor, other);

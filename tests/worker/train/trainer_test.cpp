@@ -18,19 +18,23 @@ namespace {
 class Phrase final : public Dataset {
  public:
   explicit Phrase(index_t length) : length_(length) {}
-  index_t vocabulary() const override { return 256; }
-  index_t classes() const override { return 0; }
-  index_t sample_length() const override { return length_; }
+  DataShape shape() const override {
+    return {length_,
+            {{.name = "tokens", .ragged = true, .values = 256},
+             {.name = "targets", .ragged = true, .values = 256, .is_target = true}}};
+  }
   index_t epoch_size() const override { return 1000; }
   void training_sample(index_t cursor, Sample& sample) const override {
     const std::string phrase = "the weir regulates the stream; ";
+    const auto tokens = sample.integers("tokens");
+    const auto targets = sample.integers("targets");
     for (index_t at = 0; at < length_; ++at) {
       const auto token = [&](index_t offset) {
         return static_cast<std::int32_t>(
             phrase[static_cast<std::size_t>(cursor * 7 + at + offset) % phrase.size()]);
       };
-      sample.tokens[static_cast<std::size_t>(at)] = token(0);
-      sample.targets[static_cast<std::size_t>(at)] = token(1);
+      tokens[static_cast<std::size_t>(at)] = token(0);
+      targets[static_cast<std::size_t>(at)] = token(1);
     }
     sample.length = length_;
   }
@@ -139,7 +143,7 @@ TEST_CASE("shares of replicas cover a batch without overlap, as even as can be")
   for (index_t replicas = 1; replicas <= 7; ++replicas) {
     index_t next = 0;
     for (index_t replica = 0; replica < replicas; ++replica) {
-      const MicroBatchShare share = share_of(7, replica, replicas);
+      const Interval share = share_of(7, replica, replicas);
       CHECK(share.begin == next);
       CHECK(share.count() >= 7 / replicas);
       CHECK(share.count() <= 7 / replicas + 1);

@@ -30,6 +30,9 @@ struct ListopsExpression {
 /// Range Arena, lra_benchmarks/data/listops.py; Nangia & Bowman, arXiv 1804.06028.
 ListopsExpression make_listops(std::uint64_t seed, ListopsSplit split, index_t index);
 
+/// tokens and labels: symbols, and the value of the expression.
+DataShape listops_shape(index_t length);
+
 /// ListOps with the sizes of Long Range Arena: 96,000 to train, 2,000 each to validate and to test.
 /// Padded with 0. Nothing is stored: an expression takes some 20 us to make, its step much longer.
 class ListopsDataset : public Dataset {
@@ -39,9 +42,8 @@ class ListopsDataset : public Dataset {
   /// `scored` is the split behind validation_sample. Throws UsageError if length < kTokensMax.
   ListopsDataset(index_t length, std::uint64_t seed, ListopsSplit scored);
 
-  index_t vocabulary() const override { return static_cast<index_t>(kListopsSymbols.size()); }
-  index_t classes() const override { return 10; }
-  index_t sample_length() const override { return length_; }
+  DataShape shape() const override { return listops_shape(length_); }
+  std::vector<Score> scores() const override;
   double mean_length() const override { return 1035; }  // measured; listops_test.cpp holds it
   index_t epoch_size() const override { return 96'000; }
   void training_sample(index_t cursor, Sample& sample) const override;

@@ -9,6 +9,12 @@ namespace weir::worker {
 
 index_t standard_stride(index_t length) { return std::max<index_t>(1, length / 2); }
 
+DataShape text_shape(index_t length) {
+  return {length,
+          {{.name = "tokens", .ragged = true, .values = 256},
+           {.name = "targets", .ragged = true, .values = 256, .is_target = true}}};
+}
+
 TextDataset::TextDataset(Corpus corpus, index_t length, index_t held_out, index_t stride,
                          std::uint64_t seed, std::optional<Corpus> validation)
     : corpus_(std::move(corpus)),
@@ -44,12 +50,12 @@ TextDataset::TextDataset(Corpus corpus, index_t length, index_t held_out, index_
 }
 
 void TextDataset::window(const Corpus& corpus, index_t offset, Sample& sample) const {
-  const auto length = static_cast<std::size_t>(length_);
-  WEIR_ASSERT(sample.tokens.size() == length && sample.targets.size() == length);
-  corpus.copy(offset, sample.tokens);
-  corpus.copy(offset + 1, sample.targets);
+  const auto tokens = sample.integers("tokens");
+  const auto targets = sample.integers("targets");
+  WEIR_ASSERT(std::ssize(tokens) == length_ && std::ssize(targets) == length_);
+  corpus.copy(offset, tokens);
+  corpus.copy(offset + 1, targets);
   sample.length = length_;
-  sample.label = -1;
 }
 
 void TextDataset::training_sample(index_t cursor, Sample& sample) const {
@@ -79,7 +85,7 @@ void TextDataset::validation_sample(index_t index, Sample& sample) const {
   } else {
     window(corpus_, training_ + end - 1 - length_, sample);
   }
-  std::fill_n(sample.targets.begin(), length_ - scored, -1);
+  std::fill_n(sample.integers("targets").begin(), length_ - scored, -1);
 }
 
 std::string TextDataset::describe() const {

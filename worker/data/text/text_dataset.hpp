@@ -13,6 +13,9 @@ namespace weir::worker {
 /// What a stride of 0 means: max(1, length / 2).
 index_t standard_stride(index_t length);
 
+/// tokens and targets, bytes both.
+DataShape text_shape(index_t length);
+
 /// Windows of N = length bytes of a text, as a language model reads them.
 ///
 /// Without a text for validation the text is cut once: the last H = min(held_out, size / 10) bytes
@@ -38,9 +41,10 @@ class TextDataset : public Dataset {
   TextDataset(Corpus corpus, index_t length, index_t held_out, index_t stride, std::uint64_t seed,
               std::optional<Corpus> validation = std::nullopt);
 
-  index_t vocabulary() const override { return 256; }
-  index_t classes() const override { return 0; }
-  index_t sample_length() const override { return length_; }
+  DataShape shape() const override { return text_shape(length_); }
+  std::vector<Score> scores() const override {
+    return {{"bits_per_byte", "bits per byte", ScoreKind::bits, {}}};
+  }
   index_t epoch_size() const override { return windows_; }
   void training_sample(index_t cursor, Sample& sample) const override;
   index_t validation_size() const override;

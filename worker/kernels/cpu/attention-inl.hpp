@@ -34,8 +34,8 @@ HWY_INLINE void fetch_ahead(const T* from, index_t row, index_t channels) {
 
 /// to[count, padded(channels)] = scale * from[count, channels], zeros in the columns behind.
 template <class T>
-inline void pack_rows(const T* from, index_t from_row, index_t count, index_t channels,
-                          float scale, float* to) {
+inline void pack_rows(const T* from, index_t from_row, index_t count, index_t channels, float scale,
+                      float* to) {
   const index_t columns = padded(channels);
   const V factor = set(scale);
   for (index_t r = 0; r < count; ++r, from += from_row, to += columns) {
@@ -82,14 +82,14 @@ inline void transpose_tile(const float* from, index_t count, index_t columns, fl
 /// a run of the others.
 struct Panel {
   index_t globals;
-  Run run;
+  Interval run;
   index_t columns;
   float* data;
 
-  Panel(index_t global_count, Run keys, index_t channels, float* memory)
+  Panel(index_t global_count, Interval keys, index_t channels, float* memory)
       : globals(global_count), run(keys), columns(padded(channels)), data(memory) {}
 
-  index_t rows() const { return globals + run.size(); }
+  index_t rows() const { return globals + run.count(); }
   float* row(index_t key) const { return data + (globals + key - run.begin) * columns; }
 
   /// Copies its rows out of memory; the global ones stand in a column of rows of their own.
@@ -97,18 +97,18 @@ struct Panel {
   void pack(const T* global, index_t global_column, index_t global_row,
             const Places<const T>& places, index_t channels) const {
     if (globals > 0) pack_rows(global + global_column, global_row, globals, channels, 1, data);
-    places.each(run, [&](Run part, const T* from, index_t from_row) HWY_ATTR {
-      pack_rows(from, from_row, part.size(), channels, 1, row(part.begin));
+    places.each(run, [&](Interval part, const T* from, index_t from_row) HWY_ATTR {
+      pack_rows(from, from_row, part.count(), channels, 1, row(part.begin));
     });
   }
 };
 
 /// The keys that a tile takes from a panel: the first so many globals, and a part of the run.
-struct Pieces {
+struct KeyPieces {
   index_t globals;
-  Run keys;
+  Interval keys;
 
-  index_t count() const { return globals + keys.size(); }
+  index_t count() const { return globals + keys.count(); }
 };
 
 #if HWY_TARGET != HWY_SCALAR
@@ -141,7 +141,7 @@ HWY_INLINE void multiply_lanes(Lanes lanes, const float* row, index_t columns, i
 
 /// scores[key, lane] = rows of the panel times a transposed tile [C, kTile], piece by piece. Of
 /// keys that only one half of the lanes can see, the other half's are 0.
-inline void multiply_pieces(const Panel& panel, const Pieces& pieces,
+inline void multiply_pieces(const Panel& panel, const KeyPieces& pieces,
                             [[maybe_unused]] const Tile& of, index_t channels, const float* tile,
                             float* scores) {
   const auto multiply = [&](const float* rows, index_t count, float* to) HWY_ATTR {
@@ -153,38 +153,38 @@ inline void multiply_pieces(const Panel& panel, const Pieces& pieces,
   if (of.count <= 4) {
     const hn::FixedTag<float, 4> four;
     multiply_lanes<kRows>(four, panel.data, panel.columns, pieces.globals, channels, tile, scores);
-    multiply_lanes<kRows>(four, panel.row(pieces.keys.begin), panel.columns, pieces.keys.size(),
+    multiply_lanes<kRows>(four, panel.row(pieces.keys.begin), panel.columns, pieces.keys.count(),
                           channels, tile, band + pieces.keys.begin * kTile);
     return;
   }
   const hn::CappedTag<float, kTile / 2> half;
-  const auto multiply_half = [&](Run keys, index_t lane) HWY_ATTR {
+  const auto multiply_half = [&](Interval keys, index_t lane) HWY_ATTR {
     for (index_t key = keys.begin; key < keys.end; ++key) {  // the others see nothing of it
       std::fill_n(band + key * kTile + (kTile / 2 - lane), kTile / 2, 0.0F);
     }
     for (index_t end = lane + kTile / 2; lane < end; lane += hn::MaxLanes(half)) {
-      multiply_lanes<kRows>(half, panel.row(keys.begin), panel.columns, keys.size(), channels,
+      multiply_lanes<kRows>(half, panel.row(keys.begin), panel.columns, keys.count(), channels,
                             tile + lane, band + keys.begin * kTile + lane);
     }
   };
   const auto inside = [&](index_t key) {
     return std::clamp(key, pieces.keys.begin, pieces.keys.end);
   };
-  const Run both{inside(of.both.begin), inside(of.both.end)};
+  const Interval both{inside(of.both.begin), inside(of.both.end)};
   multiply_half({pieces.keys.begin, both.begin}, 0);
   multiply_half({both.end, pieces.keys.end}, kTile / 2);
 #else
-  const Run both = pieces.keys;
+  const Interval both = pieces.keys;
 #endif
   multiply(panel.data, pieces.globals, scores);
-  multiply(panel.row(both.begin), both.size(), band + both.begin * kTile);
+  multiply(panel.row(both.begin), both.count(), band + both.begin * kTile);
 }
 
 /// Queries of a tile whose values are combined at a time: fewer keys than the whole tile sees.
 constexpr index_t kGroup = 4;
 
 /// out[lane, columns] = (or +=) scores[key, lane]^T times rows of the panel.
-inline void combine_pieces(const Panel& panel, const Pieces& pieces, const Tile& tile,
+inline void combine_pieces(const Panel& panel, const KeyPieces& pieces, const Tile& tile,
                            const float* scores, bool accumulate, float* out) {
   const index_t columns = panel.columns;
   if (pieces.globals > 0 || !accumulate) {
@@ -194,26 +194,26 @@ inline void combine_pieces(const Panel& panel, const Pieces& pieces, const Tile&
   scores += pieces.globals * kTile;
   for (index_t lane = 0; lane < tile.count; lane += kGroup) {
     const index_t lanes = std::min(kGroup, tile.count - lane);
-    const Run keys = overlap(tile.band_of(lane, lanes), pieces.keys);
-    if (keys.size() == 0) continue;
+    const Interval keys = overlap(tile.band_of(lane, lanes), pieces.keys);
+    if (keys.count() == 0) continue;
     small_product({scores + (keys.begin - pieces.keys.begin) * kTile + lane, 1, kTile}, lanes,
-                  keys.size(), columns, panel.row(keys.begin), columns, true, out + lane * columns,
+                  keys.count(), columns, panel.row(keys.begin), columns, true, out + lane * columns,
                   columns);
   }
 }
 
 /// Rows of the panel += scores[key, lane] times a tile [lane, columns].
-inline void spread_pieces(const Panel& panel, const Pieces& pieces, const Tile& tile,
+inline void spread_pieces(const Panel& panel, const KeyPieces& pieces, const Tile& tile,
                           const float* scores, const float* rows) {
   const index_t columns = panel.columns;
   small_product({scores, kTile, 1}, pieces.globals, tile.count, columns, rows, columns, true,
                 panel.data, columns);
-  small_product({scores + pieces.globals * kTile, kTile, 1}, pieces.keys.size(), tile.count,
+  small_product({scores + pieces.globals * kTile, kTile, 1}, pieces.keys.count(), tile.count,
                 columns, rows, columns, true, panel.row(pieces.keys.begin), columns);
 }
 
 /// scores = -infinity where a query does not see the key.
-inline void mask_scores(const Tile& tile, const Pieces& pieces, const Globals& globals,
+inline void mask_scores(const Tile& tile, const KeyPieces& pieces, const Globals& globals,
                         float* scores) {
   const hn::RebindToSigned<Floats> integers;
   const V nothing = set(-kInfinity);
@@ -232,8 +232,8 @@ inline void mask_scores(const Tile& tile, const Pieces& pieces, const Globals& g
     mask_row(globals.positions()[static_cast<std::size_t>(g)], true, scores + g * kTile);
   }
   float* const band = scores + (pieces.globals - pieces.keys.begin) * kTile;
-  const Run plain = overlap(tile.every, pieces.keys);
-  const Run before{pieces.keys.begin, plain.size() > 0 ? plain.begin : pieces.keys.end};
+  const Interval plain = overlap(tile.every, pieces.keys);
+  const Interval before{pieces.keys.begin, plain.count() > 0 ? plain.begin : pieces.keys.end};
   for (index_t key = before.begin; key < before.end; ++key)
     mask_row(key, false, band + key * kTile);
   for (index_t key = std::max(before.end, plain.end); key < pieces.keys.end; ++key) {

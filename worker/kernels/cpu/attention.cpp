@@ -26,7 +26,7 @@ struct Running {
   float* out;
   bool fresh = true;  ///< no keys yet: what the memory holds means nothing
 
-  Running(index_t columns, Scratch& scratch)
+  Running(index_t columns, ThreadScratch& scratch)
       : maximum(scratch.take(kTile)),
         sum(scratch.take(kTile)),
         out(scratch.take(kTile * columns)) {}
@@ -57,7 +57,7 @@ void exponentials(float* scores, index_t rows, bool blind, Running& running, flo
 }
 
 /// Takes the keys of the pieces into a tile's softmax. queries: [C, kTile], transposed and scaled.
-void attend(const Tile& tile, const Pieces& pieces, const Panel& keys, const Panel& values,
+void attend(const Tile& tile, const KeyPieces& pieces, const Panel& keys, const Panel& values,
             const Globals& globals, index_t channels, const float* queries, Running& running,
             float* scores) {
   multiply_pieces(keys, pieces, tile, channels, queries, scores);
@@ -140,7 +140,7 @@ void store_softmax(const Tile& tile, const Running& running, const AttentionInpu
 /// One head's queries of a block, and the block's own keys for the global queries.
 template <class T>
 void attention_head(const AttentionInput& input, const Block& block, index_t head,
-                    const HeadOutput<T>& output, Scratch scratch) {
+                    const HeadOutput<T>& output, ThreadScratch scratch) {
   const index_t channels = input.channels();
   const index_t columns = padded(channels);
   const index_t width = input.width();
@@ -167,15 +167,17 @@ void attention_head(const AttentionInput& input, const Block& block, index_t hea
     running.emplace_back(columns, scratch);
   }
   Running& carried = running.back();  // of global queries
-  const index_t rows = input.global_count() + std::min(kChunk + 1, block.keys.size());
+  const index_t rows = input.global_count() + std::min(kChunk + 1, block.keys.count());
   float* key_memory = scratch.take(rows * columns);
   float* value_memory = scratch.take(rows * columns);
   float* scores = scratch.take(rows * kTile);
 
+  // Keys and values of a chunk are packed into panels. Each tile of queries continues its softmax
+  // over them and is written when the last chunk is done; global queries carry theirs on.
   for (index_t index = 0; index < block.chunk_count(); ++index) {
     const bool is_first = index == 0;
     const bool is_last = index + 1 == block.chunk_count();
-    const Run chunk = block.chunk(index);
+    const Interval chunk = block.chunk(index);
     const Panel keys(is_first ? input.global_count() : 0, chunk, channels, key_memory);
     const Panel values(keys.globals, chunk, channels, value_memory);
     keys.pack(globals, width, row, places(0), channels);
@@ -185,7 +187,7 @@ void attention_head(const AttentionInput& input, const Block& block, index_t hea
       Running& own = running[several ? at : 0];
       if (is_first) own.fresh = true;
       const index_t here = tile.first - input.first;
-      const Pieces pieces{is_first ? tile.globals : 0, overlap(tile.band, chunk)};
+      const KeyPieces pieces{is_first ? tile.globals : 0, overlap(tile.band, chunk)};
       if (pieces.count() > 0) {
         pack_queries(queries + here * row, tile.count);
         attend(tile, pieces, keys, values, positions, channels, transposed, own, scores);
@@ -195,7 +197,7 @@ void attention_head(const AttentionInput& input, const Block& block, index_t hea
       }
     }
     for (const Tile& tile : block.global) {
-      const Pieces pieces{0, overlap(tile.band, overlap(block.queries, chunk))};
+      const KeyPieces pieces{0, overlap(tile.band, overlap(block.queries, chunk))};
       if (pieces.count() == 0) continue;
       pack_queries(globals + tile.first * row, tile.count);
       load_softmax(tile, output, input, carried);
@@ -206,7 +208,7 @@ void attention_head(const AttentionInput& input, const Block& block, index_t hea
 }
 
 void attention_block(const AttentionInput& input, const AttentionResults& results,
-                     const Block& block, index_t head, Scratch scratch) {
+                     const Block& block, index_t head, ThreadScratch scratch) {
   by_dtype(input.qkv.dtype(), [&]<class T>() HWY_ATTR {
     attention_head(input, block, head, HeadOutput<T>(input, results, block.sequence, head),
                    scratch);
@@ -270,7 +272,7 @@ void CpuKernels::attention(const AttentionInput& input, const AttentionStrip& st
     fill(of_strip(results.weighted), 0);
   }
   each_head(input, strip, [&](const Block& block, index_t head, std::span<float> scratch) {
-    HWY_DYNAMIC_DISPATCH(attention_block)(input, results, block, head, Scratch(scratch));
+    HWY_DYNAMIC_DISPATCH(attention_block)(input, results, block, head, ThreadScratch(scratch));
   });
 }
 

@@ -33,10 +33,10 @@ static_assert(kChunk >= 2 * kBlock);
 struct Tile {
   index_t first = 0;  ///< position of the first query; of a tile of global ones their number
   index_t count = 0;
-  Run band;             ///< keys that some query sees inside its own band
-  Run every;            ///< part of it: keys that every query sees, whose scores need no mask
-  Run both;             ///< part of it: keys before are the first half's alone, after the last's
-  index_t globals = 0;  ///< of the global keys, so many first ones are seen outside the band
+  Interval band;        ///< keys that some query sees inside its own band
+  Interval every;       ///< part of it: keys that every query sees, whose scores need no mask
+  Interval both;        ///< part of it: keys before are the first half's alone, after the last's
+  index_t globals = 0;  ///< this many first global keys are seen outside the band
   bool plain = true;    ///< every query sees all of these, and none of them is in the band
   bool holes = false;   ///< global keys inside the band, which the form `split` leaves out
   bool blind = false;   ///< some query sees nothing
@@ -45,15 +45,15 @@ struct Tile {
   std::array<std::int32_t, kTile> last{};  ///< global keys before this one are seen
 
   /// Keys inside the bands of some lanes.
-  Run band_of(index_t lane, index_t lanes) const {
-    Run run{band.end, band.begin};
+  Interval band_of(index_t lane, index_t lanes) const {
+    Interval run{band.end, band.begin};
     for (index_t at = lane; at < lane + lanes; ++at) {
       const auto i = static_cast<std::size_t>(at);
       if (band_begin[i] >= band_end[i]) continue;  // a global query among the others
       run.begin = std::min<index_t>(run.begin, band_begin[i]);
       run.end = std::max<index_t>(run.end, band_end[i]);
     }
-    return run.size() > 0 ? run : Run{};
+    return run.count() > 0 ? run : Interval{};
   }
   /// Local queries from `position` on. Global ones among them see nothing here.
   static Tile local(index_t position, index_t count, index_t length, const Sparsity& sparsity);
@@ -61,23 +61,23 @@ struct Tile {
   static Tile global(index_t number, index_t count, index_t length, const Sparsity& sparsity);
 
  private:
-  void set_lane(index_t lane, Run band_of_lane, index_t last_of_lane);
+  void set_lane(index_t lane, Interval band_of_lane, index_t last_of_lane);
 };
 
 /// The tiles of up to kBlock queries of one sequence, the same for all heads.
 struct Block {
   index_t sequence = 0;
-  Run queries;  ///< positions
-  Run keys;     ///< of all bands
+  Interval queries;  ///< positions
+  Interval keys;     ///< the hull of all bands
   std::vector<Tile> tiles;
   std::vector<Tile> global;  ///< tiles of global queries that see some of the block's own tokens
 
   /// Chunks that `keys` goes through the panels in, of about equal size.
-  index_t chunk_count() const { return std::max<index_t>(1, (keys.size() + kChunk - 1) / kChunk); }
-  Run chunk(index_t index) const {
+  index_t chunk_count() const { return std::max<index_t>(1, (keys.count() + kChunk - 1) / kChunk); }
+  Interval chunk(index_t index) const {
     const index_t count = chunk_count();
-    return {keys.begin + keys.size() * index / count,
-            keys.begin + keys.size() * (index + 1) / count};
+    return {keys.begin + keys.count() * index / count,
+            keys.begin + keys.count() * (index + 1) / count};
   }
 };
 
@@ -105,7 +105,7 @@ template <class T>
 struct HeadOutput {
   T* out;           ///< [N, H C], at the head's first column
   float* log_sum;   ///< [N]
-  float* maximum;   ///< of global queries, `heads` apart
+  float* maximum;   ///< one for each global query, `heads` apart
   float* sum;       ///< likewise
   float* weighted;  ///< [G, H C], at the head's first column
 
@@ -126,18 +126,18 @@ struct HeadOutput {
 template <class T>
 struct Places {
   struct Place {
-    Run run;
-    T* data;  ///< of run.begin
+    Interval run;
+    T* data;  ///< where run.begin lies
     index_t row;
   };
   std::array<Place, 3> all;
 
   /// function(part of the run, its first row, distance of rows) for each place that has some of it.
   template <class Function>
-  void each(Run run, const Function& function) const {
+  void each(Interval run, const Function& function) const {
     for (const Place& place : all) {
-      const Run part = overlap(run, place.run);
-      if (part.size() > 0) {
+      const Interval part = overlap(run, place.run);
+      if (part.count() > 0) {
         function(part, place.data + (part.begin - place.run.begin) * place.row, place.row);
       }
     }
@@ -170,9 +170,9 @@ Places<SameConst<Element, Byte>> places_of(const AttentionInput& input, MatrixOf
 }
 
 /// Memory of one call, cut into pieces that begin on cache lines.
-class Scratch {
+class ThreadScratch {
  public:
-  explicit Scratch(std::span<float> memory) : memory_(memory) {}
+  explicit ThreadScratch(std::span<float> memory) : memory_(memory) {}
   float* take(index_t floats) {
     const std::size_t size = static_cast<std::size_t>(floats + 15) / 16 * 16;
     WEIR_ASSERT(size <= memory_.size());

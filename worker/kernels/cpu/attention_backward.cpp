@@ -35,7 +35,7 @@ struct Upstream {
   float* log_sum;  ///< [kTile]
   float* drift;    ///< [kTile], inner product of output and its gradient
 
-  Upstream(index_t columns, Scratch& scratch)
+  Upstream(index_t columns, ThreadScratch& scratch)
       : query(scratch.take(kTile * columns)),
         query_transposed(scratch.take(kTile * columns)),
         out_gradient(scratch.take(kTile * columns)),
@@ -91,7 +91,7 @@ void score_gradients(index_t rows, const Upstream& upstream, float* weights, flo
 
 /// Adds what a tile and the keys of the pieces mean for each other. The gradient of the queries
 /// [kTile, columns] is for queries divided by sqrt(C); overwritten unless `accumulate`.
-void attend_backward(const Tile& tile, const Pieces& pieces, const Panels& panels,
+void attend_backward(const Tile& tile, const KeyPieces& pieces, const Panels& panels,
                      const Globals& globals, index_t channels, const Upstream& upstream,
                      bool accumulate, float* query_gradient, float* weights, float* slopes) {
   multiply_pieces(panels.key, pieces, tile, channels, upstream.query_transposed, weights);
@@ -138,7 +138,7 @@ void write_panel(const Panel& panel, const Places<T>& places, index_t fresh, ind
   if (panel.globals > 0) {
     add_rows(panel.data, panel.globals, channels, global + global_column, global_row);
   }
-  places.each(panel.run, [&](Run part, T* to, index_t to_row) HWY_ATTR {
+  places.each(panel.run, [&](Interval part, T* to, index_t to_row) HWY_ATTR {
     const bool here = places.all[1].run.holds(part.begin);
     const index_t middle = here ? std::clamp(fresh, part.begin, part.end) : part.end;
     add_rows(panel.row(part.begin), middle - part.begin, channels, to, to_row);
@@ -155,7 +155,7 @@ void write_panel(const Panel& panel, const Places<T>& places, index_t fresh, ind
 template <class T>
 void attention_backward_head(const AttentionInput& input, const AttentionStrip& strip,
                              const AttentionOutput& output, const AttentionGradients& gradients,
-                             const Block& block, index_t head, Scratch scratch) {
+                             const Block& block, index_t head, ThreadScratch scratch) {
   const index_t channels = input.channels();
   const index_t columns = padded(channels);
   const index_t width = input.width();
@@ -171,7 +171,7 @@ void attention_backward_head(const AttentionInput& input, const AttentionStrip& 
   T* query_gradient = start_of<T>(gradients.qkv, here * row + column);
   // Rows of the strip's own tensors that lie before the sequence's token 0.
   const index_t skipped =
-      strip.tokens.begin - (block.sequence - strip.first_sequence) * strip.tokens.size();
+      strip.tokens.begin - (block.sequence - strip.first_sequence) * strip.tokens.count();
   const QueryRows<T> local_rows{start_of<T>(input.qkv, here * row + column),
                                 row,
                                 start_of<T>(output.out, here * width + column),
@@ -189,7 +189,7 @@ void attention_backward_head(const AttentionInput& input, const AttentionStrip& 
       queries == 0 ? nullptr : as<float>(output.global_log_sum).data() + there * input.heads + head,
       input.heads,
       0};
-  const auto places = [&](index_t part) {
+  const auto places = [&](index_t part) {  // 0: keys, 1: values
     return places_of<T>(input, input.qkv, input.before, input.after, block.sequence, head, part);
   };
   const auto gradient_places = [&](index_t part) {
@@ -202,7 +202,7 @@ void attention_backward_head(const AttentionInput& input, const AttentionStrip& 
   // Gradients of the queries, of a tile or, if the keys come in several chunks, of all.
   float* carried = scratch.take((several ? std::ssize(block.tiles) : index_t{1}) * kTile * columns);
   float* global_query = scratch.take(kTile * columns);
-  const index_t rows = input.global_count() + std::min(kChunk + 1, block.keys.size());
+  const index_t rows = input.global_count() + std::min(kChunk + 1, block.keys.count());
   float* memory[4];
   for (float*& each : memory) each = scratch.take(rows * columns);
   float* weights = scratch.take(rows * kTile);
@@ -210,26 +210,29 @@ void attention_backward_head(const AttentionInput& input, const AttentionStrip& 
 
   // Tokens here before this one have gradients of keys and values from earlier blocks.
   const index_t reach = input.sparsity->right_reach();
-  const Run own{input.first, input.first + input.tokens()};
+  const Interval own{input.first, input.first + input.tokens()};
   const bool is_begin = block.queries.begin == own.begin;
   const index_t fresh = is_begin ? own.begin : std::min(own.end, block.queries.begin + reach);
   const index_t reached = std::min(own.end, block.queries.end + reach);
   for (index_t part = 0; part < 2; ++part) {  // what no key of this block overwrites
-    const auto clear = [&](Run run) {
+    const auto clear = [&](Interval run) {
       gradient_places(part).each(overlap(run, {fresh, reached}),
-                                 [&](Run some, T* to, index_t to_row) {
-                                   for (index_t r = 0; r < some.size(); ++r)
+                                 [&](Interval some, T* to, index_t to_row) {
+                                   for (index_t r = 0; r < some.count(); ++r)
                                      std::fill_n(to + r * to_row, channels, T{});
                                  });
     };
-    clear({own.begin, block.keys.size() > 0 ? block.keys.begin : own.end});
-    if (block.keys.size() > 0) clear({block.keys.end, own.end});
+    clear({own.begin, block.keys.count() > 0 ? block.keys.begin : own.end});
+    if (block.keys.count() > 0) clear({block.keys.end, own.end});
   }
 
+  // Keys and values of a chunk are packed into panels beside panels for their gradients. Each tile
+  // of queries makes its probabilities again and adds to those and to its own gradient, which is
+  // written when the last chunk is done; then the panels' gradients go to where the keys lie.
   for (index_t index = 0; index < block.chunk_count(); ++index) {
     const bool is_first = index == 0;
     const bool is_last = index + 1 == block.chunk_count();
-    const Run chunk = block.chunk(index);
+    const Interval chunk = block.chunk(index);
     const index_t with = is_first ? input.global_count() : 0;
     const Panels panels{{with, chunk, channels, memory[0]},
                         {with, chunk, channels, memory[1]},
@@ -243,7 +246,7 @@ void attention_backward_head(const AttentionInput& input, const AttentionStrip& 
       const Tile& tile = block.tiles[at];
       float* tile_gradient = carried + (several ? static_cast<index_t>(at) * kTile * columns : 0);
       const index_t first = tile.first - input.first;
-      const Pieces pieces{is_first ? tile.globals : 0, overlap(tile.band, chunk)};
+      const KeyPieces pieces{is_first ? tile.globals : 0, overlap(tile.band, chunk)};
       if (is_first && pieces.count() == 0) std::fill_n(tile_gradient, kTile * columns, 0.0F);
       if (pieces.count() > 0) {
         upstream.load(local_rows, first, tile.count, channels);
@@ -256,7 +259,7 @@ void attention_backward_head(const AttentionInput& input, const AttentionStrip& 
       }
     }
     for (const Tile& tile : block.global) {
-      const Pieces pieces{0, overlap(tile.band, overlap(block.queries, chunk))};
+      const KeyPieces pieces{0, overlap(tile.band, overlap(block.queries, chunk))};
       if (pieces.count() == 0) continue;
       upstream.load(global_rows, tile.first, tile.count, channels);
       attend_backward(tile, pieces, panels, positions, channels, upstream, false, global_query,
@@ -273,7 +276,7 @@ void attention_backward_head(const AttentionInput& input, const AttentionStrip& 
 
 void attention_backward_block(const AttentionInput& input, const AttentionStrip& strip,
                               const AttentionOutput& output, const AttentionGradients& gradients,
-                              const Block& block, index_t head, Scratch scratch) {
+                              const Block& block, index_t head, ThreadScratch scratch) {
   by_dtype(input.qkv.dtype(), [&]<class T>() HWY_ATTR {
     attention_backward_head<T>(input, strip, output, gradients, block, head, scratch);
   });
@@ -295,7 +298,7 @@ void CpuKernels::attention_backward(const AttentionInput& input, const Attention
   const index_t queries = input.sequences() * input.global_queries();
   WEIR_ASSERT(output.out.extent(0) == input.qkv.extent(0));
   WEIR_ASSERT(output.out.extent(1) == input.width());
-  WEIR_ASSERT(output.out_gradient.extent(0) == strip.sequences * strip.tokens.size());
+  WEIR_ASSERT(output.out_gradient.extent(0) == strip.sequences * strip.tokens.count());
   WEIR_ASSERT(output.out_gradient.extent(1) == input.width());
   WEIR_ASSERT(output.log_sum.size() == input.qkv.extent(0) * input.heads);
   WEIR_ASSERT(queries == 0 || output.global_out.extent(0) == queries);
@@ -308,7 +311,7 @@ void CpuKernels::attention_backward(const AttentionInput& input, const Attention
   progress();
   each_head(input, strip, [&](const Block& block, index_t head, std::span<float> scratch) {
     HWY_DYNAMIC_DISPATCH(attention_backward_block)
-    (input, strip, output, gradients, block, head, Scratch(scratch));
+    (input, strip, output, gradients, block, head, ThreadScratch(scratch));
   });
 }
 

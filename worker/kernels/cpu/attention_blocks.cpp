@@ -6,9 +6,9 @@ namespace {
 std::int32_t narrow(index_t position) { return static_cast<std::int32_t>(position); }
 
 /// The smallest run that holds both.
-Run hull(Run a, Run b) {
-  if (a.size() == 0) return b;
-  if (b.size() == 0) return a;
+Interval hull(Interval a, Interval b) {
+  if (a.count() == 0) return b;
+  if (b.count() == 0) return a;
   return {std::min(a.begin, b.begin), std::max(a.end, b.end)};
 }
 
@@ -18,7 +18,7 @@ index_t rows_a_sequence(const AttentionInput& input, const ConstMatrix& rows) {
 
 }  // namespace
 
-void Tile::set_lane(index_t lane, Run band_of_lane, index_t last_of_lane) {
+void Tile::set_lane(index_t lane, Interval band_of_lane, index_t last_of_lane) {
   const auto at = static_cast<std::size_t>(lane);
   band_begin[at] = narrow(band_of_lane.begin);
   band_end[at] = narrow(band_of_lane.end);
@@ -38,7 +38,7 @@ Tile Tile::local(index_t position, index_t count, index_t length, const Sparsity
   index_t greatest_last = 0;
   for (index_t lane = 0; lane < kTile; ++lane) {
     const index_t query = position + std::min(lane, count - 1);
-    Run band_of_lane;
+    Interval band_of_lane;
     index_t last_of_lane = 0;
     if (!some_global || !globals.holds(query)) {
       const VisibleKeys keys = visible_keys(query, length, sparsity);
@@ -48,7 +48,7 @@ Tile Tile::local(index_t position, index_t count, index_t length, const Sparsity
     tile.set_lane(lane, band_of_lane, last_of_lane);
     least_last = std::min(least_last, last_of_lane);
     greatest_last = std::max(greatest_last, last_of_lane);
-    tile.blind = tile.blind || (band_of_lane.size() == 0 && globals.before(last_of_lane) == 0);
+    tile.blind = tile.blind || (band_of_lane.count() == 0 && globals.before(last_of_lane) == 0);
   }
   tile.both = overlap(tile.band,
                       {tile.band_of(kTile / 2, kTile / 2).begin, tile.band_of(0, kTile / 2).end});
@@ -93,9 +93,9 @@ std::vector<Block> blocks_of(const AttentionInput& input, const AttentionStrip& 
           Tile::local(query, std::min(kTile, block.queries.end - query), length, sparsity));
       block.keys = hull(block.keys, block.tiles.back().band);
     }
-    const Run own = overlap(block.queries, {0, length});
+    const Interval own = overlap(block.queries, {0, length});
     for (const Tile& tile : global) {
-      if (overlap(tile.band, own).size() == 0) continue;
+      if (overlap(tile.band, own).count() == 0) continue;
       block.global.push_back(tile);
       block.keys = hull(block.keys, overlap(tile.band, own));
     }

@@ -12,15 +12,15 @@ struct Block;
 
 /// Kernels on the cores of this host: products by OpenBLAS, the rest vectorised for the best
 /// instructions that the processor has (Highway). The same bits every run on the same kind of
-/// processor: no atomics, sums in an order that the shapes alone decide; of attention for any
+/// processor: no atomics, sums in an order that the shapes alone decide; attention has them for any
 /// number of threads, too. A NaN in gives a NaN out. Not safe to share between threads: it keeps
 /// scratch memory.
 class CpuKernels : public Kernels {
  public:
-  /// Attention computes with so many threads; products with as many as OpenBLAS was told.
+  /// Attention computes with this many threads; products take the number that OpenBLAS was told.
   explicit CpuKernels(index_t threads = 1) : threads_(threads) {}
 
-  /// What `rotate` keeps for so many successive positions and C channels a head, for plans.
+  /// What `rotate` keeps for this number of successive positions and C channels a head, for plans.
   static index_t rotary_bytes(index_t positions, index_t channels);
 
   index_t attention_strip(index_t heads_width) const override;
@@ -48,12 +48,15 @@ class CpuKernels : public Kernels {
 
   void rotate(Matrix qkv, index_t heads, index_t first, index_t tokens_a_sample,
               int direction) override;
+  void rotate_rows(Matrix qkv, index_t heads, std::span<const index_t> positions,
+                   int direction) override;
   void attention(const AttentionInput& input, const AttentionStrip& strip, Matrix out,
                  Vector log_sum, Vector global_part) override;
   void attention_backward(const AttentionInput& input, const AttentionStrip& strip,
                           const AttentionOutput& output,
                           const AttentionGradients& gradients) override;
 
+  void fill_rows(std::span<const index_t> rows, float value, Matrix to) override;
   void gather_rows(ConstMatrix from, std::span<const index_t> rows, index_t column,
                    Matrix to) override;
   void scatter_rows(ConstMatrix from, std::span<const index_t> rows, index_t column,
@@ -93,15 +96,15 @@ class CpuKernels : public Kernels {
                           Matrix x_gradient) override;
 
  private:
-  /// cos and sin of position * frequency, [positions, C / 2] each; made when first asked for. Of a
-  /// sequence that is cut over contexts only the positions here.
+  /// cos and sin of position * frequency, [positions, C / 2] each; made when first asked for. Where
+  /// a sequence is cut over contexts, it has the positions here alone.
   struct RotaryTable {
-    Run positions;
+    Interval positions;
     index_t half_channels = 0;
     std::vector<float> cosine;
     std::vector<float> sine;
   };
-  const RotaryTable& rotary_table(Run positions, index_t half_channels);
+  const RotaryTable& rotary_table(Interval positions, index_t half_channels);
 
   /// One head of one block, with scratch memory of its own.
   using HeadTask = std::function<void(const Block&, index_t head, std::span<float> scratch)>;

@@ -64,6 +64,12 @@ HWY_EXPORT(gather);
 HWY_EXPORT(scatter_add);
 HWY_EXPORT(divide);
 
+void CpuKernels::fill_rows(std::span<const index_t> rows, float value, Matrix to) {
+  for (const index_t row : rows) {
+    if (row >= 0) fill(to[row], value);
+  }
+}
+
 void CpuKernels::gather_rows(ConstMatrix from, std::span<const index_t> rows, index_t column,
                              Matrix to) {
   WEIR_ASSERT(std::ssize(rows) == to.extent(0) && column + to.extent(1) <= from.extent(1));

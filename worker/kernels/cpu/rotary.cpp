@@ -69,22 +69,22 @@ index_t CpuKernels::rotary_bytes(index_t positions, index_t channels) {
   return with_room(positions) * channels * static_cast<index_t>(sizeof(float));
 }
 
-const CpuKernels::RotaryTable& CpuKernels::rotary_table(Run positions, index_t half_channels) {
+const CpuKernels::RotaryTable& CpuKernels::rotary_table(Interval positions, index_t half_channels) {
   if (rotary_.half_channels == half_channels) {
-    const Run held = rotary_.positions;
+    const Interval held = rotary_.positions;
     positions = {std::min(held.begin, positions.begin), std::max(held.end, positions.end)};
-    if (positions.size() == held.size()) return rotary_;
+    if (positions.count() == held.count()) return rotary_;
   }
-  positions.end = positions.begin + with_room(positions.size());
+  positions.end = positions.begin + with_room(positions.count());
   rotary_.positions = positions;
   rotary_.half_channels = half_channels;
-  rotary_.cosine.resize(static_cast<std::size_t>(positions.size() * half_channels));
+  rotary_.cosine.resize(static_cast<std::size_t>(positions.count() * half_channels));
   rotary_.sine.resize(rotary_.cosine.size());
   for (index_t c = 0; c < half_channels; ++c) {
     // In double: at position 100,000 a float angle is off by 4e-3.
     const double frequency =
         std::pow(kRotaryBase, -static_cast<double>(c) / static_cast<double>(half_channels));
-    for (index_t row = 0; row < positions.size(); ++row) {
+    for (index_t row = 0; row < positions.count(); ++row) {
       const double angle = static_cast<double>(positions.begin + row) * frequency;
       const auto at = static_cast<std::size_t>(row * half_channels + c);
       rotary_.cosine[at] = static_cast<float>(std::cos(angle));
@@ -92,6 +92,15 @@ const CpuKernels::RotaryTable& CpuKernels::rotary_table(Run positions, index_t h
     }
   }
   return rotary_;
+}
+
+void CpuKernels::rotate_rows(Matrix qkv, index_t heads, std::span<const index_t> positions,
+                             int direction) {
+  WEIR_ASSERT(std::ssize(positions) == qkv.extent(0));
+  for (index_t r = 0; r < qkv.extent(0); ++r) {
+    const index_t position = positions[static_cast<std::size_t>(r)];
+    if (position >= 0) rotate(qkv.rows(r, 1), heads, position, 1, direction);
+  }
 }
 
 void CpuKernels::rotate(Matrix qkv, index_t heads, index_t first, index_t tokens_a_sample,

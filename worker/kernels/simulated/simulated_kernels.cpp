@@ -17,8 +17,8 @@ double product_flops(index_t m, index_t n, index_t k) {
   return 2 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
 }
 
-// Features of a head times pairs of a query of the strip and a key it sees, and of a global query
-// and a key of the strip, over all heads and sequences.
+// Features of a head times the pairs of a query of the strip and a key it sees, and of a global
+// query and a key of the strip, over all heads and sequences.
 double pair_channels(const AttentionInput& input, const AttentionStrip& strip) {
   const Sparsity& sparsity = *input.sparsity;
   index_t pairs = 0;
@@ -28,22 +28,22 @@ double pair_channels(const AttentionInput& input, const AttentionStrip& strip) {
       const index_t query = input.first + token;
       if (!sparsity.globals.holds(query)) pairs += visible_count(query, length, sparsity);
     }
-    const Run here{input.first + strip.tokens.begin, input.first + strip.tokens.end};
+    const Interval here{input.first + strip.tokens.begin, input.first + strip.tokens.end};
     for (index_t g = 0; g < input.global_queries(); ++g) {
       const index_t query = sparsity.globals.positions()[static_cast<std::size_t>(g)];
-      pairs += overlap(here, {0, visible_keys(query, length, sparsity).last}).size();
+      pairs += overlap(here, {0, visible_keys(query, length, sparsity).last}).count();
     }
   }
   return static_cast<double>(pairs) * static_cast<double>(input.width());
 }
 
-// Share of the tokens here that a strip has.
+// A strip's share of the tokens here.
 double share_of(const AttentionInput& input, const AttentionStrip& strip) {
-  return static_cast<double>(strip.sequences * strip.tokens.size()) /
+  return static_cast<double>(strip.sequences * strip.tokens.count()) /
          static_cast<double>(input.qkv.extent(0));
 }
 
-// Of one row for each token whose row of the table this shard holds.
+// The bytes of one row for each token whose row of the table this shard holds.
 double held_bytes(std::span<const std::int32_t> tokens, ConstMatrix table, index_t first_row) {
   const auto held = std::ranges::count_if(tokens, [&](index_t token) {
     return token >= first_row && token < first_row + table.extent(0);
@@ -130,6 +130,10 @@ void SimulatedKernels::rotate(Matrix qkv, index_t, index_t, index_t, int) {
   charge(0, 2 * bytes_of(qkv) * 2 / 3);  // queries and keys, not values
 }
 
+void SimulatedKernels::rotate_rows(Matrix qkv, index_t, std::span<const index_t>, int) {
+  charge(0, 2 * bytes_of(qkv) * 2 / 3);
+}
+
 void SimulatedKernels::attention(const AttentionInput& input, const AttentionStrip& strip,
                                  Matrix out, Vector log_sum, Vector) {
   charge(4 * pair_channels(input, strip),
@@ -143,6 +147,11 @@ void SimulatedKernels::attention_backward(const AttentionInput& input, const Att
          share_of(input, strip) * (bytes_of(input.qkv) + bytes_of(output.out) +
                                    bytes_of(output.log_sum) + bytes_of(gradients.qkv)) +
              bytes_of(output.out_gradient));
+}
+
+void SimulatedKernels::fill_rows(std::span<const index_t> rows, float, Matrix to) {
+  const auto filled = std::ranges::count_if(rows, [](index_t row) { return row >= 0; });
+  charge(0, static_cast<double>(filled) * bytes_of(to.extent(0) > 0 ? to[0] : Vector()));
 }
 
 void SimulatedKernels::gather_rows(ConstMatrix, std::span<const index_t>, index_t, Matrix to) {

@@ -8,7 +8,7 @@ namespace weir::worker {
 /// What a device does a second, at best.
 struct DeviceRates {
   double flops_per_s = 1e11;  ///< a multiply-add is two
-  double bytes_per_s = 1e10;  ///< of memory, read and written
+  double bytes_per_s = 1e10;  ///< memory, read and written
 };
 
 /// What a SimulatedKernels has been charged.
@@ -18,8 +18,9 @@ struct Charge {
   double bytes = 0;
 };
 
-/// A table that computes nothing and charges time: what plans and simulated jobs run on. Outputs
-/// keep what they hold, and no element of any view is read but tokens and lengths.
+/// Kernels that compute nothing and charge time. The costs of a model's units, by which it is cut
+/// into stages, come from running the units on them (unit_costs). Outputs keep what they hold, and
+/// no element of any operand is read but tokens and lengths.
 ///
 /// A call takes max(flops / flops_per_s, bytes / bytes_per_s). FLOPs: 2 m n k for a product; for
 /// attention 4 C a visible pair and head forward and 10 C backward, which makes the scores again;
@@ -54,11 +55,14 @@ class SimulatedKernels final : public Kernels {
                            Vector bias_gradient) override;
   void rotate(Matrix qkv, index_t heads, index_t first, index_t tokens_a_sample,
               int direction) override;
+  void rotate_rows(Matrix qkv, index_t heads, std::span<const index_t> positions,
+                   int direction) override;
   void attention(const AttentionInput& input, const AttentionStrip& strip, Matrix out,
                  Vector log_sum, Vector global_part) override;
   void attention_backward(const AttentionInput& input, const AttentionStrip& strip,
                           const AttentionOutput& output,
                           const AttentionGradients& gradients) override;
+  void fill_rows(std::span<const index_t> rows, float value, Matrix to) override;
   void gather_rows(ConstMatrix from, std::span<const index_t> rows, index_t column,
                    Matrix to) override;
   void scatter_rows(ConstMatrix from, std::span<const index_t> rows, index_t column,

@@ -23,7 +23,7 @@ BlockUnit::BlockUnit(const StageShape& shape, index_t layer, const HeldParameter
     const index_t part = weights.rows / 3;
     attention_.query_key_value = {weights,
                                   parameters.vectors({heads + "query.bias", heads + "value.bias"}),
-                                  Run{part, 2 * part}};
+                                  Interval{part, 2 * part}};
   }
   attention_.output = {parameters.matrix(heads + "output.weight"),
                        parameters.vector(heads + "output.bias")};

@@ -44,7 +44,7 @@ class BlockUnit final : public Unit {
   Norm feed_forward_norm_;
   FeedForwardLayer feed_forward_;
   Dropout feed_forward_dropout_;
-  std::vector<Carved<BlockActivations>> kept_;  ///< by activation slot, or
+  std::vector<Carved<BlockActivations>> kept_;  ///< one an activation slot, or
   std::vector<Memory> inputs_;                  ///< if the stage has one BlockActivations for all
   GradientSlots<BlockGradients> gradients_;
   std::shared_ptr<const StageMemory> memory_;

@@ -76,16 +76,16 @@ Loss ClassifierHeadUnit::forward(const Pass& pass, const MicroBatch& batch, Slot
   const Vector maximum = kept.maximum.first(size);
   const Vector exponential_sum = kept.exponential_sum.first(size);
   const Vector target_logit = kept.target_logit.first(size);
+  const std::span<const std::int32_t> labels = batch.integers("labels");
 
   norm_.forward(pass, in[0], kept.norm, normed);
   pool(pass, batch, normed, pooled);
   classes_.forward(pass, pooled, logits);
   pass.kernels.row_maximum(logits, maximum);
-  pass.kernels.softmax_sums(logits, maximum, batch.targets, 0, exponential_sum, target_logit);
-  const Loss loss =
-      pass.kernels.cross_entropy(batch.targets, maximum, exponential_sum, target_logit);
+  pass.kernels.softmax_sums(logits, maximum, labels, 0, exponential_sum, target_logit);
+  const Loss loss = pass.kernels.cross_entropy(labels, maximum, exponential_sum, target_logit);
   if (pass.training) {
-    pass.kernels.softmax_gradient(logits, maximum, exponential_sum, batch.targets, 0, 1.0F);
+    pass.kernels.softmax_gradient(logits, maximum, exponential_sum, labels, 0, 1.0F);
   }
   // From the pooling on every context has computed the same: it counts once.
   return pass.contexts.index() == 0 ? loss : Loss{};

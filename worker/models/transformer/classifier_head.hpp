@@ -51,7 +51,7 @@ class ClassifierHeadUnit final : public Unit {
   index_t first_local_;  ///< the first position that is not global
   Norm norm_;
   ColumnLinear classes_;                                 ///< all of them
-  std::vector<Carved<ClassifierHeadActivations>> kept_;  ///< by slot
+  std::vector<Carved<ClassifierHeadActivations>> kept_;  ///< one a slot
   std::shared_ptr<const StageMemory> memory_;
 };
 

@@ -26,27 +26,26 @@ std::vector<Option> options(ModelConfig& config) {
       {"model.layers", "", "Transformer blocks", &config.layers, {1, 10000}, Scope::function},
       {"model.width", "", "features of a token between layers", &config.width, size,
        Scope::function},
-      {"model.heads", "", "attention heads; they divide the width", &config.heads, size,
+      {"model.heads", "", "attention heads; --model.width is a multiple of it", &config.heads, size,
        Scope::function},
       {"model.feed-forward", "", "features inside the feed-forward layers", &config.feed_forward,
        size, Scope::function},
       {"model.positions",
        "",
-       "rotary: rotate queries and keys; learned: a vector for each place",
+       "rotary: queries and keys are rotated by position; learned: each position has a vector",
        choice(config.positions, {{"rotary", Positions::rotary}, {"learned", Positions::learned}}),
        {},
        Scope::function},
       {"model.tied",
        "",
-       "a language model's output embedding is its input embedding",
+       "a language model uses its input embedding for its output, too",
        &config.tied,
        {},
        Scope::function},
       {"model.pooling",
        "",
-       "what a classifier reads: the mean of all tokens, or two tokens side by side: the first "
-       "that "
-       "is not global and the last",
+       "what a classifier reads: mean: the mean of all tokens; ends: the first token that is not "
+       "global, beside the last",
        choice(config.pooling, {{"mean", Pooling::mean}, {"ends", Pooling::ends}}),
        {},
        Scope::function},
@@ -57,37 +56,39 @@ std::vector<Option> options(ModelConfig& config) {
        {0, 0.99}},
       {"model.deviation",
        "",
-       "standard deviation of initial weights; a narrow model learns sooner with more",
+       "standard deviation of the initial weights; a narrow model learns sooner with a larger one",
        &config.deviation,
        {1e-6, 1}},
       {"attention.left",
        "tokens",
-       "a token sees this number of tokens before itself",
+       "number of tokens before itself that a token sees",
        &config.left,
        {0, 1 << 24},
        Scope::function},
       {"attention.right",
        "tokens",
-       "a token sees this number of tokens after itself; 0 in a language model",
+       "number of tokens after itself that a token sees; 0 in a language model",
        &config.right,
        {0, 1 << 24},
        Scope::function},
       {"attention.global-tokens",
        "",
-       "positions of the tokens that all see and, in a classifier, that see all: 0-3,512; or none",
+       "positions of tokens that all tokens see and, in a classifier, that see all tokens, like "
+       "0-3,512; or none",
        &config.global_tokens,
        {},
        Scope::function},
       {"attention.globals",
        "",
-       "shared: global tokens use the projections of all; separate: queries, keys and values of "
-       "their own; split: local tokens and global ones attend apart",
+       "shared: global tokens use the projections of all tokens; separate: they have queries, keys "
+       "and values of their own; split: local and global tokens attend apart",
        choice(config.globals, {{"shared", GlobalForm::shared},
                                {"separate", GlobalForm::separate},
                                {"split", GlobalForm::split}}),
        {},
        Scope::function},
-      {"attention.global-heads", "", "heads of the global tokens' attention, for the form split",
+      {"attention.global-heads", "",
+       "heads of the global tokens' attention, with --attention.globals split",
        &config.global_heads, size, splits ? Scope::function : Scope::run},
   };
 }
@@ -138,6 +139,26 @@ std::string text_of(const Globals& globals) {
 
 Sparsity ModelConfig::sparsity() const {
   return {left, right, parse_globals(global_tokens), task == Task::language, globals};
+}
+
+void fit(ModelConfig& config, const DataShape& data) {
+  const bool language = config.task == Task::language;
+  const ColumnShape* const tokens = data.find("tokens");
+  const ColumnShape* const truth = data.find(language ? "targets" : "labels");
+  if (tokens == nullptr) {
+    throw UsageError("--data.kind: these data are no sequences of tokens, which this model reads");
+  }
+  if (truth == nullptr && language) {
+    throw UsageError(
+        "--data.kind: these data ask for the class of a sequence; take --model.task classifier");
+  }
+  if (truth == nullptr) {
+    throw UsageError(
+        "--data.kind: these data have no classes to learn; take --model.task language");
+  }
+  config.length = data.length;
+  config.vocabulary = tokens->values;
+  config.classes = language ? 0 : truth->values;
 }
 
 index_t fewest_tokens(const ModelConfig& config, index_t contexts) {
@@ -264,8 +285,8 @@ struct Lister {
   }
 };
 
-/// Of separate, the projections begin like those of all tokens: Beltagy et al., section 3.1. A key
-/// has no bias; layers/global_branch.hpp says why.
+/// In the form `separate`, the global projections start as copies of the local ones: Beltagy et
+/// al., section 3.1. A key has no bias; layers/global_branch.hpp says why.
 void list_global_branch(const ModelConfig& config, const std::string& attention,
                         double residual_deviation, Lister& list) {
   if (config.globals == GlobalForm::shared) return;

@@ -6,6 +6,7 @@
 #include "common/base/options.hpp"
 #include "common/job/layout.hpp"
 #include "common/job/parameter.hpp"
+#include "worker/data/columns.hpp"
 #include "worker/kernels/visible.hpp"
 
 namespace weir::worker {
@@ -35,18 +36,18 @@ struct ModelConfig {
   index_t feed_forward = 512;  ///< features inside the feed-forward layer
   Positions positions = Positions::rotary;
   bool tied = true;                 ///< a language model's output embedding is its input embedding
-  Pooling pooling = Pooling::mean;  ///< of a classifier
+  Pooling pooling = Pooling::mean;  ///< for a classifier
   double dropout = 0;
   double deviation = 0.02;  ///< standard deviation of initial weights
   index_t left = 64;
   index_t right = 0;
   std::string global_tokens = "0-3";  ///< positions, as parse_globals reads them
   GlobalForm globals = GlobalForm::shared;
-  index_t global_heads = 4;  ///< of GlobalForm::split
+  index_t global_heads = 4;  ///< for GlobalForm::split
 
   // From the data set and --length, not from options of the model.
   index_t vocabulary = 256;
-  index_t classes = 0;  ///< of a classifier
+  index_t classes = 0;  ///< for a classifier
   index_t length = 256;
   /// Positions that a checkpoint has learned, at least `length`; 0: as many as length.
   index_t learned_positions = 0;
@@ -72,6 +73,10 @@ std::string text_of(const Globals& globals);
 
 std::vector<Option> options(ModelConfig& config);
 
+/// Makes the model for these data: their vocabulary, classes and length. Throws UsageError if they
+/// have no tokens, or nothing that the task could learn from.
+void fit(ModelConfig& config, const DataShape& data);
+
 /// Tokens, padding included, that each of so many contexts must hold of every sequence: those that
 /// a token sees to one side, so that they are its own or a neighbour's; 1 if sequences are not cut.
 index_t fewest_tokens(const ModelConfig& config, index_t contexts);
@@ -80,7 +85,7 @@ index_t fewest_tokens(const ModelConfig& config, index_t contexts);
 /// this layout cannot cut.
 void check(const ModelConfig& config, const Layout& layout);
 
-/// All parameters in canonical order. Split are: embeddings by rows (vocabulary); query, key and
+/// All parameters in canonical order. Shards split embeddings by rows (vocabulary); query, key and
 /// value, those of the global branch too, by output features, so by heads; up by output features;
 /// attention.output, attention.global_output and feed_forward.down by input features, for which
 /// these are stored [inputs, outputs] and not, like the others, [outputs, inputs]. Weight decay is

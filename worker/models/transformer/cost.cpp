@@ -12,7 +12,7 @@ index_t visible_pairs(const Sparsity& sparsity, index_t length) {
 
 namespace {
 
-/// Of window attention: all queries, but for global ones with projections of their own.
+/// Window attention's pairs: all queries but global ones with projections of their own.
 index_t window_pairs(const Sparsity& sparsity, index_t length) {
   index_t pairs = visible_pairs(sparsity, length);
   if (sparsity.form == GlobalForm::shared) return pairs;

@@ -3,7 +3,7 @@
 #include <memory>
 
 #include "worker/layers/dropout.hpp"
-#include "worker/layers/embed.hpp"
+#include "worker/layers/embedding.hpp"
 #include "worker/models/transformer/held_parameters.hpp"
 #include "worker/models/transformer/stage_memory.hpp"
 #include "worker/models/unit.hpp"

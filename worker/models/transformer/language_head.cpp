@@ -24,7 +24,7 @@ Loss LanguageHeadUnit::forward(const Pass& pass, const MicroBatch& batch, Slots 
   const LanguageHeadActivations& kept = kept_[static_cast<std::size_t>(slots.activation)];
   const Matrix normed = memory_->scratch.normed.rows(0, batch.rows());
   norm_.forward(pass, in[0], kept.norm, normed);
-  return loss_.forward(pass, batch.targets, normed, memory_->scratch.loss,
+  return loss_.forward(pass, batch.integers("targets"), normed, memory_->scratch.loss,
                        kept.normed_gradient.rows(0, batch.rows()));
 }
 

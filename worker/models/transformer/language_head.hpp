@@ -40,7 +40,7 @@ class LanguageHeadUnit final : public Unit {
  private:
   Norm norm_;
   VocabularyLoss loss_;
-  std::vector<Carved<LanguageHeadActivations>> kept_;  ///< by slot
+  std::vector<Carved<LanguageHeadActivations>> kept_;  ///< one a slot
   std::shared_ptr<const StageMemory> memory_;
 };
 

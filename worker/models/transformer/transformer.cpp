@@ -34,6 +34,18 @@ FrameShape TransformerModel::frame(index_t unit, const BatchShape& batch) const 
   return {{Dtype::f32, batch.rows(), config_.width}};
 }
 
+DataShape TransformerModel::data() const {
+  DataShape data{config_.length,
+                 {{.name = "tokens", .ragged = true, .values = config_.vocabulary}}};
+  if (config_.task == Task::language) {
+    data.columns.push_back(
+        {.name = "targets", .ragged = true, .values = config_.vocabulary, .is_target = true});
+  } else {
+    data.columns.push_back({.name = "labels", .values = config_.classes, .is_target = true});
+  }
+  return data;
+}
+
 LargestMessage TransformerModel::largest_message(const Layout& layout, index_t micro_batch) const {
   LargestMessage largest;
   const auto consider = [&](double elements, std::string what, std::string between,

@@ -19,7 +19,7 @@ class TransformerModel final : public Model {
   index_t first_like(index_t unit) const override { return is_block(unit) ? 1 : unit; }
   bool fills_a_stage(index_t unit) const override { return is_block(unit); }
   FrameShape frame(index_t unit, const BatchShape& batch) const override;
-  index_t length() const override { return config_.length; }
+  DataShape data() const override;
   void check(const Layout& layout) const override { worker::check(config_, layout); }
   index_t fewest_tokens(index_t contexts) const override {
     return worker::fewest_tokens(config_, contexts);

@@ -158,17 +158,18 @@ TEST_CASE("an expression follows from seed, split and index; each of them change
 
 TEST_CASE("ListOps samples are padded with 0 and carry length and label") {
   const ListopsDataset dataset(2'048, 3, ListopsSplit::validation);
-  CHECK(dataset.vocabulary() == 16);
-  CHECK(dataset.classes() == 10);
+  CHECK(dataset.shape().find("tokens")->values == 16);
+  CHECK(dataset.shape().find("labels")->values == 10);
   CHECK(dataset.epoch_size() == 96'000);
   CHECK(dataset.validation_size() == 2'000);
   std::vector<std::int32_t> tokens(2'048, -9);
-  Sample sample{tokens, {}};
+  std::int32_t label = -1;
+  Sample sample{.columns = {{"tokens", tokens}, {"labels", std::span(&label, 1)}}};
   std::set<std::vector<std::int32_t>> seen;
   const auto check_sample = [&] {
     const auto length = static_cast<std::ptrdiff_t>(sample.length);
     const std::vector<std::uint8_t> used(tokens.begin(), tokens.begin() + length);
-    CHECK(Evaluator(text_of(used)).whole() == sample.label);
+    CHECK(Evaluator(text_of(used)).whole() == label);
     CHECK(std::all_of(tokens.begin() + length, tokens.end(), [](int t) { return t == 0; }));
     seen.insert(tokens);
   };

@@ -21,7 +21,7 @@ struct Text {
         dataset(Corpus({scratch.write("text", bytes)}), length, held_out, stride, seed),
         tokens(static_cast<std::size_t>(length), -9),
         targets(static_cast<std::size_t>(length), -9),
-        sample{tokens, targets} {}
+        sample{.columns = {{"tokens", tokens}, {"targets", targets}}} {}
 
   index_t byte(index_t at) const {
     return static_cast<std::uint8_t>(bytes.at(static_cast<std::size_t>(at)));
@@ -92,7 +92,6 @@ TEST_CASE("each target of a training window is the byte after its token") {
       CHECK(text.targets[i] == text.byte(offset + static_cast<index_t>(i) + 1));
     }
     CHECK(text.sample.length == 64);
-    CHECK(text.sample.label == -1);
   }
 }
 
@@ -161,7 +160,7 @@ TEST_CASE(
                               Corpus({scratch.write("v", scored)}));
     CHECK(dataset.epoch_size() == 999 / 16 - 1);  // of all bytes
     std::vector<std::int32_t> tokens(16, -9), targets(16, -9);
-    Sample sample{tokens, targets};
+    Sample sample{.columns = {{"tokens", tokens}, {"targets", targets}}};
     std::vector<int> count(203, 0);
     for (index_t index = 0; index < dataset.validation_size(); ++index) {
       dataset.validation_sample(index, sample);

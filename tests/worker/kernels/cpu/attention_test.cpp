@@ -249,6 +249,26 @@ TEST_CASE("parts of a sequence, in any order, are rotated as the whole is") {
   CHECK(distance(qkv, exact) < 2);
 }
 
+TEST_CASE("single rows are rotated by positions of their own, and rows without one stay") {
+  std::mt19937_64 random(54);
+  CpuKernels kernels;
+  const Block before = Block(5, 12).randomize(random);
+  const std::vector<index_t> positions{7, -1, 0, 3, 3};
+  Block rows = before;
+  kernels.rotate_rows(rows.view(), 2, positions, 1);
+  Exact exact(before);
+  for (index_t row = 0; row < 5; ++row) {
+    const index_t position = positions[static_cast<std::size_t>(row)];
+    if (position < 0) continue;
+    Block sequence(position + 1, 12);  // this row at the end of a sequence
+    std::copy_n(before.view()[row].data(), 12, sequence.view()[position].data());
+    Exact turned(sequence);
+    reference::rotate(turned.view(), 2, position + 1, 1);
+    std::copy_n(turned.view()[position].data(), 12, exact.view()[row].data());
+  }
+  CHECK(distance(rows, exact) < 2);
+}
+
 TEST_CASE("a few tokens at a position of 10^9 take no table of all before them") {
   CpuKernels kernels;
   constexpr index_t kFirst = 1'000'000'000;

@@ -57,6 +57,20 @@ TEST_CASE("rows are gathered and scattered as they are, or added, a part of the 
   });
 }
 
+TEST_CASE("the named rows are filled, and no others") {
+  std::mt19937_64 random(63);
+  CpuKernels kernels;
+  for (const index_t columns : {1, 5, 16}) {
+    Block block = Block(6, columns, 1).randomize(random);
+    Exact exact(block);
+    kernels.fill_rows(std::vector<index_t>{4, -1, 0}, 0.5F, block.view());
+    for (index_t column = 0; column < columns; ++column) {
+      exact.view()(4, column) = exact.view()(0, column) = 0.5;
+    }
+    CHECK(distance(block, exact) == 0);
+  }
+}
+
 TEST_CASE("mean pooling leaves out the padding, forward and backward, of parts too") {
   std::mt19937_64 random(62);
   for_each_path([&]<class T>() {

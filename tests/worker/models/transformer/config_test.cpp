@@ -30,6 +30,27 @@ std::string message_of(const ModelConfig& config, const Layout& layout) {
 
 }  // namespace
 
+TEST_CASE("a model is made for the columns of its data, and refuses data it cannot learn from") {
+  const ColumnShape tokens = {.name = "tokens", .ragged = true, .values = 16};
+  const ColumnShape targets = {.name = "targets", .ragged = true, .values = 16, .is_target = true};
+  const ColumnShape labels = {.name = "labels", .values = 10, .is_target = true};
+  ModelConfig language;
+  fit(language, {40, {tokens, targets}});
+  CHECK(language.length == 40);
+  CHECK(language.vocabulary == 16);
+  CHECK(language.classes == 0);
+  ModelConfig classifier = {.task = Task::classifier};
+  fit(classifier, {40, {labels, tokens}});
+  CHECK(classifier.vocabulary == 16);
+  CHECK(classifier.classes == 10);
+  CHECK_THROWS_WITH_AS(fit(language, {40, {tokens, labels}}),
+                       doctest::Contains("take --model.task classifier"), UsageError);
+  CHECK_THROWS_WITH_AS(fit(classifier, {40, {tokens, targets}}),
+                       doctest::Contains("take --model.task language"), UsageError);
+  CHECK_THROWS_WITH_AS(fit(language, {40, {labels}}), doctest::Contains("no sequences of tokens"),
+                       UsageError);
+}
+
 TEST_CASE("what cannot be built or cut is refused with the numbers and the way out") {
   const ModelConfig good;
   CHECK(message_of(good, {.stages = 4, .shards = 4}) == "");

@@ -1,11 +1,11 @@
-#include "worker/train/wire_frames.hpp"
+#include "worker/train/bucket_frames.hpp"
 
 #include "common/base/error.hpp"
 
 namespace weir::worker {
 
-WireFrames::WireFrames(const BucketPlan& plan, const Holding& holding, Vector weights,
-                       Vector gradients)
+BucketFrames::BucketFrames(const BucketPlan& plan, const Holding& holding, Vector weights,
+                           Vector gradients)
     : plan_(&plan), holding_(&holding), weights_(weights), gradients_(gradients) {
   const auto& [push, pull] = plan.wire();
   if (push.keeps_residual()) residuals_ = Buffer(holding.element_count);
@@ -33,18 +33,18 @@ WireFrames::WireFrames(const BucketPlan& plan, const Holding& holding, Vector we
   }
 }
 
-Vector WireFrames::part(Vector arena, std::size_t held) const {
+Vector BucketFrames::part(Vector arena, std::size_t held) const {
   return plan_->part(arena, holding_->buckets[held]);
 }
 
-void WireFrames::write(std::size_t held) {
+void BucketFrames::write(std::size_t held) {
   const Wire& push = plan_->wire().push;
   if (push.is_raw()) return;
   encode(push, as<float>(part(gradients_, held)),
          push.keeps_residual() ? residual(held) : std::span<float>(), pushed_[held]);
 }
 
-void WireFrames::read(std::size_t held) {
+void BucketFrames::read(std::size_t held) {
   const Wire& pull = plan_->wire().pull;
   if (!pull.is_raw()) decode(pull, pulled_[held], as<float>(part(weights_, held)));
 }

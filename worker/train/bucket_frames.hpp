@@ -11,10 +11,10 @@ namespace weir::worker {
 /// What a worker's buckets are while they travel: its gradients and weights themselves where the
 /// plan's wire is raw, else frames of their own, and the residuals of the wire that keeps them.
 /// Buckets are named by their index in Holding::buckets.
-class WireFrames {
+class BucketFrames {
  public:
   /// weights, gradients: the holder's arenas. All must outlive this.
-  WireFrames(const BucketPlan& plan, const Holding& holding, Vector weights, Vector gradients);
+  BucketFrames(const BucketPlan& plan, const Holding& holding, Vector weights, Vector gradients);
 
   /// What is sent of a bucket's gradients once write() has been called.
   std::span<const std::byte> pushed(std::size_t held) const { return pushed_[held]; }
@@ -38,7 +38,7 @@ class WireFrames {
   Vector gradients_;
   Buffer residuals_;
   BufferOf<std::byte> memory_;
-  std::vector<std::span<std::byte>> pushed_;  ///< by held bucket; empty if it is not pushed
+  std::vector<std::span<std::byte>> pushed_;  ///< one a held bucket; empty if it is not pushed
   std::vector<std::span<std::byte>> pulled_;
 };
 

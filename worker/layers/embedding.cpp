@@ -1,10 +1,11 @@
-#include "worker/layers/embed.hpp"
+#include "worker/layers/embedding.hpp"
 
 namespace weir::worker {
 
 void Embedding::forward(const Pass& pass, const MicroBatch& batch, Matrix out) const {
   pass.kernels.fill(out.flat(), 0);
-  if (table.rows > 0) pass.kernels.gather(batch.tokens, table.weights(pass), first_row, out);
+  if (table.rows > 0)
+    pass.kernels.gather(batch.integers("tokens"), table.weights(pass), first_row, out);
   pass.shards.sum(out.flat());
   if (!positions) return;
   const ConstMatrix places = positions->weights(pass).rows(batch.first, batch.length);
@@ -16,7 +17,8 @@ void Embedding::forward(const Pass& pass, const MicroBatch& batch, Matrix out) c
 void Embedding::weight_gradient(const Pass& pass, const MicroBatch& batch,
                                 ConstMatrix out_gradient) const {
   if (table.rows > 0) {
-    pass.kernels.scatter_add(batch.tokens, out_gradient, first_row, table.gradients(pass));
+    pass.kernels.scatter_add(batch.integers("tokens"), out_gradient, first_row,
+                             table.gradients(pass));
   }
   if (!positions) return;
   const Matrix places = positions->gradients(pass).rows(batch.first, batch.length);

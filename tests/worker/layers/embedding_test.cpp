@@ -1,4 +1,4 @@
-#include "worker/layers/embed.hpp"
+#include "worker/layers/embedding.hpp"
 
 #include <doctest/doctest.h>
 
@@ -12,7 +12,7 @@ TEST_CASE("an embedding is its tokens' rows plus its places' rows; gradients add
   constexpr index_t kWidth = 3;
   const std::vector<std::int32_t> tokens = {4, 0, 4, 2, 4, 3};  // two sequences; 1 is not met
   const std::vector<index_t> lengths = {3, 3};
-  const worker::MicroBatch batch = {2, 3, tokens, {}, lengths, lengths};
+  const worker::MicroBatch batch = {2, 3, {{"tokens", tokens}}, lengths, lengths};
   Rig rig;
   const worker::Embedding layer = {rig.matrix(5, kWidth), 0, rig.matrix(4, kWidth)};
   Found found = {std::vector<float>(6 * kWidth, 7), {}};
@@ -35,7 +35,7 @@ TEST_CASE("a part of a sequence takes its own places") {
   constexpr index_t kWidth = 3;
   const std::vector<std::int32_t> tokens = {4, 0, 4, 2, 4, 3};
   const std::vector<index_t> lengths = {7, 7};
-  const worker::MicroBatch batch = {2, 3, tokens, {}, lengths, lengths, 4};
+  const worker::MicroBatch batch = {2, 3, {{"tokens", tokens}}, lengths, lengths, 4};
   Rig rig;
   const worker::Embedding layer = {rig.matrix(5, kWidth), 0, rig.matrix(8, kWidth)};
   Found found = {std::vector<float>(6 * kWidth, 7), {}};
@@ -58,7 +58,7 @@ TEST_CASE("over shards, one of them without a row, every shard gets the whole em
   constexpr index_t kWidth = 2;
   const std::vector<std::int32_t> tokens = {0, 1, 2, 3};
   const std::vector<index_t> lengths = {4};
-  const worker::MicroBatch batch = {1, 4, tokens, {}, lengths, lengths};
+  const worker::MicroBatch batch = {1, 4, {{"tokens", tokens}}, lengths, lengths};
   Rig rig;
   const worker::HeldMatrix table = rig.matrix(4, kWidth);
   const worker::HeldMatrix positions = rig.matrix(4, kWidth);

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <span>
+
+#include "common/job/layout.hpp"
+#include "common/net/mpi.hpp"
+#include "worker/groups/mpi_context_group.hpp"
+#include "worker/groups/mpi_tensor_group.hpp"
+#include "worker/groups/pipeline_link.hpp"
+
+namespace weir::worker {
+
+/// What a worker's pipeline link carries.
+struct LinkShape {
+  FrameShape entering;  ///< the largest frame from the previous stage
+  FrameShape leaving;   ///< and to the next
+  index_t slots = 2;    ///< frames underway, each way
+};
+
+/// The groups that a worker is in, in training and in scoring: the shards and contexts that its
+/// layers sum over, the stages before and after it, and all workers.
+class WorkerGroups {
+ public:
+  /// One worker alone.
+  WorkerGroups() = default;
+  /// Collective over `workers`, all workers by rank; it outlives this. `progress` is called while
+  /// the link waits (see PipelineLink). `serve` is called while shards and contexts wait for each
+  /// other; it is empty where nobody needs this rank meanwhile.
+  WorkerGroups(const Layout& layout, const WorkerPlace& place, const Comm& workers,
+               const LinkShape& link, std::function<bool()> progress, std::function<bool()> serve);
+
+  TensorGroup& shards() { return shards_ ? static_cast<TensorGroup&>(*shards_) : single_; }
+  ContextGroup& contexts() { return contexts_ ? static_cast<ContextGroup&>(*contexts_) : whole_; }
+  /// None if there is one stage.
+  PipelineLink* link() { return link_ ? &*link_ : nullptr; }
+  /// values[i] = sum over all workers, on all workers.
+  void sum_over_workers(std::span<double> values) const;
+
+ private:
+  const Comm* workers_ = nullptr;
+  std::function<bool()> progress_;
+  SingleShard single_;
+  SingleContext whole_;
+  std::optional<MpiTensorGroup> shards_;
+  std::optional<MpiContextGroup> contexts_;
+  std::optional<PipelineLink> link_;
+};
+
+}  // namespace weir::worker
