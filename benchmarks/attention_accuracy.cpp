@@ -79,7 +79,7 @@ Words language_options(const Amount& amount, const std::string& corpus, index_t 
                                         "--rate.final=0.02"};
 }
 
-/// A number from the summary of each job; as many jobs at a time as there are cores, at most two.
+/// A number from the summary of each job; one job at a time for each core, at most two.
 std::vector<double> train_all(const std::vector<Words>& jobs, const std::string& key) {
   std::vector<double> values(jobs.size());
   std::atomic<std::size_t> next = 0;

@@ -26,11 +26,10 @@ Spread spread_of(std::vector<double> values);
 /// are the lowest and the highest. The metric's name has to say so.
 Spread mean_of(const std::vector<double>& values);
 
-/// What the caller of a benchmark asks for: --quick (seconds, figures that mean little: only to see
-/// that it still runs), --json FILE (appends), --jobs N (so many at once where there are many;
-/// at most as many as cores) and --ps-lite PATH (a build of it to compare with). Ends the program
-/// with exit code 2 on anything else. Also gives OpenBLAS the kernels that fit the processor, so
-/// call it first of all in main.
+/// What the caller of a benchmark asks for: --quick (takes seconds and only shows that it still
+/// runs), --json FILE (appends), --jobs N (how many jobs run at once; at most one a core) and
+/// --ps-lite PATH (a build of it to compare with). Ends the program with exit code 2 on anything
+/// else. Also gives OpenBLAS the kernels that fit the processor, so call it first of all in main.
 struct Options {
   bool quick = false;
   std::string json;

@@ -66,7 +66,7 @@ Outcome run_job(const Mode& mode, const std::string& inject, index_t steps,
   const JobRecord record = train(kReplicas + 1, words, scratch.path());
   Outcome outcome;
   const auto& seconds = record.column("step", "elapsed_s");
-  // From the end of the first step on: the job starts up before it.
+  // Measured from the end of the first step, since the job starts up before it.
   outcome.steps_per_second = static_cast<double>(steps - 1) / (seconds.back() - seconds.front());
   outcome.loss = record.column("summary", "validation_loss").back();
   outcome.left_out = kReplicas - mean_of(record.column("step", "contributors")).median;

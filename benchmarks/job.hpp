@@ -9,7 +9,7 @@
 
 namespace weir::benchmark {
 
-/// As one word of a shell's command.
+/// The text as one word of a shell command.
 std::string quoted(const std::string& word);
 
 /// A folder that goes with the object.

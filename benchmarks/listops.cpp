@@ -32,7 +32,7 @@ namespace fs = std::filesystem;
 // Published for a model of this size.
 constexpr double kDense = 37.1;  // softmax attention, 5,000 steps: Xiong et al., arXiv 2102.03902
 constexpr double kBigBird = 39.25;  // 50,000 steps, 3 seeds: Chen et al., arXiv 2111.00035, table 1
-// Of the three rules, measured once on 20,000 samples of the original generator.
+// The three rules, measured once on 20,000 samples of the original generator.
 constexpr double kMajority = 17.1;
 constexpr double kRootOperator = 36.4;
 constexpr double kOwnDigits = 48.6;

@@ -12,7 +12,7 @@
 namespace weir::benchmark {
 namespace {
 
-/// FLOP/s of sgemm on so many cores at the same time, added up.
+/// FLOP/s of sgemm on `cores` cores at the same time, added up.
 double gemm_peak(index_t cores, double seconds) {
   std::vector<double> peaks(static_cast<std::size_t>(cores));
   std::vector<std::thread> threads;

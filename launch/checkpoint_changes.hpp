@@ -12,7 +12,8 @@ namespace weir {
 
 /// Compares the job's text with that of the checkpoint, and warns, naming both, if they differ.
 /// Throws UsageError, unless --accept-changed-data is given, if bytes that were held out would be
-/// trained on, or if nothing would be trained: then somebody takes a finished run for a new one.
+/// trained on, or if nothing would be trained (the user has probably taken a finished run for a new
+/// one).
 void check_text(const Manifest& checkpoint, const Job& job);
 
 /// Warns if `eval` scores bytes that were trained on. Unless the user has chosen other files or

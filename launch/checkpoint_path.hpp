@@ -5,7 +5,7 @@
 
 namespace weir {
 
-/// What a path means that a user gives for a checkpoint or a run. One of the two is not empty.
+/// What a path that a user gives for a checkpoint or a run stands for. One of the two is not empty.
 struct CheckpointPath {
   fs::path checkpoint;   ///< the path itself, or the folder of a file in a checkpoint
   fs::path checkpoints;  ///< the folder where a run keeps its checkpoints
@@ -19,9 +19,9 @@ CheckpointPath checkpoint_path(const fs::path& path);
 fs::path checkpoint_at(const fs::path& path);
 
 /// The checkpoint that --resume says to go on from, empty if there is none. Throws UsageError if
-/// --resume names something that is none, or if the run folder holds checkpoints of later steps
-/// than training would begin from: a mixture of two trainings, of which `auto` would later take the
-/// older one.
+/// --resume names something else, or if the run folder holds checkpoints of later steps than
+/// training would begin from: the folder would then mix two trainings, and `auto` would later
+/// continue the older one.
 fs::path checkpoint_to_resume(const RunConfig& config);
 
 }  // namespace weir

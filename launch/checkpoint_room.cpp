@@ -20,7 +20,7 @@ bool steps_locally(const Job& job) {
   return job.config.server.consistency.mode == ps::Consistency::local;
 }
 
-/// How many the job will write.
+/// How many checkpoints the job will write.
 index_t saves_from(const Job& job, index_t step) {
   const index_t steps = job.config.train.training.steps - step;
   const index_t every = job.config.server.checkpoint.every;

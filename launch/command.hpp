@@ -15,7 +15,7 @@ using Arguments = std::vector<std::string>;
 struct Command {
   std::string name;
   std::string summary;
-  /// Runs under mpirun: then a Session lives while `run` runs.
+  /// Whether it runs under mpirun: a Session then lives while `run` runs.
   bool speaks_mpi = false;
   std::function<int(const Arguments&)> run;
 };

@@ -8,8 +8,8 @@
 
 namespace weir {
 
-/// How a model is cut over the ranks. Follows from the configuration alone (fit_model_to_data and
-/// check have seen it), so all ranks agree without a word.
+/// How a model is cut over the ranks. It follows from the configuration alone (after
+/// fit_model_to_data and check), so all ranks find the same cut without a message.
 
 /// The first unit of each stage: stages of about equal cost.
 std::vector<index_t> first_units(const RunConfig& config);

@@ -146,7 +146,7 @@ std::vector<std::string> find_data(worker::DataConfig& data, const Manifest& man
 }
 
 nlohmann::ordered_json as_json(const Evaluation& found, const RunConfig& config) {
-  // JSON is UTF-8, names of files need not be.
+  // JSON is UTF-8, but names of files need not be.
   nlohmann::ordered_json json = {{"checkpoint", safe_text(found.checkpoint)},
                                  {"step", found.step},
                                  {"data", safe_text(found.data)},

@@ -27,7 +27,7 @@ std::string shape_text(const std::vector<index_t>& shape) {
   return words.empty() ? "one number" : words;
 }
 
-/// What is told about the values of a tensor.
+/// What inspect shows about the values of a tensor.
 struct Values {
   double low = std::numeric_limits<double>::infinity();
   double high = -std::numeric_limits<double>::infinity();

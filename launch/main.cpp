@@ -29,19 +29,21 @@ void print_error(std::string_view message) {
             << std::flush;
 }
 
-/// First of all in main.
+/// Sets what must hold before anything else runs. The first call in main.
 void begin_process(int argc, char** argv) {
-  // Else a file that is opened later gets the number of a closed stdout, and what is printed.
+  // Without this, a file that is opened later could get the number of a closed stdout, and with it
+  // what is printed.
   int descriptor = open("/dev/null", O_RDONLY);
   while (0 <= descriptor && descriptor <= STDERR_FILENO) descriptor = open("/dev/null", O_RDONLY);
   if (descriptor >= 0) close(descriptor);
-  std::signal(SIGXFSZ, SIG_IGN);  // `ulimit -f`: the write fails instead, and says why
+  std::signal(SIGXFSZ, SIG_IGN);  // with `ulimit -f` the write then fails and says why
   if (argc < 2 || argv[1] != std::string_view("train")) return;
   std::signal(SIGPIPE, SIG_IGN);  // training goes on when nobody reads what it prints
   catch_stop_signals(!started_by_mpi_launcher());
 }
 
-/// The exit code where a command returned `code`: what it printed must have left the process.
+/// The exit code of a command that returned `code`: an error if what it printed cannot leave the
+/// process.
 int after_output(int code) {
   std::cout.flush();
   if (std::cout) return code;
@@ -63,7 +65,7 @@ bool speaks_mpi(const Arguments& words) {
 
 int run(int argc, char** argv) {
   const Arguments words(argv + 1, argv + argc);
-  // Under mpirun each rank would do the same and say the same: one does it.
+  // Under mpirun every rank would do and print the same, so only rank 0 does it.
   if (const int rank = launcher_rank(); rank > 0 && !speaks_mpi(words)) {
     if (rank == 1) log_info("rank 0 does this alone, the other ranks do nothing");
     return 0;
@@ -101,7 +103,7 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace weir
 
-// Only here errors are caught. A rank that fails alone ends the whole job with abort_job: if it
+// Errors are caught only here. A rank that fails alone ends the whole job with abort_job: if it
 // returned, the others would wait for it in MPI_Finalize for ever.
 int main(int argc, char** argv) {
   using namespace weir;

@@ -41,7 +41,7 @@ struct Ranks {
   void same(std::string_view what, const std::string& digest) const {
     if (world) agree_digest(world, what, digest);
   }
-  /// The text of rank 0.
+  /// Gives all ranks the text of rank 0.
   std::string from_rank_0(std::string text) const {
     return world ? world.broadcast(std::move(text), 0) : text;
   }

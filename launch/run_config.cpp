@@ -133,8 +133,8 @@ std::optional<std::string> take_config_file(std::vector<std::string>& arguments)
   return file;
 }
 
-/// Colocated servers are as many as workers. Another number is refused where it was given beside
-/// the layout, or after it; one from before, in a file say, has been overruled.
+/// Colocated servers are one for each worker. Another number is refused if it was given in the same
+/// place as the layout or in a later one; one from an earlier place, a file say, is overruled.
 void imply_servers(ParsedConfig& parsed) {
   Layout& layout = parsed.config.layout;
   if (layout.placement != Placement::colocated) return;

@@ -18,7 +18,7 @@
 
 namespace weir {
 
-/// All that a job is made of.
+/// Everything that a job is made of.
 struct RunConfig {
   Layout layout;
   worker::TrainConfig train;
@@ -27,7 +27,7 @@ struct RunConfig {
   ps::ServerConfig server;
   ps::LocalConfig local;
   std::string run = "runs/default";
-  bool owner_only = false;      ///< nobody else may read what the run leaves
+  bool owner_only = false;      ///< only the owner may read what the run leaves
   std::string resume = "auto";  ///< auto, never, or the path of a checkpoint
   bool accept_changed_data = false;
   std::string replay;  ///< a decision log whose decisions are repeated
@@ -43,8 +43,8 @@ struct RunConfig {
 /// The tables of all rooms, joined. Their rows point into `config`.
 std::vector<Option> options(RunConfig& config);
 
-/// Some rows of that table, in its order: those with these names, or that begin with one of them if
-/// it ends in a dot. Throws Error for a name that no row has.
+/// Some rows of that table, in its order: those with these names; a name that ends in a dot stands
+/// for all rows that begin with it. Throws Error for a name that no row has.
 std::vector<Option> chosen_options(RunConfig& config, const std::vector<std::string>& names);
 
 /// A configuration and where each of its values came from.
@@ -54,9 +54,9 @@ struct ParsedConfig {
   std::vector<std::string> remarks = {};  ///< log lines about what a user may not expect
 };
 
-/// Takes `--config FILE` out of the arguments; that file, the environment and the other arguments
-/// say what differs from the defaults. The config.ini of a run folder means that run: see
-/// settle_run. Throws UsageError as parse_options does.
+/// Takes `--config FILE` out of the arguments. That file, the environment and the other arguments
+/// change the defaults. The config.ini of a run folder stands for that run: see settle_run. Throws
+/// UsageError as parse_options does.
 ParsedConfig parse_run_config(const std::vector<std::string>& arguments,
                               const std::vector<std::string>& environment);
 

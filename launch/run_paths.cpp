@@ -41,7 +41,7 @@ std::string with_paths(const std::string& list,
   return worker::list_of(items);
 }
 
-/// The path without `a/..`, unless `a` is a link: then it would be another path.
+/// The path without `a/..`, unless `a` is a link, since the path would then become another one.
 fs::path absolute_path(const fs::path& path) {
   const fs::path whole = fs::absolute(path);
   const fs::path normal = whole.lexically_normal();
@@ -49,7 +49,7 @@ fs::path absolute_path(const fs::path& path) {
   return fs::exists(whole, error) && !fs::equivalent(whole, normal, error) ? whole : normal;
 }
 
-/// What config.ini says of its run folder.
+/// The run folder that config.ini names.
 std::string run_in(const fs::path& file) {
   for (const IniEntry& entry : read_ini(file)) {
     if (entry.name == "run") return entry.value;

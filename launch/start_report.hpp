@@ -7,7 +7,7 @@
 
 namespace weir {
 
-/// What a job is about to train, for the log:
+/// Logs what a job is about to train:
 ///
 ///   trains 105,472 parameters on book.txt: 28,000 bytes to train on, 2,000 held out
 ///   an epoch has 436 windows of 64 bytes; steps 1 to 6, 4 windows each, lead to epoch 0.055

@@ -37,7 +37,7 @@ extern "C" void note_stop_signal(int number) {
 void catch_signal(int number) {
   struct sigaction before {};
   sigaction(number, nullptr, &before);
-  if (before.sa_handler == SIG_IGN) return;  // by nohup, or a shell's background
+  if (before.sa_handler == SIG_IGN) return;  // ignored by nohup, or for a background job of a shell
   struct sigaction action {};
   action.sa_handler = note_stop_signal;
   action.sa_flags = SA_RESTART;

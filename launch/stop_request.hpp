@@ -4,7 +4,7 @@
 
 namespace weir {
 
-/// SIGUSR1 from now on asks the job to stop instead of ending the process. If the process is the
+/// From now on SIGUSR1 asks the job to stop instead of ending the process. If the process is the
 /// whole job (`alone`), SIGTERM, SIGINT and SIGHUP do the same, and a second SIGTERM or SIGINT ends
 /// it at once; under mpirun these go to mpirun (see launch/mpirun-weir). A signal that is ignored
 /// stays ignored. Call it first in main, so that no signal comes before it.
@@ -14,14 +14,14 @@ void catch_stop_signals(bool alone);
 /// the program will not be started again in the same process (ensure_blas_core).
 void release_stop_signals();
 
-/// Whether a signal has asked this process to stop. Once asked is asked.
+/// Whether a signal has asked this process to stop. Once true, it stays true.
 bool stop_signalled();
 
-/// Whether somebody asks the job to stop: by a signal or by a file named STOP in the run folder.
+/// Whether the job was asked to stop, by a signal or by a file named STOP in the run folder.
 class StopRequest {
  public:
   explicit StopRequest(const std::filesystem::path& run);
-  /// Cheap: looks for the file at most twice a second. Once asked is asked.
+  /// Looks for the file at most twice a second, so it is cheap. Once true, it stays true.
   bool arrived();
 
  private:

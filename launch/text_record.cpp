@@ -17,7 +17,7 @@ bool parse(const std::string& digits, Integer& value, int base) {
   return result.ec == std::errc() && result.ptr == end;
 }
 
-/// Names of files, cut where they are many.
+/// The names of files; a long list is cut.
 std::string short_names(const std::string& names) {
   constexpr std::size_t kShown = 100;
   return names.size() <= kShown ? names : names.substr(0, kShown) + " ...";

@@ -23,11 +23,12 @@ struct TextRecord {
   bool operator==(const TextRecord&) const = default;
 };
 
-/// Reads all bytes.
+/// Makes the record of a text; reads all its bytes.
 TextRecord record_of(const worker::TextDataset& text);
 
 std::map<std::string, std::string> as_settings(const TextRecord& record);
-/// Nothing if the settings hold no whole record: of ListOps, or of an earlier version of weir.
+/// Reads a record from settings. Nothing if they hold no whole one, as with ListOps or in
+/// checkpoints of earlier versions.
 std::optional<TextRecord> record_in(const std::map<std::string, std::string>& settings);
 
 /// How the text of a job differs from that of a checkpoint.
@@ -35,12 +36,13 @@ struct TextChange {
   std::string words;        ///< what it was and what it is
   index_t leaked_from = 0;  ///< bytes of the text that were held out, and are for training now
   index_t leaked_to = 0;
-  index_t seen_bytes = 0;  ///< held out now, for training before
+  index_t seen_bytes = 0;  ///< bytes that are held out now and were for training before
   bool leaks() const { return leaked_from < leaked_to; }
 };
 
-/// Nothing if training and held-out bytes are the same, whatever the names of the files. Bytes that
-/// change sides are found where the text begins as it did: it grew, or is cut elsewhere.
+/// Compares two records. Nothing if training and held-out bytes are the same, whatever the names of
+/// the files. Bytes that change sides are found if the new text begins like the old one: it grew,
+/// or is cut elsewhere.
 std::optional<TextChange> change_of(const TextRecord& before, const worker::TextDataset& now);
 
 }  // namespace weir

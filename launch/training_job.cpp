@@ -61,7 +61,7 @@ class StepInLog final : public worker::Observer {
 
 }  // namespace
 
-/// What a replica needs to step by itself.
+/// What a replica needs to make steps by itself (--consistency local).
 struct TrainingJob::OwnSteps {
   OwnSteps(const Job& job, const ps::ServerConfig& config, ParameterService& servers,
            index_t replica, const fs::path& checkpoint)
@@ -77,7 +77,7 @@ struct TrainingJob::OwnSteps {
                .replica = replica,
                .replicas = job.config.layout.replicas},
               checkpoint) {
-    // A rank that has no server of the job makes no folder otherwise.
+    // On a rank without a server of the job nothing else makes this folder.
     make_folders(posix_file_system(), config.checkpoint.folder);
   }
   const BucketPlan plan;
@@ -136,8 +136,8 @@ void TrainingJob::find_checkpoint() {
   checkpoint_ = ranks_.from_rank_0(path);
 }
 
-/// A table of learned positions keeps the size that it was made with: rank 0 looks, all plan anew
-/// if sequences are shorter now.
+/// A table of learned positions keeps the size that it was made with. Rank 0 reads it, and all
+/// ranks plan anew if sequences are shorter now.
 void TrainingJob::fit_to_checkpoint() {
   if (checkpoint_.empty() || job_.config.model.positions != worker::Positions::learned) return;
   std::string found;
@@ -161,11 +161,11 @@ void TrainingJob::connect() {
 }
 
 void TrainingJob::resume() {
-  // Servers load their part now, so that a checkpoint that does not fit ends all ranks at once.
+  // Servers load their parts now, so that a checkpoint that does not fit ends all ranks together.
   ranks_.together([&] {
     if (is_server() || is_local()) load_server();
   });
-  // Not before: a job that is refused changes nothing in the folder of an earlier one.
+  // This comes last: a job that is refused must change nothing in the folder of an earlier one.
   ranks_.on_rank_0([&] { prepare_folder(); });
 }
 
@@ -191,7 +191,7 @@ void TrainingJob::prepare_folder() {
   for (const std::string& line : start_report(job_, before.step, before.cursor)) log_info(line);
 }
 
-/// What the servers need beside their own options.
+/// The settings that the servers need beside their own options.
 ps::ServerConfig TrainingJob::server_config() const {
   const RunConfig& job = job_.config;
   ps::ServerConfig config = job.server;
@@ -218,7 +218,7 @@ ps::ServerConfig TrainingJob::server_config() const {
   return config;
 }
 
-/// One rank looks for the file; any rank may get the signal.
+/// One rank looks for the STOP file; any rank may get the signal.
 bool TrainingJob::stop_requested() {
   const bool decides = is_local() || (is_server() && layout().server(ranks_.rank()) == 0);
   return decides ? stop_->arrived() : stop_signalled();
@@ -241,7 +241,7 @@ void TrainingJob::run() {
   }
 }
 
-/// The way of a worker to the servers, and what it does to the gradients on purpose.
+/// A worker's way to the servers, and the faults that it adds to the gradients on purpose.
 void TrainingJob::make_service() {
   const worker::TrainConfig& train = job_.config.train;
   const WorkerPlace place = layout().worker(ranks_.rank());
@@ -282,7 +282,8 @@ void TrainingJob::run_worker() {
 
 index_t TrainingJob::step() const { return parameters_ ? last_.step : server_->step(); }
 
-/// What only some rank knows at the end: the largest resident size, a server's time in checkpoints.
+/// Collects what only some ranks know at the end: the largest resident size, a server's time in
+/// checkpoints.
 SummaryMetrics TrainingJob::totals() const {
   const ps::SaveTotals saves = server_ ? server_->save_totals() : ps::SaveTotals();
   std::array<double, 3> most = {static_cast<double>(peak_resident_bytes()), saves.seconds,
@@ -300,7 +301,7 @@ ExitCode TrainingJob::close() {
   if (books_) books_->summary(metrics, last_, pipeline_seconds_);
   std::array<double, 1> diverged = {books_ && books_->diverged() ? 1.0 : 0.0};
   ranks_.max(diverged);
-  // All together after the commit: a rank that leaves first with 75 would end the others.
+  // All ranks leave together after the commit: one that left first with 75 would end the others.
   ranks_.barrier();
   if (step() < job_.config.train.training.steps) return ExitCode::stopped;
   return diverged[0] > 0 ? ExitCode::diverged : ExitCode::done;

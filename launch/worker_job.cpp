@@ -42,7 +42,7 @@ WorkerJob::WorkerJob(const Job& job, const WorkerPlace& place, const Comm& worke
 void WorkerJob::connect() {
   const Layout& layout = job_.config.layout;
   const std::function<bool()> progress = [this] { return parameters_.progress(); };
-  // A shard on its way to a sum may await weights from this rank.
+  // Another shard may need weights from this rank before it gets to the sum.
   const auto serve = layout.placement == Placement::colocated ? progress : std::function<bool()>();
   const BatchShape largest = largest_batch(model_, cut_);
   groups_.emplace(layout, place_, workers_,

@@ -13,7 +13,7 @@
 
 namespace weir {
 
-/// A worker of a job, put together: its kernels, groups and links, and the stage that runs on them.
+/// A worker of a job with all its parts: kernels, groups, links, and the stage that runs on them.
 class WorkerJob {
  public:
   /// Collective over `workers`, the group of all workers; there is none in a job of one process.

@@ -109,7 +109,7 @@ void Server::save() {
 Directive Server::start() const { return decider_ ? decider_->start() : last_; }
 
 void Server::on_contribution(index_t bucket, index_t contributor) {
-  if (began_at_ == 0) {
+  if (began_at_ == 0) {  // an update's clock begins with its first contribution
     began_at_ = seconds_now();
     busy_seconds_ = 0;
   }
@@ -173,7 +173,7 @@ void Server::on(const Directive& directive) {
                      "; are all ranks the same build?"));
   }
   directives_.push_back(directive);
-  poll_directive();  // at once if nothing is being applied: the next messages may be about it
+  poll_directive();  // at once, if it can be: the next messages may be about it
 }
 
 void Server::on(const DirectionPartials& partials) {
@@ -227,6 +227,8 @@ bool Server::poll() {
     std::visit([&](auto&& each) { outputs_.push_back(std::move(each)); }, std::move(*message));
     return true;
   }
+  // Weights that workers wait for come first, then the sums of the next update, then decisions.
+  // Weights that workers wait for come first, then the sums of the next update, then decisions.
   return poll_directive() || poll_trust() || poll_apply() || poll_close() || poll_sum() ||
          poll_partials() || poll_decide();
 }
@@ -248,12 +250,13 @@ bool Server::poll_trust() {
 
 bool Server::poll_apply() {
   if (!applying_ || trust_.is_on()) return false;
-  // The copy of the checkpoint before is still being written: training waits for the disk.
+  // The copy of the previous checkpoint is still being written: training waits for the disk.
   if (!save_.may_step()) return false;
   const std::vector<index_t>& buckets = store_.buckets();
   if (applied_count_ < buckets.size()) {
     const index_t bucket = buckets[buckets.size() - 1 - applied_count_];  // pull order
     if (traffic_) {
+      // The last weights may still be leaving from where they are about to be stepped.
       if (!traffic_->has_left(bucket) && !last_.replicas.contributors.empty()) return false;
       traffic_->leaves(bucket, std::ssize(last_.replicas.released));
       for (index_t replica : last_.replicas.dropped) store_.discard(bucket, replica);
@@ -294,6 +297,7 @@ bool Server::poll_sum() {
 }
 
 bool Server::poll_partials() {
+  // Once an update: all buckets are summed, and the last directive is applied.
   const index_t update = last_.update + 1;
   if (applying_ || last_.order.stop || partials_update_ == update || contributors_.empty() ||
       !store_.all_summed()) {
@@ -314,6 +318,7 @@ bool Server::poll_partials() {
 }
 
 bool Server::poll_decide() {
+  // The previous decision is carried out here before the next one is made.
   if (!decider_ || applying_ || last_.order.stop || closed_ || !complete_.empty()) return false;
   const auto decided = decider_->decide(seconds_now());
   if (!decided) return false;

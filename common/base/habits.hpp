@@ -5,7 +5,7 @@
 
 namespace weir {
 
-/// What people who come from another program write for an option of weir.
+/// The name that another program has for an option of weir.
 struct Habit {
   std::string name;    ///< without dashes; case and separators do not matter
   std::string option;  ///< what weir calls it

@@ -21,7 +21,7 @@ class Handle {
     if (raw_ != Traits::none()) Traits::release(raw_);
   }
   Raw get() const { return raw_; }
-  /// Gives the handle out of ownership.
+  /// Returns the handle, which nobody owns from then on.
   Raw release() { return std::exchange(raw_, Traits::none()); }
   explicit operator bool() const { return raw_ != Traits::none(); }
 

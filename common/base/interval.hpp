@@ -16,7 +16,7 @@ struct Interval {
   bool holds(index_t number) const { return begin <= number && number < end; }
 };
 
-/// What is in both; empty if nothing is.
+/// The numbers that are in both; empty if there are none.
 inline Interval overlap(Interval a, Interval b) {
   const index_t begin = std::max(a.begin, b.begin);
   return {begin, std::max(begin, std::min(a.end, b.end))};

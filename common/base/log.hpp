@@ -20,11 +20,12 @@ void log_info(std::string_view line);
 void log_warning(std::string_view line);
 void log_error(std::string_view line);
 
-/// Who this process is, on each line from now on: `rank 4, server 0`. At first nobody.
+/// Sets the name of this process, which begins every line from now on: `rank 4, server 0`. At first
+/// it is empty.
 void set_log_identity(std::string_view identity);
 std::string log_identity();
 
-/// Lines below `level` are dropped. At first: info.
+/// Drops lines below `level` from now on. At first the level is info.
 void set_log_level(LogLevel level);
 
 }  // namespace weir

@@ -12,7 +12,7 @@ namespace weir {
 /// The time of a clock that never goes back; only differences mean anything.
 double seconds_now();
 
-/// At least this long; longer by the timer slack of the thread (50 us).
+/// Sleeps for at least this long, and for the timer slack of the thread (50 us) in addition.
 void sleep_microseconds(index_t microseconds);
 
 /// The most memory the process has held at once since it started its program.
@@ -20,6 +20,6 @@ index_t peak_resident_bytes();
 
 std::string cpu_name();  ///< as in /proc/cpuinfo; "unknown" if that does not say
 std::string host_name();
-int core_count();  ///< on which this process may run, at least 1
+int core_count();  ///< cores on which this process may run; at least 1
 
 }  // namespace weir

@@ -21,8 +21,8 @@ struct Match : Cases... {
 template <class... Cases>
 Match(Cases...) -> Match<Cases...>;
 
-/// The powers that a number may end in: k, M, G, T of 1000, Ki, Mi, Gi, Ti of 1024; of bytes also
-/// with a B behind. Nothing for any other word.
+/// The factor that a suffix stands for: k, M, G, T are powers of 1000, Ki, Mi, Gi, Ti powers of
+/// 1024; a size in bytes may have a B behind it. Nothing for any other word.
 std::optional<double> factor_of(std::string_view suffix, bool is_bytes) {
   if (is_bytes && suffix.ends_with('B')) suffix.remove_suffix(1);
   static const std::map<std::string_view, double> factors = {
@@ -32,7 +32,7 @@ std::optional<double> factor_of(std::string_view suffix, bool is_bytes) {
   return found == factors.end() ? std::nullopt : std::optional(found->second);
 }
 
-/// Without the underscores that stand between two digits: `1_000`.
+/// The text without underscores between two digits, as in `1_000`.
 std::string without_underscores(std::string_view text) {
   const auto is_digit = [&](std::size_t at) {
     return at < text.size() && std::isdigit(static_cast<unsigned char>(text[at])) != 0;
@@ -56,7 +56,7 @@ std::optional<double> parse_number(std::string_view written, bool is_bytes) {
   return number * *factor;
 }
 
-/// Nothing if it is no whole number.
+/// The whole number that was written; nothing if it is none.
 std::optional<index_t> parse_count(std::string_view written, bool is_bytes) {
   const std::string text = without_underscores(written);
   index_t whole = 0;
@@ -80,7 +80,7 @@ std::string bound(const Option& option, double value) {
 
 /// ` 1..4096`, ` >= 1`, ` <= 8` or nothing.
 std::string range_of(const Option& option) {
-  // Beyond these a count or number cannot get anyway, so they say nothing to a reader.
+  // A bound that no count or number can reach anyway tells a reader nothing, so it is left out.
   const double limit =
       std::holds_alternative<index_t*>(option.field) ? 0x1p62 : std::numeric_limits<double>::max();
   const bool low = option.range.low > -limit;

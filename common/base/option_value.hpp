@@ -14,7 +14,7 @@ namespace weir {
 /// What a value must be, for the help and errors.
 std::string expectation(const Option& option);
 
-/// The same after `value` was refused: explains suffixes to those who tried one.
+/// The same after `value` was refused: explains suffixes if it has one.
 std::string expectation_after(const Option& option, const std::string& value);
 
 /// Sets the field if the value is as expected.

@@ -59,7 +59,8 @@ struct Option {
   std::variant<bool*, index_t*, double*, std::string*, Choice> field;
   Range range = {};
   Scope scope = Scope::run;  ///< with the values that the fields have now
-  /// A list: may be given several times in one place, which is as with commas between the values.
+  /// Whether it is a list: it may then be given several times in one place, which is the same as
+  /// one value with commas between the items.
   bool repeats = false;
 };
 

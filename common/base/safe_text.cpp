@@ -21,7 +21,7 @@ unsigned byte_at(std::string_view bytes, std::size_t at) {
   return static_cast<unsigned char>(bytes[at]);
 }
 
-/// Bytes of the character that begins with these, 0 if none does.
+/// How many bytes the character has that these begin with; 0 if they begin none.
 std::size_t character_size(std::string_view bytes) {
   const unsigned first = byte_at(bytes, 0);
   if (first < 0x80) return 1;

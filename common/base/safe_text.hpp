@@ -7,7 +7,7 @@
 namespace weir {
 
 /// Turns bytes, one after the other, into text that does no harm to a terminal. Valid UTF-8 stays
-/// as it is; a byte that is no part of it and each byte of a control character, but for newline and
+/// as it is; a byte that is no part of it, and each byte of a control character except newline and
 /// tab, comes out as `\x1b`. Source for what is valid: RFC 3629, section 4.
 class SafeText {
  public:

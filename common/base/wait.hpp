@@ -22,8 +22,9 @@ class Backoff {
   index_t nap_us_ = 0;
 };
 
-/// Looks at `done()` until it is true. Between the looks calls `progress()`, which moves other
-/// traffic on. If it returns bool, it says whether anything moved: then the wait stays wide awake.
+/// Calls `done()` until it returns true. Between the calls it calls `progress()`, which moves other
+/// traffic on. If `progress` returns a bool, it says whether anything moved, and a wait in which
+/// things move does not sleep.
 template <class Done, class Progress>
 void wait_until(Done&& done, Progress&& progress) {
   Backoff backoff;

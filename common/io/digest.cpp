@@ -25,7 +25,7 @@ std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t before) {
   std::uint32_t state = ~before;
   while (!bytes.empty()) {
     const std::size_t size = std::min(bytes.size(), kCallMax);
-    // Reads only, though it does not say so.
+    // ISA-L only reads here, though its signature does not say so.
     auto* const data = reinterpret_cast<unsigned char*>(const_cast<std::byte*>(bytes.data()));
     state = crc32_iscsi(data, static_cast<int>(size), state);
     bytes = bytes.subspan(size);

@@ -25,7 +25,7 @@ namespace {
   throw FileError(text(doing, " ", path.string(), ": ", std::strerror(number)), number);
 }
 
-/// Calls again as long as a signal interrupts the call.
+/// Repeats the call as long as a signal interrupts it.
 template <class Call>
 auto uninterrupted(Call&& call) {
   auto result = call();
@@ -43,7 +43,7 @@ File open_file(const fs::path& path, int flags, std::string_view doing) {
   return {descriptor, path};
 }
 
-/// A name beside `path` that nobody else has: of two writers neither touches the other's file.
+/// A name beside `path` that nobody else has, so that two writers do not touch each other's file.
 fs::path temporary_beside(const fs::path& path) {
   std::random_device random;
   constexpr std::size_t kNameMax = 200;  // bytes; most file systems allow 255
@@ -219,7 +219,7 @@ static fs::file_type type_at(const fs::path& path) {
 bool is_folder(const fs::path& path) { return type_at(path) == fs::file_type::directory; }
 
 File File::open(const fs::path& path) {
-  // O_NONBLOCK: opening a pipe that nobody writes would wait for ever.
+  // O_NONBLOCK: opening a pipe without a writer would wait for ever.
   File file = open_file(path, O_RDONLY | O_NONBLOCK, "cannot open");
   struct stat status {};
   if (fstat(file.descriptor(), &status) != 0) fail("cannot open", path);
@@ -297,7 +297,7 @@ static fs::path target_of(fs::path path) {
   return path;
 }
 
-/// A pipe that somebody reads. A plain open would wait for ever if nobody does.
+/// Opens a pipe for writing. A plain open would wait for ever if it has no reader.
 static File open_pipe(const fs::path& path) {
   constexpr double kSeconds = 10;
   const double begin = seconds_now();
@@ -345,7 +345,7 @@ bool write_output(const fs::path& path, std::string_view contents) {
 }
 
 File open_for_appending(const fs::path& path) {
-  // O_NONBLOCK: opening a pipe that nobody reads would wait for ever.
+  // O_NONBLOCK: opening a pipe without a reader would wait for ever.
   constexpr int kFlags = O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK;
   File file = open_file(path, kFlags, "cannot open for writing");
   struct stat status {};

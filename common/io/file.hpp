@@ -19,9 +19,10 @@ class FileError : public Error {
  public:
   FileError(const std::string& message, int number) : Error(message), number_(number) {}
   int number() const { return number_; }  ///< errno
-  /// Nothing more can be written: the disk or the quota is full, or files may not become so large.
+  /// Whether nothing more can be written: the disk or the quota is full, or files may not become so
+  /// large.
   bool is_full() const;
-  /// There is no such file; rather than one that cannot be read now, or not by this user.
+  /// Whether the file does not exist, as opposed to one that cannot be read now or by this user.
   bool is_missing() const;
 
  private:
@@ -43,10 +44,10 @@ class File {
   File(int descriptor, fs::path path) : descriptor_(descriptor), path_(std::move(path)) {}
   File(File&& other) noexcept;
   File& operator=(File&& other) noexcept;
-  ~File();  ///< closes without a word: where losing data matters, FileSystem::close comes first
+  ~File();  ///< ignores errors: where losing data matters, call FileSystem::close first
 
-  /// For reading. Throws Error if there is no such file, or if it is a folder, a pipe, a device or
-  /// a socket: those could keep a reader waiting for ever, or never end.
+  /// Opens a file for reading. Throws Error if there is no such file, or if it is a folder, a pipe,
+  /// a device or a socket: those could keep a reader waiting for ever, or never end.
   static File open(const fs::path& path);
 
   index_t size() const;
@@ -71,14 +72,14 @@ class FileSystem {
   FileSystem& operator=(const FileSystem&) = delete;
   virtual ~FileSystem() = default;
 
-  /// A new file for writing, with the mode that the umask leaves; an Error if it exists.
+  /// Makes a new file for writing, with the mode that the umask leaves. An Error if it exists.
   virtual File create(const fs::path& path) = 0;
-  /// A file that exists, for writing at any offset.
+  /// Opens a file that exists, for writing at any offset.
   virtual File open_for_writing(const fs::path& path) = 0;
   /// Gives the file this size and room on the disk for it, so that a full disk shows before any
   /// data are written.
   virtual void preallocate(const File& file, index_t bytes) = 0;
-  /// All of `bytes`, from `offset` on.
+  /// Writes all of `bytes`, from `offset` on.
   virtual void write(const File& file, index_t offset, std::span<const std::byte> bytes) = 0;
   /// Returns when the contents are on the disk. Never call it again after an Error: the system may
   /// have dropped the data and then reports success. Write another file instead.
@@ -93,10 +94,10 @@ class FileSystem {
   virtual void rename(const fs::path& from, const fs::path& to) = 0;
   /// Swaps two paths in one step; false where the file system cannot (NFS).
   virtual bool exchange(const fs::path& left, const fs::path& right) = 0;
-  virtual void remove_all(const fs::path& path) = 0;  ///< nothing there is no error
+  virtual void remove_all(const fs::path& path) = 0;  ///< no error if there is nothing
 };
 
-/// The real one.
+/// The file system of the machine.
 FileSystem& posix_file_system();
 
 /// From now on only their owner may read the files and folders that this process makes.
@@ -118,9 +119,9 @@ std::string read_whole(const fs::path& path, index_t bytes_max);
 void replace_file(const fs::path& path, std::string_view contents,
                   FileSystem& files = posix_file_system());
 
-/// Writes `contents` where a user wants them, as any tool would: a regular or a new file by
-/// replace_file, where links lead to it; into a device or a pipe as it comes, which stays what it
-/// is. Somebody must read a pipe within 10 s. Returns whether it was a file. Throws Error.
+/// Writes `contents` where a user wants them, as any tool would. A regular or a new file is written
+/// by replace_file, at the place where links lead; a device or a pipe stays what it is and gets the
+/// bytes. A pipe must have a reader within 10 s. Returns whether it was a file. Throws Error.
 bool write_output(const fs::path& path, std::string_view contents);
 
 /// Opens a file, or makes one, for writing at its end. Throws Error for all that is no regular

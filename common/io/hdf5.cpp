@@ -56,8 +56,8 @@ using namespace hdf5;
 
 namespace {
 
-/// Without the times of their making, so that the same datasets give the same bytes. Attributes
-/// stay in the object's header, whose checksum covers them, however many there are.
+/// Objects are made without timestamps, so that the same datasets give the same bytes. Attributes,
+/// however many there are, stay in the object's header, whose checksum covers them.
 Properties creation_of(hid_t kind) {
   Properties creation(H5Pcreate(kind));
   H5Pset_obj_track_times(creation, false);
@@ -97,9 +97,9 @@ Stored stored(const std::variant<std::string, index_t, double>& value) {
   if (const auto* number = std::get_if<double>(&value)) {
     return {Type(H5Tcopy(H5T_IEEE_F64LE)), bytes_of(*number)};
   }
-  // Of a fixed length: others lie in a heap that has no checksum.
+  // The text has a fixed length: HDF5 keeps other texts in a heap that has no checksum.
   std::string text = std::get<std::string>(value);
-  if (text.empty()) text.push_back('\0');  // there is no type of no bytes
+  if (text.empty()) text.push_back('\0');  // HDF5 has no text of zero bytes
   Type type(H5Tcopy(H5T_C_S1));
   H5Tset_size(type, text.size());
   H5Tset_strpad(type, H5T_STR_NULLPAD);

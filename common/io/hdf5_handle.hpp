@@ -39,8 +39,7 @@ void start_hdf5();
 Properties file_access();
 
 /// Throws Error with what HDF5 says last, which is where it found the error. HDF5 reports a failed
-/// call of the system with time, file and address on two lines: then the error has the reason
-/// alone.
+/// system call with time, file and address on two lines; the Error then has only the reason.
 [[noreturn]] void fail(std::string_view doing, const fs::path& file);
 
 /// `result`, if the call that gave it did not fail.

@@ -19,7 +19,7 @@ struct CheckpointRecord {
 };
 
 /// CRC-32C of the elements [begin, end) of a record, little-endian as in the file. At most
-/// kDigestElements of them: so much is read at once to check them.
+/// kDigestElements of them, because they are read at once for the check.
 struct RangeDigest {
   index_t record = 0;  ///< index
   index_t begin = 0;

@@ -20,7 +20,7 @@ struct MappedFile::Mapping {
   ~Mapping();
 
   const std::span<const std::byte> bytes;
-  const std::string lost;  ///< what the handler says: it may not build it
+  const std::string lost;  ///< what the handler prints; it may not build a text itself
   std::atomic<Mapping*> next = nullptr;
 };
 
@@ -62,7 +62,7 @@ void MappingList::on_bus_error(int number, siginfo_t* info, void*) {
         write(STDERR_FILENO, each->lost.data(), each->lost.size());
     _exit(static_cast<int>(ExitCode::error));
   }
-  std::signal(number, SIG_DFL);  // somebody else's: ends the process as it would have
+  std::signal(number, SIG_DFL);  // none of our mappings: the process ends as it would have
   std::raise(number);
 }
 

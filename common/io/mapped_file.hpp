@@ -22,7 +22,7 @@ class MappedFile {
  private:
   struct Mapping;
   friend struct MappingList;
-  std::unique_ptr<Mapping> mapping_;  ///< none of an empty file
+  std::unique_ptr<Mapping> mapping_;  ///< none for an empty file
 };
 
 }  // namespace weir

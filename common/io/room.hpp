@@ -13,13 +13,14 @@ struct Room {
   std::optional<index_t> file_max;  ///< largest size of one file (ulimit -f)
 };
 
-/// The folder, or the nearest above it that is there. Quotas are not seen.
+/// What may be written into the folder or, if it does not exist yet, into the nearest folder above
+/// it. Quotas are not seen.
 Room room_at(const fs::path& folder);
 
 /// `FOLDER has 3 MiB free (of one file at most 1 MiB: ulimit -f)`.
 std::string room_text(const fs::path& folder);
 
-/// Whole MiB, at least enough.
+/// The bytes in whole MiB, rounded up.
 std::string mebibytes(index_t bytes);
 
 }  // namespace weir

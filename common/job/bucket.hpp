@@ -22,7 +22,7 @@ struct Segment {
   index_t offset = 0;     ///< elements from the begin of the bucket
 };
 
-/// A worker as the parameters see it: who holds what depends on stage and shard, and each context
+/// A worker as the parameters see it: stage and shard decide what it holds, and each context
 /// contributes what its part of the sequences adds.
 struct Holder {
   index_t stage = 0;

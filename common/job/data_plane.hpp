@@ -44,8 +44,7 @@ class DataPlane {
   ///
   /// ring_depth: frames under way at once in each channel of messages.
   ///
-  /// Throws AgreedError if `transport` is window and there cannot be one between some worker and
-  /// some server.
+  /// Throws AgreedError if `transport` is window and some worker and some server cannot have one.
   DataPlane(const Comm& world, const Comm& host, const BucketPlan& plan, Transport transport,
             bool in_lockstep, index_t ring_depth = kChannelDepth);
   ~DataPlane();
@@ -53,7 +52,7 @@ class DataPlane {
   /// Whether there is a window between this rank and that one, a worker and a server.
   bool by_window_with(int peer) const { return window_ != nullptr && here(peer); }
 
-  /// Whether this rank has part in a window of small pages.
+  /// Whether this rank takes part in a window of small pages.
   bool on_small_pages() const;
 
   /// The first worker and the first server of this rank's host that are different ranks (of world),

@@ -9,16 +9,16 @@
 
 namespace weir {
 
-/// Where the servers' state machine lives.
+/// Where the servers' state machines run.
 enum class Placement {
   dedicated,  ///< server ranks of their own, after the workers
-  colocated,  ///< every worker rank owns a share, too: worker rank r is server r
+  colocated,  ///< every worker rank is a server, too: worker rank r is server r
   local,      ///< one worker, the server in its process, no mpirun
 };
 
 std::string name_of(Placement placement);
 
-/// Where a worker stands: replica d of D, stage p of P, context c of C, shard t of T.
+/// The coordinates of a worker: replica d of D, stage p of P, context c of C, shard t of T.
 struct WorkerPlace {
   index_t replica = 0;
   index_t stage = 0;
@@ -40,7 +40,7 @@ struct Layout {
   index_t stages = 1;
   index_t contexts = 1;
   index_t shards = 1;
-  index_t servers = 1;  ///< as many as workers if colocated
+  index_t servers = 1;  ///< equals the number of workers if colocated
   Placement placement = Placement::dedicated;
 
   index_t worker_count() const { return replicas * stages * contexts * shards; }
@@ -55,11 +55,11 @@ struct Layout {
   index_t rank_of_server(index_t server) const { return first_server_rank() + server; }
   index_t server(index_t rank) const { return rank - first_server_rank(); }
 
-  /// "replica 1, stage 0, shard 2", "server 0", or of a colocated rank "replica 1, stage 0, shard
-  /// 2, server 5": for logs and errors. Names the context, before the shard, if there is more than
-  /// one.
+  /// What a rank is, for logs and errors: "replica 1, stage 0, shard 2", "server 0", or, if
+  /// colocated, "replica 1, stage 0, shard 2, server 5". Names the context, before the shard, if
+  /// there is more than one.
   std::string role(index_t rank) const;
-  std::string role(const WorkerPlace& place) const;  ///< as a worker alone
+  std::string role(const WorkerPlace& place) const;  ///< its role as a worker only
   /// "2 replicas x 1 stage x 3 shards = 6 workers", with contexts if there is more than one.
   std::string arithmetic() const;
   /// Throws UsageError unless this layout runs on `ranks` MPI ranks; the message shows the

@@ -23,22 +23,22 @@ class ParameterService {
   virtual ConstVector weights() const = 0;
   virtual Vector gradients() = 0;
 
-  /// Where training begins: step, cursor and counters as after the update before (step 0, or what a
-  /// checkpoint holds); `stop` if nothing is left to do. Called once, first.
+  /// Returns where training begins: step, cursor and counters as after the update before (step 0,
+  /// or what a checkpoint holds); `stop` if nothing is left to do. Called once, first.
   virtual Directive start() = 0;
-  /// From now on the gradients of a unit are zeros once it is awaited.
+  /// Begins an update: from now on the gradients of a unit are zeros once it is awaited.
   virtual void begin_update() = 0;
-  /// The gradients of this unit's parameters are complete for this update. Never blocks. Units come
-  /// in descending order.
+  /// Says that the gradients of this unit's parameters are complete for this update. Never blocks.
+  /// Units come in descending order.
   virtual void ready(index_t unit) = 0;
   /// Moves what travels; called between actions and in every wait. Never blocks. True if anything
   /// moved.
   virtual bool progress() = 0;
-  /// The update's loss of this context's tokens, from the first shard of a replica's last stage;
-  /// others do not call it.
+  /// Reports the update's loss over this context's tokens. Only the first shard of a replica's last
+  /// stage calls it.
   virtual void report(const Report& report) = 0;
-  /// Waits until the servers let this replica go on; what they decided. Its step and cursor are
-  /// this replica's: steps it has done, and where its next one begins.
+  /// Waits until the servers let this replica go on, and returns what they decided. Step and cursor
+  /// are this replica's: the steps it has done, and where its next one begins.
   virtual Directive directive() = 0;
   /// Waits until the weights of this unit's parameters stand as after the last directive.
   virtual void await(index_t unit) = 0;

@@ -6,14 +6,14 @@
 
 namespace weir {
 
-/// The micro-batches of a step that a replica takes, as even as can be: [d M / D, (d + 1) M / D)
-/// for replica d of D and M micro-batches. Which samples a micro-batch holds does not depend on the
-/// number of replicas.
+/// The micro-batches of a step that a replica takes, shared as evenly as possible: [d M / D, (d +
+/// 1) M / D) for replica d of D and M micro-batches. Which samples a micro-batch holds does not
+/// depend on the number of replicas.
 inline Interval share_of(index_t micro_batches, index_t replica, index_t replicas) {
   return {replica * micro_batches / replicas, (replica + 1) * micro_batches / replicas};
 }
 
-/// The share of a replica if each takes this many.
+/// The share of a replica if `counts` says how many micro-batches each one takes.
 inline Interval share_of(std::span<const index_t> counts, index_t replica) {
   Interval share;
   for (index_t each = 0; each <= replica; ++each) {

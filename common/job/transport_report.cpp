@@ -46,7 +46,7 @@ void report_transport(const Comm& world, const Layout& layout, const DataPlane& 
     near = probe_messages(world, world.rank() == pair->first ? pair->second : pair->first, true);
   }
   if (probes_near && world.rank() == pair->first) warn(near);
-  world.barrier();
+  world.barrier();  // a probe between hosts must not meet one within a host
   const auto far_server = plane.far_server();
   if (far_server && (world.rank() == 0 || world.rank() == *far_server)) {
     far = probe_messages(world, world.rank() == 0 ? *far_server : 0, false);

@@ -77,12 +77,12 @@ class FrameSender {
   virtual void offer(index_t frame) = 0;
   /// Moves what travels; true if anything moved.
   virtual bool progress() = 0;
-  /// Every offer of this frame has left.
+  /// Whether every offer of this frame has left.
   virtual bool sent(index_t frame) const = 0;
-  /// Everything offered has left.
+  /// Whether everything offered has left.
   virtual bool idle() const = 0;
-  /// To be asked between rounds: the peer reads the frames where they lie and may still do so, so
-  /// they must not change.
+  /// Whether the peer reads the frames where they lie and may still be doing so; they must not
+  /// change then. Ask between rounds.
   virtual bool read_by_peer() const = 0;
 };
 
@@ -90,8 +90,8 @@ class FrameSender {
 class FrameReceiver {
  public:
   virtual ~FrameReceiver() = default;
-  /// This rank is done with the frame: the next round may come. Once a round, after it has arrived.
-  /// At first all frames are closed.
+  /// Says that this rank is done with the frame and the next round may come. Called once a round,
+  /// after the frame has arrived. At first all frames are closed.
   virtual void open(index_t frame) = 0;
   virtual void open_round() = 0;
   /// Moves what travels. Returns the frames that have arrived since the last call, each once a
@@ -100,8 +100,8 @@ class FrameReceiver {
 };
 
 /// Sends frames as messages: raw bytes without a header, from where they lie. The peer's
-/// ReceiveChannel has as many frames of the same sizes. Destroying it while a frame is under way is
-/// a bug.
+/// ReceiveChannel has the same number of frames with the same sizes. Destroying it while a frame is
+/// under way is a bug.
 class SendChannel final : public FrameSender {
  public:
   /// frames[i] must stay where it is and has whole words of four bytes. An empty frame travels too.
@@ -131,13 +131,14 @@ class ReceiveChannel final : public FrameReceiver {
   ReceiveChannel(const Comm& comm, int peer, ChannelKind kind,
                  const std::vector<std::span<std::byte>>& frames, int depth = kChannelDepth);
 
-  /// The next round may overwrite this frame. Once a round, after it has arrived.
+  /// Lets the next round overwrite this frame. Called once a round, after the frame has arrived.
   void open(index_t frame) override;
   void open_round() override;
   /// Frames under way together may arrive in any order. Throws Error if a frame is longer or
   /// shorter than planned.
   std::span<const index_t> progress() override;
-  /// Ends what was opened and never sent. Before destruction, when no more frames are to come.
+  /// Cancels receives that were opened and got nothing. Called before destruction, when no more
+  /// frames come.
   void cancel() { ring_.cancel(); }
 
  private:

@@ -88,7 +88,7 @@ class Reader {
     values.resize(count_of(sizeof(Value)));
     for (Value& value : values) one(value);
   }
-  /// A count of elements that take so many bytes each (on the wire as in memory).
+  /// A count of elements of `element_bytes` bytes each (on the wire as in memory).
   std::uint64_t count_of(std::size_t element_bytes) {
     std::uint64_t count = 0;
     archive_(count);

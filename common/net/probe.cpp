@@ -96,7 +96,7 @@ double fastest_seconds(const Comm& comm, int peer, Buffer& buffer) {
     const double seconds = seconds_now() - begin;
     if (repeat == 1 || (repeat > 1 && seconds < fastest)) fastest = seconds;
   }
-  // Of the receiver: to a sender a message may seem to have gone before it is there.
+  // The receiver's time counts: to a sender a message may seem to be gone before it has arrived.
   check_mpi(comm.rank() < peer
                 ? MPI_Recv(&fastest, 1, MPI_DOUBLE, peer, kTag, comm.raw(), MPI_STATUS_IGNORE)
                 : MPI_Send(&fastest, 1, MPI_DOUBLE, peer, kTag, comm.raw()),

@@ -23,8 +23,8 @@ struct Probe {
   bool huge_pages = false;  ///< the buffers of the probe lie on them
 };
 
-/// Sends some long messages between this rank and `peer`, who calls it at the same time. Takes a
-/// few milliseconds where one copy does, up to some tens where not.
+/// Sends some long messages between this rank and `peer`, which calls it at the same time. Takes a
+/// few milliseconds if messages are copied once, else up to some tens of milliseconds.
 Probe probe_messages(const Comm& comm, int peer, bool same_host);
 
 }  // namespace weir

@@ -80,7 +80,7 @@ OpenFile open_file(const Part& part) {
   return file;
 }
 
-/// From a huge page's begin: else the kernel could not use such pages.
+/// Parts are mapped at a huge page's begin: else the kernel could not use such pages.
 std::span<std::byte> map(const OpenFile& file, index_t bytes) {
   const index_t size = round_up(bytes, kHugePage);
   std::byte* const data = map_at_huge_page(size, PROT_NONE);
@@ -98,7 +98,7 @@ std::span<std::byte> map(const OpenFile& file, index_t bytes) {
 void populate(std::span<std::byte> part) {
   if (part.empty()) return;
   if (madvise(part.data(), part.size(), MADV_POPULATE_WRITE) == 0) return;
-  // EINVAL: a kernel before 5.14, which can only be asked by touching.
+  // EINVAL comes from a kernel before 5.14, where pages must be touched instead.
   if (errno != EINVAL) fail(std::ssize(part), text("cannot fill it: ", std::strerror(errno)));
   std::memset(part.data(), 0, part.size());
 }

@@ -18,7 +18,7 @@ namespace {
 
 constexpr index_t kCacheLine = 64;
 
-/// Faulted in at once.
+/// Maps memory at huge pages and touches all of it, so that no later access has to.
 std::byte* map_huge(index_t bytes) {
   std::byte* const data = map_at_huge_page(bytes, PROT_READ | PROT_WRITE);
   if (data == nullptr) return nullptr;

@@ -16,7 +16,7 @@ namespace weir {
 class Memory {
  public:
   Memory() = default;
-  /// kind none: counts, and has no address.
+  /// With kind none it only counts and has no address.
   Memory(index_t elements, index_t element_bytes, MemoryKind kind = MemoryKind::host);
   Memory(Memory&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)),
@@ -33,7 +33,7 @@ class Memory {
   std::byte* data() const { return data_; }
   index_t bytes() const { return bytes_; }
   MemoryKind kind() const { return kind_; }
-  /// All of it as elements of this dtype.
+  /// All of the memory, as elements of this dtype.
   Vector elements(Dtype dtype) const { return {data_, dtype, kind_, bytes_ / bytes_of(dtype)}; }
   /// How many of them lie on huge pages: the kernel may refuse. 0 if it does not say.
   index_t huge_bytes() const;

@@ -11,7 +11,7 @@
 
 namespace weir {
 
-/// Where memory lives, and so who may touch what is in it.
+/// Where memory is, and so which code may touch its contents.
 enum class MemoryKind {
   host,
   none,  ///< sizes without memory: what simulated kernels work on
@@ -20,10 +20,10 @@ enum class MemoryKind {
 template <class T, class Byte>
 using SameConst = std::conditional_t<std::is_const_v<Byte>, const T, T>;
 
-/// A type-erased look at a run of elements that somebody else owns: bytes, dtype and kind of
-/// memory, but no access to elements. Copying it copies the look. What flows between kernels,
-/// layers, units, stages, groups and arenas is this or a MatrixOf; kernels and tests get at the
-/// elements by as<T>().
+/// A type-erased look at a run of elements that it does not own: bytes, dtype and kind of memory,
+/// but no access to elements. Copying it copies the look. What flows between kernels, layers,
+/// units, stages, groups and arenas is this or a MatrixOf; kernels and tests get at the elements by
+/// as<T>().
 template <class Byte>
 class VectorOf {
  public:
@@ -117,8 +117,8 @@ using ConstVector = VectorOf<const std::byte>;
 using Matrix = MatrixOf<std::byte>;
 using ConstMatrix = MatrixOf<const std::byte>;
 
-/// The elements as what they are: asserts that they are T and that this is the host's memory. For
-/// kernels and tests; who flows through between them never asks.
+/// The elements with their type. Asserts that they are T and lie in the host's memory. Only kernels
+/// and tests call it; whatever passes a tensor on between them does not look inside.
 template <class T, class Byte>
 std::span<SameConst<T, Byte>> as(const VectorOf<Byte>& vector) {
   WEIR_ASSERT(vector.dtype() == kDtypeOf<T> && vector.kind() == MemoryKind::host);

@@ -14,13 +14,14 @@ namespace {
 namespace hn = hwy::HWY_NAMESPACE;
 
 using Doubles = hn::ScalableTag<double>;
-using Floats = hn::Rebind<float, Doubles>;  // as many: half a register
+using Floats = hn::Rebind<float, Doubles>;  // equally many, in half a register
 
 constexpr std::size_t kAccumulators = 16;
 constexpr std::size_t kLanes = hn::MaxLanes(Doubles());
 static_assert(kAccumulators % kLanes == 0);
 
-/// So many elements pass through registers at a time: enough to hide the loop over the parts.
+/// The number of elements that pass through registers at a time: enough to hide the loop over the
+/// parts.
 constexpr std::size_t kGroup = 2 * kAccumulators;
 
 /// As add_parts; writes nothing if there are no parts.

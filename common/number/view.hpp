@@ -9,8 +9,8 @@
 
 namespace weir {
 
-/// A row-major, dense look at memory that somebody else owns. Copying it copies the look.
-/// Indices are checked by assert in Debug builds, not in Release.
+/// A row-major, dense look at memory that it does not own. Copying it copies the look. Indices are
+/// checked by assert in Debug builds, not in Release.
 template <class T, int Rank>
 class View {
  public:

@@ -25,7 +25,8 @@ struct Smallest {
   std::size_t equal_count = 0;
 };
 
-/// The smallest of the `count` largest. By digits of 11, 10 and 10 bits: sorting would take longer.
+/// The smallest of the `count` largest. Found digit by digit (11, 10 and 10 bits), since sorting
+/// would take longer.
 Smallest smallest_of_largest(std::vector<std::uint32_t> magnitudes, std::size_t count) {
   std::uint32_t chosen = 0;
   for (const auto& [shift, bits] : {std::pair{20, 11}, std::pair{10, 10}, std::pair{0, 10}}) {
@@ -40,14 +41,14 @@ Smallest smallest_of_largest(std::vector<std::uint32_t> magnitudes, std::size_t 
   return {chosen, count};
 }
 
-/// A magnitude that probably a few more than `kept` elements reach. Only speed depends on it.
+/// A magnitude that a few more than `kept` elements probably reach. Only speed depends on it.
 std::uint32_t likely_threshold(std::span<const float> values, std::size_t kept) {
   constexpr std::size_t kStride = 61;  // prime: matrices have rows of powers of two
   std::vector<std::uint32_t> sample;
   for (std::size_t i = 0; i < values.size(); i += kStride) {
     sample.push_back(magnitude_of(values[i]));
   }
-  // So many of the sample are expected above, and four deviations more.
+  // The number of samples expected above the threshold, plus four standard deviations.
   const double expected = static_cast<double>(kept) / static_cast<double>(kStride);
   const auto rank = static_cast<std::size_t>(expected + 4 * std::sqrt(expected) + 4);
   return rank > sample.size() ? 0 : smallest_of_largest(std::move(sample), rank).magnitude;
@@ -70,9 +71,13 @@ void take_topk(std::span<const float> values, std::span<float> residual,
     std::ranges::fill(kept, std::numeric_limits<float>::quiet_NaN());
     return;
   }
+  // From here on the residual holds values + residual, out of which the kept elements are taken.
+  // From here on the residual holds values + residual, out of which the kept elements are taken.
   const float* const part[] = {values.data()};
   add_parts(residual, part);
   if (kept.empty()) return;
+  // The guessed threshold leaves few candidates; if it was too high, every element is one.
+  // The guessed threshold leaves few candidates; if it was too high, every element is one.
   const auto room = std::make_unique_for_overwrite<std::uint32_t[]>(residual.size());
   std::span<std::uint32_t> candidates(room.get(), residual.size());
   std::size_t found =
@@ -83,6 +88,8 @@ void take_topk(std::span<const float> values, std::span<float> residual,
   magnitudes.reserve(found);
   for (const std::uint32_t index : candidates) magnitudes.push_back(magnitude_of(residual[index]));
   auto [smallest, equal_count] = smallest_of_largest(std::move(magnitudes), kept.size());
+  // All above the smallest are taken, and the first `equal_count` of those equal to it.
+  // All above the smallest are taken, and the first `equal_count` of those equal to it.
   std::size_t taken = 0;
   for (const std::uint32_t index : candidates) {
     const std::uint32_t magnitude = magnitude_of(residual[index]);

@@ -7,8 +7,8 @@
 
 namespace weir {
 
-/// Elements kept of `count`: so many percent, rounded up; at least one if there is any.
-/// 0 < percent <= 100.
+/// How many of `count` elements are kept: `percent` of them, rounded up; at least one if there is
+/// any. 0 < percent <= 100.
 index_t topk_kept(index_t count, double percent);
 
 /// Moves the largest of values + residual out of it: with v = values + residual, the kept elements

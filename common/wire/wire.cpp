@@ -14,7 +14,7 @@
 namespace weir {
 namespace {
 
-/// The frame as numbers, one kind after the other.
+/// Reads a frame as numbers, one kind after the other.
 class Fields {
  public:
   explicit Fields(std::span<const std::byte> bytes) : rest_(bytes) {
@@ -50,8 +50,8 @@ index_t whole_words(index_t bytes) { return (bytes + 3) / 4 * 4; }
 
 index_t int8_blocks(index_t count) { return (count + kInt8Block - 1) / kInt8Block; }
 
-/// The power of two that puts this magnitude into [2^14, 2^15). Of magnitudes below 2^-112, which
-/// would ask for more than an f32 holds, the largest one; of those that are not finite 1.
+/// The power of two that puts this magnitude into [2^14, 2^15). Magnitudes below 2^-112 would need
+/// more than an f32 holds and get the largest power; those that are not finite get 1.
 float fp16_scale(std::uint32_t magnitude) {
   if (magnitude >= kNonFinite) return 1;
   const int exponent = static_cast<int>(magnitude >> 23) - 127;

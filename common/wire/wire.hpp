@@ -17,7 +17,8 @@ namespace weir {
 ///   fp16   halves, after a power of two that puts the bucket's largest      2
 ///          into [2^14, 2^15), where none overflows
 ///   int8   blocks of 256 with a scale each; error feedback                  1.016
-///   topk   the largest so many percent, index and value; error feedback     8 an element kept
+///   topk   the largest elements, index and value; error feedback                  8 an element
+///   kept
 ///
 /// Error feedback: what is not sent stays in a residual and is added to the next values, so that
 /// all that was sent plus the residual equals all that was to be sent, within rounding.
@@ -30,7 +31,7 @@ struct Wire {
   /// The floats themselves: nothing to encode.
   bool is_raw() const { return format == WireFormat::fp32; }
   bool keeps_residual() const { return format == WireFormat::int8 || format == WireFormat::topk; }
-  /// What `count` elements take, in whole words of four bytes: known at both ends.
+  /// The bytes that `count` elements take, in whole words of four: known at both ends.
   index_t bytes(index_t count) const;
   bool operator==(const Wire&) const = default;
 };
@@ -41,16 +42,16 @@ struct WireConfig {
   Wire pull;
 };
 std::vector<Option> options(WireConfig& config);
-/// What whoever chooses these should know: that a format costs more than 1 % of the loss where it
-/// was measured (common/README.md), or sends more bytes than fp32. Empty if there is nothing.
+/// A warning for a user who chooses these: a format has cost more than 1 % of the loss where it was
+/// measured (common/README.md), or sends more bytes than fp32. Empty if there is none.
 std::string warning_of(const WireConfig& config);
 
 /// Writes values into out, which has wire.bytes(values.size()) and begins at a multiple of four;
-/// what is left of its last word is not touched. residual: as many elements if the wire keeps one,
-/// else empty. Zero before the first values; then belongs to this encode alone. Values that are not
-/// finite arrive as such, so that their receiver sees it: bf16 and fp16 keep infinity and NaN; the
-/// block (int8) or bucket (topk) that holds one arrives as NaN, in part, and its residual stays as
-/// it was. The same bits on every machine.
+/// what is left of its last word is not touched. residual: of the same size as values if the wire
+/// keeps one, else empty. It is zero before the first values; after that only encode may change it.
+/// Values that are not finite arrive as such, so that their receiver sees it: bf16 and fp16 keep
+/// infinity and NaN; the block (int8) or bucket (topk) that holds one arrives as NaN, in part, and
+/// its residual stays as it was. The same bits on every machine.
 void encode(const Wire& wire, std::span<const float> values, std::span<float> residual,
             std::span<std::byte> out);
 

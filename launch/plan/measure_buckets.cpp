@@ -21,9 +21,10 @@ namespace {
 
 constexpr index_t kSizes[] = {65536, 131072, 262144, 524288, 1048576, 2097152, 4194304};
 constexpr index_t kDepths[] = {1, 2, 4, 8, 16};
-constexpr index_t kRoundsMax = 4;      ///< over all values, so that a busy moment meets them alike
-constexpr double kRoundSeconds = 1.5;  ///< no round begins later
-constexpr index_t kSteps = 5;          ///< a round; the first one warms up
+constexpr index_t kRoundsMax =
+    4;  ///< each over all values, so that a busy moment affects them alike
+constexpr double kRoundSeconds = 1.5;  ///< seconds after which no round begins
+constexpr index_t kSteps = 5;          ///< steps of steps of a round; the first one warms up
 constexpr double kAsGood = 1.03;
 
 index_t bytes_of(const BucketPlan& plan) {
@@ -61,7 +62,7 @@ ps::ServerConfig server_config(const RunConfig& config) {
   return server;
 }
 
-/// Seconds of each step of this worker.
+/// The seconds of each step of this worker.
 std::vector<double> steps_of_worker(const RunConfig& config, const BucketPlan& plan,
                                     const Comm& world, DataPlane& plane, ps::ServerLoop* loop) {
   const Layout& layout = config.layout;
@@ -96,7 +97,7 @@ std::vector<double> steps_of_worker(const RunConfig& config, const BucketPlan& p
   return seconds;
 }
 
-/// All but the first of kSteps steps; none on a rank that is no worker.
+/// The seconds of all but the first of kSteps steps; none on a rank that is no worker.
 std::vector<double> steps_of_ranks(const RunConfig& config, const Comm& world) {
   const Layout& layout = config.layout;
   const BucketPlan plan = plan_of(config);
@@ -115,7 +116,7 @@ std::vector<double> steps_of_ranks(const RunConfig& config, const Comm& world) {
   } else {
     loop->run();
   }
-  world.barrier();  // nobody takes the next trial's messages for this one's
+  world.barrier();  // no rank may take the next trial's messages for this one's
   return seconds;
 }
 
@@ -148,7 +149,8 @@ std::vector<double> steps_of_server(const RunConfig& config) {
   return seconds;
 }
 
-/// Each of these by `value`, in turn over all, for some seconds.
+/// Times each configuration for some seconds, in turn over all. `value`: the option in which they
+/// differ.
 std::vector<Trial> try_all(const std::vector<RunConfig>& configs, index_t RunConfig::*value,
                            const Comm* world, index_t& rounds) {
   std::vector<std::vector<double>> seconds(configs.size());

@@ -32,7 +32,7 @@ std::string exact(index_t bytes) {
   return text(grouped(bytes), " bytes (", bytes_text(bytes), ")");
 }
 
-/// 0-3, 8, 12; of long lists the beginning and the number.
+/// The numbers as `0-3, 8, 12`; a long list is shown by its beginning and its length.
 std::string numbers_text(const std::vector<index_t>& numbers) {
   constexpr std::size_t kColumns = 16;
   std::string words;
@@ -49,7 +49,8 @@ std::string numbers_text(const std::vector<index_t>& numbers) {
   return words;
 }
 
-/// embedding, layers 0-3, head: names that differ in a number at their end are drawn together.
+/// The names as `embedding, layers 0-3, head`: names that differ only in a number at their end
+/// become one.
 std::string units_text(const worker::Model& model, ElementRange units) {
   std::string words;
   for (index_t unit = units.begin; unit < units.end;) {
@@ -115,7 +116,7 @@ std::string heading(const RunConfig& config, const BucketPlan& plan,
   return table.to_text();
 }
 
-/// The memory of a rank in all it is.
+/// The memory of a rank, as a worker and as a server together.
 index_t whole_memory(const Layout& layout, const std::vector<RankPlan>& ranks, index_t rank) {
   const auto at = static_cast<std::size_t>(rank);
   const bool is_both = layout.is_worker(rank) && layout.is_server(rank);
@@ -123,7 +124,7 @@ index_t whole_memory(const Layout& layout, const std::vector<RankPlan>& ranks, i
   return kProcessBytes + ranks[at].memory_bytes() + (is_both ? ranks[as_server].memory_bytes() : 0);
 }
 
-/// A row a rank.
+/// A table with one row a rank.
 std::string worker_table(const RunConfig& config, const std::vector<RankPlan>& ranks) {
   const worker::TransformerModel model(config.model);
   Table table("lrllrlrrr", {"", "", "worker", "holds", "parameters", "buckets", "pushes a step",
@@ -157,7 +158,7 @@ std::string schedule_text(const RunConfig& config, double peak_flops) {
       schedule_of(config.train, config.layout,
                   share_of(config.train.training.micro_batches(), config.layout.replicas - 1,
                            config.layout.replicas)
-                      .count());  // none has more
+                      .count());  // no replica has more
   const std::vector<index_t> cuts = first_units(config);
   const std::vector<double> unit_costs = worker::unit_costs(worker::TransformerModel(config.model));
   worker::ScheduleCosts costs;
@@ -196,7 +197,8 @@ std::string plan_text(const RunConfig& config, double peak_flops) {
   return out + schedule_text(config, peak_flops);
 }
 
-/// Makes --config=FILE of the word that is no option: a file, or a run folder that has one.
+/// Turns the word that is no option into --config=FILE: it names a file, or a run folder that has
+/// one.
 static void name_config_file(Arguments& words) {
   RunConfig unused;
   std::string file;

@@ -30,7 +30,7 @@ index_t activation_memory(const RunConfig& config, const std::vector<index_t>& f
   if (config.model.positions == worker::Positions::rotary) {  // one table for all layers
     bytes += worker::CpuKernels::rotary_bytes(largest.length, config.model.head_size());
   }
-  // In double first: of an absurd configuration it may be beyond any integer.
+  // Computed in double first: for an absurd configuration it may be larger than any integer.
   const double all =
       static_cast<double>(memory.bytes_an_activation_slot) * static_cast<double>(slots);
   if (all > 0x1p60) return index_t{1} << 60;
@@ -83,7 +83,7 @@ RankPlan server_plan(const RunConfig& config, const BucketPlan& plan, index_t se
   result.buckets = plan.buckets_of(server);
   const index_t replicas = config.layout.replicas;
   const auto& [push, pull] = config.wire;
-  index_t sum_bytes = 0;  // of contributions that have no place for it
+  index_t sum_bytes = 0;  // coded contributions are summed elsewhere
   index_t sent_bytes = 0;
   index_t residual_bytes = 0;
   for (const index_t index : result.buckets) {
@@ -101,7 +101,7 @@ RankPlan server_plan(const RunConfig& config, const BucketPlan& plan, index_t se
     }
     if (!pull.is_raw()) sent_bytes += pull.bytes(count);
   }
-  // Every contribution has its place.
+  // Every contribution has a place of its own: as large as all that is pushed.
   result.parameter_memory_bytes = owned_memory(config, result.elements) + result.pushed_bytes +
                                   sum_bytes + sent_bytes + residual_bytes;
   return result;

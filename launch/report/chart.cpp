@@ -18,7 +18,7 @@ std::string place(double value) { return fixed(value, 1); }
 
 double position(double value, AxisRange scale, bool logarithmic) {
   if (!logarithmic) return (value - scale.low) / (scale.high - scale.low);
-  // No quotients: those of 1e299 and 1e-299 overflow.
+  // Values are compared without division: 1e299 / 1e-299 overflows.
   return (std::log(value) - std::log(scale.low)) / (std::log(scale.high) - std::log(scale.low));
 }
 
@@ -53,7 +53,7 @@ AxisRange scale_of(AxisRange range, bool logarithmic, bool from_zero) {
   return {from_zero && range.low == 0 ? 0 : range.low - air, range.high + air};
 }
 
-/// The places of a picture.
+/// Where things are in a picture.
 struct Canvas {
   const ChartFrame& frame;
   AxisRange steps, values;
@@ -191,7 +191,7 @@ std::vector<double> ticks(AxisRange interval, bool logarithmic, int count) {
     }
     return found;
   }
-  if (logarithmic) count *= 2;  // they are far apart where values are small
+  if (logarithmic) count *= 2;  // small values are far apart there
   const double wanted = (interval.high - interval.low) / count;
   if (!(wanted > 0)) return found;
   const double power = std::pow(10.0, std::floor(std::log10(wanted)));
@@ -199,7 +199,7 @@ std::vector<double> ticks(AxisRange interval, bool logarithmic, int count) {
   for (const double factor : {5.0, 2.0, 1.0}) {
     if (factor * power >= wanted) apart = factor * power;
   }
-  // Counted: where the numbers are so large that adding one changes nothing, none follows.
+  // The ticks are counted, because adding a step to a very large number may change nothing.
   const double first = std::ceil(interval.low / apart);
   for (int i = 0; i <= count; ++i) {
     const double value = (first + i) * apart;

@@ -51,26 +51,27 @@ struct DrawnChart {
   bool logarithmic = false;
 };
 
-/// Where in an SVG element, in its own units, the values are drawn.
+/// Where the values are drawn in an SVG element, in its own units.
 struct ChartFrame {
   double width = 720, height = 260;
   double left = 64, right = 660, top = 18, bottom = 228;
 };
 
-/// The elements to draw in `columns` columns of pixels over `range`: of each the lowest and the
-/// highest, so that no spike is lost. Those that cannot be drawn are left out.
+/// The indices of the values to draw in `columns` columns of pixels over `range`: the lowest and
+/// the highest of each column, so that no spike is lost. Values that cannot be drawn are left out.
 std::vector<std::size_t> thinned(std::span<const double> steps, std::span<const double> values,
                                  AxisRange range, index_t columns);
 
-/// Round numbers, about `count` of them, in the interval: 1, 2 or 5 times a power of ten apart; of
-/// a logarithmic scale over more than a decade such numbers themselves.
+/// About `count` round numbers in the interval, 1, 2 or 5 times a power of ten apart. On a
+/// logarithmic scale over more than a decade they are such numbers themselves.
 std::vector<double> ticks(AxisRange interval, bool logarithmic, int count);
 
-/// The chart over these steps. Series that cannot be drawn at all are left out; one can.
+/// Draws the chart over these steps. Series that cannot be drawn at all are left out; at least one
+/// can be drawn.
 DrawnChart draw(const Chart& chart, AxisRange steps, const std::vector<ChartMark>& marks,
                 const ChartFrame& frame = {});
 
-/// Words as they may stand in HTML and XML: without markup, control characters and damaged UTF-8.
+/// The words as HTML and XML may hold them: without markup, control characters and damaged UTF-8.
 std::string markup_safe(const std::string& words);
 
 }  // namespace weir

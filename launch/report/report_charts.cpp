@@ -23,7 +23,7 @@ struct SeriesSpec {
   const char* name;
   const char* field;
   Kind kind = Kind::plain;
-  const char* less = nullptr;  ///< this other field is taken off
+  const char* less = nullptr;  ///< another field, which is subtracted
 };
 
 enum class Scale { linear, from_zero, logarithmic };  ///< the last only where it helps
@@ -91,7 +91,7 @@ bool says_something(const std::vector<double>& values) {
   return std::ranges::any_of(values, [](double value) { return is_drawn(value) && value != 0; });
 }
 
-/// An odd number of steps, enough to see a trend in the noise of a run of so many.
+/// An odd number of steps, enough to see a trend in the noise of a run of `steps` steps.
 index_t window_of(std::size_t steps) {
   return std::clamp<index_t>(static_cast<index_t>(steps) / 50, 2, 200) / 2 * 2 + 1;
 }
@@ -149,7 +149,8 @@ std::vector<double> smoothed(const std::vector<double>& values, index_t window) 
   std::vector<double> means(values.size(), kNan);
   const auto size = static_cast<index_t>(values.size());
   for (index_t i = 0; i < size; ++i) {
-    // Each sum anew: a running one would carry the rounding of a value of 1e30 along for ever.
+    // Each sum is made anew: a running sum would keep the rounding error of a value like 1e30 for
+    // ever.
     const index_t begin = std::max<index_t>(0, i - window / 2);
     const index_t end = std::min(size, i + window / 2 + 1);
     double sum = 0;

@@ -24,9 +24,9 @@ struct ReportPage {
   std::vector<ChartMark> marks;
 };
 
-/// One HTML page, well-formed XML too, that needs nothing but itself: no network, no other file. It
-/// can be read without its script, which adds the values under the pointer. What is drawn also
-/// stands in it as JSON, in the element with the id `data`:
+/// One HTML page, which is well-formed XML, too, and needs no network and no other file. It can be
+/// read without its script, which adds the values under the pointer. The element with the id `data`
+/// holds what is drawn as JSON:
 ///
 ///   {"steps": [first, last], "charts": [{"title", "unit", "series": [{"name", "steps": […],
 ///    "values": […]}], …}], "marks": [{"step", "words"}], …}

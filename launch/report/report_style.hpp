@@ -48,7 +48,8 @@ line.cursor { stroke: var(--ink); opacity: .5; }
   white-space: pre; font-variant-numeric: tabular-nums; }
 )css";
 
-/// Its script: a line through all charts at the step under the pointer, and the values there.
+/// The page's script: it draws a line through all charts at the step under the pointer, and shows
+/// the values there.
 inline constexpr const char* kReportScript = R"js(
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);

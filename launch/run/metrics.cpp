@@ -100,7 +100,8 @@ void MetricsFile::append(const std::string& line) {
   try {
     posix_file_system().write(file_, end, std::as_bytes(std::span(bytes)));
   } catch (const Error& error) {
-    // A full disk is no reason to lose the training, too. Half a line would spoil the next one.
+    // A full disk must not end the training. Half a line would spoil the next one, so it is
+    // removed.
     if (ftruncate(file_.descriptor(), end) != 0 || lost_count_++ == 0) {
       log_warning(
           text(error.what(), "; metrics are lost until there is room again, training goes on"));

@@ -13,8 +13,8 @@
 
 namespace weir {
 
-/// A measure that nobody knows or that does not apply: shown as `n/a` or not at all, and `null` in
-/// metrics.jsonl. Never a made-up number.
+/// A measure that is unknown or does not apply: shown as `n/a` or not at all, and `null` in
+/// metrics.jsonl. It is never replaced by a made-up number.
 inline constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 
 std::string name_of(SkipReason reason);
@@ -33,7 +33,7 @@ struct ServerLoad {
   double bytes_imbalance = kUnknown;  ///< most received and sent over mean; known for two or more
 };
 
-/// `before` and `now` as two directives have them. A job of one process has none.
+/// `before` and `now`: the times in two directives. A job of one process has none.
 ServerLoad server_load(std::span<const ServerTime> before, std::span<const ServerTime> now,
                        const Layout& layout);
 

@@ -26,8 +26,8 @@ bool holds_anything(const fs::path& folder) {
   return fs::directory_iterator(folder, error) != fs::directory_iterator();
 }
 
-/// Throws UsageError if weir would write over what others have put there. Other files may lie in a
-/// new run folder: a job's log, its settings, its text.
+/// Throws UsageError if weir would overwrite files of others. A new run folder may hold other
+/// files: a job's log, its settings, its text.
 void refuse_foreign(const fs::path& folder) {
   if (is_run_folder(folder)) return;
   for (const char* const name : {"config.ini", "environment.txt", "metrics.jsonl",
@@ -35,7 +35,7 @@ void refuse_foreign(const fs::path& folder) {
     const fs::path path = folder / name;
     std::error_code error;
     if (!fs::exists(fs::symlink_status(path, error))) continue;
-    // What a job leaves that was killed while it made its folder.
+    // A job that was killed while it made its folder leaves only these.
     const bool is_begun = (path.filename() == "LOCK" && fs::is_empty(path, error)) ||
                           (path.filename() == "checkpoints" && fs::is_directory(path, error) &&
                            !holds_anything(path));
@@ -46,7 +46,7 @@ void refuse_foreign(const fs::path& folder) {
   }
 }
 
-/// Removes what replace_file left of files that only the owner of the folder writes.
+/// Removes leftovers of replace_file, for files that only the owner of the folder writes.
 void remove_half_written(const fs::path& folder) {
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(folder, error)) {

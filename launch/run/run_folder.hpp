@@ -21,7 +21,7 @@ bool is_run_folder(const fs::path& folder);
 ///   checkpoints/      step-N/
 ///   decisions.jsonl   see ps/decide/decision_log.hpp; only if something was decided
 ///   STOP              touch it, and the job ends after a checkpoint
-///   LOCK              who has the folder now
+///   LOCK              names the process that has the folder
 class RunFolder {
  public:
   /// Makes the folder if need be, takes it, and removes a STOP left from before. Throws UsageError

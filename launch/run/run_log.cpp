@@ -18,11 +18,12 @@ constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 constexpr std::size_t kLineBytesMax = std::size_t{4} << 20;  // norms of 10,000 layers take 0.4 MB
-constexpr std::size_t kNumbersMax = 256;                     // of a line; weir writes some 30
+constexpr std::size_t kNumbersMax =
+    256;  // numbers read numbers read of a line; weir writes some 30
 constexpr std::size_t kLayoutMax = 32;
 constexpr std::int64_t kStepMax = std::int64_t{1} << 53;  // beyond it a double is not exact
 
-/// Takes from one line what a report may use, as the parser comes by it: so nothing nested is ever
+/// Takes from one line what a report may use, while the parser reads it: so nothing nested is ever
 /// built, however deep.
 class LineReader final : public nlohmann::json_sax<nlohmann::json> {
  public:
@@ -37,7 +38,8 @@ class LineReader final : public nlohmann::json_sax<nlohmann::json> {
     *this = LineReader();
     const bool whole = nlohmann::json::sax_parse(line.begin(), line.end(), this);
     if (!whole || !is_object_) return false;
-    // See MetricsFile: null is a number that is not finite if `<key>_state` says so, else unknown.
+    // See MetricsFile: null is a number that is not finite if `<key>_state` says so; otherwise it
+    // is unknown.
     for (const auto& [name, value] : states_) {
       for (auto& [field, number] : numbers) {
         if (field == name && std::isnan(number)) number = value;
@@ -150,7 +152,7 @@ void take(RunLog& log, const LineReader& line) {
 /// What became of a line.
 enum class LineState { none, whole, cut_off, too_long };
 
-/// The next line of the file, of one that is too long only its beginning.
+/// The next line of the file; if it is too long, only its beginning.
 LineState next_line(std::istream& file, std::string& line) {
   line.clear();
   std::size_t size = 0;
@@ -160,7 +162,7 @@ LineState next_line(std::istream& file, std::string& line) {
     if (++size <= kLineBytesMax) line += static_cast<char>(byte);
   }
   return size > kLineBytesMax ? LineState::too_long
-         : size > 0           ? LineState::cut_off  // somebody is writing it, or died then
+         : size > 0           ? LineState::cut_off  // a job is writing it, or died then
                               : LineState::none;
 }
 
@@ -179,7 +181,7 @@ void RunLines::add(index_t step, const std::string& skip, const Numbers& numbers
 void RunLines::cut(index_t step) { lines_.push_back({step, true, "", {}}); }
 
 void RunLines::settle() {
-  // From the end on, since what counts of a line is what came after it.
+  // Read from the end, because later lines decide whether a line counts.
   std::vector<Line> kept;
   index_t last_step = std::numeric_limits<index_t>::max();
   for (auto line = lines_.rbegin(); line != lines_.rend(); ++line) {
@@ -226,7 +228,7 @@ RunLog read_run_log(const std::filesystem::path& metrics_file) {
     bool is_object = line.read(words);
     if (!is_object || state == LineState::too_long) {
       if (!words.empty() && state != LineState::cut_off) ++log.damaged_line_count;
-      // The next life begins its lines behind half a line that somebody died over.
+      // The next life begins its lines behind the half line at which the previous one died.
       const auto begin = words.rfind("{\"kind\"");
       is_object = begin != std::string::npos && line.read(std::string_view(words).substr(begin));
     }

@@ -14,7 +14,7 @@ namespace weir {
 
 /// A start or a resume of a run, as its line in metrics.jsonl tells.
 struct RunLife {
-  index_t step = 0;                                         ///< it went on from there
+  index_t step = 0;                                         ///< the step that it continued from
   double unix_s = 0;                                        ///< when; NaN if the line does not say
   std::string version;                                      ///< weir's
   std::vector<std::pair<std::string, std::string>> layout;  ///< replicas, 2; placement, local; …
@@ -36,8 +36,8 @@ class RunLines {
   std::vector<std::string> skips;  ///< why the step was skipped, empty if it was not
 
   bool has(const std::string& field) const { return fields_.contains(field); }
-  /// A value a step: NaN where a line has none or does not know it, infinite where it says so.
-  /// Throws Error for a field that no line has.
+  /// The value of a field at each step: NaN if a line has none or does not know it, infinite if it
+  /// says so. Throws Error for a field that no line has.
   std::vector<double> column(const std::string& field) const;
 
  private:
@@ -51,22 +51,22 @@ class RunLines {
   std::map<std::string, std::uint32_t> fields_;
 };
 
-/// metrics.jsonl as one run, however often it was resumed: what a later life did again replaces
-/// what an earlier one did after the step from which the later went on.
+/// metrics.jsonl as one run, however often it was resumed: steps that a later life did again
+/// replace those of an earlier one.
 struct RunLog {
   std::vector<RunLife> lives;
   RunLines steps;
   RunLines validations;
   std::map<std::string, double> summary;  ///< that of the last life; empty while it runs
   bool stopped = false;                   ///< the last life ended on request, before its last step
-  index_t damaged_line_count = 0;  ///< lines that are no JSON object or too long, but for one
-                                   ///< that is still being written
+  index_t damaged_line_count = 0;         ///< lines that are no JSON object or too long, except one
+                                          ///< that is still being written
 };
 
-/// Reads the file as it is now: the run may go on. Fields and kinds of lines that nobody here knows
-/// do no harm, nor do lines that weir would never write: of a line the first 256 numbers count,
-/// whatever is nested in it does not, and steps beyond 2^53 are none. Throws Error if the file
-/// cannot be read.
+/// Reads the file as it is now; the run may still be going. Unknown fields and kinds of lines do no
+/// harm, nor do lines that weir would never write: only the first 256 numbers of a line count,
+/// nested values do not, and a step beyond 2^53 is ignored. Throws Error if the file cannot be
+/// read.
 RunLog read_run_log(const std::filesystem::path& metrics_file);
 
 }  // namespace weir

@@ -158,8 +158,8 @@ void ProgressBar::draw(const std::string& line) {
   const std::size_t width = columns > 1 ? static_cast<std::size_t>(columns - 1) : 100;
   std::string shown = line.substr(0, width);
   const std::size_t size = shown.size();
-  // Blanks over what is left of a longer line, which any terminal can do; then back to the first
-  // column, so that a line of the log stands at the beginning of a line, too.
+  // Blanks cover the rest of a longer line, which works on any terminal; then the cursor returns to
+  // the first column, so that a line of the log also begins there.
   shown.resize(std::max(size, std::min(drawn_columns_, width)), ' ');
   *parts_.out << shown << '\r' << std::flush;
   drawn_columns_ = size;

@@ -18,13 +18,13 @@ enum class ProgressMode {
   none,
 };
 
-/// Columns of the terminal that standard output reaches, 0 if it reaches none, or one that cannot
-/// draw a line anew (TERM is dumb or not set). Under mpirun every
-/// rank writes to a terminal of its own, so isatty() is no help: but that one has a size only if
-/// mpirun itself writes to a terminal.
+/// The columns of the terminal that standard output reaches; 0 if it reaches none, or one that
+/// cannot redraw a line (TERM is dumb or not set). Under mpirun every rank has a terminal of its
+/// own, so isatty() does not help, but that terminal has a size only if mpirun itself writes to a
+/// terminal.
 int terminal_columns();
 
-/// What a line of progress says. Shares and speeds are those of the last steps.
+/// What a progress line shows. Shares and speeds are those of the last steps.
 struct ProgressBarState {
   StepMetrics newest;
   index_t steps = 0;  ///< the job's last step
@@ -38,7 +38,7 @@ struct ProgressBarState {
 
 /// step 1200/4000 | loss 1.482 (2.14 bits/byte) | 41.2k tok/s | norm 0.83 thr 0.97 clip 12 % skip 0
 /// (or `skip 3 (2 spike, 1 not finite)`) | 61 % of peak | wait 3 %, servers 88 % | 00:01:12 left.
-/// What is unknown is left out, and so is what means nothing without a clip.
+/// Unknown values are left out, and so are those that mean nothing without a clip.
 std::string progress_line(const ProgressBarState& state);
 
 struct ProgressBarParts {
@@ -49,18 +49,18 @@ struct ProgressBarParts {
   std::function<int()> columns = terminal_columns;
 };
 
-/// Tells people how far the job is; one rank has one. On a terminal the last line is drawn anew, at
-/// most ten times a second and never wider than the terminal. Otherwise plain lines: after the
+/// Shows people how far the job is; one rank has one. On a terminal the last line is redrawn at
+/// most ten times a second, and never wider than the terminal. Otherwise plain lines: after the
 /// steps 1, 2, 5, 10, 20, 50 … of this start, 10 s after the line before, and at the end.
 class ProgressBar {
  public:
   explicit ProgressBar(ProgressBarParts parts);
 
   void step(const StepMetrics& metrics);
-  /// Draws a bar for other things that take long; it appears once `what` takes more than 2 s. Call
-  /// it often, first with done = 0 and at last with done = total.
+  /// Draws a bar for other work that takes long; it appears once `what` takes more than 2 s. Call
+  /// it often, first with done = 0 and last with done = total.
   void bar(std::string_view what, index_t done, index_t total);
-  /// The last step has been; nothing of a live line is overwritten from here on.
+  /// Ends a live line after the last step, so that nothing overwrites it.
   void end();
 
  private:
@@ -73,11 +73,11 @@ class ProgressBar {
   index_t step_count_ = 0;  ///< steps since this start
   std::deque<StepMetrics> recent_;
   SkipCounts skips_;
-  index_t next_step_count_ = 1;  ///< when a plain line is due whatever the time
+  index_t next_step_count_ = 1;  ///< the step at which a plain line is due in any case
   bool newest_shown_ = true;
   double shown_at_ = 0;
   double bar_begun_at_ = 0;
-  bool line_open_ = false;         ///< a live line stands without its end
+  bool line_open_ = false;         ///< a live line has no line end yet
   std::size_t drawn_columns_ = 0;  ///< width of the live line
 };
 

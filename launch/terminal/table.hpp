@@ -8,12 +8,13 @@ namespace weir {
 /// A table of words and numbers for a terminal. Columns are as wide as their widest cell.
 class Table {
  public:
-  /// sides: a letter a column, `l` for words, which stand to the left, `r` for numbers. A header of
-  /// empty words is not shown.
+  /// sides: a letter for each column: `l` aligns words to the left, `r` numbers to the right. A
+  /// header of empty words is not shown.
   Table(std::string sides, std::vector<std::string> header);
-  /// A cell a column.
+  /// Adds a row with one cell for each column.
   void add(std::vector<std::string> cells);
-  /// Lines, each with its end; two blanks before the first and between columns.
+  /// The lines of the table, each with a line end; two blanks before the first column and between
+  /// columns.
   std::string to_text() const;
 
  private:

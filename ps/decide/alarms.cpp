@@ -22,7 +22,7 @@ void Alarms::on_step(const Directive& directive) {
   if (skipped_.size() == kWatched && skips > kManySkips * kWatched) {
     log_warning(text(skips, " of the last ", kWatched, " steps up to step ", directive.step,
                      " were skipped; look at the data, or take a lower rate.peak"));
-    skipped_.clear();  // not again before as many more
+    skipped_.clear();  // the next warning needs 1,000 more steps
   }
   const bool crushed =
       directive.rule.skip == SkipReason::none && directive.observed.coefficient < kCrushed;

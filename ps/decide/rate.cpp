@@ -9,7 +9,7 @@
 namespace weir::ps {
 namespace {
 
-/// From 0 to 1 along half a cosine.
+/// Rises from 0 to 1 along half a cosine for x in [0, 1].
 double half_cosine(double x) { return (1 - std::cos(std::numbers::pi * x)) / 2; }
 
 }  // namespace

@@ -9,8 +9,8 @@ namespace weir::ps {
 /// Where training stands after a step: all that server 0 knows beside the parameters. A checkpoint
 /// holds it, and a job that resumes goes on from it.
 struct Standing {
-  index_t step = 0;    ///< that all replicas have done
-  index_t update = 0;  ///< as many as steps, unless each replica's step is an update
+  index_t step = 0;    ///< steps steps that all replicas have done
+  index_t update = 0;  ///< updates closed; equals `step` unless a step of one replica is an update
   index_t cursor = 0;  ///< global index of the first new sample of the next step
   /// First samples of the micro-batches that the next step takes up again before these.
   std::vector<index_t> again;

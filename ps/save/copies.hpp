@@ -9,8 +9,8 @@
 
 namespace weir::ps {
 
-/// A second place for what a server has of all its buckets: weights, then each of the optimizer's
-/// slots. Takes memory when it is first copied to, as much as they do.
+/// A second copy of all buckets of a server: weights, then each of the optimizer's slots. It
+/// allocates this memory when it is first copied to.
 class Copies {
  public:
   /// `plan` must outlive it; `slots`: how many the optimizer has.
@@ -18,7 +18,7 @@ class Copies {
 
   void take(index_t bucket, Store& store);
   void take_all(Store& store);
-  /// The store has the bucket as it was at the last take() of it.
+  /// Puts the bucket back into the store as it was at the last take() of it.
   void put_back(index_t bucket, Store& store) const;
 
   std::size_t count() const { return 1 + slots_; }

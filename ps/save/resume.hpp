@@ -15,26 +15,26 @@
 
 namespace weir::ps {
 
-/// What a checkpoint must agree with.
+/// What a checkpoint must agree with, and how to read it.
 struct ResumeConfig {
   std::map<std::string, std::string>
       settings;                            ///< settings of the model, as SnapshotConfig has them
-  std::vector<std::string> obsolete = {};  ///< parameters, the same
+  std::vector<std::string> obsolete = {};  ///< obsolete parameters, likewise
   OptimizerKind optimizer = OptimizerKind::adamw;
   ClipConfig clip = {};
   bool in_rounds = false;  ///< for the servers of `local`, whose updates are rounds
-  bool tells = true;       ///< says in the log what begins anew: one server is to
+  bool tells = true;       ///< whether this server logs what begins anew; one does
 };
 
 /// Whether the servers of `local` wrote a checkpoint: its moments are those of rounds.
 bool is_of_rounds(const Manifest& manifest);
 
-/// Steps that the training of a checkpoint has done: Manifest::step, but for early ones of `local`,
-/// which counted rounds there.
+/// The steps that a checkpoint's training has done. This is Manifest::step, except in early
+/// checkpoints of `local`, which counted rounds there.
 index_t steps_done(const Manifest& manifest);
 
-/// A manifest as it would be written today: early ones of `local` also gave the optimizer and clip
-/// of the servers' rounds, which nobody chose, for those of the job.
+/// The manifest as it would be written today. Early manifests of `local` name the optimizer and
+/// clip of the servers' rounds, which no user chose, in place of those of the job.
 Manifest in_steps(Manifest manifest);
 
 /// Fills a fresh store and residuals with their server's parts of a checkpoint, written under any
@@ -42,10 +42,10 @@ Manifest in_steps(Manifest manifest);
 /// the checkpoint is of another model; if it is of another optimizer; if it is truncated or a
 /// digest is wrong. The store is then of no use.
 ///
-/// State of another clip policy is not taken: the present one starts from its beginning, and a line
-/// in the log says so. Between `local` and the other modes an update means another thing: weights,
+/// The state of another clip policy is not used: the present policy starts from its beginning, and
+/// the log says so. Between `local` and the other modes an update means something else: weights,
 /// step, cursor and counters go on, and moments, clip and residuals begin anew, with a warning.
-/// Obsolete parameters are not taken, and a line in the log says so.
+/// Obsolete parameters are left out, and the log says so.
 Standing load_checkpoint(const std::filesystem::path& checkpoint, const ResumeConfig& config,
                          const BucketPlan& plan, Store& store, Residuals& residuals);
 

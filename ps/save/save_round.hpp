@@ -12,7 +12,7 @@
 
 namespace weir::ps {
 
-/// Every contributor's residual may be written to its place.
+/// From now on every contributor's residual may be written to its place.
 struct ResidualsDue {};
 
 /// One server's part in saving, from the directive with a checkpoint to the end of the save. A save
@@ -30,24 +30,25 @@ class SaveRound {
   SaveRound(const BucketPlan& plan, index_t server, const SnapshotConfig& config,
             OptimizerKind optimizer, ClipPolicy clip, const Residuals& residuals);
 
-  /// The servers begin to apply this directive; to be called for each. `standing`: server 0's.
+  /// To be called for each directive when the servers begin to apply it. `standing`: server 0's.
   void begin(const Directive& directive, const Standing& standing);
-  /// False while the save before holds the memory that the one of this directive needs.
+  /// False while the previous save holds the memory that this directive's save needs.
   bool may_step();
-  /// One bucket of the directive is stepped.
+  /// Tells that one bucket of the directive is stepped.
   void stepped(index_t bucket, Store& store);
-  void applied();      ///< the directive: all of its buckets are stepped
-  void on_residual();  ///< one of them has been written
+  void applied();      ///< all buckets of the directive are stepped
+  void on_residual();  ///< one residual has been written
 
-  /// `early`: the directive that asks for this checkpoint has come, but is not begun.
+  /// `early`: the directive that asks for this checkpoint has come, but has not begun.
   void on_begin(const SaveBegin& begin, bool early);
   void on_prepared(const SavePrepared& prepared) { snapshot_.on_prepared(prepared); }
   void on_end(const SaveEnd& end);
   void on_stop_request() const { snapshot_.on_stop_request(); }
-  /// One server alone, without residuals and between two directives: saves what stands now.
+  /// Saves the present state. Only for a server alone, without residuals and between two
+  /// directives.
   void save_now(const Standing& standing, bool last, Store& store);
 
-  /// Moves the save on; never waits. What it gives is to be sent, as ps::Output says.
+  /// Moves the save on; never waits. Returns what is to be sent, as ps::Output says.
   std::optional<Message> poll();
   bool busy() const { return snapshot_.busy(); }
   bool done() const { return residuals_missing_ == 0 && !snapshot_.busy(); }
@@ -65,11 +66,11 @@ class SaveRound {
 
   const Residuals* residuals_;
   Snapshot snapshot_;
-  std::optional<Due> due_;                ///< not started: the save before is not over
-  bool copies_ = false;                   ///< the directive that is applied has a checkpoint
-  bool copied_ = true;                    ///< weights and moments, for the newest save
+  std::optional<Due> due_;  ///< a save that waits for the previous one to end
+  bool copies_ = false;     ///< whether whether the directive that is applied has a checkpoint
+  bool copied_ = true;      ///< whether weights and moments are copied for the newest save
   index_t residuals_missing_ = 0;         ///< for the newest save
-  bool asks_for_residuals_ = false;       ///< and has not said so
+  bool asks_for_residuals_ = false;       ///< whether poll() has yet to ask for them
   std::optional<SaveBegin> early_begin_;  ///< came before its save was started
 };
 

@@ -66,8 +66,8 @@ Snapshot::Snapshot(const BucketPlan& plan, index_t server, const SnapshotConfig&
   records_.insert(records_.end(), more.begin(), more.end());
 }
 
-/// Runs `work(result)` on a thread. Failures of the file system end up in the result, and so does
-/// that no thread can be started.
+/// Runs `work(result)` on a thread. The result holds a failure of the file system, or that no
+/// thread could be started.
 template <class Work>
 void Snapshot::run(Work work) {
   const auto guarded = [this, work = std::move(work)] {

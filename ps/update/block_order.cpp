@@ -23,7 +23,7 @@ BlockOrder::BlockOrder(const BucketPlan& plan) {
     }
   }
   server_begin.push_back(places.size());
-  // Slices are ranges of the parameter in ascending order, and blocks of their slice.
+  // Slices are ascending ranges of the parameter, and blocks are ascending ranges of their slice.
   std::ranges::sort(places, {},
                     [](const Place& place) { return std::tuple(place.parameter, place.begin); });
   for (const Place& place : places) {

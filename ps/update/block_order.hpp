@@ -7,8 +7,9 @@
 
 namespace weir::ps {
 
-/// How server 0 adds up what the servers have taken over blocks (a double each, as
-/// Store::partials): the same bits for any number of servers and any bucket size.
+/// The order in which server 0 adds up values that the servers have computed block by block (one
+/// double each, as in Store::partials), so that the bits are the same for any number of servers and
+/// any bucket size.
 ///
 /// The values of all servers stand one after the other, each server's in its own order; they are
 /// added by parameter, slice and block.

@@ -18,7 +18,7 @@ struct OptimizerConfig {
   double beta2 = 0.95;    ///< for adamw, lion and lamb
   double epsilon = 1e-8;  ///< for adamw and lamb
   double weight_decay = 0.01;
-  bool decay_all = false;  ///< also of parameters whose spec has no decay
+  bool decay_all = false;  ///< decay also applies to parameters whose spec has none
   // No option: follows from clip.policy.
   bool clips_updates = false;  ///< for adamw: the rate of each parameter follows from its update
 };
@@ -28,8 +28,8 @@ std::vector<Option> options(OptimizerConfig& config);
 void check(const OptimizerConfig& config);
 std::string name_of(OptimizerKind kind);
 
-/// What the optimizer keeps for each element, by name: `momentum`, or `mean` and `variance`. As
-/// such they stand in a checkpoint.
+/// The names of what the optimizer keeps for each element: `momentum`, or `mean` and `variance`. A
+/// checkpoint uses the same names.
 std::vector<std::string> slot_names(OptimizerKind kind);
 
 /// Whether each parameter's step is scaled by a trust ratio, which needs the norms of its weights
@@ -73,8 +73,9 @@ struct DirectionSquares {
   double directions = 0;
 };
 
-/// The first pass where has_trust. Returns the squares of these weights and directions u, added in
-/// an order that the number of elements alone decides. Otherwise as optimizer_step.
+/// The first pass of an optimizer with has_trust. Returns the sums of squares of these weights and
+/// directions u, added in an order that only the number of elements decides. All else is as in
+/// optimizer_step.
 ///
 ///   lamb:   u = what adamw subtracts, but for the rate: decay is part of it. Slots change in
 ///   place,

@@ -40,6 +40,10 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
       buckets_(plan.buckets_of(server)),
       entry_of_(plan.buckets().size(), -1) {
   const auto& [push, pull] = plan.wire();
+  // Each bucket gets its offsets: elements in the arenas, bytes in the frames, and the index of its
+  // first block's partial. Buckets begin at pages.
+  // Each bucket gets its offsets: elements in the arenas, bytes in the frames, and the index of its
+  // first block's partial. Buckets begin at pages.
   index_t arena = 0, pushed = 0, pulled = 0, partials = 0;
   for (index_t index : buckets_) {
     const index_t count = bucket(index).element_count;
@@ -59,6 +63,8 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
     if (!pull.is_raw()) pulled += round_up(pull.bytes(count), kPageBytes);
     partials += static_cast<index_t>(blocks_of(bucket(index)).size());
   }
+  // A single holder's arena has no gaps: the store's is laid out like it, and they can be one.
+  // A single holder's arena has no gaps: the store's is laid out like it, and they can be one.
   if (one_holder(plan.layout())) {
     const Holding& holding = plan.holding({});
     for (const HeldBucket& held : holding.buckets) entry(held.bucket).offset = held.offset;
@@ -75,6 +81,8 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
     weight_squares_.resize(partials_.size());
     direction_squares_.resize(partials_.size());
   }
+  // The weights are drawn where they are, so they must have their places by now.
+  // The weights are drawn where they are, so they must have their places by now.
   for (index_t index : buckets_) {
     for (const Segment& segment : bucket(index).segments) {
       initial_weights(plan.specs()[static_cast<std::size_t>(segment.parameter)], seed,
@@ -85,8 +93,7 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
   }
 }
 
-/// Says where weights and contributions lie: where `given` says, else in memory of the store. Two
-/// passes: the first counts what is not given and takes memory for it; the second hands it out. The
+/// Finds places for weights and contributions: where `given` says, else in memory of the store. The
 /// first contribution of a bucket is also where its sum goes, so it lies in the arena of gradients.
 void Store::place(const BucketMemory& given, index_t arena) {
   const bool raw = plan_->wire().push.is_raw();
@@ -101,6 +108,8 @@ void Store::place(const BucketMemory& given, index_t arena) {
                ? as<float>(given.contributions[at][each])
                : std::span<float>();
   };
+  // First pass: what is not given? `others` counts elements of contributions after the first.
+  // First pass: what is not given? `others` counts elements of contributions after the first.
   index_t others = 0;
   bool all_weights = true, all_firsts = raw;
   for (const Entry& of : entries_) {
@@ -112,6 +121,8 @@ void Store::place(const BucketMemory& given, index_t arena) {
       }
     }
   }
+  // Memory for that, and a second pass that hands it out.
+  // Memory for that, and a second pass that hands it out.
   if (!all_weights) weights_ = Buffer(arena);
   if (!all_firsts) gradients_ = Buffer(arena);
   others_ = Buffer(others);
@@ -205,10 +216,11 @@ void Store::sum(index_t index, std::span<const index_t> replicas) {
     for (index_t each = replica * a_replica; each < (replica + 1) * a_replica; ++each) {
       WEIR_ASSERT(of.arrived[static_cast<std::size_t>(each)]);
       if (push.is_raw()) {
-        // To be added below, all in one pass.
+        // Raw contributions are added below, all in one pass.
         if (each != of.sum) others.push_back(contribution(index, each));
       } else if (each == of.sum) {
-        // A bucket as a whole: it fits into the second cache, and topk has no order of blocks.
+        // A coded contribution is decoded a whole bucket at a time: it fits into the second cache,
+        // and topk has no order of blocks.
         decode(push, contribution_frame(index, each), total);
       } else {
         decode_add(push, contribution_frame(index, each), total);

@@ -14,20 +14,20 @@
 
 namespace weir::ps {
 
-/// Server 0's second part in an update, of optimizers with trust ratios alone: out of the norms of
-/// all weights w and directions u (optimizer.hpp), one factor for each parameter's step:
+/// Server 0's second part in an update, only for optimizers with trust ratios. It makes one factor
+/// for each parameter's step out of the norms of the weights w and directions u (optimizer.hpp):
 ///
 ///   lamb                     |w| / |u|,  1 where either is zero, and 1 for norms and biases
 ///                            (parameters of one dimension)
 ///   clip.policy update_rms   1 / max(1, root mean square of u)
 ///
-/// Norms are taken over whole parameters, in the order of BlockOrder: they know nothing of servers,
-/// buckets and slices but the rounding of the gradients. Norms and biases are left out as the
-/// authors' code does; a bias that begins at zero could hardly ever leave it. Source: You et al.,
-/// arXiv 1904.00962, algorithm 2, with the identity for phi.
+/// Norms are taken over whole parameters, in the order of BlockOrder: apart from the rounding of
+/// the gradients they do not depend on servers, buckets and slices. Parameters of one dimension are
+/// left out, as in the authors' code; a bias that begins at zero could hardly ever leave it.
+/// Source: You et al., arXiv 1904.00962, algorithm 2, with the identity for phi.
 class Trust {
  public:
-  /// `plan` must outlive it. has_trust(optimizer).
+  /// `plan` must outlive it. Requires has_trust(optimizer).
   Trust(const BucketPlan& plan, const OptimizerConfig& optimizer);
 
   /// Throws Error if they come twice or do not fit the plan.
@@ -50,18 +50,19 @@ class TrustRound {
  public:
   using Message = std::variant<DirectionPartials, TrustRatios>;
 
-  /// Nothing ever happens unless has_trust(optimizer). `plan` must outlive it.
+  /// Does nothing unless has_trust(optimizer). `plan` must outlive it.
   TrustRound(const BucketPlan& plan, index_t server, const OptimizerConfig& optimizer);
 
-  /// The round of an update begins: to be called for each directive. Until it is over nothing is to
-  /// be stepped.
+  /// Begins the round of an update; to be called for each directive. Nothing may be stepped until
+  /// the round is over.
   void begin(const Directive& directive);
   bool is_on() const { return phase_ != Phase::none; }
   /// Does one piece of work; true if there was any.
   bool poll(Store& store, const Directive& directive);
-  /// For server 0 from the others, for the others from server 0: once poll() has made one.
+  /// The message that poll() has made: from server 0 for the others, or from another server for
+  /// server 0.
   std::optional<Message> take_message() { return std::exchange(message_, std::nullopt); }
-  /// Both throw Error out of order.
+  /// Both throw Error for a message that comes out of order.
   void on_partials(const DirectionPartials& partials, index_t update);  ///< server 0
   void on_ratios(const TrustRatios& trust, index_t update);             ///< other servers
   /// The ratios of the newest update, one a parameter; empty without a round.

@@ -6,7 +6,7 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
-# In weir's place: what `plan --rank` says of three ranks, and a job whose rank 2 ends as told.
+# Takes weir's place: what `plan --rank` says of three ranks, and a job whose rank 2 ends as told.
 cat >"$folder/weir" <<'END'
 #!/usr/bin/env bash
 if [[ $1 == plan && $2 == --rank ]]; then

@@ -64,7 +64,7 @@ TEST_CASE("a text that grew trains on what it held out") {
   CHECK(change->leaked_from == 1000);
   CHECK(change->leaked_to == 1100);
   CHECK(change->seen_bytes == 0);
-  // By so little that only some of it is.
+  // It grew by so little that only some of what was held out is trained on.
   const auto little = change_of(before, texts.read({kText + kEnd + "y"}));
   REQUIRE(little);
   CHECK(little->leaked_from == 1000);

@@ -1,4 +1,4 @@
-// Cases that must fail: tests/CMakeLists.txt runs each alone and must_fail.sh holds it to its end.
+// Cases that must fail: tests/CMakeLists.txt runs each alone, and must_fail.sh checks how it ends.
 #include <stdexcept>
 
 #include "tests/mpi_test.hpp"

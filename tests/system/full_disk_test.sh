@@ -12,7 +12,7 @@ if ! unshare -m mount -t tmpfs -o size=1m none "$folder/disk" 2>/dev/null; then
   exit 77
 fi
 
-# In the private mount: weir, folder.
+# Runs in the private mount. Arguments: weir, folder.
 in_mount() {
   local weir=$1 folder=$2 job failures=0
   mount -t tmpfs -o size=4m none "$folder/disk" || return 1

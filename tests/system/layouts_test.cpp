@@ -132,7 +132,7 @@ TEST_CASE(
       check_layer_norms(steps[at], one[at]);
     }
     if (!colocated_too) return;
-    // Of the same workers to the bit, wherever the servers are.
+    // The same workers give the same bits, wherever the servers are.
     Cut colocated = cut;
     colocated.servers = 0;
     CHECK(run_cut(folder, colocated, optimizer, run + "-colocated") == steps);

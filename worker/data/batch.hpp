@@ -24,15 +24,15 @@ class Batch {
  public:
   Batch(const Dataset& dataset, index_t sequences, const ContextCut& cut = {});
 
-  /// The training samples cursor … cursor + sequences - 1.
+  /// Loads the training samples cursor … cursor + sequences - 1.
   void load_training(index_t cursor);
-  /// These validation samples, at most `sequences` of them.
+  /// Loads these validation samples, at most `sequences` of them.
   void load_validation(std::span<const index_t> samples);
 
   MicroBatch view() const;
 
  private:
-  /// A column's memory: a sample after the other, then a row after the other.
+  /// A column's memory: one sample after the other, each one row after the other.
   struct OwnedColumn {
     ColumnShape shape;
     index_t sample_bytes = 0;

@@ -25,8 +25,8 @@ struct ColumnShape {
   bool ragged = false;
   index_t elements = 1;
   index_t values = 0;  ///< whole numbers 0 … values - 1; 0: whatever the dtype holds
-  /// A model is to find this out rather than to be told it. Whole numbers are -1 where they are no
-  /// loss term.
+  /// Whether a model predicts this column instead of reading it. Whole numbers are -1 where there
+  /// is no loss term.
   bool is_target = false;
 };
 

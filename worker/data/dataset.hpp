@@ -13,8 +13,8 @@
 
 namespace weir::worker {
 
-/// The place of one sample. The caller owns the memory of the columns, which a data set fills
-/// whole, padding included: `elements` of each, times the positions where it is ragged.
+/// Room for one sample. The caller owns the memory of the columns, which a data set fills
+/// completely, padding included: `elements` for each column, times the positions if it is ragged.
 struct Sample {
   std::vector<Column> columns;
   index_t length = 0;  ///< positions before the padding
@@ -28,18 +28,18 @@ struct Sample {
 class TextDataset;
 
 /// Where samples come from. Every sample is a function of (files, configuration, seed, cursor): all
-/// ranks of any layout make the same ones, in any order, and there is no state to checkpoint.
-/// Calls change nothing and may run side by side.
+/// ranks of any layout make the same ones, in any order, and there is no state to checkpoint. Calls
+/// change nothing, so threads may make them at the same time.
 class Dataset {
  public:
   virtual ~Dataset() = default;
 
   /// What each sample has.
   virtual DataShape shape() const = 0;
-  /// Positions of a training sample before the padding, on average: what rates of tokens count, as
-  /// micro-batches are cut to their longest sample.
+  /// The mean number of positions of a training sample before the padding. Token rates count these,
+  /// because micro-batches are cut to their longest sample.
   virtual double mean_length() const { return static_cast<double>(shape().length); }
-  /// How good a model of these data is, besides its loss.
+  /// The scores that tell how good a model of these data is, besides its loss.
   virtual std::vector<Score> scores() const { return {}; }
 
   /// Training samples an epoch.
@@ -54,7 +54,7 @@ class Dataset {
 
   /// A line for the log and the run folder: name, size, digest, how it is scored. Reads all bytes.
   virtual std::string describe() const = 0;
-  /// What a user should know of the data before training on them, a line each.
+  /// Warnings about the data that a user should see before training, one a line.
   virtual std::vector<std::string> warnings() const { return {}; }
 
   /// The text that it cuts into samples, if it is one.
@@ -63,8 +63,8 @@ class Dataset {
 
 enum class DataKind { text, listops };
 
-/// How text becomes tokens, in a word for programs: `bytes` (a token is the value of a byte), or
-/// `symbols` and the symbols by token, with blanks between.
+/// How text becomes tokens, for programs: `bytes` (a token is the value of a byte), or `symbols`
+/// followed by the symbols in the order of their tokens, with blanks between.
 std::string tokenizer_of(DataKind kind);
 
 enum class ListopsSplit { train, validation, test };
@@ -80,7 +80,7 @@ struct DataConfig {
 
 std::vector<Option> options(DataConfig& config);
 
-/// What each sample of these data has, in samples of `length` tokens. Opens nothing.
+/// The columns of these data, in samples of `length` tokens. Opens no file.
 DataShape shape_of(const DataConfig& config, index_t length);
 
 /// Opens what `config` names, in samples of `length` tokens. Throws UsageError or Error (with the

@@ -27,7 +27,7 @@ struct FileList {
 ///                from the folder of FILE. Empty lines and lines that start with # do not count.
 ///
 /// What a folder or a pattern names is sorted by bytes, so that all hosts read the same text
-/// whatever their locale; empty files among it are passed over. Throws Error, naming the item, if
+/// whatever their locale; empty files among them are skipped. Throws Error, naming the item, if
 /// something does not exist, fits nothing, or is a pipe, a device or a socket.
 FileList find_files(const std::string& list);
 

@@ -7,7 +7,7 @@ namespace weir::worker {
 
 struct Loss;
 
-/// What a score says of a loss.
+/// What a score makes of a loss.
 enum class ScoreKind {
   bits,   ///< the mean loss in bits instead of nats
   share,  ///< the share of loss terms that the model answers right
@@ -20,7 +20,7 @@ struct Baseline {
   std::string how;  ///< for people: "by the most frequent value"
 };
 
-/// A figure by which the models of a data set are compared.
+/// A figure for comparing models of a data set.
 struct Score {
   std::string name;   ///< for programs: "bits_per_byte"
   std::string title;  ///< for people: "bits per byte"

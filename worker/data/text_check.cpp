@@ -23,7 +23,7 @@ struct Format {
   std::size_t offset = 0;
 };
 
-// UTF-32 stands before UTF-16: its mark begins with the other's.
+// UTF-32 comes before UTF-16, because its mark begins with the other's.
 constexpr Format kFormats[] = {
     {"\xfd"
      "7zXZ\0"sv,
@@ -61,7 +61,7 @@ bool fits(const Format& format, std::span<const std::uint8_t> bytes) {
   const auto place = bytes.subspan(format.offset, format.begin.size());
   const bool same = std::ranges::equal(
       place, format.begin, [](std::uint8_t byte, char letter) { return char(byte) == letter; });
-  // A text may begin with BZh; a packed one says its block size, and has the same six bytes next.
+  // A text may begin with BZh; a bzip2 file goes on with its block size and six fixed bytes.
   if (!same || format.begin != "BZh") return same;
   constexpr std::string_view kBlock = "\x31\x41\x59\x26\x53\x59", kEnd = "\x17\x72\x45\x38\x50\x90";
   if (bytes.size() < 10 || bytes[3] < '1' || bytes[3] > '9') return false;
@@ -69,7 +69,7 @@ bool fits(const Format& format, std::span<const std::uint8_t> bytes) {
   return next == kBlock || next == kEnd;
 }
 
-/// As a word of a shell's command.
+/// The text as one word of a shell command.
 std::string shell_word(const std::string& path) {
   const auto is_plain = [](unsigned char letter) {
     return std::isalnum(letter) != 0 || std::string_view("/._-+").find(char(letter)) < 5;
@@ -115,7 +115,7 @@ std::string refusal_of(std::span<const std::uint8_t> bytes, const std::string& p
 
 std::string doubt_about(std::span<const std::uint8_t> bytes, const std::string& path) {
   constexpr std::size_t kPieces = 32, kPieceBytes = 4096;
-  constexpr double kOddMax = 0.01;  // of bytes without a pattern one in ten is odd
+  constexpr double kOddMax = 0.01;  // in random bytes one in ten is odd
   index_t seen = 0, nul = 0, odd = 0;
   const std::size_t apart = std::max(kPieceBytes, bytes.size() / kPieces);
   for (std::size_t begin = 0; begin < bytes.size(); begin += apart) {

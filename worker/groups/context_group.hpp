@@ -6,9 +6,9 @@
 
 namespace weir::worker {
 
-/// The ranks that hold the parts of the same sequences, a run of tokens each, in the order of the
-/// parts. Every call is made by all of them, in the same order and with the same sizes. Layers see
-/// this and no MPI.
+/// The ranks that hold the parts of the same sequences: each a run of tokens, in the order of the
+/// parts. All of them make every call, in the same order and with the same sizes. Layers see this
+/// and no MPI.
 class ContextGroup {
  public:
   virtual ~ContextGroup() = default;
@@ -24,7 +24,7 @@ class ContextGroup {
                         Vector from_next) = 0;
 };
 
-/// Sequences that are not cut.
+/// The group of one rank, whose sequences are not cut.
 class SingleContext final : public ContextGroup {
  public:
   index_t size() const override { return 1; }

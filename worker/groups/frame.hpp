@@ -6,7 +6,7 @@
 
 namespace weir::worker {
 
-/// Sequences and tokens of each, padding included, that a worker has of a micro-batch.
+/// How many sequences of a micro-batch a worker has, and how many tokens of each, padding included.
 struct BatchShape {
   index_t sequences = 0;
   index_t length = 0;
@@ -23,10 +23,10 @@ struct TensorShape {
   bool operator==(const TensorShape&) const = default;
 };
 
-/// The tensors at a border between two units, without their memory: activations forward and, of the
-/// same shapes, their gradients backward. Which they are the model says (Model::frame).
+/// The shapes of the tensors at a border between two units: activations forward and, with the same
+/// shapes, their gradients backward. The model says which they are (Model::frame).
 using FrameShape = std::vector<TensorShape>;
-/// And with it.
+/// The tensors themselves.
 using Frame = std::vector<Matrix>;
 
 }  // namespace weir::worker

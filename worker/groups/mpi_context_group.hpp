@@ -7,7 +7,7 @@
 
 namespace weir::worker {
 
-/// The contexts of one shard of one stage of one replica, a rank each.
+/// The contexts of one shard of one stage of one replica, one rank each.
 class MpiContextGroup final : public ContextGroup {
  public:
   /// comm: the contexts, by rank. `serve` as in MpiTensorGroup.

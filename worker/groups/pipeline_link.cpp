@@ -83,7 +83,7 @@ struct Inlet {
     channel.open_round();
   }
   ~Inlet() {
-    // Nothing more will come for the buffers that wait for a next step.
+    // No more frames will come for the buffers that wait for a next step.
     if (std::uncaught_exceptions() == 0) channel.cancel();
   }
   void progress() {
@@ -99,8 +99,8 @@ struct Inlet {
 }  // namespace
 
 struct PipelineLink::State {
-  /// A communicator of its own: receives that an earlier link has not cancelled yet must not catch
-  /// our frames.
+  /// The link has a communicator of its own: receives that an earlier link has not cancelled yet
+  /// must not catch its frames.
   Comm comm;
   std::optional<Outlet> forward_out, backward_out;
   std::optional<Inlet> forward_in, backward_in;

@@ -33,9 +33,9 @@ class PipelineLink {
   /// Waits for the frame, which stands until release(). Its tensors have the planned rows, of which
   /// the first are those that were sent.
   const Frame& receive(Direction direction, index_t micro_batch);
-  /// The frame has been read: its buffer may take a later one.
+  /// Says that the frame has been read: its buffer may take a later one.
   void release(Direction direction, index_t micro_batch);
-  /// After the last action of a step: waits for the sends, and starts again at micro-batch 0.
+  /// Ends a step after its last action: waits for the sends, and starts again at micro-batch 0.
   void end_step();
   /// Moves what travels; never blocks.
   void progress();

@@ -16,7 +16,7 @@ class TensorGroup {
   virtual void max(Vector values) = 0;
 };
 
-/// A stage that is not cut: every sum is its own.
+/// The group of one rank, whose stage is not cut: every sum is its own value.
 class SingleShard final : public TensorGroup {
  public:
   index_t size() const override { return 1; }

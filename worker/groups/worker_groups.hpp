@@ -23,17 +23,17 @@ struct LinkShape {
 /// layers sum over, the stages before and after it, and all workers.
 class WorkerGroups {
  public:
-  /// One worker alone.
+  /// The groups of a worker that is alone.
   WorkerGroups() = default;
   /// Collective over `workers`, all workers by rank; it outlives this. `progress` is called while
   /// the link waits (see PipelineLink). `serve` is called while shards and contexts wait for each
-  /// other; it is empty where nobody needs this rank meanwhile.
+  /// other; it is empty if no rank needs this one meanwhile.
   WorkerGroups(const Layout& layout, const WorkerPlace& place, const Comm& workers,
                const LinkShape& link, std::function<bool()> progress, std::function<bool()> serve);
 
   TensorGroup& shards() { return shards_ ? static_cast<TensorGroup&>(*shards_) : single_; }
   ContextGroup& contexts() { return contexts_ ? static_cast<ContextGroup&>(*contexts_) : whole_; }
-  /// None if there is one stage.
+  /// The link to the other stages; none if there is one stage.
   PipelineLink* link() { return link_ ? &*link_ : nullptr; }
   /// values[i] = sum over all workers, on all workers.
   void sum_over_workers(std::span<double> values) const;

@@ -12,7 +12,7 @@ namespace weir::worker {
 /// heads of C features; G global tokens. Queries and keys are rotated already.
 ///
 /// The keys of a query may lie elsewhere: with another context (before, after), or anywhere
-/// (globals). So global tokens that lie here stand in qkv and in globals.
+/// (globals). So global tokens that lie here are in both qkv and globals.
 struct AttentionInput {
   index_t heads = 0;                 ///< H
   index_t first = 0;                 ///< position of the first of the N tokens
@@ -28,7 +28,8 @@ struct AttentionInput {
   index_t width() const { return qkv.extent(1) / 3; }
   index_t channels() const { return width() / heads; }
   index_t global_count() const { return globals.extent(0) / sequences(); }
-  /// Global queries are done here with the others' projections; else by whoever has theirs.
+  /// The global queries of a sequence that are computed here: all in the form `shared`. In the
+  /// other forms the global branch, which has their projections, computes them.
   index_t global_queries() const {
     return sparsity->form == GlobalForm::shared ? global_count() : 0;
   }

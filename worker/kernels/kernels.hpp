@@ -51,24 +51,24 @@ struct Loss {
   }
 };
 
-/// All that layers may do to elements. Row-major; no output overlaps an input unless a line says
-/// so; sums in f32 unless a line says more. Each call looks at the dtype of its operands once and
-/// asserts that it knows them (f32 throughout so far), that shapes agree, and that the memory is of
-/// its kind. Implementations: CpuKernels computes; SimulatedKernels computes nothing and charges
-/// time.
+/// Everything that layers may do to elements. Row-major; no output overlaps an input unless a line
+/// says so; sums in f32 unless a line says more. Each call looks at the dtype of its operands once
+/// and asserts that it knows them (f32 throughout so far), that shapes agree, and that the memory
+/// is of its kind. Implementations: CpuKernels computes; SimulatedKernels computes nothing and
+/// charges time.
 class Kernels {
  public:
   virtual ~Kernels() = default;
 
-  /// Where operands must lie.
+  /// The kind of memory that operands must be in.
   virtual MemoryKind memory() const { return MemoryKind::host; }
 
   // --- how long operands are best cut
-  /// Tokens of a strip that attention is done in, for heads of this width together: its queries,
-  /// keys and values should still be in the cache when they are used again.
+  /// The number of tokens of a strip of attention, if its heads together have `width` features: its
+  /// queries, keys and values should still be in the cache when they are used again.
   virtual index_t attention_strip(index_t heads_width) const = 0;
-  /// Rows of a strip of a product of `rows` rows in all whose result, `columns` wide, is used up
-  /// strip by strip.
+  /// The number of rows of a strip of a product that has `rows` rows in all and whose result,
+  /// `columns` wide, is used up strip by strip.
   virtual index_t product_strip(index_t rows, index_t columns) const = 0;
 
   // --- matrix products
@@ -118,7 +118,7 @@ class Kernels {
   /// al., arXiv 2104.09864, section 3.4.2.
   virtual void rotate(Matrix qkv, index_t heads, index_t first, index_t tokens_a_sample,
                       int direction) = 0;
-  /// The same where row r stands at positions[r]; a row whose position is negative stays.
+  /// The same if row r is at positions[r]; a row whose position is negative stays as it is.
   virtual void rotate_rows(Matrix qkv, index_t heads, std::span<const index_t> positions,
                            int direction) = 0;
   /// out[b, i, h] = sum over visible j of softmax_j(q[b, i, h] . k[b, j, h] / sqrt(C)) v[b, j, h]
@@ -165,17 +165,17 @@ class Kernels {
   /// folded[r * heads + h, e] = scale * sum_c a[r, h * C + c] weights[h * C + c, e].
   virtual void fold(ConstMatrix a, ConstMatrix weights, index_t heads, float scale,
                     Matrix folded) = 0;
-  /// out[r, h * C + c] = scale * sum_e weights[h * C + c, e] folded[r * heads + h, e]: of a
-  /// gradient to `folded`, the gradient to fold's `a`.
+  /// out[r, h * C + c] = scale * sum_e weights[h * C + c, e] folded[r * heads + h, e]. It turns a
+  /// gradient to `folded` into the gradient to fold's `a`.
   virtual void unfold(ConstMatrix folded, ConstMatrix weights, index_t heads, float scale,
                       Matrix out) = 0;
   /// weights_gradient[h * C + c, e] += scale * sum_r a[r, h * C + c] folded[r * heads + h, e]: the
   /// gradient to the weights of both, of which one factor is a gradient.
   virtual void add_fold_gradient(ConstMatrix a, ConstMatrix folded, index_t heads, float scale,
                                  Matrix weights_gradient) = 0;
-  /// The next columns of softmaxes whose columns come run by run. Column c is token first + c; rows
-  /// fall into limits.size() groups of as many, and group g sees the tokens before limits[g].
-  /// maximum and sum [rows] are of the tokens seen so far, -inf and 0 at first, and are moved on.
+  /// Continues softmaxes whose columns come run by run. Column c is token first + c; rows form
+  /// limits.size() groups of equal size, and group g sees the tokens before limits[g]. maximum and
+  /// sum [rows] are those of the tokens seen so far, -inf and 0 at first, and are updated.
   /// scores[r, c] becomes exp(scores[r, c] - maximum[r]), or 0 where r does not see; weighted
   /// [rows, E], sums over the runs before, is scaled to the new maximum.
   virtual void continue_softmax(std::span<const index_t> limits, index_t first, Matrix scores,
@@ -234,7 +234,7 @@ class Kernels {
                                   index_t first, Matrix x_gradient) = 0;
 
   /// `progress` is called between panels of long products, so that messages move while this rank
-  /// computes. Set once, by whoever drives the units.
+  /// computes. The code that drives the units sets it once.
   void set_progress(std::function<void()> progress) { progress_ = std::move(progress); }
 
  protected:

@@ -12,7 +12,7 @@ namespace weir::worker {
 /// Positions of the global tokens of a sequence, ascending, each once.
 class Globals {
  public:
-  /// The first `count` positions: most models' choice.
+  /// The first `count` positions, which most models choose.
   Globals(index_t count = 0) : positions_(static_cast<std::size_t>(count)) {
     std::iota(positions_.begin(), positions_.end(), index_t{0});
   }
@@ -23,7 +23,7 @@ class Globals {
 
   std::span<const index_t> positions() const { return positions_; }
   index_t count() const { return static_cast<index_t>(positions_.size()); }
-  /// How many lie before position `end`.
+  /// How many of them lie before position `end`.
   index_t before(index_t end) const {
     return std::ranges::lower_bound(positions_, end) - positions_.begin();
   }
@@ -43,7 +43,7 @@ class Globals {
 /// projections.
 enum class GlobalForm {
   shared,    ///< global tokens use the projections of all
-  separate,  ///< global queries have projections of their own; who sees whom is as in shared
+  separate,  ///< global queries have projections of their own; what they see is as in `shared`
   split,     ///< two attentions side by side: local tokens among themselves, global ones over all
 };
 
@@ -56,20 +56,20 @@ struct Sparsity {
   bool causal = true;
   GlobalForm form = GlobalForm::shared;
 
-  /// How far after itself a local query sees keys: not at all if causal, whatever `right` says.
+  /// How many tokens after itself a local query sees: none if causal, whatever `right` says.
   index_t right_reach() const { return causal ? 0 : right; }
 };
 
-/// The one definition of who sees whom; kernel, oracle and documents follow it.
+/// The only definition of which token sees which; kernels, tests and documents follow it.
 ///
 ///   visible  <=>  key < length  and, if causal, key <= query
 ///                 and (query is global, or key is global, or key is inside the window)
 ///
-/// But of the form `split` local queries see no global keys, not even inside the window.
-/// So of a causal model the globals are sinks that all later tokens see, while a global query
-/// sees what is before it; of a bidirectional one globals see all and are seen by all.
-/// length: tokens before padding; padded queries see what others at their place would see.
-/// Source: Beltagy et al., arXiv 2004.05150, section 3.1; sinks: Xiao et al., arXiv 2309.17453.
+/// But in the form `split` local queries see no global keys, not even inside the window. So in a
+/// causal model the globals are sinks that all later tokens see, while a global query sees what is
+/// before it; in a bidirectional one globals see all and are seen by all. length: tokens before
+/// padding; padded queries see what others at their place would see. Source: Beltagy et al., arXiv
+/// 2004.05150, section 3.1; sinks: Xiao et al., arXiv 2309.17453.
 inline bool visible(index_t query, index_t key, index_t length, const Sparsity& sparsity) {
   if (key >= length || (sparsity.causal && key > query)) return false;
   if (sparsity.globals.holds(query)) return true;
@@ -78,7 +78,7 @@ inline bool visible(index_t query, index_t key, index_t length, const Sparsity& 
 }
 
 /// visible() for one query as runs of keys: the band [band_begin, band_end) and, outside of it, the
-/// global keys before `last`. A global query has all keys before `last` in its band. Of the form
+/// global keys before `last`. A global query has all keys before `last` in its band. In the form
 /// `split` a local query sees no global keys, neither outside the band nor in it.
 struct VisibleKeys {
   index_t band_begin;

@@ -57,8 +57,8 @@ std::vector<index_t> rows_of(const MicroBatch& batch, Interval tokens) {
   return rows;
 }
 
-/// function(strip, its rows) over all tokens of the micro-batch: parts of a sequence, or several
-/// short ones.
+/// Calls function(strip, its rows) for all tokens of the micro-batch. A strip is a part of a
+/// sequence, or several short ones.
 template <class Function>
 void each_strip(const MicroBatch& batch, index_t tokens, const Function& function) {
   const index_t length = batch.length;
@@ -80,7 +80,7 @@ void each_strip(const MicroBatch& batch, index_t tokens, const Function& functio
 
 }  // namespace
 
-/// One forward or backward of a micro-batch.
+/// What one forward or backward of a micro-batch uses: its input, and which rows go where.
 struct AttentionLayer::Call {
   Call(const AttentionLayer& of, const Pass& with, const MicroBatch& micro_batch,
        const AttentionActivations& kept)
@@ -142,7 +142,7 @@ struct AttentionLayer::Call {
     rotate(qkv, rows, 1);
   }
 
-  /// Rows of the global tokens, on every context.
+  /// Computes queries, keys and values of the global tokens, on every context.
   void project_globals(ConstMatrix x, Matrix x_rows, Matrix to) const {
     if (to.extent(0) == 0) return;
     pass.kernels.gather_rows(x, rows_of_globals, 0, x_rows);
@@ -152,7 +152,7 @@ struct AttentionLayer::Call {
     pass.contexts.sum(to.flat());
   }
 
-  /// Keys and values of the borders, from the neighbours.
+  /// Swaps keys and values of the borders with the neighbours.
   void swap_borders(const AttentionActivations& kept, const AttentionScratch& scratch) const {
     const auto first = first_rows();
     const auto last = last_rows();
@@ -165,7 +165,7 @@ struct AttentionLayer::Call {
                            kept.after.rows(0, input.after.extent(0)).flat());
   }
 
-  /// The neighbours' share of the gradients of keys and values at the borders.
+  /// Swaps the gradients of the borders' keys and values, and adds the neighbours' share.
   void swap_border_gradients(const AttentionScratch& scratch, Matrix qkv_gradient) const {
     const auto first = first_rows();
     const auto last = last_rows();
@@ -203,7 +203,7 @@ void AttentionLayer::forward(const Pass& pass, const MicroBatch& batch, ConstMat
   // Global tokens first: every strip attends to their keys and values.
   call.project_globals(x, x_rows, kept.globals.rows(0, call.input.globals.extent(0)));
   index_t projected = 0;
-  if (call.is_cut) {  // the borders are wanted elsewhere before anything is done here
+  if (call.is_cut) {  // neighbours wait for the borders
     projected = batch.rows();
     call.project(x, qkv, {0, projected});
     call.swap_borders(kept, scratch);
@@ -242,7 +242,7 @@ void AttentionLayer::forward(const Pass& pass, const MicroBatch& batch, ConstMat
     projection.multiply(pass, global_out, x_rows);
     pass.kernels.scatter_rows(x_rows, call.rows_of_globals, 0, false, out);
   }
-  // Over the shards. The two output projections have biases of their own.
+  // One sum over the shards. The two output projections have biases of their own.
   output.sum(pass, out);
   if (branch_output) pass.kernels.gather_rows(out, call.rows_of_globals, 0, x_rows);
   output.add_bias(pass, out);
@@ -285,7 +285,7 @@ void AttentionLayer::backward(const Pass& pass, const MicroBatch& batch,
   // Strip by strip as forward went. A key's gradient is complete when the last strip that sees it
   // is done: `left` tokens later, or where a context's neighbours add theirs, at the end.
   index_t finished = 0;
-  const auto finish = [&](index_t end) {  // rows of qkv_gradient that nobody adds to any more
+  const auto finish = [&](index_t end) {  // rows of qkv_gradient that are complete
     const Interval rows{finished, std::max(finished, end)};
     if (rows.count() == 0) return;
     call.rotate(qkv_gradient, rows, -1);

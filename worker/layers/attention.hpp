@@ -70,28 +70,28 @@ struct AttentionScratch {
 /// Shards hold whole heads: `heads` of them each, of head_size C. One sum over the shards forward.
 ///
 /// Tokens go through projection, attention and output projection in strips that stay in the cache.
-/// A context that holds a part of a sequence sends its neighbours the keys and values
-/// within the window of the border (and gets their gradients back), and everybody the rows of its
-/// global tokens; the softmax of global queries over the tokens of all contexts is merged from its
-/// parts (maximum, sum, output). None of this grows with the sequence.
+/// A context that holds a part of a sequence sends its neighbours the keys and values within the
+/// window of the border (and gets their gradients back), and all contexts the rows of its global
+/// tokens; the softmax of global queries over the tokens of all contexts is merged from its parts
+/// (maximum, sum, output). None of this grows with the sequence.
 struct AttentionLayer {
   ColumnLinear query_key_value;
   RowLinear output;
   index_t heads = 0;  ///< this shard's
   bool rotary = true;
   Sparsity sparsity;
-  std::optional<GlobalBranch> branch;  ///< in the forms `separate` and `split`
+  std::optional<GlobalBranch> branch;  ///< only in the forms `separate` and `split`
   std::optional<RowLinear>
       branch_output;  ///< `split` has it; else the branch's output goes through `output`
 
   /// x, out [B * N, E], whole on every shard.
   void forward(const Pass& pass, const MicroBatch& batch, ConstMatrix x,
                const AttentionActivations& kept, const AttentionScratch& scratch, Matrix out) const;
-  /// out_gradient is kept by the caller for weight_gradient; of `split` the rows of global tokens
-  /// become 0. x, the input of forward, is read for a branch alone, and the branch's weights get
-  /// their gradients here. x_gradient [B * N, E] is overwritten with this shard's part, to be
-  /// summed over the shards.
-  /// qkv_gradient [B * N, 3 * heads * C] is overwritten and kept by the caller, too.
+  /// out_gradient is kept by the caller for weight_gradient; in the form `split` its rows of global
+  /// tokens become 0. x, the input of forward, is read for a branch alone, and the branch's weights
+  /// get their gradients here. x_gradient [B * N, E] is overwritten with this shard's part, to be
+  /// summed over the shards. qkv_gradient [B * N, 3 * heads * C] is overwritten and kept by the
+  /// caller, too.
   void backward(const Pass& pass, const MicroBatch& batch, const AttentionActivations& kept,
                 ConstMatrix x, Matrix out_gradient, const AttentionScratch& scratch,
                 Matrix qkv_gradient, Matrix x_gradient) const;

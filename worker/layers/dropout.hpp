@@ -7,8 +7,8 @@
 namespace weir::worker {
 
 /// Dropout of rows that every shard has in full, in training only; forward and backward are the
-/// same call. The mask follows from the pass' seed, `stream`, sample, token and feature alone, so
-/// it is made again in backward and is the same in every layout.
+/// same call. The mask depends only on the pass's seed, `stream`, sample, token and feature, so
+/// backward makes it again and it is the same in every layout.
 struct Dropout {
   double rate = 0;
   std::uint64_t stream = 0;  ///< stream_of(the layer's name)

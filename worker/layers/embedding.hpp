@@ -6,10 +6,10 @@
 
 namespace weir::worker {
 
-/// Rows of a table by token, plus, if positions are learned, rows of a second table by place. The
-/// vocabulary is cut over the shards in runs of rows, as even as slice_of makes them: a token
-/// counts on the shard that has its row and is zero on the others, so uneven and empty slices need
-/// no padding.
+/// Looks up the row of each token in a table and, if positions are learned, adds the row of its
+/// position in a second table. The vocabulary is cut over the shards in runs of rows (slice_of). A
+/// token counts on the shard that has its row and is zero on the others, so uneven and empty slices
+/// need no padding.
 struct Embedding {
   HeldMatrix table;                     ///< [rows of this shard, E]
   index_t first_row = 0;                ///< the token of the slice's first row

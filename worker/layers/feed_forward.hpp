@@ -12,8 +12,8 @@ struct FeedForwardActivations {
   void take(Pieces& pieces, index_t rows, index_t width);
 };
 
-/// out = gelu(x U^T + b) D + c, row by row. The inner width F is cut over the shards; one sum over
-/// them forward.
+/// out = gelu(x U^T + b) D + c, row by row. The inner width F is cut over the shards; forward has
+/// one sum over them.
 struct FeedForwardLayer {
   ColumnLinear up;
   RowLinear down;

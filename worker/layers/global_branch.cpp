@@ -77,7 +77,8 @@ struct Rows {
   }
 };
 
-/// Each context adds the rows that it holds to zeros: exact.
+/// Collects the inputs of the global rows on every context: each context adds the rows that it
+/// holds to zeros, which is exact.
 void collect_inputs(const Pass& pass, const Rows& rows, ConstMatrix x,
                     const GlobalBranchActivations& kept) {
   const Vector all = kept.x.first(rows.count() * (rows.width + 1));
@@ -108,6 +109,8 @@ void GlobalBranch::forward(const Pass& pass, const MicroBatch& batch, ConstMatri
                               queries);
   kernels.fold(queries, key.weights(pass), heads, rows.scale(*this), folded);
 
+  // This context's part of each softmax over its tokens, strip by strip: y = sum of p x, not yet
+  // divided by the sum of p.
   const Vector part = scratch.part.first(rows.folded() * (rows.width + 2));
   const Vector maximum = part.first(rows.folded());
   const Vector sum = part.part(rows.folded(), rows.folded());
@@ -131,6 +134,7 @@ void GlobalBranch::forward(const Pass& pass, const MicroBatch& batch, ConstMatri
       kernels.multiply(scores, tokens, true, sums);
     }
   }
+  // The parts of all contexts are joined; then the value projection is applied to the mean.
   const Vector parts = scratch.parts.first(pass.contexts.size() * part.size());
   pass.contexts.gather(part, parts);
   kernels.join_softmax(parts, pass.contexts.size(), kept.log_sum.first(rows.folded()), mean);
@@ -154,6 +158,7 @@ void GlobalBranch::backward(const Pass& pass, const MicroBatch& batch,
   const Matrix mean_gradient = scratch.mean_gradient.rows(0, rows.folded());
   const Matrix folded_gradient = scratch.folded_gradient.rows(0, rows.folded());
   const Vector mean_product = scratch.mean_product.first(rows.folded());
+  // The gradient of y, and its product with y, which every slope of the softmax needs.
   kernels.copy(out_gradient.flat(), heads_gradient.flat());
   kernels.scale_rows(rows.seeing(kept), heads_gradient);
   kernels.fold(heads_gradient, value.weights(pass), heads, 1, mean_gradient);
@@ -163,7 +168,7 @@ void GlobalBranch::backward(const Pass& pass, const MicroBatch& batch,
   for (index_t b = 0; b < batch.sequences; ++b) {
     const index_t size = rows.folded_a_sequence();
     const index_t row = b * size;
-    // u and the gradient of y meet the same x, and meet it twice: side by side they do so in two
+    // u and the gradient of y are both multiplied by the same x, twice: side by side they need two
     // products instead of four.
     kernels.copy(folded.rows(row, size).flat(), scratch.factors.rows(0, size).flat());
     kernels.copy(mean_gradient.rows(row, size).flat(), scratch.factors.rows(size, size).flat());
@@ -184,12 +189,13 @@ void GlobalBranch::backward(const Pass& pass, const MicroBatch& batch,
   }
   pass.contexts.sum(folded_gradient.flat());
 
+  // From the gradient of u back through the fold to the queries, the weights and the inputs.
   const Matrix query_gradient = scratch.query_gradient.rows(0, rows.count());
   const Matrix inputs_gradient = scratch.x_gradient.rows(0, rows.count());
   kernels.unfold(folded_gradient, key.weights(pass), heads, rows.scale(*this), query_gradient);
   kernels.multiply(query_gradient, query.weights(pass), false, inputs_gradient);
   kernels.scatter_rows(inputs_gradient, rows.here, 0, true, x_gradient);
-  if (pass.contexts.index() > 0) return;  // every context has the same
+  if (pass.contexts.index() > 0) return;  // every context has the same gradients
   kernels.add_fold_gradient(heads_gradient, mean, heads, 1, value.gradients(pass));
   kernels.add_column_sums(heads_gradient, value_bias.gradients(pass));
   kernels.add_fold_gradient(queries, folded_gradient, heads, rows.scale(*this),

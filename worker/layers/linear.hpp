@@ -28,7 +28,7 @@ struct RowLinear {
   /// x [M, inputs of this shard]; out [M, outputs], complete and the same on every shard: one sum
   /// over them.
   void forward(const Pass& pass, ConstMatrix x, Matrix out) const;
-  /// The same step by step, for those who make `out` piece by piece: this shard's part of some
+  /// The same step by step, for layers that make `out` piece by piece: this shard's part of some
   /// rows; then the sum over the shards; then the bias.
   void multiply(const Pass& pass, ConstMatrix x, Matrix out) const;
   void sum(const Pass& pass, Matrix out) const;

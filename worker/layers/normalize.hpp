@@ -14,15 +14,16 @@ struct NormActivations {
   void take(Pieces& pieces, index_t rows, index_t width);
 };
 
-/// Layer norm over the features of each row (kernels.hpp says the formula). Nothing of it is cut:
-/// every shard computes the same, gradients of weight and bias included, and shard 0 pushes them.
+/// Layer norm over the features of each row (kernels.hpp says the formula). It is not cut: every
+/// shard computes the same, the gradients of weight and bias included, and shard 0 pushes them.
 struct Norm {
   HeldVector weight;  ///< [E]
   HeldVector bias;    ///< [E]
 
   /// x and out [M, E]. In training keeps a copy of x, which the caller may overwrite afterwards.
   void forward(const Pass& pass, ConstMatrix x, const NormActivations& kept, Matrix out) const;
-  /// out of forward once more, from what was kept: cheaper than M * E floats a slot.
+  /// Computes forward's `out` once more from what was kept, which is cheaper than M * E floats a
+  /// slot.
   void again(const Pass& pass, const NormActivations& kept, Matrix out) const;
   /// x_gradient += gradient through the norm. Also adds the gradients of weight and bias, which
   /// fall out of the same pass over the rows.

@@ -8,8 +8,8 @@
 
 namespace weir::worker {
 
-/// Hands out successive pieces of a run of memory. Without memory it only counts: so what a layer
-/// keeps is listed in one place, for those who allocate it and for those who plan it.
+/// Hands out successive pieces of a run of memory. Without memory it only counts: so one list of
+/// what a layer keeps serves both the code that allocates it and the code that plans it.
 class Pieces {
  public:
   Pieces() = default;

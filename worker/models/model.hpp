@@ -19,8 +19,8 @@ struct LargestMessage {
   std::string cure;     ///< "take a smaller --micro-batch"
 };
 
-/// A model: parameters, and units in a row that pass frames to each other. The stage, the servers
-/// and the planner know nothing else of it. One level of inheritance: TransformerModel is one.
+/// A model: parameters, and a row of units that pass frames to each other. The stage, the servers
+/// and the planner know nothing else of it. TransformerModel implements it.
 class Model {
  public:
   virtual ~Model() = default;
@@ -28,9 +28,9 @@ class Model {
   /// All parameters in canonical order; ParameterSpec::units are indices of units.
   virtual std::vector<ParameterSpec> parameters() const = 0;
   virtual index_t unit_count() const = 0;
-  /// What people call the unit: "embedding", "layer 3", "head".
+  /// The name of the unit for people: "embedding", "layer 3", "head".
   virtual std::string unit_name(index_t unit) const = 0;
-  /// The first unit of the same make, which costs the same.
+  /// The first unit of the same kind, which costs the same.
   virtual index_t first_like(index_t unit) const = 0;
   /// Whether a stage may consist of this unit and others for which this is false: it is not worth a
   /// stage of its own.
@@ -38,7 +38,8 @@ class Model {
   /// The tensors that enter `unit`, for a micro-batch of this shape; none enter unit 0, and none
   /// leave the last unit (unit == unit_count()).
   virtual FrameShape frame(index_t unit, const BatchShape& batch) const = 0;
-  /// What the units compute with; if not f32, Pass::low_weights are the weights in this dtype.
+  /// The dtype that the units compute with; if it is not f32, Pass::low_weights are the weights in
+  /// this dtype.
   virtual Dtype weight_dtype() const { return Dtype::f32; }
   /// What the units read of a sample; its length is that of the longest.
   virtual DataShape data() const = 0;
@@ -47,7 +48,7 @@ class Model {
   /// Throws UsageError, with the numbers and the way out, for a model that does not exist or that
   /// this layout cannot cut.
   virtual void check(const Layout& layout) const = 0;
-  /// Tokens, padding included, that each of so many contexts must hold of every sequence.
+  /// The tokens, padding included, that each of `contexts` contexts must hold of every sequence.
   virtual index_t fewest_tokens(index_t contexts) const = 0;
   virtual LargestMessage largest_message(const Layout& layout, index_t micro_batch) const = 0;
 

@@ -4,7 +4,7 @@
 
 namespace weir::worker {
 
-/// What backward does for want of memory; the numbers are the same to the last bit.
+/// How backward saves memory; the bits are the same either way.
 enum class Recompute {
   none,   ///< units keep what their backward needs
   block,  ///< a block keeps its input alone, and its forward runs again before its backward
@@ -14,14 +14,14 @@ enum class Recompute {
 struct StageCut {
   index_t first_unit = 0;
   index_t last_unit = 0;    ///< included
-  index_t contexts = 1;     ///< it holds the tokens of one of them
-  index_t shards = 1;       ///< likewise
+  index_t contexts = 1;     ///< it holds the tokens of one context
+  index_t shards = 1;       ///< it holds one shard of each matrix
   index_t micro_batch = 1;  ///< sequences, at most
   Recompute recompute = Recompute::none;
   bool training = true;  ///< false: forward alone; nothing is kept for backward
 };
 
-/// How many micro-batches a stage has under way.
+/// How many micro-batches a stage has in progress.
 struct SlotCounts {
   index_t activations = 1;
   /// 0: every unit's weight_gradient follows its backward at once.

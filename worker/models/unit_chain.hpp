@@ -25,8 +25,7 @@ class FrameMemory {
   std::vector<std::size_t> memory_of_border_;
 };
 
-/// The units of a cut of a model in a row: the one way in which they are run, in training,
-/// validation and inference.
+/// The units of a cut of a model. Training, validation and inference all run units through it.
 class UnitChain {
  public:
   /// References outlive it.
@@ -43,7 +42,7 @@ class UnitChain {
   /// backward and weight_gradient of each unit, last first, on the frame leaving_gradient(). The
   /// units need no gradient slots.
   void backward(const Pass& pass, const MicroBatch& batch, Slots slots, const UnitHook& after);
-  /// The same apart, for units with gradient slots.
+  /// The two calls by themselves, for units with gradient slots.
   void backward_alone(const Pass& pass, const MicroBatch& batch, Slots slots);
   void weight_gradient(const Pass& pass, const MicroBatch& batch, Slots slots,
                        const UnitHook& after);
@@ -51,8 +50,8 @@ class UnitChain {
   void predict(const Pass& pass, const MicroBatch& batch, std::span<const index_t> rows,
                Matrix scores);
 
-  /// The frames before the first unit and behind the last, for a micro-batch of this shape; empty
-  /// at the ends of the model.
+  /// The frames before the first unit and after the last, for a micro-batch of this shape; empty at
+  /// the ends of the model.
   Frame entering(const BatchShape& batch) const { return outputs_.at(first_unit_, batch); }
   Frame leaving(const BatchShape& batch) const { return outputs_.at(end_unit(), batch); }
   Frame entering_gradient(const BatchShape& batch) const {

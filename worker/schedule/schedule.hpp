@@ -18,8 +18,8 @@ enum class ActionKind {
 };
 
 /// One entry of a stage's list. `chunk` is the run of layers it concerns (today one a stage, with
-/// the stage's number). `slot`: of forward and backward the activation slot, of a message the
-/// buffer of the link.
+/// the stage's number). `slot`: the activation slot of a forward or backward; the link's buffer of
+/// a message.
 struct Action {
   ActionKind kind;
   index_t chunk;
@@ -38,15 +38,15 @@ struct Action {
 /// **Forward** i reads its input (the data on stage 0, else the frame of receive_forward i) and
 /// keeps in activation slot `slot` all that backward i will need, until backward i ends. On the
 /// last stage it includes the loss. In a schedule without backward the slot is free as soon as the
-/// forward ends. **Backward** i reads the same slot and, but for the last stage, the frame of
+/// forward ends. **Backward** i reads the same slot and, except on the last stage, the frame of
 /// receive_backward i. Its result, the gradient of its input, is dropped on stage 0.
 ///
 /// **Results.** A stage keeps one result of forward and one of backward: each stands until the
 /// stage's next action of that kind, so its send comes before that.
 ///
 /// **Links.** Between neighbours runs a link each way (forward: activations, backward: gradients)
-/// with `link_slots` send buffers at one end and as many receive buffers at the other. In each step
-/// frame i of a direction carries micro-batch i and uses buffer i mod link_slots at both ends.
+/// with `link_slots` send buffers at one end and `link_slots` receive buffers at the other. In each
+/// step frame i of a direction carries micro-batch i and uses buffer i mod link_slots at both ends.
 ///   - send i waits until its send buffer is free, which is when frame i - link_slots has arrived;
 ///     then copies the result there, starts the transfer and goes on (it does not wait for it).
 ///   - The receive of frame i is posted before the step for i < link_slots, else when the action
@@ -69,9 +69,9 @@ struct Schedule {
 };
 
 /// gpipe: all forwards, then all backwards. one_forward_one_backward (1f1b): as few forwards ahead
-/// as keep all stages busy, then in turn; stage s holds at most stages - s activations. Both take
-/// (micro_batches + stages - 1) (F + B) on equal stages with free links. Source: Huang et al.,
-/// arXiv 1811.06965; Narayanan et al., arXiv 2104.04473, section 2.2.
+/// as keep all stages busy, then a backward and a forward in turn; stage s holds at most stages - s
+/// activations. Both take (micro_batches + stages - 1) (F + B) on equal stages with free links.
+/// Source: Huang et al., arXiv 1811.06965; Narayanan et al., arXiv 2104.04473, section 2.2.
 enum class ScheduleKind { gpipe, one_forward_one_backward };
 
 /// Two buffers: one frame is read while the next one arrives. By simulation (200 draws of unequal
@@ -79,8 +79,8 @@ enum class ScheduleKind { gpipe, one_forward_one_backward };
 /// costs up to 38 % with gpipe, 2 % with 1f1b.
 inline constexpr index_t kLinkSlots = 2;
 
-/// stages, micro_batches, link_slots >= 1. A receive stands directly before its reader, a send
-/// directly after its maker.
+/// stages, micro_batches, link_slots >= 1. A receive comes directly before the action that reads
+/// it, a send directly after the action that makes it.
 Schedule make_schedule(ScheduleKind kind, index_t stages, index_t micro_batches,
                        index_t link_slots = kLinkSlots);
 

@@ -22,7 +22,7 @@ struct ScheduleCosts {
   double link_s = 0;
 };
 
-/// When a forward or backward ran.
+/// The time in which a forward or backward ran.
 struct ComputeSpan {
   Action action;
   double begin_s;

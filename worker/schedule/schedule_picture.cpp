@@ -18,7 +18,7 @@ std::string padded(std::string words, std::size_t columns, char with) {
   return words;
 }
 
-// Columns a second.
+// The columns that a second takes.
 double scale_of(const ScheduleReport& report, std::size_t label_columns) {
   double shortest_s = std::numeric_limits<double>::max();
   double longest_s = 0;

@@ -26,12 +26,12 @@ struct ScorerPlace {
 };
 
 /// A trained model that answers: the weights of a checkpoint and forward passes with them, cut into
-/// shards, contexts and stages and repeated as replicas like a model in training. It takes the same
-/// way through the units as training does (UnitChain).
+/// shards, contexts and stages and repeated as replicas like a model in training. It runs the units
+/// through a UnitChain, as training does.
 class Scorer {
  public:
-  /// model: as trained, but for the length. Throws as check() does, before anything is allocated.
-  /// Each rank reads the slices that it holds. Speaks with nobody.
+  /// model: as trained, except for the length. Throws as check() does, before anything is
+  /// allocated. Each rank reads the slices that it holds. Sends no messages.
   Scorer(const CheckpointReader& reader, const ModelConfig& model, index_t micro_batch,
          index_t threads, const ScorerPlace& where = {});
 
@@ -45,16 +45,16 @@ class Scorer {
   /// What a rank at this place runs.
   static StageCut cut_of(const Model& model, index_t micro_batch, const ScorerPlace& where);
 
-  /// Loss of these validation samples, without dropout; every rank of the job calls it and gets the
-  /// whole. Replicas take equal shares. `progress` is called with the number of samples that this
-  /// rank has done of the number that it does.
+  /// The loss of these validation samples, without dropout. Every rank of the job calls it and gets
+  /// the loss of all samples. Replicas take equal shares. `progress` is called with the number of
+  /// samples that this rank has done and the number that it will do.
   Loss score(const Dataset& dataset, std::span<const index_t> samples,
              const std::function<void(index_t done, index_t total)>& progress = {});
 
-  /// Loss of at most micro_batch sequences. One worker alone.
+  /// The loss of at most micro_batch sequences. Only for one worker alone.
   Loss loss(const MicroBatch& batch);
-  /// logits[v]: of token v after these, 1 to config().length of them. One worker alone, with a
-  /// language model.
+  /// logits[v] belong to token v after `tokens`, of which there are 1 to config().length. Only for
+  /// one worker alone with a language model.
   void next_token_logits(std::span<const std::int32_t> tokens, std::span<float> logits);
 
  private:

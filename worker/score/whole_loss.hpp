@@ -9,9 +9,9 @@
 
 namespace weir::worker {
 
-/// What all workers of a job found together, from what each found itself. The shards of a last
-/// stage all know its loss, which counts once; contexts have one each, other stages none. `sum`
-/// adds up over all workers, in place; without it there is one.
+/// The loss of all workers together, from the loss that each has found. The shards of a last stage
+/// all know its loss, which counts once; each context has one of its own, other stages have none.
+/// `sum` adds up over all workers, in place; it is empty if there is one worker.
 inline Loss whole_loss(const Loss& own, const WorkerPlace& place,
                        const std::function<void(std::span<double>)>& sum) {
   const Loss loss = place.shard > 0 ? Loss{} : own;

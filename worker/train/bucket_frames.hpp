@@ -8,20 +8,20 @@
 
 namespace weir::worker {
 
-/// What a worker's buckets are while they travel: its gradients and weights themselves where the
-/// plan's wire is raw, else frames of their own, and the residuals of the wire that keeps them.
-/// Buckets are named by their index in Holding::buckets.
+/// A worker's buckets as they travel: the gradients and weights themselves if the plan's wire is
+/// raw, else frames of their own; and the residuals, if the wire keeps some. Buckets are named by
+/// their index in Holding::buckets.
 class BucketFrames {
  public:
   /// weights, gradients: the holder's arenas. All must outlive this.
   BucketFrames(const BucketPlan& plan, const Holding& holding, Vector weights, Vector gradients);
 
-  /// What is sent of a bucket's gradients once write() has been called.
+  /// The bytes of a bucket's gradients to send, once write() has been called.
   std::span<const std::byte> pushed(std::size_t held) const { return pushed_[held]; }
-  /// Where its weights arrive; read() must be called then.
+  /// Where a bucket's weights arrive; call read() then.
   std::span<std::byte> pulled(std::size_t held) const { return pulled_[held]; }
 
-  /// What its gradients left unsent, where the push wire keeps it: zeros in the beginning.
+  /// What a bucket's gradients left unsent, if the push wire keeps it; zeros in the beginning.
   std::span<float> residual(std::size_t held) { return as<float>(part(residuals_.span(), held)); }
 
   /// The bucket's gradients are complete.

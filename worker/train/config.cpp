@@ -95,7 +95,7 @@ void check(const TrainConfig& config, index_t replicas) {
 index_t most_micro_batches(const TrainConfig& config, index_t replicas) {
   const index_t all = config.training.micro_batches();
   if (config.training.balance == BalanceKind::measured) return all - replicas + 1;
-  return share_of(all, replicas - 1, replicas).count();  // none has more
+  return share_of(all, replicas - 1, replicas).count();  // no replica has more
 }
 
 Schedule schedule_of(const TrainConfig& config, const Layout& layout, index_t micro_batches) {

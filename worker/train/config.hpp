@@ -15,7 +15,7 @@ namespace weir::worker {
 struct TrainConfig {
   Training training;
   index_t length = 256;       ///< tokens of a sequence
-  index_t eval_samples = 64;  ///< of a validation before the end
+  index_t eval_samples = 64;  ///< samples of a validation during training
   ScheduleKind schedule = ScheduleKind::one_forward_one_backward;
   Recompute recompute = Recompute::none;
   std::string inject = {};  ///< see parse_injection
@@ -26,14 +26,14 @@ std::vector<Option> options(TrainConfig& config);
 /// A step of a replica is a list of these, made ahead.
 inline constexpr index_t kMicroBatchesMax = 100'000;
 
-/// Throws UsageError unless the batch is whole micro-batches and every replica gets one, and none
-/// more than kMicroBatchesMax.
+/// Throws UsageError unless the batch consists of whole micro-batches, of which every replica gets
+/// at least one and none more than kMicroBatchesMax.
 void check(const TrainConfig& config, index_t replicas);
 
 /// The most micro-batches that a replica ever takes in a step.
 index_t most_micro_batches(const TrainConfig& config, index_t replicas);
 
-/// What the stages of a replica that takes so many do in a step.
+/// What the stages of a replica do in a step of `micro_batches` micro-batches.
 Schedule schedule_of(const TrainConfig& config, const Layout& layout, index_t micro_batches);
 
 }  // namespace weir::worker

@@ -40,7 +40,8 @@ void FaultyService::ready(index_t unit) {
     };
     for (const HeldSlice& slice : plan_.holding(holder_of(place_)).slices) {
       const auto& units = plan_.specs()[static_cast<std::size_t>(slice.parameter)].units;
-      // Units come in descending order: with the lowest one here its gradient is complete.
+      // Units come in descending order, so a gradient is complete with the lowest unit that is
+      // here.
       if (*std::ranges::find_if(units, is_here) != unit) continue;
       strike(slice, as<float>(service_.gradients().part(slice.offset, slice.range.count())));
     }
@@ -60,7 +61,8 @@ void FaultyService::strike(const HeldSlice& slice, std::span<float> gradient) {
       for (index_t before = 0; before < slice.parameter; ++before) {
         element -= specs[static_cast<std::size_t>(before)].element_count();
       }
-      // Once, though several may hold it: in one replica, one context, the first of its stages.
+      // Spoiled once, though several workers may hold it: in one replica, one context, the first of
+      // its stages.
       const auto& units = specs[static_cast<std::size_t>(slice.parameter)].units;
       const bool owns = place_.replica == 0 && place_.context == 0 &&
                         plan_.unit_stage()[static_cast<std::size_t>(units.front())] == place_.stage;

@@ -12,7 +12,7 @@ namespace weir::worker {
 /// The bad batches of `--inject bad=…`: their targets are drawn at random.
 class FaultyDataset final : public Dataset {
  public:
-  /// batch: samples a step, so that samples know theirs.
+  /// batch: samples a step, from which the step of a sample follows.
   FaultyDataset(std::unique_ptr<Dataset> clean, const Injection& injection, index_t batch,
                 std::uint64_t seed)
       : clean_(std::move(clean)), injection_(injection), batch_(batch), seed_(seed) {}

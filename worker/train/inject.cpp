@@ -20,7 +20,7 @@ std::uint64_t stream_of_fault(FaultKind kind, std::string_view what = "") {
   return stream_of(text("inject ", found->first, what));
 }
 
-/// The number at the beginning of `rest`, which goes on after it and `suffix`.
+/// Takes the number at the beginning of `rest`, and `suffix` after it, out of `rest`.
 template <class Number>
 bool take(std::string_view& rest, Number& number, std::string_view suffix) {
   const auto [end, code] = std::from_chars(rest.data(), rest.data() + rest.size(), number);

@@ -21,7 +21,8 @@ enum class FaultKind {
 inline constexpr float kFlipped = 1e30F;
 inline constexpr index_t kFirstFaultyStep = 100;  ///< unless a fault names its steps
 
-/// Strikes a share of the steps first … last, drawn by their number.
+/// Affects a share of the steps first … last; whether it affects a step is drawn by the step's
+/// number.
 struct Fault {
   FaultKind kind = FaultKind::bad;
   double factor = 1;
@@ -34,7 +35,7 @@ struct Fault {
 struct Injection {
   double sleep_seconds = 0;             ///< before each step of every replica
   std::optional<index_t> slow_replica;  ///< none: any, each drawn for itself
-  double factor = 1;          ///< its steps, the sleep included, take so many times as long
+  double factor = 1;          ///< its steps, the sleep included, take this many times as long
   double share = 1;           ///< part of its steps, drawn by their number
   std::vector<Fault> faults;  ///< faults of gradients
 };

@@ -5,8 +5,8 @@
 
 namespace weir::worker {
 
-/// Looks on while a worker trains: keeps books, draws a bar, collects losses. Every call comes on
-/// every worker, from the thread that trains, and each does nothing unless it is overridden:
+/// Watches a worker train: keeps books, draws a bar, collects losses. Every worker makes each of
+/// these calls, from the thread that trains; a call does nothing unless it is overridden:
 ///
 ///   start  (step | step  validation_begin  validation) …  [validation_begin  validation]
 class Observer {

@@ -13,24 +13,24 @@ class DataPlane;
 
 namespace weir::worker {
 
-/// The share of the store that lives on a worker's own rank, if any: it must be served whenever the
-/// worker waits, since the others may need it to get to where this worker waits for them.
+/// The share of the store on a worker's own rank, if there is one. It must be served whenever the
+/// worker waits, since the ranks that this worker waits for may need it first.
 struct OwnServer {
   std::function<bool()> move = [] { return false; };     ///< never blocks; true if anything moved
-  std::function<bool()> finished = [] { return true; };  ///< nobody will need it again
+  std::function<bool()> finished = [] { return true; };  ///< true once no rank needs it any more
 };
 
 /// A worker's end of the protocol with servers on other ranks or its own: one row of pushes and one
 /// of pulls to each server, with the buckets of this holder in the plan's order, as the data plane
-/// has it for the two; control messages with server 0. Raw gradients are pushed from and raw
-/// weights pulled to where the stage works on them: no copies. Of another wire, a bucket is encoded
-/// when it is ready and decoded when it arrives.
+/// has it for the two; control messages with server 0. Raw gradients are pushed from, and raw
+/// weights pulled to, the place where the stage works on them, without copies. With another wire a
+/// bucket is encoded when it is ready and decoded when it arrives.
 class ServerClient final : public ParameterService {
  public:
-  /// world: workers and servers, as `layout` orders them. Collective in no way; the servers' loop
-  /// is the other end. `own_server` is moved whenever this moves or waits, and finish() waits for
-  /// it, too; its work while the client waits counts as waiting. `stop_requested` is asked whenever
-  /// this moves, and server 0 is told once.
+  /// world: workers and servers, as `layout` orders them. Construction is not collective; the
+  /// servers' loop is the other end. `own_server` is moved whenever this moves or waits, and
+  /// finish() waits for it, too; its work while the client waits counts as waiting.
+  /// `stop_requested` is asked whenever this moves; server 0 is told once.
   ServerClient(
       const Comm& world, const WorkerPlace& place, const BucketPlan& plan, DataPlane& plane,
       OwnServer own_server = {}, std::function<bool()> stop_requested = [] { return false; });

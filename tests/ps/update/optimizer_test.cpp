@@ -85,8 +85,8 @@ TEST_CASE("sgd is the momentum loop in f64, its decay decoupled") {
 }
 
 TEST_CASE("nesterov is Sutskever's: the gradient is taken where the momentum leads") {
-  // Of the function sum a[i] x[i]^2 / 2. The article keeps a point and a velocity and looks at the
-  // gradient at point + momentum velocity, where the weights of the usual form stand.
+  // The function is sum a[i] x[i]^2 / 2. The article keeps a point and a velocity, and takes the
+  // gradient at point + momentum velocity, which is where the weights of the usual form are.
   constexpr std::size_t kSize = 7;
   constexpr double kRate = 0.05, kMomentum = 0.9;
   OptimizerConfig config;

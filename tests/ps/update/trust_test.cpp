@@ -170,7 +170,7 @@ TEST_CASE(
   again.run();
   CHECK(again.weights() == job.weights());
 
-  // In f64, whole parameters at a time: Wortsman et al., algorithm 2.
+  // The truth in f64, whole parameters at a time: Wortsman et al., algorithm 2.
   const OptimizerConfig& o = config.optimizer;
   const Parameters weights = job.weights();
   const double count = 700 + 701;

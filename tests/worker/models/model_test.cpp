@@ -280,7 +280,7 @@ TEST_CASE("evaluation drops nothing, needs no gradients and counts what is right
     const Outcome outcome = run(config, parameters, {batch}, {.shards = 2, .training = false}, 3);
     CHECK(outcome.losses[0].sum ==
           doctest::Approx(twin.loss(batch.view(), 3, false)).epsilon(1e-5));
-    // Of each sequence alone, any label: exactly one is the most likely.
+    // One sequence alone, with each label in turn: exactly one label is the most likely.
     if (config.task == Task::language) continue;
     const BatchData alone = part_of(batch, config, 0, 1);
     index_t right = 0;

@@ -14,7 +14,7 @@ namespace weir::test {
 struct BatchData {
   index_t length = 0;
   std::vector<std::int32_t> tokens;
-  std::vector<std::int32_t> targets;  ///< of a classifier the labels
+  std::vector<std::int32_t> targets;  ///< the labels, for a classifier
   std::vector<index_t> lengths;
   std::vector<index_t> samples;
   index_t first = 0;

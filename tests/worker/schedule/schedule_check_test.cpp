@@ -18,7 +18,8 @@ namespace {
 
 using Random = std::mt19937_64;
 
-// Of [low, high]. The standard distributions differ between libraries; a printed seed must not.
+// A number in [low, high]. The standard distributions differ between libraries; a printed seed must
+// mean the same everywhere.
 index_t draw_number(Random& random, index_t low, index_t high) {
   return low + static_cast<index_t>(random() % static_cast<std::uint64_t>(high - low + 1));
 }
@@ -49,7 +50,7 @@ Schedule draw_disorder(Random& random) {
     const bool first = stage == 0;
     const bool last = stage == stages - 1;
     std::vector<Action> list;
-    // By kind, the next micro-batch; messages that the stage does not have are done already.
+    // The next micro-batch of each kind; messages that the stage does not have are done already.
     index_t f = 0, b = 0, sf = last ? m : 0, rf = first ? m : 0, sb = first ? m : 0,
             rb = last ? m : 0;
     while (f < m || b < m || sf < m || rf < m || sb < m || rb < m) {
@@ -218,7 +219,7 @@ TEST_CASE("schedules as made take the time of the played-out step, whatever the 
   CHECK(tally.legal == 1000);
 }
 
-// parallelism.md, section 2, "Unequal stages".
+// Stages of unequal cost: the bounds are computed below from the costs.
 TEST_CASE("1f1b on unequal stages keeps between the bounds of its most expensive stage") {
   for (std::uint64_t seed = 1; seed <= 200; ++seed) {
     CAPTURE(seed);

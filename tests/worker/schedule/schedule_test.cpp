@@ -26,7 +26,7 @@ ScheduleReport report_of(const Schedule& schedule, const ScheduleCosts& costs) {
 
 }  // namespace
 
-// parallelism.md, section 2. All numbers are sums of few binary digits: equality is exact.
+// All numbers are sums of few binary digits, so equality is exact.
 TEST_CASE("gpipe and 1f1b take the time and the activations of the formulas") {
   const StageCost ratios[] = {{1, 2}, {1, 2.5}, {0.75, 1.25}};
   for (const index_t p : {1, 2, 3, 4, 8}) {
@@ -85,7 +85,7 @@ TEST_CASE("gpipe and 1f1b reproduce the reference table") {
   }
 }
 
-// parallelism.md, section 2, "Links": measured there with boundless buffers, p divides m.
+// The law was measured with unbounded buffers, for p that divides m.
 TEST_CASE("1f1b with slow links loses what the law of links says") {
   for (const index_t p : {2, 4, 8}) {
     for (const index_t m : {8, 16, 32}) {

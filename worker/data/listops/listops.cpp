@@ -73,7 +73,7 @@ class Attempt {
 
  private:
   static double to_unit(std::uint64_t word) { return static_cast<double>(word >> 11) * 0x1p-53; }
-  /// 0 .. choices - 1 from the upper half of a word; uneven by less than 2^-28.
+  /// A number 0 .. choices - 1 from the upper half of a word; uneven by less than 2^-28.
   static int pick(std::uint64_t word, int choices) {
     return static_cast<int>((word >> 32) * static_cast<std::uint64_t>(choices) >> 32);
   }
@@ -145,7 +145,7 @@ void ListopsDataset::validation_sample(index_t index, Sample& sample) const {
 }
 
 std::vector<Score> ListopsDataset::scores() const {
-  // Counted on the validation samples; the second is the best guess for each of the operators.
+  // Both were counted on the validation samples; the second takes the best guess for each operator.
   return {{"accuracy",
            "accuracy",
            ScoreKind::share,

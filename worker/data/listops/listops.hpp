@@ -10,7 +10,8 @@
 
 namespace weir::worker {
 
-/// The tokens by id. An operator opens its list of arguments, `]` closes it.
+/// The symbols in the order of their token ids. An operator opens its list of arguments, `]` closes
+/// it.
 constexpr std::array<std::string_view, 16> kListopsSymbols = {
     "<pad>", "[MIN", "[MAX", "[MED", "[SM", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "]"};
 

@@ -32,7 +32,7 @@ class Corpus {
   /// The files' names without their folders: "emma.txt + persuasion.txt".
   std::string names() const;
 
-  /// A line for each file that holds more than texts do.
+  /// A warning for each file that holds bytes which texts do not.
   const std::vector<std::string>& warnings() const { return warnings_; }
 
   /// Each file's name, unpacked bytes and their digest (XXH3): "emma.txt (80 bytes, 0123...) +

@@ -53,7 +53,7 @@ static void unpack(std::span<const std::uint8_t> packed, const std::string& name
     if (result == Z_STREAM_END) {
       const auto rest = packed.subspan(fed - stream.avail_in);
       const auto is_zero = [](std::uint8_t byte) { return byte == 0; };
-      if (std::ranges::all_of(rest, is_zero)) return;  // padding to whole blocks, as of a tape
+      if (std::ranges::all_of(rest, is_zero)) return;  // zeros that pad a file to whole blocks
       if (!looks_gzipped(rest)) {
         throw Error(text("unpack ", name, ": ", rest.size(),
                          " bytes follow the packed data; is the file damaged?"));
@@ -71,7 +71,7 @@ static void unpack(std::span<const std::uint8_t> packed, const std::string& name
 
 std::vector<std::uint8_t> inflate(std::span<const std::uint8_t> packed, index_t bytes_max,
                                   const std::string& name) {
-  // Twice: what comes out is counted before memory for it is taken.
+  // Unpacked twice: the first pass counts the bytes before memory for them is allocated.
   std::size_t size = 0;
   unpack(packed, name, [&](std::span<const std::uint8_t> piece) {
     size += piece.size();

@@ -10,18 +10,18 @@
 
 namespace weir::worker {
 
-/// What a stride of 0 means: max(1, length / 2).
+/// The stride that 0 stands for: max(1, length / 2).
 index_t standard_stride(index_t length);
 
-/// tokens and targets, bytes both.
+/// The columns `tokens` and `targets`, both bytes.
 DataShape text_shape(index_t length);
 
 /// Windows of N = length bytes of a text, as a language model reads them.
 ///
 /// Without a text for validation the text is cut once: the last H = min(held_out, size / 10) bytes
 /// are for validation, the first M = size - H for training. With one, all M = size bytes are for
-/// training, and the H bytes for validation are those of the other text but for its first, which
-/// has nothing before it.
+/// training, and the H bytes for validation are those of the other text except its first, which has
+/// nothing before it.
 ///
 /// Training: an epoch has W = max(1, floor((M - 1) / N) - 1) windows side by side. Window w starts
 /// at w N + s, with a shift s drawn for each epoch from 0 .. M - 1 - W N, so that windows are cut

@@ -31,7 +31,7 @@ class TokenFile {
   std::string path_;
   MappedFile mapped_;
   bool packed_ = false;
-  std::vector<std::uint8_t> unpacked_;  // if packed
+  std::vector<std::uint8_t> unpacked_;  // the bytes, if the file is packed
 };
 
 }  // namespace weir::worker

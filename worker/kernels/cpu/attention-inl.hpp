@@ -92,7 +92,8 @@ struct Panel {
   index_t rows() const { return globals + run.count(); }
   float* row(index_t key) const { return data + (globals + key - run.begin) * columns; }
 
-  /// Copies its rows out of memory; the global ones stand in a column of rows of their own.
+  /// Copies the rows out of memory. Global rows come from a matrix of their own, beginning at
+  /// `global_column`.
   template <class T>
   void pack(const T* global, index_t global_column, index_t global_row,
             const Places<const T>& places, index_t channels) const {
@@ -103,7 +104,8 @@ struct Panel {
   }
 };
 
-/// The keys that a tile takes from a panel: the first so many globals, and a part of the run.
+/// The keys that a tile takes from a panel: the first `globals` of the global ones, and a part of
+/// the run.
 struct KeyPieces {
   index_t globals;
   Interval keys;
@@ -112,8 +114,8 @@ struct KeyPieces {
 };
 
 #if HWY_TARGET != HWY_SCALAR
-/// scores[key, lane] = rows times a transposed tile [C, kTile], of its first lanes alone. Where a
-/// vector of 16 lanes takes twice the time of one of 8, this is worth while for few queries.
+/// scores[key, lane] = rows times a transposed tile [C, kTile], only for its first lanes. This pays
+/// for few queries if a vector of 16 lanes takes twice the time of one of 8.
 template <int kRows, class Lanes>
 HWY_INLINE void multiply_lanes(Lanes lanes, const float* row, index_t columns, index_t count,
                                index_t channels, const float* tile, float* scores) {
@@ -180,7 +182,7 @@ inline void multiply_pieces(const Panel& panel, const KeyPieces& pieces,
   multiply(panel.row(both.begin), both.count(), band + both.begin * kTile);
 }
 
-/// Queries of a tile whose values are combined at a time: fewer keys than the whole tile sees.
+/// How many queries of a tile combine values together: they see fewer keys than the whole tile.
 constexpr index_t kGroup = 4;
 
 /// out[lane, columns] = (or +=) scores[key, lane]^T times rows of the panel.
@@ -217,7 +219,8 @@ inline void mask_scores(const Tile& tile, const KeyPieces& pieces, const Globals
                         float* scores) {
   const hn::RebindToSigned<Floats> integers;
   const V nothing = set(-kInfinity);
-  // The queries that have `position` in their band; or those that see it, but not in their band.
+  // Keeps the scores of queries that have `position` in their band or, with `outside`, of those
+  // that see it outside their band.
   const auto mask_row = [&](index_t position, bool outside, float* row) HWY_ATTR {
     const auto key = hn::Set(integers, static_cast<std::int32_t>(position));
     for (index_t lane = 0; lane < kTile; lane += kLanes) {

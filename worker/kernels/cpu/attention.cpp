@@ -32,8 +32,8 @@ struct Running {
         out(scratch.take(kTile * columns)) {}
 };
 
-/// Turns scores into exp(score - maximum) and adds them to the sum. correction: what sum and output
-/// so far are to be multiplied with, as the maximum may have grown.
+/// Turns scores into exp(score - maximum) and adds them to the sum. correction: the factor for the
+/// sum and output so far, since the maximum may have grown.
 void exponentials(float* scores, index_t rows, bool blind, Running& running, float* correction) {
   for (index_t lane = 0; lane < kTile; lane += kLanes) {
     float* column = scores + lane;
@@ -56,7 +56,8 @@ void exponentials(float* scores, index_t rows, bool blind, Running& running, flo
   }
 }
 
-/// Takes the keys of the pieces into a tile's softmax. queries: [C, kTile], transposed and scaled.
+/// Continues a tile's softmax over the keys of the pieces. queries: [C, kTile], transposed and
+/// scaled.
 void attend(const Tile& tile, const KeyPieces& pieces, const Panel& keys, const Panel& values,
             const Globals& globals, index_t channels, const float* queries, Running& running,
             float* scores) {
@@ -82,7 +83,7 @@ void attend(const Tile& tile, const KeyPieces& pieces, const Panel& keys, const 
 template <class T>
 void finish(index_t count, const Running& running, index_t channels, T* out, index_t out_row,
             float* log_sum) {
-  if (running.fresh) {  // nobody saw anything
+  if (running.fresh) {  // no query of the tile has seen a key
     std::fill_n(log_sum, count, -kInfinity);
     for (index_t i = 0; i < count; ++i) std::fill_n(out + i * out_row, channels, T{});
     return;
@@ -108,7 +109,7 @@ void finish(index_t count, const Running& running, index_t channels, T* out, ind
   }
 }
 
-/// The softmaxes of a tile of global queries, from memory to lanes and back.
+/// Move the softmaxes of a tile of global queries from memory to lanes, and back.
 template <class T>
 void load_softmax(const Tile& tile, const HeadOutput<T>& from, const AttentionInput& input,
                   Running& running) {
@@ -137,7 +138,8 @@ void store_softmax(const Tile& tile, const Running& running, const AttentionInpu
   }
 }
 
-/// One head's queries of a block, and the block's own keys for the global queries.
+/// Attention of one head for a block: all queries of the block; and for the global queries, the
+/// keys that are the block's own.
 template <class T>
 void attention_head(const AttentionInput& input, const Block& block, index_t head,
                     const HeadOutput<T>& output, ThreadScratch scratch) {
@@ -161,6 +163,8 @@ void attention_head(const AttentionInput& input, const Block& block, index_t hea
     pack_rows(from, row, count, channels, scale, packed);
     transpose_tile(packed, count, columns, transposed);
   };
+  // If the keys come in several chunks, every tile's softmax is kept until the last one. One tile's
+  // is enough if there is one chunk. One more is for global queries.
   std::vector<Running> running;
   const bool several = block.chunk_count() > 1;
   for (std::size_t i = 0; i <= (several ? block.tiles.size() : 1); ++i) {
@@ -239,8 +243,8 @@ void CpuKernels::each_head(const AttentionInput& input, const AttentionStrip& st
   const index_t items = strip.sequences * input.heads;
   const auto threads = static_cast<int>(std::min(threads_, items));
   const std::span<float> scratch = scratch_of(threads * floats);
-  // Block by block, so that all heads find the block's rows in the cache. A head of a sequence is
-  // done from its first block to its last: no sum depends on how many threads there are.
+  // Goes block by block, so that all heads find the block's rows in the cache. A head of a sequence
+  // is computed from its first block to its last: no sum depends on the number of threads.
   for (std::size_t at = 0; at < blocks.front().size(); ++at) {
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
     for (index_t item = 0; item < items; ++item) {

@@ -25,13 +25,14 @@ constexpr index_t kBlock = 256;
 constexpr index_t kTilesABlock = kBlock / kTile;
 /// Keys of a chunk, at most: four panels of 512 keys and 64 channels fill half a megabyte.
 constexpr index_t kChunk = 512;
-/// So a query that sees anything in its band sees some of it in the first chunk: nobody need think
-/// of queries that are blind there alone.
+/// So a query that sees anything in its band sees some of it in the first chunk: no query is blind
+/// only in the first chunk.
 static_assert(kChunk >= 2 * kBlock);
 
-/// Up to kTile queries and whom each of them sees. Lanes behind `count` repeat the last query.
+/// Up to kTile queries and the keys that each of them sees. Lanes behind `count` repeat the last
+/// query.
 struct Tile {
-  index_t first = 0;  ///< position of the first query; of a tile of global ones their number
+  index_t first = 0;  ///< position of the first query; in a tile of global queries its number
   index_t count = 0;
   Interval band;        ///< keys that some query sees inside its own band
   Interval every;       ///< part of it: keys that every query sees, whose scores need no mask
@@ -72,7 +73,7 @@ struct Block {
   std::vector<Tile> tiles;
   std::vector<Tile> global;  ///< tiles of global queries that see some of the block's own tokens
 
-  /// Chunks that `keys` goes through the panels in, of about equal size.
+  /// The number of chunks in which `keys` passes through the panels; they have about equal sizes.
   index_t chunk_count() const { return std::max<index_t>(1, (keys.count() + kChunk - 1) / kChunk); }
   Interval chunk(index_t index) const {
     const index_t count = chunk_count();
@@ -100,7 +101,8 @@ struct AttentionResults {
   Vector weighted;
 };
 
-/// Where one head of a sequence writes to in forward; global queries carry their softmax.
+/// Where one head of a sequence writes in forward. Global queries carry their softmax from block to
+/// block.
 template <class T>
 struct HeadOutput {
   T* out;           ///< [N, H C], at the head's first column

@@ -13,7 +13,8 @@ HWY_BEFORE_NAMESPACE();
 namespace weir::worker::HWY_NAMESPACE {
 namespace {
 
-/// Where the queries of a head, and what came of them, stand: local ones or global ones.
+/// Where the queries of a head and the results of forward are in memory, for local or for global
+/// queries.
 template <class T>
 struct QueryRows {
   const T* query;
@@ -23,7 +24,7 @@ struct QueryRows {
   index_t out_row;
   const float* log_sum;
   index_t log_sum_step;
-  index_t skipped;  ///< row r of the others is row r - skipped of out_gradient
+  index_t skipped;  ///< query r is row r - skipped of out_gradient
 };
 
 /// What the backward of a tile needs of its queries, as rows [kTile, columns] and transposed.
@@ -43,7 +44,7 @@ struct Upstream {
         log_sum(scratch.take(kTile)),
         drift(scratch.take(kTile)) {}
 
-  /// `count` queries from number `first` of the rows on.
+  /// Loads `count` queries, beginning with query `first`.
   template <class T>
   void load(const QueryRows<T>& rows, index_t first, index_t count, index_t channels) const {
     const index_t columns = padded(channels);
@@ -67,7 +68,7 @@ struct Upstream {
   }
 };
 
-/// The parts of a head's chunk.
+/// The panels of a head's chunk, and those of their gradients.
 struct Panels {
   Panel key;
   Panel value;
@@ -75,7 +76,9 @@ struct Panels {
   Panel value_gradient;
 };
 
-/// weights become exp(score - log_sum), slopes (gradients of the weights) gradients of the scores.
+/// Turns scores (in `weights`) into p = exp(score - log_sum), and gradients of p (in `slopes`) into
+/// gradients of the scores, p * (slope - drift). Kernels::attention_backward has the formulas;
+/// drift is D there.
 void score_gradients(index_t rows, const Upstream& upstream, float* weights, float* slopes) {
   for (index_t lane = 0; lane < kTile; lane += kLanes) {
     const V log_sum = load(upstream.log_sum + lane);
@@ -89,8 +92,9 @@ void score_gradients(index_t rows, const Upstream& upstream, float* weights, flo
   }
 }
 
-/// Adds what a tile and the keys of the pieces mean for each other. The gradient of the queries
-/// [kTile, columns] is for queries divided by sqrt(C); overwritten unless `accumulate`.
+/// Adds the gradients between a tile and the keys of the pieces: to keys and values in the panels,
+/// and to query_gradient [kTile, columns], which is for queries divided by sqrt(C) and is
+/// overwritten unless `accumulate`.
 void attend_backward(const Tile& tile, const KeyPieces& pieces, const Panels& panels,
                      const Globals& globals, index_t channels, const Upstream& upstream,
                      bool accumulate, float* query_gradient, float* weights, float* slopes) {
@@ -131,7 +135,8 @@ void add_rows(const float* from, index_t count, index_t channels, T* to, index_t
   }
 }
 
-/// Adds a panel's rows to where they belong; tokens here from `fresh` on are overwritten.
+/// Adds a panel's rows to the gradients of their tokens; the rows of tokens here from `fresh` on
+/// are overwritten instead.
 template <class T>
 void write_panel(const Panel& panel, const Places<T>& places, index_t fresh, index_t channels,
                  float* global, index_t global_column, index_t global_row) {
@@ -151,7 +156,8 @@ void write_panel(const Panel& panel, const Places<T>& places, index_t fresh, ind
   });
 }
 
-/// One head's queries of a block, and the block's own keys for the global queries.
+/// Backward of one head for a block: all queries of the block; and for the global queries, the keys
+/// that are the block's own.
 template <class T>
 void attention_backward_head(const AttentionInput& input, const AttentionStrip& strip,
                              const AttentionOutput& output, const AttentionGradients& gradients,
@@ -162,8 +168,8 @@ void attention_backward_head(const AttentionInput& input, const AttentionStrip& 
   const index_t row = 3 * width;
   const index_t item = block.sequence * input.heads + head;
   const index_t column = head * channels;
-  const index_t here = block.sequence * input.tokens();         // rows of this sequence begin
-  const index_t there = block.sequence * input.global_count();  // of its global rows
+  const index_t here = block.sequence * input.tokens();         // first row of this sequence
+  const index_t there = block.sequence * input.global_count();  // first of its global rows
   const index_t queries = input.global_queries();
   const Globals& positions = input.sparsity->globals;
   const T* globals = start_of<T>(input.globals, there * row + column);
@@ -199,7 +205,7 @@ void attention_backward_head(const AttentionInput& input, const AttentionStrip& 
 
   const Upstream upstream(columns, scratch);
   const bool several = block.chunk_count() > 1;
-  // Gradients of the queries, of a tile or, if the keys come in several chunks, of all.
+  // The gradients of one tile's queries, or of all tiles' if the keys come in several chunks.
   float* carried = scratch.take((several ? std::ssize(block.tiles) : index_t{1}) * kTile * columns);
   float* global_query = scratch.take(kTile * columns);
   const index_t rows = input.global_count() + std::min(kChunk + 1, block.keys.count());
@@ -208,13 +214,15 @@ void attention_backward_head(const AttentionInput& input, const AttentionStrip& 
   float* weights = scratch.take(rows * kTile);
   float* slopes = scratch.take(rows * kTile);
 
-  // Tokens here before this one have gradients of keys and values from earlier blocks.
+  // Tokens here before `fresh` have gradients of keys and values from earlier blocks, to which is
+  // added. The others get theirs first from this block: panels overwrite those of the block's keys,
+  // and the rest up to `reached` become zero.
   const index_t reach = input.sparsity->right_reach();
   const Interval own{input.first, input.first + input.tokens()};
   const bool is_begin = block.queries.begin == own.begin;
   const index_t fresh = is_begin ? own.begin : std::min(own.end, block.queries.begin + reach);
   const index_t reached = std::min(own.end, block.queries.end + reach);
-  for (index_t part = 0; part < 2; ++part) {  // what no key of this block overwrites
+  for (index_t part = 0; part < 2; ++part) {  // the rows that no panel of this block writes
     const auto clear = [&](Interval run) {
       gradient_places(part).each(overlap(run, {fresh, reached}),
                                  [&](Interval some, T* to, index_t to_row) {

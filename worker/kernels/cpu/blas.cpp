@@ -38,14 +38,15 @@ std::string blas_core() { return openblas_get_corename(); }
 
 void ensure_blas_core(int argc, char** argv) {
   constexpr const char* kVariable = "OPENBLAS_CORETYPE";
-  // Set by the user, or by us before this very exec: either way there is nothing left to do.
+  // The user has set it, or this function has before it started the program again: either way
+  // nothing is left to do.
   if (std::getenv(kVariable) != nullptr) return;
   if (!cpu_has_avx512() || is_avx512_core(blas_core())) return;
   setenv(kVariable, "SkylakeX", 1);
   std::vector<char*> arguments(argv, argv + argc);
   arguments.push_back(nullptr);
   execv("/proc/self/exe", arguments.data());
-  // Not started again: slower, but right.
+  // The program could not be started again: it is slower, but right.
   unsetenv(kVariable);
 }
 

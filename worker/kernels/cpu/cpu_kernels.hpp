@@ -96,8 +96,8 @@ class CpuKernels : public Kernels {
                           Matrix x_gradient) override;
 
  private:
-  /// cos and sin of position * frequency, [positions, C / 2] each; made when first asked for. Where
-  /// a sequence is cut over contexts, it has the positions here alone.
+  /// cos and sin of position * frequency, [positions, C / 2] each; made when first asked for. If a
+  /// sequence is cut over contexts, it has only the positions here.
   struct RotaryTable {
     Interval positions;
     index_t half_channels = 0;
@@ -111,7 +111,7 @@ class CpuKernels : public Kernels {
   /// Runs the task for each head of each block of a strip, over the threads.
   void each_head(const AttentionInput& input, const AttentionStrip& strip, const HeadTask& task);
 
-  /// At least `floats` floats for the time of one call.
+  /// Scratch memory of at least `floats` floats for one call.
   std::span<float> scratch_of(index_t floats);
 
   index_t threads_;

@@ -31,7 +31,7 @@ void scale_row(T* row, index_t size, float factor) {
       size, row, [by](V v) HWY_ATTR { return hn::Mul(v, by); }, row);
 }
 
-/// One row of continue_softmax: `seen` of its columns count.
+/// One row of continue_softmax, of which `seen` columns count.
 template <class T>
 void continue_row(T* scores, index_t columns, index_t seen, float* maximum, float* sum,
                   float* weighted, index_t width) {
@@ -41,7 +41,7 @@ void continue_row(T* scores, index_t columns, index_t seen, float* maximum, floa
   const float run = largest(scores, seen);
   if (run > before || run != run) {
     *maximum = run;
-    const float factor = std::exp(before - run);  // 0 at first
+    const float factor = std::exp(before - run);  // 0 for the first run
     *sum *= factor;
     scale_row(weighted, width, factor);
   }
@@ -287,7 +287,7 @@ void CpuKernels::join_softmax(ConstVector parts, index_t count, Vector log_sum, 
     for (index_t p = 0; p < count; ++p) {
       if (maximum(p) > greatest || maximum(p) != maximum(p)) greatest = maximum(p);
     }
-    // A part that has seen nothing has no say, nor may -inf meet -inf.
+    // A part that has seen nothing is left out: its maximum is -inf, and -inf - -inf is NaN.
     const auto factor = [&](index_t p) {
       return sum(p) == 0 ? 0.0F : std::exp(maximum(p) - greatest);
     };

@@ -13,7 +13,8 @@ HWY_BEFORE_NAMESPACE();
 namespace weir::worker::HWY_NAMESPACE {
 namespace {
 
-/// One row. Two passes: the mean first, as E[x^2] - E[x]^2 loses everything when the mean is large.
+/// The norm of one row, in two passes: the mean first, since E[x^2] - E[x]^2 loses everything when
+/// the mean is large.
 template <class T>
 void norm_row(const T* x, const T* weight, const T* bias, index_t columns, T* out, float* mean,
               float* inverse_deviation) {
@@ -34,7 +35,7 @@ void norm_row(const T* x, const T* weight, const T* bias, index_t columns, T* ou
   map(columns, out, affine, x, weight, bias);
 }
 
-/// One row. With n = (x - mean) / deviation and g = out_gradient * weight:
+/// The gradient of one row. With n = (x - mean) / deviation and g = out_gradient * weight:
 /// x_gradient += (g - mean(g) - n mean(g n)) / deviation.
 template <class T>
 void norm_row_backward(const T* x, const T* weight, float mean, float inverse_deviation,

@@ -81,7 +81,7 @@ const CpuKernels::RotaryTable& CpuKernels::rotary_table(Interval positions, inde
   rotary_.cosine.resize(static_cast<std::size_t>(positions.count() * half_channels));
   rotary_.sine.resize(rotary_.cosine.size());
   for (index_t c = 0; c < half_channels; ++c) {
-    // In double: at position 100,000 a float angle is off by 4e-3.
+    // Angles are computed in double: at position 100,000 a float one is off by 4e-3.
     const double frequency =
         std::pow(kRotaryBase, -static_cast<double>(c) / static_cast<double>(half_channels));
     for (index_t row = 0; row < positions.count(); ++row) {

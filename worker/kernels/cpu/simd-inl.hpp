@@ -108,7 +108,7 @@ HWY_INLINE void store(V value, Fp16* to) {
 }
 #endif
 
-/// The first `count` elements, at most kLanes, zeros behind them; reads nothing further.
+/// Loads the first `count` elements, at most kLanes, and zeros behind them; reads nothing further.
 template <class T>
 HWY_INLINE V load_up_to(const T* from, index_t count) {
   if (count == kLanes) return load(from);
@@ -134,8 +134,8 @@ HWY_INLINE void map(index_t size, To* to, const Function& function, const From*.
   if (i < size) store_up_to(function(load_up_to(from + i, size - i)...), to + i, size - i);
 }
 
-/// Sum of function(from[i]...) over i. Four running vectors, then lanes: an order that `size` alone
-/// decides.
+/// The sum of function(from[i]...) over i: four running vectors, then their lanes, an order that
+/// only `size` decides.
 template <class Function, class... From>
 HWY_INLINE float map_sum(index_t size, const Function& function, const From*... from) {
   V sum[4] = {set(0), set(0), set(0), set(0)};
@@ -161,7 +161,7 @@ HWY_INLINE V max_or_nan(V a, V b) {
   return hn::IfThenElse(hn::Or(hn::Gt(b, a), hn::IsNaN(b)), b, a);
 }
 
-/// The largest element, -inf of none, NaN if there is one.
+/// The largest element; -inf if there is none, NaN if one is NaN.
 template <class T>
 HWY_INLINE float largest(const T* from, index_t size) {
   V lanes_largest = set(-std::numeric_limits<float>::infinity());

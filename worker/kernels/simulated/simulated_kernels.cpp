@@ -17,8 +17,8 @@ double product_flops(index_t m, index_t n, index_t k) {
   return 2 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
 }
 
-// Features of a head times the pairs of a query of the strip and a key it sees, and of a global
-// query and a key of the strip, over all heads and sequences.
+// Features of a head times the number of visible pairs of a query of the strip and a key, and of a
+// global query and a key of the strip, over all heads and sequences.
 double pair_channels(const AttentionInput& input, const AttentionStrip& strip) {
   const Sparsity& sparsity = *input.sparsity;
   index_t pairs = 0;
@@ -37,7 +37,7 @@ double pair_channels(const AttentionInput& input, const AttentionStrip& strip) {
   return static_cast<double>(pairs) * static_cast<double>(input.width());
 }
 
-// A strip's share of the tokens here.
+// The share of the tokens here that a strip has.
 double share_of(const AttentionInput& input, const AttentionStrip& strip) {
   return static_cast<double>(strip.sequences * strip.tokens.count()) /
          static_cast<double>(input.qkv.extent(0));

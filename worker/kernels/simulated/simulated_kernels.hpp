@@ -5,7 +5,7 @@
 
 namespace weir::worker {
 
-/// What a device does a second, at best.
+/// What a device can do in a second, at best.
 struct DeviceRates {
   double flops_per_s = 1e11;  ///< a multiply-add is two
   double bytes_per_s = 1e10;  ///< memory, read and written

@@ -101,7 +101,7 @@ void BlockUnit::backward(const Pass& pass, const MicroBatch& batch, Slots slots,
   }
   const Matrix normed_gradient = scratch.branch.rows(0, rows);
 
-  // The residual passes its gradient on; each half adds what comes back through its branch.
+  // The residual passes its gradient on unchanged; each half adds the gradient through its branch.
   const Matrix wide_branch = gradients.feed_forward_branch.rows(0, rows);
   pass.kernels.copy(gradient.flat(), wide_branch.flat());
   feed_forward_dropout_.apply(pass, batch, wide_branch);

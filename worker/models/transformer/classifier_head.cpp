@@ -87,7 +87,7 @@ Loss ClassifierHeadUnit::forward(const Pass& pass, const MicroBatch& batch, Slot
   if (pass.training) {
     pass.kernels.softmax_gradient(logits, maximum, exponential_sum, labels, 0, 1.0F);
   }
-  // From the pooling on every context has computed the same: it counts once.
+  // Every context computes the same from the pooling on, so only one counts.
   return pass.contexts.index() == 0 ? loss : Loss{};
 }
 

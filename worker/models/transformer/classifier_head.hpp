@@ -25,8 +25,9 @@ struct ClassifierHeadActivations {
 };
 
 /// loss = cross-entropy(pooled(norm(x)) W^T + b, labels), one loss term a sequence; Pooling says
-/// which. Small, so not cut: every shard computes all of it, and every context what follows the
-/// pooling, which is one sum over them. Its loss and the gradients of W and b are context 0's.
+/// which. It is small and not cut: every shard computes all of it. The pooling is one sum over the
+/// contexts, and every context computes what follows; the loss and the gradients of W and b that
+/// count are those of context 0.
 class ClassifierHeadUnit final : public Unit {
  public:
   /// sequences: of a micro-batch, at most.

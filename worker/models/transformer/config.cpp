@@ -285,8 +285,8 @@ struct Lister {
   }
 };
 
-/// In the form `separate`, the global projections start as copies of the local ones: Beltagy et
-/// al., section 3.1. A key has no bias; layers/global_branch.hpp says why.
+/// The global projections of the form `separate` start as copies of the local ones: Beltagy et al.,
+/// section 3.1. A key has no bias; layers/global_branch.hpp says why.
 void list_global_branch(const ModelConfig& config, const std::string& attention,
                         double residual_deviation, Lister& list) {
   if (config.globals == GlobalForm::shared) return;

@@ -45,7 +45,7 @@ struct ModelConfig {
   GlobalForm globals = GlobalForm::shared;
   index_t global_heads = 4;  ///< for GlobalForm::split
 
-  // From the data set and --length, not from options of the model.
+  // These follow from the data set and --length, not from options of the model.
   index_t vocabulary = 256;
   index_t classes = 0;  ///< for a classifier
   index_t length = 256;
@@ -60,7 +60,7 @@ struct ModelConfig {
   /// A key bias adds the same to all scores of a query, which the softmax does not see, unless keys
   /// are rotated: then its part depends on the key's position.
   bool has_key_bias() const { return positions == Positions::rotary; }
-  /// Features that a classifier's answer is a linear function of.
+  /// The number of features that a classifier's scores are a linear function of.
   index_t pooled_width() const { return pooling == Pooling::ends ? 2 * width : width; }
   /// Throws UsageError if global_tokens is no list of positions.
   Sparsity sparsity() const;
@@ -77,8 +77,9 @@ std::vector<Option> options(ModelConfig& config);
 /// have no tokens, or nothing that the task could learn from.
 void fit(ModelConfig& config, const DataShape& data);
 
-/// Tokens, padding included, that each of so many contexts must hold of every sequence: those that
-/// a token sees to one side, so that they are its own or a neighbour's; 1 if sequences are not cut.
+/// Tokens, padding included, that each of `contexts` contexts must hold of every sequence: those
+/// that a token sees to one side, so that they are its own or a neighbour's; 1 if sequences are not
+/// cut.
 index_t fewest_tokens(const ModelConfig& config, index_t contexts);
 
 /// Throws UsageError, with the numbers and the way out, for a model that does not exist or that

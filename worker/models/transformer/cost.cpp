@@ -27,7 +27,7 @@ double branch_flops(const ModelConfig& config) {
   if (sparsity.form == GlobalForm::shared || sparsity.globals.count() == 0) return 0;
   const auto rows = static_cast<double>(sparsity.globals.count());
   const auto width = static_cast<double>(config.width);
-  // Query, folded key, unfolded value; of split an output, too.
+  // Query, folded key, unfolded value; in the form `split` an output, too.
   const double weights = (sparsity.form == GlobalForm::split ? 4 : 3) * width * width;
   const index_t last = sparsity.globals.positions().back();
   const index_t tokens = visible_keys(last, config.length, sparsity).last;

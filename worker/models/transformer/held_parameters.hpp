@@ -22,7 +22,7 @@ class HeldParameters {
   /// This holder's rows of a parameter; 0 rows if its slice is empty.
   HeldMatrix matrix(std::string_view name) const;
   HeldVector vector(std::string_view name) const;
-  /// Several that lie one after the other, as one.
+  /// Several parameters that lie one after the other, as one.
   HeldMatrix matrices(const std::vector<std::string>& names) const;
   HeldVector vectors(const std::vector<std::string>& names) const;
   /// The first row of a parameter that this holder has.

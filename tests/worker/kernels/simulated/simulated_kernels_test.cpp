@@ -59,7 +59,7 @@ void forward(Kernels& kernels, Arena& arena) {
   kernels.add(x.flat(), x.flat());
 }
 
-// Of the feed-forward and the attention alone: one call of each kind that backward has.
+// The backward of the feed-forward and of attention alone: one call of each kind.
 void backward(Kernels& kernels, Arena& arena) {
   const Matrix x = arena.matrix(kRows, kWidth), inner = arena.matrix(kRows, kInner);
   const Matrix qkv = arena.matrix(kRows, 3 * kWidth);
@@ -80,7 +80,7 @@ void backward(Kernels& kernels, Arena& arena) {
 // Powers of two keep all sums exact. At these rates a FLOP takes as long as 4 bytes.
 constexpr DeviceRates kRates{.flops_per_s = 1024, .bytes_per_s = 4096};
 
-// By hand, call after call, in units of 1/1024 s: the larger of FLOPs and floats moved.
+// Counted by hand, call after call, in units of 1/1024 s: the larger of FLOPs and floats moved.
 constexpr double kForwardUnits = (48 + 6 + 6 + 48 + 8 + 8)    // norm: bytes
                                  + 2.0 * 8 * 18 * 6           // query, key, value: FLOPs
                                  + 2 * 8 * 12                 // rotation: bytes
