@@ -24,7 +24,7 @@ std::string seen_text(const TextChange& change) {
   return text("; ", grouped(change.seen_bytes), " of the bytes held out now were trained on");
 }
 
-/// Three digits: rates are read, not computed with.
+/// A rate with three digits: people read it, nothing computes with it.
 std::string rate_text(double rate) {
   if (rate == 0) return "0";
   const double unit = std::pow(10.0, 2 - std::floor(std::log10(rate)));
@@ -64,20 +64,20 @@ void check_text(const Manifest& checkpoint, const Job& job) {
                           "more --steps; --accept-changed-data validates with it"));
   }
   if (!accepted && change->leaks()) {
-    throw UsageError(text("the text is another than the checkpoint's: ", change->words, leak,
+    throw UsageError(text("the text differs from the checkpoint's: ", change->words, leak,
                           ". Put the old text back, name what is to stay unseen with "
                           "--data.validation, take another --run, or give --accept-changed-data"));
   }
   log_warning(
-      text("the text is another than the checkpoint's: ", change->words, leak, seen_text(*change)));
+      text("the text differs from the checkpoint's: ", change->words, leak, seen_text(*change)));
 }
 
 void warn_of_scored_text(const Manifest& checkpoint, const worker::Dataset& scored,
                          bool is_chosen) {
   const std::optional<TextChange> change = text_change(checkpoint, scored);
   if (!change || (is_chosen && change->seen_bytes == 0)) return;
-  log_warning(
-      text("scores another text than the run held out: ", change->words, seen_text(*change)));
+  log_warning(text("the text to score differs from what the run held out: ", change->words,
+                   seen_text(*change)));
 }
 
 void log_changes(const Manifest& checkpoint, const std::vector<Setting>& settings,
@@ -89,7 +89,8 @@ void log_changes(const Manifest& checkpoint, const std::vector<Setting>& setting
     if (found == checkpoint.settings.end() || option.scope == Scope::machine) continue;
     before.push_back({option.name, found->second, Source::file});
   }
-  before = with_absolute_paths(std::move(before));  // earlier versions kept them as they were given
+  before =
+      with_absolute_paths(std::move(before));  // earlier versions kept paths as they were given
   std::string changes;
   for (const Setting& old : before) {
     const Setting& now = *std::ranges::find(settings, old.name, &Setting::name);

@@ -43,8 +43,8 @@ fs::path named_checkpoint(const fs::path& path) {
   if (is_checkpoint(path)) {
     if (!read_manifest(path).settings.contains(ps::kReplicaSetting)) return path;
     throw UsageError(text("--resume ", path.string(),
-                          " is what a replica has of its own beside the checkpoint of the same "
-                          "name; name that one, in ",
+                          " holds only a replica's own state, beside the checkpoint of the same "
+                          "name; give that one, in ",
                           path.parent_path().parent_path().string()));
   }
   if (const auto newest = newest_complete(RunFolder::checkpoints_of(path))) return *newest;

@@ -49,13 +49,12 @@ std::string help_of_weir() {
     const std::string blanks(width - command.name.size() + 2, ' ');
     help += text("  ", command.name, blanks, command.summary, '\n');
   }
-  return help +
-         "\n`weir COMMAND --help` and `weir help COMMAND` list the options of a command. `weir "
-         "version`\n"
-         "prints the version.\n"
-         "Give an option on the command line (--steps 100), in the environment (WEIR_STEPS=100) or "
-         "in\n"
-         "a file (--config FILE, with steps = 100). The first of these that has it counts.\n" +
+  return help + "\n" +
+         "`weir COMMAND --help` and `weir help COMMAND` list the options of a command.\n"
+         "`weir version` prints the version.\n"
+         "Give an option on the command line (--steps 100), in the environment (WEIR_STEPS=100)\n"
+         "or in a file (--config FILE, with steps = 100). The first of these that has it "
+         "counts.\n" +
          std::string(kNumbersHelp) +
          "Exit codes: 0 done, 1 error, 2 wrong usage, 3 done but the loss is not finite, 75 "
          "stopped\n"

@@ -50,7 +50,8 @@ void print_continuation(worker::Scorer& model, const GenerateConfig& own,
   const std::uint64_t stream = stream_of("generate");
   std::vector<float> logits(static_cast<std::size_t>(model.config().vocabulary));
   for (index_t index = 0; index < own.bytes && std::cout; ++index) {
-    // All of the window anew for each byte: the positions of all its tokens have moved.
+    // The whole window is computed anew for each byte, because the positions of all its tokens have
+    // moved.
     model.next_token_logits(std::span(tokens).last(std::min(window, tokens.size())), logits);
     const index_t token = choose_token(
         logits, own.temperature, own.top_k,
@@ -95,9 +96,8 @@ int generate(const Arguments& all) {
     std::cout << help_of_command(
         "generate", "CHECKPOINT|RUN [options]",
         "Prints a text and its continuation by a language model, byte by byte. RUN stands for its\n"
-        "newest complete checkpoint. The model sees the last --length bytes. Control characters "
-        "and\n"
-        "bytes that are not UTF-8 are shown like \\x1b.",
+        "newest complete checkpoint. The model sees the last --length bytes. Control characters\n"
+        "and bytes that are not UTF-8 are shown like \\x1b.",
         generate_options(config, own));
     return 0;
   }
@@ -106,9 +106,9 @@ int generate(const Arguments& all) {
   const CheckpointReader reader(folder);
   config = config_of(reader);
   if (config.model.task != worker::Task::language) {
-    throw UsageError(text("generate: ", folder.string(),
-                          " holds a classifier, which cannot go on with a text; weir eval scores "
-                          "it"));
+    throw UsageError(
+        text("generate: ", folder.string(),
+             " holds a classifier, which cannot continue a text; weir eval scores it"));
   }
   parse_overrides(generate_options(config, own), weir_environment(), arguments);
   config.train.training.micro_batch = 1;
@@ -122,7 +122,7 @@ int generate(const Arguments& all) {
     std::cout << shown.add(static_cast<std::uint8_t>(byte));
   }
   std::cout << std::flush;
-  if (tokens.empty()) tokens.push_back('\n');  // seen, not shown
+  if (tokens.empty()) tokens.push_back('\n');  // the model sees it, the user does not
   print_continuation(model, own, std::move(tokens), shown);
   std::cout << shown.end() << '\n' << std::flush;
   return 0;

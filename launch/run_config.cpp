@@ -18,9 +18,8 @@ std::vector<Option> own_options(RunConfig& config) {
   return {
       {"run",
        "",
-       "run folder: configuration, metrics, checkpoints; the default for --config RUN/config.ini "
-       "is "
-       "RUN",
+       "run folder: configuration, metrics, checkpoints; the default for "
+       "--config RUN/config.ini is RUN",
        &config.run,
        {},
        Scope::machine},
@@ -78,7 +77,7 @@ std::vector<Option> own_options(RunConfig& config) {
       {"transport",
        "",
        "the way to and from servers: window, memory that the ranks of a host share; messages; "
-       "auto: for each pair of ranks the faster one that it can use",
+       "auto: for each pair of ranks the faster one that they can use",
        choice(config.transport, {{name_of(Transport::automatic), Transport::automatic},
                                  {name_of(Transport::window), Transport::window},
                                  {name_of(Transport::messages), Transport::messages}}),

@@ -13,8 +13,8 @@ namespace weir::ps {
 /// calls progress() and while it waits: one thread for both.
 class LocalService final : public ParameterService {
  public:
-  /// `plan` has one holder, one replica, one server; `stop_requested` is asked once an update,
-  /// and while a checkpoint is made, until it says yes. Both and the server outlive this.
+  /// `plan` has one holder, one replica, one server. `stop_requested` is asked once an update, and
+  /// while a checkpoint is made, until it returns true. Both and the server outlive this.
   LocalService(Server& server, const BucketPlan& plan, std::function<bool()> stop_requested);
 
   ConstVector weights() const override { return server_->weight_arena(); }
@@ -36,9 +36,9 @@ class LocalService final : public ParameterService {
 
  private:
   void look_for_stop();
-  /// One piece of the server's work; false if there was none.
+  /// Does one piece of the server's work; false if there was none.
   bool work();
-  /// Sleeps where the server waits for the disk.
+  /// Works for the server, and sleeps where that waits for the disk.
   template <class Done>
   void work_until(const Done& done);
 
@@ -46,8 +46,8 @@ class LocalService final : public ParameterService {
   const Holding* holding_;
   std::function<bool()> stop_requested_;
   bool stop_seen_ = false;
-  std::size_t pushed_count_ = 0;   ///< held buckets of this update, in push order
-  std::size_t stepped_count_ = 0;  ///< since the last directive
+  std::size_t pushed_count_ = 0;   ///< buckets pushed in this update
+  std::size_t stepped_count_ = 0;  ///< buckets stepped since the last directive
   std::optional<Directive> decided_;
   double waited_seconds_ = 0;
 };

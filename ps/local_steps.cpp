@@ -37,7 +37,7 @@ index_t LocalSteps::meeting() const { return (round_.step / round_steps_ + 1) * 
 
 index_t LocalSteps::cursor() const {
   if (done_ == 0) return round_.cursor;
-  // The first step takes up what an earlier one of another consistency has left out.
+  // The first step takes up samples that an earlier step in another consistency mode has left out.
   const index_t taken_up = std::min(std::ssize(round_.replicas.again) * micro_batch_, batch_);
   return round_.cursor + done_ * batch_ - taken_up;
 }
@@ -46,7 +46,7 @@ Directive LocalSteps::start() {
   round_ = servers_.start();
   load_own();
   own_.begin_at(round_.step);
-  take_weights();  // not those that this replica went to by itself
+  take_weights();  // the servers', not this replica's own
   own_service_.start();
   return round_;
 }
@@ -122,7 +122,7 @@ Directive LocalSteps::directive() {
   own.observed.server_times = servers.observed.server_times;
   own.order.stop = met_ && servers.order.stop;
   own.order.checkpoint = met_ && servers.order.checkpoint;
-  if (met_) {  // of all replicas' steps
+  if (met_) {  // the servers' figures are those of all replicas
     own.observed.loss = servers.observed.loss;
     own.observed.count = servers.observed.count;
   }
@@ -131,13 +131,14 @@ Directive LocalSteps::directive() {
 
 Directive LocalSteps::end_round(bool saved) {
   await_save();
-  // The servers divide by the count of all: this replica's way counts as much as its loss terms.
+  // The servers divide by the count of all replicas, so this replica's change is weighted by its
+  // loss terms.
   const auto count = static_cast<float>(sum_.count);
   const std::span<const float> from = as<float>(servers_.weights());
   const std::span<const float> to = as<float>(own_service_.weights());
   servers_.begin_update();
-  const std::span<float> way = as<float>(servers_.gradients());
-  for (std::size_t at = 0; at < way.size(); ++at) way[at] = count * (from[at] - to[at]);
+  const std::span<float> change = as<float>(servers_.gradients());
+  for (std::size_t at = 0; at < change.size(); ++at) change[at] = count * (from[at] - to[at]);
   servers_.ready(0);
   sum_.step = meeting();
   sum_.replica = replica_;

@@ -11,9 +11,9 @@ namespace weir::ps {
 
 /// Options of `--consistency local`.
 struct LocalConfig {
-  index_t steps = 50;     ///< a replica makes by itself between two meetings
-  double rate = 0.7;      ///< learning rate of the servers' step by what the replicas went
-  double momentum = 0.9;  ///< Nesterov's, of this step
+  index_t steps = 50;     ///< steps that a replica makes by itself between two meetings
+  double rate = 0.7;      ///< learning rate of the servers
+  double momentum = 0.9;  ///< Nesterov momentum of the servers
 };
 
 /// Which replica steps by itself, and how long.
@@ -24,23 +24,25 @@ struct LocalPlace {
 };
 
 /// Local steps (`--consistency local`): a replica makes `local.steps` = H steps by itself, with an
-/// optimizer, clip and rate of its own, from the weights w that the servers hold; then what it
-/// went, w - w', travels as if it were a gradient, weighted with its count of loss terms, and the
-/// servers step by the mean with Nesterov's momentum. So traffic is divided by H. The trainer sees
-/// a ParameterService of single steps. Rounds end at multiples of H: a job that goes on from
-/// another step begins with a shorter one. Source: Douillard et al., DiLoCo, arXiv 2311.08105.
+/// optimizer, clip and rate of its own, from the weights w that the servers hold. Then the
+/// difference w - w' to its new weights w' travels as if it were a gradient, weighted with the
+/// replica's count of loss terms, and the servers step by the mean with Nesterov's momentum. So
+/// traffic is divided by H. The trainer sees a ParameterService of single steps. Rounds end at
+/// multiples of H: a job that continues from another step begins with a shorter round. Source:
+/// Douillard et al., DiLoCo, arXiv 2311.08105.
 ///
-/// What a replica's own server keeps (moments, clip, counters) has checkpoints of its own beside
-/// the servers' (replica_checkpoints), so that a job goes on to the same bits. They are committed
-/// before the round's end travels, or, where only the servers know of the checkpoint (a job that is
-/// asked to stop), right after. A replica that finds none that fits begins anew, with a warning;
-/// from a checkpoint of another consistency all replicas begin with its moments and clip.
+/// The state of a replica's own server (moments, clip, counters) has checkpoints of its own beside
+/// the servers' (replica_checkpoints), so that a resumed job continues to the same bits. They are
+/// committed before the round's result travels, or right after if only the servers know of the
+/// checkpoint (when a job is asked to stop). A replica that finds no checkpoint that fits begins
+/// anew, with a warning. If the servers' checkpoint is of another consistency mode, all replicas
+/// begin with its moments and clip.
 class LocalSteps final : public ParameterService {
  public:
-  /// `servers`: of rounds of H steps (server_config_of_rounds); `own`: a server of the plan
-  /// `own_plan` of one worker and one server, whose arena is laid out as that of `place` among the
-  /// servers. All outlive this. config: of the job, as the user has it. checkpoint: that the
-  /// servers have loaded, empty if none.
+  /// `servers` make rounds of H steps (server_config_of_rounds). `own` is the only server of
+  /// `own_plan`, a plan of one worker and one server whose arena is laid out as that of `place`
+  /// among the servers. All outlive this. `config` is the job's, as the user has it. `checkpoint`
+  /// is the one that the servers have loaded; empty if there is none.
   LocalSteps(ParameterService& servers, Server& own, const BucketPlan& own_plan,
              const ServerConfig& config, const LocalPlace& place, std::filesystem::path checkpoint);
 
@@ -58,7 +60,7 @@ class LocalSteps final : public ParameterService {
   void finish() override;
 
   double waited_seconds() const override { return servers_.waited_seconds(); }
-  /// 0 but in the steps that end a round.
+  /// 0 except in steps that end a round.
   index_t pushed_bytes() const override { return met_ ? servers_.pushed_bytes() : 0; }
   index_t pulled_bytes() const override { return met_ ? servers_.pulled_bytes() : 0; }
 
@@ -67,9 +69,10 @@ class LocalSteps final : public ParameterService {
   index_t meeting() const;  ///< the step that ends the present round
   /// The global index of the first new sample after the steps of the present round that are done.
   index_t cursor() const;
-  /// saved: the replica's own state, as of now.
+  /// Ends a round with the servers. `saved`: a save of the replica's own state has been made for
+  /// this step.
   Directive end_round(bool saved);
-  /// What the checkpoint has for this replica's own steps, if anything.
+  /// Loads what the checkpoint has for this replica's own steps, if anything.
   void load_own();
   void await_save();
 
@@ -84,19 +87,19 @@ class LocalSteps final : public ParameterService {
   index_t replica_;
   std::string optimizer_;
   std::filesystem::path checkpoint_;
-  Directive round_;   ///< that the present round began from
-  index_t done_ = 0;  ///< steps of the round
+  Directive round_;   ///< the directive that the present round began from
+  index_t done_ = 0;  ///< steps of the round that are done
   bool met_ = false;  ///< the newest step ended a round
-  Report sum_;        ///< the round's, so far
+  Report sum_;        ///< the sum over the round so far
 };
 
-/// The servers' side: an update of theirs is a round of H steps.
+/// The configuration of the servers, for which an update is a round of H steps.
 ServerConfig server_config_of_rounds(ServerConfig config, const LocalConfig& local);
 
-/// A replica's own side: its optimizer, clip and rate are those of the job.
+/// The configuration of a replica's own server: optimizer, clip and rate are those of the job.
 ServerConfig server_config_of_replica(ServerConfig config, index_t replica);
 
-/// Where a replica saves what is its own, beside the servers' checkpoints of the same steps.
+/// Where a replica saves its own state, beside the servers' checkpoints of the same steps.
 std::filesystem::path replica_checkpoints(const std::filesystem::path& checkpoints,
                                           index_t replica);
 

@@ -33,11 +33,11 @@ struct ServerConfig {
   std::filesystem::path replay;
 };
 
-/// The rows of the tables in it.
+/// The rows of all tables that the configuration consists of.
 std::vector<Option> options(ServerConfig& config);
 
-/// The weights of this bucket stand as after directive(): they may go to its readers in the
-/// replicas that it releases.
+/// The weights of this bucket are those after directive(): they may go to its readers in the
+/// replicas that the directive releases.
 struct BucketStepped {
   index_t bucket = 0;
 };
@@ -55,7 +55,8 @@ struct BucketStepped {
 ///   SavePrepared   server 0 (never from server 0)
 ///   SaveEnd        all other servers (from server 0)
 ///
-/// and of optimizers with trust ratios DirectionPartials, as Partials, and TrustRatios, as SaveEnd.
+/// Optimizers with trust ratios also have DirectionPartials, which go where Partials go, and
+/// TrustRatios, which go where SaveEnd goes.
 using Output = std::variant<Arrival, Close, Partials, Directive, BucketStepped, DirectionPartials,
                             TrustRatios, ResidualsDue, SaveBegin, SavePrepared, SaveEnd>;
 
@@ -64,28 +65,29 @@ using Output = std::variant<Arrival, Close, Partials, Directive, BucketStepped, 
 ///
 ///   on_contribution … -> sum -> Partials -> Directive -> apply, BucketStepped … -> next update
 ///
-/// That is where every update waits for every replica: a bucket is summed as soon as it is whole.
-/// Else all buckets wait until server 0 has closed the update: … -> Arrival -> Close -> sum -> …
-/// and a bucket is stepped only when the weights that were sent of it have left: on_sent().
+/// This is the order if every update waits for every replica: a bucket is summed as soon as it is
+/// complete. Otherwise all buckets wait until server 0 has closed the update (… -> Arrival -> Close
+/// -> sum -> …), and a bucket is stepped only when its weights that were being sent have left:
+/// on_sent().
 ///
 /// Optimizers with trust ratios have a round of their own between the directive and its steps:
 ///
 ///   Directive -> make_direction … -> DirectionPartials -> TrustRatios -> apply, BucketStepped …
 ///
-/// For a rollback (rollback.hpp) each server keeps copies of its buckets, and a directive may say
-/// that they are taken anew, or put back.
+/// For a rollback (rollback.hpp) each server keeps copies of its buckets. A directive may say that
+/// they are made anew, or put back.
 ///
 /// Training begins with start(), which all workers get as their first directive, and with the
 /// weights of every bucket, which are there from the beginning: the loop sends both.
 /// Every call that comes out of order throws Error.
 class Server {
  public:
-  /// Initial weights, step 0. `plan` and what `given` names must outlive it.
+  /// Begins with initial weights at step 0. `plan` and what `given` names must outlive it.
   Server(const BucketPlan& plan, index_t server, const ServerConfig& config,
          const BucketMemory& given = {});
-  /// Goes on from this checkpoint, of any layout and consistency: reads the parts that this server
-  /// owns. Before anything else. See load_checkpoint for what is refused and what begins anew.
-  /// Else threshold, counters and moments continue to the bit.
+  /// Continues from this checkpoint, of any layout and consistency: reads the parts that this
+  /// server owns. To be called before anything else. load_checkpoint says what is refused and what
+  /// begins anew; all else (threshold, counters, moments) continues to the bit.
   void load(const std::filesystem::path& checkpoint);
 
   /// Where training begins; `stop` if there is nothing left to do.
@@ -98,22 +100,23 @@ class Server {
   std::span<std::byte> contribution_frame(index_t bucket, index_t contributor) {
     return store_.contribution_frame(bucket, contributor);
   }
-  /// The same of a raw wire, as floats.
+  /// The same for a raw wire, as floats.
   std::span<float> contribution(index_t bucket, index_t contributor) {
     return store_.contribution(bucket, contributor);
   }
-  /// Whether they may be written now: the one before is applied or dropped. With workers that await
-  /// a bucket before they push it again this is always so.
+  /// Whether this contribution may be written now, because the previous one is applied or dropped.
+  /// This is always so if workers await a bucket before they push it again.
   bool accepts(index_t bucket, index_t contributor) const {
     return store_.accepts(bucket, contributor);
   }
   void on_contribution(index_t bucket, index_t contributor);
-  /// Where a contributor's residual lies: as training begins with it; written after ResidualsDue.
+  /// Where a contributor's residual lies. It is read when training begins and written after
+  /// ResidualsDue.
   std::span<float> residual(index_t bucket, index_t contributor) {
     return residuals_.of(bucket, contributor);
   }
-  void on_residual();  ///< one of them has been written
-  /// One of the released readers of a bucket has its floats.
+  void on_residual();  ///< one residual has been written
+  /// Tells that one of the released readers of a bucket has its floats.
   void on_sent(index_t bucket);
   // Control messages. Each throws Error where it is not for this server (MessageTable).
   void on(const Arrival& arrival);
@@ -128,7 +131,7 @@ class Server {
       const DirectionPartials& partials);  ///< this and the next: for optimizers with trust ratios
   void on(const TrustRatios& trust);
   void on(const Stop&);  ///< the job ends after the present update and a checkpoint
-  /// The loop has worked so long for this server, poll() included.
+  /// Adds the time that the loop has worked for this server, poll() included.
   void add_busy(double seconds) { busy_seconds_ += seconds; }
 
   // What is to be done.
@@ -137,14 +140,14 @@ class Server {
   /// checkpoint that may not be given up cannot be written; see Snapshot.
   bool poll();
   std::optional<Output> next_output();
-  /// The next poll() may step weights.
+  /// Whether the next poll() may step weights.
   bool applying() const { return applying_; }
-  /// The last directive is applied, its checkpoint committed, all outputs taken.
+  /// True once the last directive is applied, its checkpoint committed, and all outputs are taken.
   bool done() const;
 
   const std::vector<index_t>& buckets() const { return store_.buckets(); }
   std::span<const float> weights(index_t bucket) const { return store_.weights(bucket); }
-  /// What readers get of them.
+  /// The weights as their readers get them.
   std::span<const std::byte> weight_frame(index_t bucket) const {
     return store_.weight_frame(bucket);
   }
@@ -156,12 +159,13 @@ class Server {
   std::span<const float> weight_arena() const { return store_.weight_arena(); }
   std::span<float> gradient_arena() { return store_.gradient_arena(); }
   std::span<float> mutable_weight_arena() { return store_.mutable_weight_arena(); }
-  /// After load() or instead of it: training begins after `step` steps, whatever was loaded says.
+  /// Says that training begins after `step` steps, whatever was loaded. Called after load() or
+  /// instead of it.
   void begin_at(index_t step);
-  /// Saves what stands now, as a directive with a checkpoint would. Only for a server alone,
+  /// Saves the present state, as a directive with a checkpoint would. Only for a server alone,
   /// between two updates, without residuals, and while nothing is being saved.
   void save();
-  /// A checkpoint is underway; poll() moves it on.
+  /// Whether a checkpoint is being made; poll() moves it on.
   bool saving() const { return save_.busy(); }
 
  private:
@@ -186,16 +190,16 @@ class Server {
   TrustRound trust_;
   Copies kept_;  ///< what a rollback goes back to
   SaveRound save_;
-  Directive last_;  ///< applied, or being applied
+  Directive last_;  ///< the newest that is applied or being applied
   bool applying_ = false;
-  std::size_t applied_count_ = 0;      ///< buckets, in pull order
+  std::size_t applied_count_ = 0;      ///< buckets of last_ that are stepped, in pull order
   index_t partials_update_ = 0;        ///< the newest update whose partials were given away
   std::deque<index_t> complete_;       ///< buckets to be summed
   std::vector<index_t> contributors_;  ///< whose contributions are summed; none before a Close
   double busy_seconds_ = 0;
   double began_at_ = 0;               ///< when the first contribution came; 0: it has not
-  std::deque<Directive> directives_;  ///< server 0's, not yet begun
-  // Unless every update waits for all:
+  std::deque<Directive> directives_;  ///< directives of server 0 that are not yet begun
+  // These are used unless every update waits for all replicas:
   std::optional<Close> closed_;  ///< not yet begun
   std::optional<Traffic> traffic_;
   std::deque<Output> outputs_;

@@ -23,14 +23,14 @@ struct Peer {
   std::vector<index_t> pushed;        ///< buckets, by frame
   std::vector<index_t> contributors;  ///< this worker's number among each bucket's contributors
   std::vector<index_t> pulled;        ///< buckets, by frame
-  std::vector<bool> ready;            ///< pulls that may leave, but for those before them
-  std::size_t offered = 0;            ///< pulls of this release
+  std::vector<bool> ready;            ///< pulls that may leave when those before them have left
+  std::size_t offered = 0;            ///< how many pulls of this release were offered
   std::deque<index_t> leaving;        ///< frames of pulls that were offered and not yet sent
   std::unique_ptr<FrameReceiver> push;
   std::unique_ptr<FrameSender> pull;
-  // Of `pushed`, where the push wire keeps residuals.
-  std::optional<SendChannel> residuals_out;    ///< once, where training begins
-  std::optional<ReceiveChannel> residuals_in;  ///< for each checkpoint
+  // The residuals of `pushed`, if the push wire keeps some.
+  std::optional<SendChannel> residuals_out;    ///< used once, when training begins
+  std::optional<ReceiveChannel> residuals_in;  ///< used for each checkpoint
 };
 
 /// A reader of a bucket, and the bucket's frames in the traffic with it.
@@ -129,7 +129,7 @@ struct ServerLoop::State {
     }
   }
 
-  /// Tells the server of pulls that have left.
+  /// Tells the server which pulls have left.
   void take_leave(Peer& peer) {
     while (!peer.leaving.empty() && peer.pull->sent(peer.leaving.front())) {
       server.on_sent(peer.pulled[static_cast<std::size_t>(peer.leaving.front())]);
@@ -137,7 +137,7 @@ struct ServerLoop::State {
     }
   }
 
-  /// To whom the table of messages says, but this server.
+  /// Sends to the receivers in the table of messages, except this server.
   template <class Content>
   void send(const Content& content) {
     const std::vector<std::byte> bytes = to_bytes(content);
@@ -215,7 +215,7 @@ struct ServerLoop::State {
     return moved;
   }
 
-  /// Weights are not stepped while a worker still reads them where they are.
+  /// Weights may be stepped only if no worker still reads them where they are.
   bool may_work() {
     if (!server.applying() || readers_done_with == server.directive().update) return true;
     if (std::ranges::any_of(
@@ -238,7 +238,7 @@ struct ServerLoop::State {
   Server& server;
   std::function<bool()> stop_requested;
   bool stop_seen = false;
-  bool done = false;               ///< the server is, and has said so
+  bool done = false;               ///< the server is done and has said so
   index_t readers_done_with = -1;  ///< the update before whose step all were found done reading
   ControlPort control;
   std::vector<Peer> peers;

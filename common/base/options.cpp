@@ -50,7 +50,7 @@ struct Given {
   std::string place;  ///< as an error about the value begins: `train.ini:12: model.layers = x`
 };
 
-/// Whether `given` goes on with a list that `all` holds already, and if so, joins them.
+/// Appends `given` to the list of that name in `all`, if there is one. Returns whether it did.
 bool joins_list(std::vector<Given>& all, const Option& option, const Given& given) {
   const auto earlier = std::ranges::find(all, option.name, &Given::name);
   if (!option.repeats || earlier == all.end()) return false;
@@ -80,8 +80,8 @@ std::vector<Given> given_in_file(const std::vector<Option>& table, const std::st
   return result;
 }
 
-/// What the environment says of all options. A variable that nobody means for weir is let be, with
-/// a warning; one that is near to an option is an error.
+/// The options that the environment sets. A WEIR_ variable that resembles no option is ignored with
+/// a warning; one that resembles an option is an error.
 std::vector<Given> given_in_environment(const std::vector<Option>& table,
                                         const std::vector<std::string>& environment) {
   std::map<std::string, std::string> name_of;
@@ -120,7 +120,7 @@ std::vector<Given> given_in_environment(const std::vector<Option>& table,
   return result;
 }
 
-/// An option as the command line has it; without a name a word that belongs to none.
+/// An option of the command line; a word that belongs to no option has no name.
 struct Written {
   std::string name;
   std::string value;  ///< or the word
@@ -210,9 +210,10 @@ std::vector<Given> given_in_arguments(const std::vector<Option>& table,
     if (name.empty()) {
       const bool after_list = previous != nullptr && previous->repeats;
       throw UsageError(text("a stray word among the arguments: ", value,
-                            after_list ? text("; of several write each after --", previous->name,
-                                              ", or a pattern in quotes, like '*.txt'")
-                                       : "; options are --name value or --name=value"));
+                            after_list
+                                ? text("; to give several, write each after --", previous->name,
+                                       ", or a pattern in quotes, like '*.txt'")
+                                : "; options are --name value or --name=value"));
     }
     const Given given = {name, value, text("--", name, "=", value)};
     previous = find(table, name);

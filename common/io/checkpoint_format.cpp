@@ -117,7 +117,8 @@ void put_in_place(FileSystem& files, const fs::path& made, const fs::path& targe
     return;
   }
   if (!files.exchange(made, target)) {
-    // Not in one step here: for a moment the older checkpoints are the newest.
+    // This file system cannot swap them in one step: for a moment an older checkpoint is the
+    // newest.
     const fs::path old = target.parent_path() / text(kReplacedPrefix, target.filename().string());
     files.remove_all(old);
     files.rename(target, old);
@@ -130,7 +131,7 @@ void put_in_place(FileSystem& files, const fs::path& made, const fs::path& targe
   files.remove_all(made);
 }
 
-/// Takes another name first: a checkpoint is whole or does not count.
+/// Renames the folder before it is removed: a checkpoint is whole or does not count.
 void remove_checkpoint(FileSystem& files, const fs::path& checkpoints, index_t step) {
   const fs::path leaving = temporary_folder(checkpoints, step);
   files.rename(checkpoints / name_of(step), leaving);
@@ -289,8 +290,8 @@ std::optional<fs::path> newest_complete(const fs::path& checkpoints) {
       return folder;
     } catch (const Error& error) {
       if (!means_damage(error)) {
-        throw Error(text(error.what(), "; nobody knows whether ", folder.string(),
-                         " is whole: make it readable, or move it away to take an older one"));
+        throw Error(text(error.what(), "; ", folder.string(),
+                         " may be whole: make it readable, or move it away to use an older one"));
       }
       log_warning(text("skipping a damaged checkpoint: ", error.what()));
       problems += text("\n  ", error.what());

@@ -21,8 +21,8 @@ namespace weir {
 ///   every server   CheckpointWriter: its own ranges, their digests, fsync
 ///   server 0       commit_checkpoint, once all have finished: MANIFEST, fsync, the final name
 ///
-/// A process that dies, or a power cut, at any moment leaves the checkpoints that were committed as
-/// they were. An Error at any moment: abandon_checkpoint, and training may go on.
+/// If a process dies or the power fails at any moment, the committed checkpoints stay as they were.
+/// After an Error at any moment, abandon_checkpoint cleans up and training may go on.
 fs::path checkpoint_folder(const fs::path& checkpoints, index_t step);
 
 /// About how many bytes a checkpoint with these tensors takes on the disk.
@@ -42,7 +42,7 @@ class CheckpointWriter {
                    std::vector<CheckpointRecord> records);
   /// The elements of a record from `begin` on. Every element is written once, by one server.
   void write(index_t record, index_t begin, std::span<const float> values);
-  /// Brings all to the disk; the digests of what was written.
+  /// Brings everything to the disk. Returns the digests of what was written.
   std::vector<RangeDigest> finish();
 
  private:
@@ -74,9 +74,10 @@ void remove_leftovers(FileSystem& files, const fs::path& checkpoints);
 void remove_old_checkpoints(FileSystem& files, const fs::path& checkpoints, index_t step,
                             index_t keep);
 
-/// The same of checkpoints that belong to those of another folder, step for step, and are committed
-/// before them, that of `step` just now: removes those whose fellow in `of` has gone. Those of more
-/// steps than the newest complete one there stay: their fellows may be on their way.
+/// The same for checkpoints that belong to those in the folder `of`, step for step, and are
+/// committed before them; the one of `step` has just been committed. Removes those whose
+/// counterpart in `of` is gone. Those of more steps than the newest complete one in `of` stay:
+/// their counterparts may still be on their way.
 void remove_checkpoints_beside(FileSystem& files, const fs::path& checkpoints, index_t step,
                                const fs::path& of);
 
@@ -86,15 +87,15 @@ std::map<index_t, fs::path, std::greater<>> checkpoints_in(const fs::path& check
 
 /// The checkpoint with the most steps that is whole: MANIFEST, size and the digests of all data,
 /// which are read for this. Nothing if none was ever committed. What is damaged is skipped with a
-/// warning. Throws Error if there are some but all are damaged: starting anew in their place is not
-/// for us to decide; and if one cannot be read for another reason, as it may be whole.
+/// warning. Throws Error if there are some but all are damaged, since only the user may decide to
+/// start anew in their place; and if one cannot be read for another reason, since it may be whole.
 std::optional<fs::path> newest_complete(const fs::path& checkpoints);
 
 /// Whether the folder holds a MANIFEST. Throws FileError if this user may not look.
 bool is_checkpoint(const fs::path& folder);
 
-/// Whether an Error of reading a checkpoint says that it is damaged, or incomplete; rather than
-/// that it cannot be read, here or now or by this user.
+/// Whether an Error from reading a checkpoint means that it is damaged or incomplete, and not that
+/// it cannot be read here, now or by this user.
 bool means_damage(const Error& error);
 
 /// The manifest of a checkpoint's folder, checked.

@@ -23,10 +23,10 @@ index_t elements_of(const std::vector<index_t>& shape);
 
 /// Makes a new file with these datasets, the groups above them, `attributes` of the root (text as
 /// UTF-8 of a fixed length, integers as i64, numbers as f64), and room for the data, which hold
-/// nothing yet: whoever knows the offsets, also another process, writes them without HDF5.
-/// The format is HDF5's latest, so that its own metadata carry checksums. Each dataset starts on a
-/// page of its own. The same datasets and attributes give the same bytes. Sets the offsets.
-/// Throws Error if the file exists or cannot be written.
+/// nothing yet: any process that knows the offsets writes them without HDF5. The format is HDF5's
+/// latest, so that its own metadata carry checksums. Each dataset starts on a page of its own. The
+/// same datasets and attributes give the same bytes. Sets the offsets. Throws Error if the file
+/// exists or cannot be written.
 void create_hdf5(const std::filesystem::path& file, std::vector<Hdf5Dataset>& datasets,
                  const std::vector<Attribute>& attributes = {});
 

@@ -105,8 +105,8 @@ BucketPlan::BucketPlan(std::vector<ParameterSpec> specs, std::vector<index_t> un
   make_holdings();
 }
 
-/// Two parts: each class of slices is cut into buckets, which are then put into push order; then
-/// the buckets are dealt out to the servers.
+/// Works in two parts: each class of slices is cut into buckets, which are then put into push
+/// order; then the buckets are dealt out to the servers.
 void BucketPlan::make_buckets(index_t bucket_bytes) {
   const index_t bucket_elements = std::max(kBlockElements, bucket_bytes / bytes_of(kArenaDtype));
   for (const SliceClass& slices :
@@ -114,8 +114,8 @@ void BucketPlan::make_buckets(index_t bucket_bytes) {
     cut_into_buckets(slices, bucket_elements, buckets_);
   }
   std::ranges::stable_sort(buckets_, std::greater{}, &Bucket::lowest_unit);
-  // Each to the server with the least so far: full buckets go round in turn, and the short ones at
-  // the end of a class cannot add up on one server.
+  // Each bucket goes to the server with the fewest elements so far: full buckets go round in turn,
+  // and the short ones at the end of a class cannot add up on one server.
   std::vector<index_t> elements_of_server(static_cast<std::size_t>(layout_.servers), 0);
   for (Bucket& bucket : buckets_) {
     const auto least = std::ranges::min_element(elements_of_server);
@@ -124,15 +124,15 @@ void BucketPlan::make_buckets(index_t bucket_bytes) {
   }
 }
 
-/// Two parts: an order of all buckets in which those of a class are neighbours; then, for each
-/// (stage, shard), its arena: the buckets it reads, one after the other in this order. Segments of
-/// one parameter follow each other there, so they join into one slice.
+/// Works in two parts: an order of all buckets in which those of a class are neighbours; then, for
+/// each (stage, shard), its arena: the buckets it reads, one after the other in this order.
+/// Segments of one parameter follow each other there, so they join into one slice.
 void BucketPlan::make_holdings() {
   holdings_.resize(static_cast<std::size_t>(layout_.stages * layout_.shards));
-  // Buckets of a class are neighbours here in the order they were cut, whatever came between them
-  // in the push order of the model: so runs of slices stay whole.
+  // Buckets of a class become neighbours, in the order they were cut, whatever came between them in
+  // the push order of the model: so runs of slices stay whole.
   std::vector<std::size_t> order(buckets_.size());
-  std::vector<std::size_t> class_of(buckets_.size());  // classes by their first bucket
+  std::vector<std::size_t> class_of(buckets_.size());  // a number for each class
   std::vector<std::size_t> firsts;
   for (std::size_t index = 0; index < order.size(); ++index) {
     const Bucket& bucket = buckets_[index];
@@ -155,6 +155,8 @@ void BucketPlan::make_holdings() {
       for (std::size_t index : order) {
         const Bucket& bucket = buckets_[index];
         if (std::ranges::find(bucket.readers, self) == bucket.readers.end()) continue;
+        // The bucket goes to the arena's end. Only units that run on this stage decide when it is
+        // ready and awaited here.
         HeldBucket held = {
             .bucket = static_cast<index_t>(index),
             .offset = holding.element_count,
@@ -167,6 +169,8 @@ void BucketPlan::make_holdings() {
             held.lowest_unit = std::min(held.lowest_unit, unit);
             held.highest_unit = std::max(held.highest_unit, unit);
           }
+          // A segment begins its parameter's slice, or continues the one that an earlier bucket
+          // has begun.
           const index_t offset = holding.element_count + segment.offset;
           index_t& at = slice_of_parameter[static_cast<std::size_t>(segment.parameter)];
           if (at == kNone) {

@@ -102,12 +102,12 @@ void Layout::check(index_t ranks) const {
 std::vector<Option> options(Layout& layout) {
   const Range count = {1, 65536};
   return {
-      {"replicas", "", "data replicas, each sees its share of a batch", &layout.replicas, count},
-      {"stages", "", "pipeline stages a replica is cut into", &layout.stages, count},
-      {"contexts", "", "parts a sequence is cut into", &layout.contexts, count},
-      {"shards", "", "tensor shards a stage is cut into", &layout.shards, count},
-      {"servers", "",
-       "parameter servers; leave it out with colocated, which has as many as workers",
+      {"replicas", "", "copies of the model; each sees its share of a batch", &layout.replicas,
+       count},
+      {"stages", "", "pipeline stages that a replica is cut into", &layout.stages, count},
+      {"contexts", "", "parts that a sequence is cut into", &layout.contexts, count},
+      {"shards", "", "tensor shards that a stage is cut into", &layout.shards, count},
+      {"servers", "", "parameter servers; leave it out with colocated, where each worker is one",
        &layout.servers, count},
       {"placement", "",
        "where the servers are. dedicated: on ranks of their own, after the workers; colocated: "

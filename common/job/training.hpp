@@ -12,11 +12,10 @@ enum class BalanceKind {
   measured,  ///< slower replicas take fewer; the servers decide
 };
 
-/// What workers and servers both have to know of a training: how long it is, in which portions it
-/// goes, and the numbers that chance begins with. Said here once; the configurations of both hold
-/// it whole.
+/// What workers and servers both need to know of a training: its length, its batches, and the seed.
+/// It is said once here; the configurations of both hold this struct whole.
 struct Training {
-  index_t steps = 1000;     ///< of the whole training
+  index_t steps = 1000;     ///< steps of the whole training
   index_t batch = 16;       ///< samples a step, over all replicas
   index_t micro_batch = 4;  ///< samples a forward
   index_t seed = 1;

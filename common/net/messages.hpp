@@ -14,7 +14,7 @@
 
 /// What crosses the tiers beside the raw numbers of the buckets, in the order of a step. A message
 /// is a struct whose `fields` names its members once, for writing and for reading, and one row of
-/// MessageTable (below); whoever receives it has a handler for it.
+/// MessageTable (below); its receivers have a handler for it.
 namespace weir {
 
 /// Whom a message is for. A rank may be both, with a port each (control.hpp).
@@ -29,7 +29,7 @@ struct Report {
   double loss_sum = 0;  ///< natural logarithm, summed over the loss terms
   /// Loss terms (predicted tokens, or samples of a classifier); a context may have none.
   index_t count = 0;
-  double seconds = 0;  ///< that this worker computed in the step
+  double seconds = 0;  ///< time in which this worker computed in the step
 
   static constexpr const char* kName = "report";
   static void fields(auto& each, auto& m) {
@@ -60,7 +60,7 @@ struct Close {
 /// else waits when it is not busy.
 struct ServerTime {
   double seconds = 0;
-  double busy_seconds = 0;  ///< that something moved or was computed
+  double busy_seconds = 0;  ///< time in which something moved or was computed
 
   static void fields(auto& each, auto& m) { each(m.seconds, m.busy_seconds); }
 };
@@ -93,7 +93,7 @@ struct Release {
   static void fields(auto& each, auto& m) { each(m.replica, m.step, m.cursor); }
 };
 
-/// Who made an update, and who goes on with which samples.
+/// Which replicas made an update, and which go on with which samples.
 struct Participants {
   /// Whose contributions make this update; empty: no update, the weights stay as they are.
   std::vector<index_t> contributors = {};
@@ -152,10 +152,11 @@ struct Order {
 };
 
 /// 2c. Server 0 -> all servers and the workers of the replicas that it releases: what was decided.
-/// Mostly it closes an update; it may also only let go a replica whose contribution came too late.
+/// Usually it closes an update; it may also do no more than release a replica whose contribution
+/// came too late.
 struct Directive {
   index_t update = 0;  ///< the newest that is closed
-  index_t step = 0;    ///< that the update belongs to (a skipped one counts)
+  index_t step = 0;    ///< the step that the update belongs to (skipped ones count)
   index_t cursor = 0;  ///< global index of the first new sample of the step after it
   Participants replicas = {};
   StepRule rule = {};
@@ -266,7 +267,7 @@ struct MessageRows : Rows... {
   using Message = std::variant<typename Rows::Content...>;
 };
 
-/// All control messages: what, as which number, to whom.
+/// All control messages: content, number, receiver.
 using MessageTable = MessageRows<                              //
     MessageRow<Report, 1, Receiver::server_0>,                 //
     MessageRow<Partials, 2, Receiver::server_0>,               //
@@ -299,13 +300,13 @@ constexpr bool comes_to(Tier tier, Receiver receiver) {
          (receiver == Receiver::workers) == (tier == Tier::workers);
 }
 
-/// The bytes of a control message. Scalars as such, vectors after their count; the same on every
-/// machine.
+/// The bytes of a control message: scalars as they are, vectors after their count; the same on
+/// every machine.
 std::vector<std::byte> to_bytes(const Message& message);
 
-/// Back again. Throws Error if the bytes are no such message: an unknown kind, too short, too long,
-/// a count of more elements than there are bytes (checked before anything is allocated), a bool or
-/// an enum out of range.
+/// The message that these bytes hold. Throws Error if they are no such message: an unknown kind,
+/// too short, too long, a count of more elements than there are bytes (checked before anything is
+/// allocated), a bool or an enum out of range.
 Message from_bytes(MessageKind kind, std::span<const std::byte> bytes);
 template <class Content>
 Content from_bytes(std::span<const std::byte> bytes) {

@@ -54,7 +54,7 @@ struct RequestTraits {
   static Raw none() { return MPI_REQUEST_NULL; }
   static void release(Raw raw);
 };
-/// A transfer. Whoever owns it has waited for it before destroying it (see Channel).
+/// A transfer. Its owner must wait for it before destroying it (see Channel).
 using Request = Handle<RequestTraits>;
 
 /// A group of ranks that speak with each other, apart from all other groups. Making, splitting,
@@ -79,8 +79,8 @@ class Comm {
 
   /// Waits for all ranks without keeping the core busy.
   void barrier() const;
-  /// Waits awake for all ranks and calls `progress` meanwhile. Before a call that waits without,
-  /// where a rank may need this one to get there.
+  /// Waits awake for all ranks and calls `progress` meanwhile. Call it before a collective that
+  /// does not call `progress`, if another rank may need this one's progress to get there.
   void meet(const std::function<bool()>& progress) const;
   /// The bytes of `root` at every rank; the size must be the same everywhere.
   void broadcast(std::span<std::byte> bytes, int root) const;
@@ -88,12 +88,13 @@ class Comm {
   std::string broadcast(std::string text, int root) const;
 
   /// Sums each element over all ranks, in place. The bits are the same on all ranks, and in every
-  /// run with as many ranks. (Open MPI reduces in an order that depends on rank count and length
-  /// alone.) Floats are those of shards and contexts, who come in lockstep: they wait awake, since
-  /// asleep a step of two shards took 15 % longer. All others wait asleep: one rank may read files
-  /// for long.
+  /// run with this number of ranks. (Open MPI reduces in an order that depends on rank count and
+  /// length alone.) Floats are summed over shards and contexts, which arrive in lockstep: this wait
+  /// stays awake, since a step of two shards took 15 % longer with sleeping. All other sums sleep
+  /// while they wait, because one rank may read files for long.
   void sum(std::span<float> values) const;
-  /// Calls `progress`, if any, while it waits; awake as long as that says that anything moved.
+  /// Calls `progress`, if there is one, while it waits, and stays awake as long as that says that
+  /// anything moved.
   void sum(std::span<double> values, const std::function<bool()>& progress = {}) const;
   void sum(std::span<index_t> values) const;
   void max(std::span<float> values) const;
@@ -102,8 +103,8 @@ class Comm {
   double sum(double value) const;
   index_t sum(index_t value) const;
 
-  /// all = the values of rank 0, then those of rank 1, and so on; as many from each. Waits awake,
-  /// as the next one does.
+  /// all = the values of rank 0, then those of rank 1, and so on; equally many from each. Waits
+  /// awake, as exchange() does.
   void gather(std::span<const float> values, std::span<float> all) const;
   /// Neighbours swap, both ways at once: `to_next` arrives as the next rank's `from_previous`,
   /// `to_previous` as the previous one's `from_next`. Spans towards a rank that is not there are

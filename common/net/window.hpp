@@ -49,11 +49,11 @@ struct WindowLine {
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free, "two processes share no locks");
 
 /// Sends frames through a window: they are read where they lie, or where they are copied to. What
-/// was written before offer() is seen by whoever gets the frame from WindowReceiver::progress().
+/// was written before offer() is visible once WindowReceiver::progress() has returned the frame.
 class WindowSender final : public FrameSender {
  public:
   /// copies[i]: where frame i goes when it is offered; empty if it already lies in the window, or
-  /// somebody else copies it. As large as its frame.
+  /// if another sender copies it. As large as its frame.
   WindowSender(WindowLine& line, std::vector<std::span<const std::byte>> frames,
                std::vector<std::span<std::byte>> copies);
 
@@ -61,7 +61,7 @@ class WindowSender final : public FrameSender {
   bool progress() override { return false; }
   bool sent(index_t) const override { return true; }
   bool idle() const override { return true; }
-  /// Until every frame of the last round is opened again.
+  /// True until every frame of the last round is opened again.
   bool read_by_peer() const override;
 
  private:
@@ -73,7 +73,7 @@ class WindowSender final : public FrameSender {
   std::uint64_t offered_ = 0;
 };
 
-/// The other end. Frames lie still: open() only tells the sender that they may be written.
+/// The other end. Frames do not move: open() only tells the sender that they may be written.
 class WindowReceiver final : public FrameReceiver {
  public:
   WindowReceiver(WindowLine& line, index_t frame_count);

@@ -10,7 +10,7 @@ namespace weir {
 
 std::byte* map_at_huge_page(index_t bytes, int protection) {
   WEIR_ASSERT(bytes > 0 && bytes % kHugePage == 0);
-  // Maps one more and gives back both ends.
+  // Maps one huge page more than needed and gives back both ends.
   const auto mapped = static_cast<std::size_t>(bytes + kHugePage);
   void* const begin = mmap(nullptr, mapped, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (begin == MAP_FAILED) return nullptr;

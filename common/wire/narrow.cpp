@@ -57,7 +57,7 @@ std::uint16_t fp16_of(float value) {
 float of_fp16(std::uint16_t half) {
   const std::uint32_t magnitude = half & 0x7fffu;
   const std::uint32_t normal = (magnitude << 13) + (112u << 23);
-  // With the hidden bit that a subnormal lacks, less that bit: exact.
+  // A subnormal lacks the hidden bit: it is added and subtracted again, which is exact.
   const float subnormal = std::bit_cast<float>((magnitude << 13) + (113u << 23)) - 0x1p-14F;
   const std::uint32_t finite = choose(magnitude < 0x400, bits_of(subnormal), normal);
   const std::uint32_t all = choose(magnitude >= 0x7c00, normal | kNonFinite, finite);
@@ -66,7 +66,8 @@ float of_fp16(std::uint16_t half) {
 
 constexpr std::size_t kBlock = kInt8Block;
 
-/// What a block sends for 1 in f32, its scale, and the factor to quanta: 0, 0 if it sends nothing.
+/// The scale of a block (the f32 value of one quantum) and the factor from values to quanta; 0, 0
+/// if the block sends nothing.
 struct Int8Scale {
   float scale = 0;
   float to_quanta = 0;
@@ -135,7 +136,8 @@ WEIR_EACH_CPU void to_int8(std::span<const float> values, std::span<float> resid
                            std::span<float> scales, std::span<std::int8_t> quanta) {
   WEIR_ASSERT(residual.size() == values.size() && quanta.size() == values.size());
   WEIR_ASSERT(scales.size() == (values.size() + kBlock - 1) / kBlock);
-  // Added to a number below 2^22 it rounds it to an integer, in the last bits of the mantissa.
+  // Adding this to a number below 2^22 rounds the number to an integer, in the last bits of the
+  // mantissa.
   constexpr float kRounder = 0x1.8p23F;
   const std::uint32_t too_large = bits_of(0x1p127F);
   std::array<float, kBlock> sums;

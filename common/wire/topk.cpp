@@ -73,9 +73,11 @@ void take_topk(std::span<const float> values, std::span<float> residual,
   }
   // From here on the residual holds values + residual, out of which the kept elements are taken.
   // From here on the residual holds values + residual, out of which the kept elements are taken.
+  // From here on the residual holds values + residual, out of which the kept elements are taken.
   const float* const part[] = {values.data()};
   add_parts(residual, part);
   if (kept.empty()) return;
+  // The guessed threshold leaves few candidates; if it was too high, every element is one.
   // The guessed threshold leaves few candidates; if it was too high, every element is one.
   // The guessed threshold leaves few candidates; if it was too high, every element is one.
   const auto room = std::make_unique_for_overwrite<std::uint32_t[]>(residual.size());
@@ -88,6 +90,7 @@ void take_topk(std::span<const float> values, std::span<float> residual,
   magnitudes.reserve(found);
   for (const std::uint32_t index : candidates) magnitudes.push_back(magnitude_of(residual[index]));
   auto [smallest, equal_count] = smallest_of_largest(std::move(magnitudes), kept.size());
+  // All above the smallest are taken, and the first `equal_count` of those equal to it.
   // All above the smallest are taken, and the first `equal_count` of those equal to it.
   // All above the smallest are taken, and the first `equal_count` of those equal to it.
   std::size_t taken = 0;

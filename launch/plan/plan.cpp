@@ -175,8 +175,8 @@ std::string schedule_text(const RunConfig& config, double peak_flops) {
     costs.stages.push_back({forward_s, (again ? 3 : 2) * forward_s});
   }
   return text("schedule of a replica: ", counted(schedule.micro_batches, "micro-batch", "es"),
-              ", were each rank to compute at ", with_prefix(peak_flops, "FLOP/s"),
-              " and links to take no time\n", worker::draw(schedule, costs));
+              ", if each rank computes at ", with_prefix(peak_flops, "FLOP/s"),
+              " and links take no time\n", worker::draw(schedule, costs));
 }
 
 }  // namespace
@@ -191,7 +191,9 @@ std::string plan_text(const RunConfig& config, double peak_flops) {
   out += text("  memory: an estimate of the most that a rank holds, with ",
               bytes_text(kProcessBytes), " for the process itself and without the data\n");
   if (config.layout.placement == Placement::colocated) {
-    out += "  each rank's memory is that of both; what a rank pushes to itself is counted, too\n";
+    out +=
+        "  a rank's memory is that of its worker and its server; what it pushes to itself counts, "
+        "too\n";
   }
   out += '\n';
   return out + schedule_text(config, peak_flops);

@@ -20,7 +20,7 @@ namespace {
 
 constexpr index_t kMarkColumns = 200;
 
-/// The value, NaN if there is none.
+/// The value; NaN if there is none.
 double value_of(const std::map<std::string, double>& numbers, const char* name) {
   const auto found = numbers.find(name);
   return found == numbers.end() ? std::numeric_limits<double>::quiet_NaN() : found->second;
@@ -41,7 +41,7 @@ std::string date_text(double unix_s) {
   return words;
 }
 
-/// Each reason with the number of its steps.
+/// Each reason for skips with the number of its steps.
 std::string skips_text(const RunLog& log) {
   std::map<std::string, index_t> counts;
   for (const std::string& reason : log.steps.skips) {
@@ -54,7 +54,7 @@ std::string skips_text(const RunLog& log) {
   return words.empty() ? "none" : words;
 }
 
-/// The summary of the last life; while a run goes on, what its newest lines say.
+/// The summary of the last life; for a run that is still going, what its newest lines say.
 SummaryMetrics summary_of(const RunLog& log) {
   const auto of_summary = [&](const char* field) { return value_of(log.summary, field); };
   const auto either = [&](const char* field, const RunLines& lines, const char* of_line) {
@@ -143,7 +143,7 @@ Rows run_rows(const RunLog& log, const fs::path& run) {
   return rows;
 }
 
-/// What config.ini says otherwise than the defaults of this program.
+/// The settings in config.ini that differ from the defaults of this program.
 Rows changed_settings(const fs::path& run) {
   const fs::path path = run / "config.ini";
   if (!path_exists(path)) return {};
@@ -182,7 +182,7 @@ ReportPage report_of(const fs::path& run) {
   }
   const RunLog log = read_run_log(metrics);
   if (log.steps.steps.empty()) {
-    throw Error(text(metrics.string(), " tells of no step yet; try again when one is done"));
+    throw Error(text(metrics.string(), " holds no step yet; try again when one is done"));
   }
   ReportPage page;
   page.title = text("weir run ", fs::absolute(run).lexically_normal().string());
@@ -217,7 +217,7 @@ int report(const Arguments& all) {
   const fs::path file = out.empty() ? run / "report.html" : fs::path(out);
   const ReportPage page = report_of(run);
   const bool is_file = write_output(file, page_text(page));
-  // The device or pipe may be this very output: nothing but the page belongs there.
+  // The device or pipe may be stdout itself, which must then get nothing but the page.
   (is_file ? std::cout : std::cerr)
       << safe_text(text(file.string(), ": ", page.charts.size(), " charts, steps ",
                         grouped(static_cast<index_t>(page.steps.low)), " to ",

@@ -61,7 +61,7 @@ const std::vector<ChartSpec>& chart_specs() {
        "s",
        from_zero,
        {{"busy", "server_busy_s"}, {"waiting", "server_waited_s"}}},
-      {"Imbalance between servers, most over mean",
+      {"Imbalance between servers, busiest over mean",
        "",
        linear,
        {{"busy time", "server_busy_imbalance", smooth}, {"bytes", "server_bytes_imbalance"}}},

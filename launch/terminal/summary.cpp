@@ -23,7 +23,7 @@ std::string server_text(const ServerLoad& servers) {
                   percent(waited_share(servers)), ")");
   }
   if (!std::isnan(servers.busy_imbalance)) {
-    words += text("; most over mean: time ", fixed(servers.busy_imbalance, 2), ", bytes ",
+    words += text("; busiest over mean: time ", fixed(servers.busy_imbalance, 2), ", bytes ",
                   fixed(servers.bytes_imbalance, 2));
   }
   return words;

@@ -6,13 +6,13 @@
 
 namespace weir::ps {
 
-/// Warns, once a time, of what users would want to know before they look for it: more than 1 % of
-/// the last 1,000 steps skipped; a clip that leaves less than a thousandth of the gradient for 100
-/// steps, which is how a threshold that has collapsed shows. Since the job began: not in
-/// checkpoints.
+/// Warns of what users would want to know before they look for it: more than 1 % of the last 1,000
+/// steps were skipped; the clip has left less than a thousandth of the gradient for 100 steps,
+/// which shows that its threshold has collapsed. It counts from the start of the job; checkpoints
+/// do not hold it.
 class Alarms {
  public:
-  /// Each directive that closes an update.
+  /// To be called with each directive that closes an update.
   void on_step(const Directive& directive);
 
  private:

@@ -22,7 +22,7 @@ double longest(std::span<const index_t> counts, std::span<const double> seconds)
 
 std::vector<index_t> balanced(index_t micro_batches, std::span<const double> seconds) {
   std::vector<index_t> counts(seconds.size(), 1);
-  // One after the other to whoever would be done first: no other choice ends earlier.
+  // Each micro-batch goes to the replica that would be done first: no other choice ends earlier.
   for (auto left = micro_batches - std::ssize(counts); left > 0; --left) {
     std::size_t best = 0;
     const auto end_of = [&](std::size_t at) {

@@ -8,24 +8,24 @@
 
 namespace weir::ps {
 
-/// Shares are measured over so many steps before they may change.
+/// The number of steps over which shares are measured before they may change.
 inline constexpr index_t kBalanceSteps = 20;
-/// And change only if a step is to become shorter by this part: else noise would move them.
+/// Shares change only if a step becomes shorter by at least this part: else noise would move them.
 inline constexpr double kBalanceGain = 0.05;
 
-/// How many micro-batches of a step each replica takes, when those that are slower are to take
-/// fewer. Their sum never changes and everybody has one at least.
+/// How many micro-batches of a step each replica takes, if slower replicas take fewer. The sum
+/// never changes, and every replica has at least one.
 class Balance {
  public:
-  /// Begins even: see share_of.
+  /// Begins with even shares: see share_of.
   Balance(index_t micro_batches, index_t replicas);
 
   const std::vector<index_t>& counts() const { return counts_; }
   void set(std::vector<index_t> counts);  ///< forgets what was measured
-  /// Seconds that each replica computed in a step.
+  /// Adds the seconds that each replica computed in a step.
   void measured(std::span<const double> seconds);
-  /// The new counts if kBalanceSteps steps were measured since the last call that had them, and
-  /// others than the present ones gain enough.
+  /// Returns new counts if kBalanceSteps steps were measured since the last call that returned
+  /// some, and if changing the present counts gains enough.
   std::optional<std::vector<index_t>> propose();
 
  private:

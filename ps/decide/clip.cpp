@@ -23,7 +23,7 @@ constexpr index_t kWarmUp = 25;   ///< steps of zclip and robust
 constexpr double kOutlier = 2.5;  ///< standard deviations
 constexpr double kDecayCap = 1;   ///< the highest threshold of `decay`
 
-/// To `bound`, or as it is.
+/// Clips to `bound`; a smaller norm stays as it is.
 ClipDecision clipped_to(double bound, double norm) {
   if (norm <= bound) return {};
   return {.coefficient = bound / norm, .clipped = true};
@@ -118,7 +118,7 @@ class Quantile final : public Clip {
   std::deque<double> norms_;
 };
 
-/// Mean and variance, first of all values, then moving.
+/// Keeps the mean and variance of the norms: over all values at first, then moving averages.
 class ZClip final : public Clip {
  public:
   explicit ZClip(const ClipConfig& config) : cap_(config.max_norm) {}
@@ -181,7 +181,7 @@ class Robust final : public Clip {
       skips_in_a_row_ = 0;
       decision = clipped_to(z > kOutlier ? std::min(center, cap_) : cap_, norms.total);
     }
-    // Also of a step that is skipped: so a new regime is followed, a spike hardly.
+    // A skipped step counts, too: so the averages follow a lasting change, but hardly a spike.
     follow(count_ < kWarmUp
                ? log
                : std::clamp(log, center_ - kOutlier * sigma(), center_ + kOutlier * sigma()));
@@ -199,10 +199,12 @@ class Robust final : public Clip {
   static constexpr double kSpike = 6;
   static constexpr index_t kSkipsMax = 10;
   static constexpr double kKeep = 0.98;
-  /// Below it norms that hardly vary would make every change of a few percent a spike.
+  /// The least sigma: with a smaller one, if norms hardly vary, a change of a few percent would be
+  /// a spike.
   static constexpr double kLeastSigma = 0.1;
 
-  /// That of a normal distribution with this mean absolute deviation: sqrt(pi / 2) times as much.
+  /// The standard deviation of a normal distribution with this mean absolute deviation: sqrt(pi /
+  /// 2) times as large.
   double sigma() const { return std::max(kLeastSigma, 1.2533141373155003 * deviation_); }
   void follow(double log) {
     const auto count = static_cast<double>(count_++);
@@ -223,7 +225,7 @@ class Robust final : public Clip {
   double cap_;
   index_t count_ = 0;
   double center_ = 0;     ///< the moving mean of ln n
-  double deviation_ = 0;  ///< mean absolute, from it
+  double deviation_ = 0;  ///< mean absolute deviation of ln n
   index_t skips_in_a_row_ = 0;
 };
 
@@ -284,10 +286,10 @@ class PerTensor final : public Clip {
 std::vector<Option> options(ClipConfig& config) {
   return {
       {"clip.policy", "",
-       "how the gradient norm is bounded. fixed: by clip.max-norm; decay: by a threshold that "
-       "falls "
-       "with each norm above it; quantile: by a quantile of the last 1,000 norms; zclip, robust: "
-       "outliers are pulled back, and robust skips the step if they are far out; per_tensor: each "
+       "how the gradient norm is bounded. fixed: by clip.max-norm; decay: by a threshold "
+       "that falls with each norm above it; quantile: by a quantile of the last 1,000 norms; "
+       "zclip, robust: outliers are pulled back, and robust skips the step if they are far out; "
+       "per_tensor: each "
        "parameter is bounded by its usual norm; update_rms: adamw's step of each parameter is "
        "bounded instead of the gradient",
        choice(config.policy, kPolicyNames)},

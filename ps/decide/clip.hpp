@@ -34,12 +34,12 @@ struct ClipDecision {
   double threshold = 0;    ///< norms above it are clipped next; 0: there is none
   bool clipped = false;
   bool skip = false;  ///< a spike: the optimizer sees nothing of this gradient
-  /// For per_tensor: the coefficient of each parameter; `coefficient` is what they make of the
+  /// The coefficients of per_tensor, one a parameter; `coefficient` is then their effect on the
   /// norm.
   std::vector<double> parameters = {};
 };
 
-/// Decides how much of a gradient passes. One on server 0; its state is part of the checkpoint.
+/// Decides how much of a gradient passes. Server 0 has one; its state is part of the checkpoint.
 /// Let n be the norm and c = max_norm:
 ///
 ///   none        1
@@ -65,22 +65,23 @@ class Clip {
  public:
   virtual ~Clip() = default;
 
-  /// A gradient that is not finite never gets here and leaves the state alone.
+  /// Takes the norms of the next gradient. One that is not finite never gets here, so it leaves the
+  /// state alone.
   virtual ClipDecision decide(const GradientNorms& norms) = 0;
-  /// As in ClipDecision, before the next one.
+  /// The threshold for the next gradient, as in ClipDecision.
   virtual double threshold() const = 0;
-  /// Raw doubles; a Clip of the same policy that restores them goes on to the bit. Empty for
-  /// policies without a state.
+  /// The state as numbers; a Clip of the same policy that restores them continues to the same bits.
+  /// Empty for policies without a state.
   virtual std::vector<double> state() const = 0;
-  /// Throws Error if these are no state of this policy.
+  /// Continues from this state. Throws Error if it is no state of this policy.
   void restore(std::span<const double> state);
 
  private:
-  /// False if they are none.
+  /// Takes the state; false if it is none of this policy.
   virtual bool take(std::span<const double> state) = 0;
 };
 
-/// parameters: how many there are, for per_tensor.
+/// `parameters`: how many the model has, for per_tensor.
 std::unique_ptr<Clip> make_clip(const ClipConfig& config, index_t parameters);
 
 }  // namespace weir::ps

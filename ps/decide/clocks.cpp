@@ -9,7 +9,7 @@
 namespace weir::ps {
 namespace {
 
-/// The median step is that of so many.
+/// The number of steps whose median is taken.
 constexpr std::size_t kDurations = 31;
 
 const std::vector<std::pair<std::string, Consistency>> kModeNames = {{"bsp", Consistency::bsp},
@@ -114,7 +114,7 @@ std::vector<index_t> Clocks::to_drop() const {
     return each.state == State::arrived && each.step + 1 < open_step_;
   });
   if (late.empty()) return late;
-  // Who is to wait for the next close must not be needed for it.
+  // A replica may wait for the next close only if the close does not need it.
   const bool closes = std::ranges::count_if(clocks_, [&](const Clock& each) {
                         return each.step + 1 == open_step_ && each.state != State::waiting;
                       }) >= replicas() - config_.backup;
@@ -138,7 +138,7 @@ std::optional<Decision> Clocks::due(double now) const {
   };
   const std::vector<index_t> in_time = of_open_step(State::arrived);
   if (std::ssize(in_time) < replicas() - config_.backup) return std::nullopt;
-  // Of the first step nobody is left out.
+  // The first step leaves no replica out, because there is no median step yet.
   const std::optional<double> grace = this->grace();
   const bool all = std::ssize(in_time) == replicas();
   const bool in_vain = grace && of_open_step(State::working).empty();
@@ -191,7 +191,7 @@ void Clocks::carry_out(const Decision& decision, double now) {
     if (step_durations_.size() > kDurations) step_durations_.pop_front();
     step_began_at_ = now;
   }
-  // Whoever waits has nothing left to do in the steps that are closed.
+  // A replica that waits has nothing left to do in the steps that are closed.
   for (Clock& each : clocks_) {
     if (each.state == State::waiting) each.step = open_step_ - 1;
   }

@@ -13,9 +13,9 @@ namespace weir::ps {
 
 /// Which replicas an update waits for, and which weights a replica goes on with.
 enum class Consistency {
-  bsp,    ///< an update is a step of all replicas, but for `backup` of them
-  ssp,    ///< an update is one replica's step; nobody is more than `staleness` steps ahead
-  asp,    ///< an update is one replica's step; nobody waits
+  bsp,    ///< an update is a step of all replicas except at most `backup`
+  ssp,    ///< an update is one replica's step; none gets more than `staleness` steps ahead
+  asp,    ///< an update is one replica's step; no replica waits
   local,  ///< an update is a round of all replicas: the steps that each has made by itself
 };
 
@@ -24,24 +24,25 @@ struct ConsistencyConfig {
   index_t staleness = 1;    ///< steps, for ssp
   index_t backup = 0;       ///< replicas that a step of bsp may leave out
   double grace = 0.1;       ///< how long a step waits for these, as a share of the median step
-  index_t round_steps = 1;  ///< for local; no option here: it follows from the job
+  index_t round_steps = 1;  ///< steps of a round of local; follows from the job
 };
 
 std::vector<Option> options(ConsistencyConfig& config);
 std::string name_of(Consistency mode);
 /// Throws UsageError for settings that do not go together.
 void check(const ConsistencyConfig& config, index_t replicas);
-/// An update is a step, or a round, of all replicas, but for those that `backup` lets it leave out.
+/// Whether an update is a step, or a round, of all replicas, except those that `backup` lets it
+/// leave out.
 inline bool updates_together(Consistency mode) {
   return mode == Consistency::bsp || mode == Consistency::local;
 }
-/// Every update waits for every replica: nothing depends on what arrives when.
+/// Whether every update waits for every replica: then nothing depends on the order of arrival.
 inline bool waits_for_all(const ConsistencyConfig& config) {
   return updates_together(config.mode) && config.backup == 0;
 }
 
-/// What depends on what arrived when, and nothing else does: repeating the decisions of a run
-/// repeats the run.
+/// A decision that depended on the order of arrival. Nothing else depends on it, so repeating the
+/// decisions of a run repeats the run.
 struct Decision {
   enum class Kind {
     close,  ///< the contributions of these replicas make the next update
@@ -53,43 +54,47 @@ struct Decision {
   bool operator==(const Decision&) const = default;
 };
 
-/// A replica is one clock: the steps it has done (of local, the rounds). This is all of the
-/// consistency modes; it knows neither servers nor messages, and no time but what it is told.
+/// One clock for each replica: the steps it has done (in local, the rounds). All consistency modes
+/// are here. This class knows neither servers nor messages, and no time except what it is told.
 ///
 ///   working --arrived()--> arrived --next()--> waiting --release()--> working on its next step
 ///
 /// ssp, asp: next() closes an update with the one replica that arrived first. It is released when
 /// the slowest clock is at most `staleness` behind its own (asp: at once). (Ho et al., NIPS 2013.)
 /// bsp, local: next() closes step t when all replicas but `backup` have arrived with it and either
-/// the grace is over or nobody else works on it. Who arrives with an older step is dropped: at
-/// once, and joins the step that is open, if that was let go no longer ago than the grace, or too
-/// few work on it to close it; else it would be late again, and is dropped after the next close, to
-/// go on with all others. (Chen et al., arXiv 1604.00981.)
+/// the grace period is over or no other replica works on it. A replica that arrives with an older
+/// step is dropped. It is dropped at once and joins the open step if that began no longer ago than
+/// the grace period, or if too few replicas work on it to close it. Otherwise it would be late
+/// again, so it is dropped after the next close and goes on with all others. (Chen et al., arXiv
+/// 1604.00981.)
 ///
-/// At steps that `meets` names all wait for all: checkpoints and validations see one state.
+/// At the steps that `meets` names, every replica waits for all: checkpoints and validations see
+/// one state.
 class Clocks {
  public:
   using Meets = std::function<bool(index_t step)>;
   /// check(config, replicas) has passed.
   Clocks(const ConsistencyConfig& config, index_t replicas, Meets meets);
 
-  /// All replicas have done `step` steps in `update` updates and work on the next one.
+  /// Sets all clocks: every replica has done `step` steps in `update` updates and works on the next
+  /// one.
   void begin(index_t step, index_t update);
-  /// From here on decisions to close and drop are these, not those that arrivals would give, until
-  /// they are used up.
+  /// From here on next() returns these decisions to close and drop, and not those that arrivals
+  /// would give, until they are used up.
   void follow(std::deque<Decision> decisions) { script_ = std::move(decisions); }
 
   /// Steps this replica has done, dropped ones included.
   index_t step(index_t replica) const { return clock(replica).step; }
   index_t slowest() const;
-  /// The step that is in the works nowhere beyond: a job that is to end can end here.
+  /// The step beyond which no replica works: a job that must end can end here.
   index_t farthest() const;
 
-  /// All of this replica's contribution has come, at `now` (seconds of any clock).
+  /// Says that all of this replica's contribution has come at `now` (seconds of any clock).
   void arrived(index_t replica, double now);
-  /// The next decision, if one is due. Throws Error if the decisions to follow cannot be.
+  /// The next decision, if one is due. Throws Error if a decision of the script cannot be carried
+  /// out.
   std::optional<Decision> next(double now);
-  /// Those who may go on from `now`, ascending: they have done step(replica) steps.
+  /// The replicas that may go on from `now`, ascending; each has done step(replica) steps.
   std::vector<index_t> release(double now);
   /// Updates between this replica's pull and the update that its contribution made or makes.
   index_t staleness(index_t replica) const { return clock(replica).staleness; }
@@ -118,9 +123,9 @@ class Clocks {
   ConsistencyConfig config_;
   Meets meets_;
   std::vector<Clock> clocks_;
-  std::deque<index_t> arrivals_;  ///< who has arrived, first ones first
+  std::deque<index_t> arrivals_;  ///< replicas that have arrived, the first one first
   index_t open_step_ = 1;         ///< bsp: the step whose contributions come
-  index_t update_ = 0;            ///< closed so far
+  index_t update_ = 0;            ///< updates closed so far
   std::deque<Decision> script_;
   double step_began_at_ = 0;
   index_t let_go_step_ = 0;  ///< bsp: the newest step that replicas were released into, and when

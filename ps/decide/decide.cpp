@@ -228,7 +228,7 @@ std::optional<std::variant<Close, Directive>> Decider::decide(double now) {
     return Close{standing_.update + 1, contributors_};
   }
   standing_.dropped_count += static_cast<index_t>(decision->replicas.size());
-  Directive directive = newest_;  // of the update that they missed
+  Directive directive = newest_;  // the directive of the update that they missed
   directive.replicas.contributors.clear();
   directive.order.keep = directive.order.checkpoint = false;
   directive.observed.dropped_count = standing_.dropped_count;
@@ -238,8 +238,8 @@ std::optional<std::variant<Close, Directive>> Decider::decide(double now) {
   return directive;
 }
 
-/// What the next step reads: the samples of those who made no contribution to this one, then new
-/// ones.
+/// What the next step reads: first the samples of replicas without a contribution to this one, then
+/// new ones.
 void Decider::advance_cursor(std::span<const index_t> contributors) {
   const index_t micro_batches = config_.training.micro_batches();
   const std::vector<index_t>& counts = balance_.counts();
@@ -257,6 +257,7 @@ void Decider::advance_cursor(std::span<const index_t> contributors) {
 }
 
 Directive Decider::close(const std::vector<index_t>& contributors, double now) {
+  // Which step this update makes, and where the samples of the next one begin.
   ++standing_.update;
   const bool together = updates_together(config_.consistency.mode);
   const index_t step = together ? step_after(standing_.step) : clocks_->step(contributors.front());
@@ -273,7 +274,8 @@ Directive Decider::close(const std::vector<index_t>& contributors, double now) {
   directive.step = step;
   directive.rule.rate = rate_at(config_.rate, step, config_.training.steps) /
                         static_cast<double>(together ? 1 : replicas());
-  // Not the order of arrival: the same bits every run.
+  // Summed in this order and not in that of arrival, so that every run has the same bits.
+  // If replicas step one by one, the loss is the mean over the newest reports of all of them.
   double own_loss_sum = 0, loss_sum = 0;
   index_t loss_count = 0;
   for (std::size_t at = 0; at < reports_.size(); ++at) {
@@ -359,8 +361,8 @@ void Decider::clip_or_skip(Directive& directive, double loss_sum) {
   }
 }
 
-/// Who goes on with the weights that this directive makes; if all do so together, the job may save
-/// and end here.
+/// Releases the replicas that go on with the weights of this directive. If all do so together, the
+/// job may save and end here.
 void Decider::let_go(Directive& directive, double now) {
   directive.replicas.released.clear();
   directive.observed.server_times = server_times_;
@@ -387,7 +389,7 @@ void Decider::let_go(Directive& directive, double now) {
   }
 }
 
-/// All have done the same steps: from the next one on they may share it in another way.
+/// All replicas have done the same steps, so their shares may change from the next step on.
 void Decider::balance(Directive& directive) {
   std::optional<std::vector<index_t>> counts;
   if (!config_.replay.empty()) {

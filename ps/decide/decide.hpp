@@ -22,12 +22,12 @@
 
 namespace weir::ps {
 
-/// So many steps without a finite gradient in a row end the job.
+/// This number of steps in a row without a finite gradient ends the job.
 inline constexpr index_t kSkipsInARowMax = 50;
 
 enum class Norms {
   total,
-  layers,  ///< and that of each layer
+  layers,  ///< the total and the norm of each layer
 };
 
 struct DecideConfig {
@@ -43,60 +43,61 @@ struct DecideConfig {
   index_t checkpoint_every = 0;  ///< steps; 0: at the end alone
 };
 
-/// Server 0's part: out of all arrivals, reports and partials, one directive an update.
+/// Server 0's part: makes one directive an update out of all arrivals, reports and partials.
 ///
-/// The order of events: the sum of the squares of all blocks, in the order of parameter, slice and
-/// block (whatever server they come from: the same bits for any number of servers and any bucket
-/// size); the norm of the mean gradient, sqrt(total) / count, rounded to float; if it or the loss
-/// is not finite, the step is skipped and the clip not asked; else the clip; then rate, cursor,
+/// The order of events: the squares of all blocks are summed in the order of parameter, slice and
+/// block, whichever server they come from, so the bits are the same for any number of servers and
+/// any bucket size. The norm of the mean gradient is sqrt(total) / count, rounded to float. If it
+/// or the loss is not finite, the step is skipped; else the clip decides. Then follow rate, cursor,
 /// checkpoint and stop. If every update waits for all replicas, updates are numbered by the step
-/// they make and nothing else is decided. Else Clocks says whose contributions an update has, which
-/// the other servers learn by a Close before they add up, and whose come too late.
+/// they make and nothing else is decided. Else Clocks says whose contributions make an update,
+/// which a Close tells the other servers before they add up, and whose come too late.
 ///
-/// An update of a round (local) makes several steps: up to the next multiple of the round's length,
-/// so that rounds meet where checkpoints are due, wherever training began.
+/// The update of a round (local) makes several steps, up to the next multiple of the round's
+/// length: so rounds end where checkpoints are due, wherever training began.
 ///
-/// An update of one replica's step (ssp, asp) has that replica's mean gradient and 1 / D of the
+/// An update from one replica's step (ssp, asp) has that replica's mean gradient and 1 / D of the
 /// rate; its loss is the mean over the newest contributions of all replicas.
 ///
-/// A checkpoint that is due at a skipped step waits for the next one that is not: whatever makes
-/// gradients infinite must not drive out the checkpoints from before it. So does one that is due
-/// amid bad steps, with a rollback in sight. Only a stop saves anyway.
+/// A checkpoint that is due at a skipped step waits for the next step that is not skipped: whatever
+/// makes gradients infinite must not displace the checkpoints from before it. A checkpoint that is
+/// due amid bad steps, when a rollback may follow, waits in the same way. Only a stop saves anyway.
 class Decider {
  public:
-  /// `plan` must outlive it. Throws Error if the log to replay is none of this job.
+  /// `plan` must outlive it. Throws Error if the log to replay does not belong to this job.
   Decider(const BucketPlan& plan, const DecideConfig& config);
   Decider(const Decider&) = delete;  // its clocks look at it
   Decider& operator=(const Decider&) = delete;
 
-  /// Training goes on from here.
+  /// Continues training from here.
   void restore(const Standing& standing);
   const Standing& standing() const { return standing_; }
 
-  /// All three throw Error for what belongs to another step or update, and if it comes twice.
+  /// All three throw Error for a message of another step or update, and for one that comes twice.
   void on_arrival(const Arrival& arrival, double now);
   void on_report(const Report& report, double now);
   void on_partials(const Partials& partials);
-  /// The step that is underway is the last, and has a checkpoint.
+  /// Makes the present step the last one, with a checkpoint.
   void request_stop();
 
   /// Where training begins: the state after the update before; `stop` if all steps are done.
   Directive start() const;
-  /// What comes next, if anything is due at `now` (seconds of any clock): contributors of an update
-  /// that every server is to add up; or the directive of the present update once everything is
-  /// there, or one that only drops. Throws Error after kSkipsInARowMax skips in a row, or if the
-  /// update has no loss terms.
+  /// What comes next, if anything is due at `now` (seconds of any clock): the contributors of an
+  /// update, which every server then adds up; the directive of the present update once everything
+  /// is there; or a directive that only drops. Throws Error after kSkipsInARowMax skips in a row,
+  /// or if the update has no loss terms.
   std::optional<std::variant<Close, Directive>> decide(double now);
 
  private:
   double total_squares() const;
   index_t replicas() const { return plan_->layout().replicas; }
-  /// The step that the update after `step` makes: with rounds the next multiple of their steps.
+  /// The step that the update after `step` ends with: with rounds the next multiple of their
+  /// length.
   index_t step_after(index_t step) const {
     const index_t round = config_.consistency.round_steps;
     return (step / round + 1) * round;
   }
-  /// Steps that a clock counts as this many.
+  /// The steps of training that a clock counts as `count`.
   index_t steps_of_clock(index_t count) const {
     return std::max(origin_.step, count * config_.consistency.round_steps);
   }
@@ -142,7 +143,7 @@ class Decider {
   std::vector<index_t> contributors_;       ///< those whose update is being added up
   Alarms alarms_;
   Rollback rollback_;
-  Directive newest_;  ///< that closed an update
+  Directive newest_;  ///< the newest that closed an update
 };
 
 }  // namespace weir::ps

@@ -94,7 +94,7 @@ void check_replicas(const Decision& decision, const DecidingJob& job) {
   }
 }
 
-/// `newest`: the update of the line before; none yet: the log begins here.
+/// `newest`: the update of the line before; none if the log begins here.
 void check_order(const LoggedDecision& logged, const DecidingJob& job,
                  std::optional<index_t> newest) {
   if (logged.update < 1 || logged.update > kCountMax) {
@@ -102,7 +102,7 @@ void check_order(const LoggedDecision& logged, const DecidingJob& job,
   }
   if (!newest) return;
   const bool closes = logged.decision.kind == Decision::Kind::close;
-  // Where nothing is closed, shares are all there is.
+  // If every update waits for all replicas, the log has only shares.
   const bool fits = waits_for_all(job.consistency) ? logged.update > *newest
                                                    : logged.update == *newest + (closes ? 1 : 0);
   if (fits) return;
@@ -146,7 +146,7 @@ void read_log(const std::filesystem::path& path, const DecidingJob& job, const T
 DecisionLog::DecisionLog(const std::filesystem::path& file, const DecidingJob& job, index_t update)
     : path_(file), job_(job), update_(update), newest_(update) {}
 
-/// What stands there of the updates up to the checkpoint.
+/// The lines of the log about updates up to the checkpoint.
 std::string DecisionLog::lines_before() const {
   std::string kept;
   index_t newest = 0;
@@ -169,9 +169,8 @@ void DecisionLog::open() {
     try {
       kept = lines_before();
     } catch (const Error& error) {
-      log_warning(
-          text("the decision log begins anew with update ", update_ + 1,
-               ", and can be replayed from the checkpoint before it alone: ", error.what()));
+      log_warning(text("the decision log begins anew with update ", update_ + 1,
+                       ", and can only be replayed from the checkpoint before it: ", error.what()));
     }
   }
   replace_file(path_, head_of(job_) + '\n' + kept);

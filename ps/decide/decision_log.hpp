@@ -15,8 +15,8 @@ struct DecidingJob {
   index_t micro_batches = 1;  ///< how many a step has
 };
 
-/// The decisions of a training, beside its checkpoints: an object a line, first one that says what
-/// run they are of. Replaying them repeats the run to the bit.
+/// The decisions of a training, in a file beside its checkpoints: one object a line, of which the
+/// first says what run they belong to. Replaying them repeats the run to the bit.
 ///
 ///   {"kind":"decisions","consistency":"bsp","replicas":4}
 ///   {"update":1,"close":[0,1,2,3]}
@@ -24,21 +24,21 @@ struct DecidingJob {
 ///   {"update":2,"drop":[2]}           after update 2
 ///   {"update":40,"share":[5,1,5,5]}   for the steps after update 40
 ///
-/// A log has no holes: closes are of updates one after the other, drops and shares of the update
-/// before them. It may begin after a checkpoint's update, and is replayed from that one then.
+/// A log has no holes: its closes have consecutive updates, and drops and shares name the update
+/// before them. It may begin after a checkpoint's update; it is then replayed from that one.
 ///
-/// Written line by line as decisions fall, and brought to the disk before a checkpoint counts. What
-/// stands there of updates after the checkpoint that a job goes on from is removed first: it will
-/// be decided again. If what is left does not reach up to the checkpoint, the log begins anew there
-/// and a warning says so.
+/// It is written line by line as decisions are made, and brought to the disk before a checkpoint
+/// counts. A job that continues from a checkpoint first removes the lines about later updates,
+/// since those will be decided again. If the rest does not reach up to the checkpoint, the log
+/// begins anew there, with a warning.
 class DecisionLog {
  public:
   DecisionLog() = default;  ///< writes nothing
   /// Opens nothing before the first decision. An empty path: writes nothing.
   DecisionLog(const std::filesystem::path& file, const DecidingJob& job, index_t update);
-  /// A full disk is no reason to lose the training: then a warning says that the log ends.
+  /// Appends a line. If the disk is full, a warning says that the log ends, and training goes on.
   void append(const Decision& decision, index_t update, index_t staleness);
-  void sync();  ///< what was appended outlives a power cut
+  void sync();  ///< brings what was appended to the disk
 
  private:
   void open();
@@ -59,9 +59,9 @@ struct LoggedDecision {
   Decision decision;
 };
 
-/// Throws Error if the log cannot be read, or is of another consistency or number of replicas; and,
-/// with its line, for a decision that this job cannot have made there. A last line that a dying job
-/// left half written is none.
+/// Throws Error if the log cannot be read, or belongs to another consistency or number of replicas;
+/// and, naming the line, for a decision that this job cannot have made there. A last line that a
+/// dying job left half written does not count.
 std::vector<LoggedDecision> read_decisions(const std::filesystem::path& file,
                                            const DecidingJob& job);
 

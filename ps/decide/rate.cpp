@@ -24,7 +24,7 @@ std::vector<Option> options(RateConfig& config) {
       {"rate.peak", "", "the highest learning rate", &config.peak, {0, 1e3}},
       {"rate.warm-up",
        "steps",
-       "the learning rate rises during this many first steps",
+       "number of first steps during which the learning rate rises",
        &config.warm_up_steps,
        {0, 1e12}},
       {"rate.final",

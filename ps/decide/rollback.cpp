@@ -67,16 +67,16 @@ void Rollback::keep(Directive& directive, const Standing& standing) {
 void Rollback::go_back(Directive& directive, Standing& standing, Clip& clip) {
   bad_in_a_row_ = 0;
   if (++backs_in_a_row_ > kBacksMax) {
-    log_warning(text("after going back ", kBacksMax,
-                     " times in a row steps are as bad as before; "
-                     "from step ",
-                     directive.step, " on a loss as that is taken for usual"));
+    log_warning(text("steps are as bad as before after ", kBacksMax,
+                     " rollbacks in a row; from step ", directive.step,
+                     " on a loss like this counts as usual"));
     backs_in_a_row_ = count_ = 0;
     center_ = deviation_ = 0;
     return;
   }
-  log_warning(text("step ", directive.step, ": ", bad_steps_max_, " bad steps in a row; goes back ",
-                   "to the weights after step ", kept_step_, " and passes over the data between"));
+  log_warning(text("step ", directive.step, ": ", bad_steps_max_,
+                   " bad steps in a row; the servers return to the weights after step ", kept_step_,
+                   " and skip the data between"));
   clip.restore(kept_clip_);
   standing.clip_state = kept_clip_;
   standing.skipped_count = standing.update - kept_applied_;
@@ -99,7 +99,7 @@ void Rollback::begin(const Standing& standing) {
   const bool good = state.size() == 6 &&
                     std::ranges::all_of(state, [](double value) { return std::isfinite(value); });
   if (!good) {
-    throw Error(text("restoring what --rollback knows: ", state.size(),
+    throw Error(text("restoring the state of --rollback: ", state.size(),
                      " numbers that are no state of it; the checkpoint is damaged"));
   }
   count_ = static_cast<index_t>(state[0]);

@@ -11,36 +11,39 @@
 namespace weir::ps {
 
 struct RollbackConfig {
-  index_t bad_steps = 0;  ///< so many in a row; 0: never
+  index_t bad_steps = 0;  ///< bad steps in a row that cause one; 0: never
 };
 
 std::vector<Option> options(RollbackConfig& config);
 
-/// When the servers go back to a state that they have kept in memory, as a team did by hand some 20
-/// times in one training (Chowdhery et al., arXiv 2204.02311, section 5.1): weights, moments and
-/// the clip become what they were; step and cursor go on, so the data between is passed over.
+/// Decides when the servers return to a state that they have kept in memory, as a team did by hand
+/// some 20 times in one training (Chowdhery et al., arXiv 2204.02311, section 5.1): weights,
+/// moments and the clip become what they were; step and cursor go on, so the data between is passed
+/// over.
 ///
 /// A step is bad if it is skipped, or its loss is not finite or 6 sigma above the moving average
-/// (0.98) of the good ones. After `bad_steps` of them in a row the servers go back. What is kept
-/// is the state after a good step with as many good ones before it (so that a spike that the loss
-/// shows a step later is not in it), every 20 steps, and every checkpoint: so a job that goes on
-/// from one does as it would have done. After 3 times in a row without a good step between them
-/// the new loss is taken for what is usual now.
+/// (0.98) of the good ones. After `bad_steps` of them in a row the servers go back. Every 20 steps
+/// the servers keep the state after a good step that has `bad_steps` good ones before it, so that a
+/// spike which shows in the loss one step later is not in it. They also keep the state of every
+/// checkpoint, so that a job that resumes from one does what it would have done. After 3 rollbacks
+/// in a row without a good step between them, the new loss counts as usual.
 ///
-/// On server 0 alone, and a function of losses and skips: the same on any number of servers, and
-/// in a replayed run.
+/// It runs on server 0 alone and depends only on losses and skips: so it is the same with any
+/// number of servers, and in a replayed run.
 class Rollback {
  public:
   explicit Rollback(const RollbackConfig& config) : bad_steps_max_(config.bad_steps) {}
 
-  /// After the clip has decided of an update that this directive closes: may make it one that goes
-  /// back or one to keep.
+  /// To be called with a directive that closes an update, after the clip has decided. It may turn
+  /// the directive into one that rolls back, or into one whose state is kept.
   void on_step(Directive& directive, Standing& standing, Clip& clip);
-  /// Whether a state is bad for all that is known: no checkpoint of it, please.
+  /// Whether the good steps in a row are still too few to trust the present state; no checkpoint is
+  /// made of it then.
   bool in_doubt() const { return bad_steps_max_ > 0 && good_in_a_row_ < bad_steps_max_; }
-  /// This directive has a checkpoint.
+  /// Tells that this directive has a checkpoint.
   void on_checkpoint(Directive& directive, Standing& standing);
-  /// Training begins with this, which is what servers have kept. Throws Error if the state is none.
+  /// Sets where training begins, which is also what the servers have kept. Throws Error if the
+  /// state is not valid.
   void begin(const Standing& standing);
 
  private:
@@ -51,16 +54,16 @@ class Rollback {
   std::vector<double> state() const;
 
   index_t bad_steps_max_;
-  // Of the losses of good steps:
+  // Moving averages over the losses of good steps:
   index_t count_ = 0;
   double center_ = 0;
-  double deviation_ = 0;  ///< mean absolute, from it
+  double deviation_ = 0;  ///< mean absolute deviation from it
   index_t bad_in_a_row_ = 0;
   index_t good_in_a_row_ = 0;
   index_t backs_in_a_row_ = 0;
-  // What is kept:
+  // The state that is kept:
   index_t kept_step_ = 0;
-  index_t kept_applied_ = 0;  ///< updates in it
+  index_t kept_applied_ = 0;  ///< updates that it includes
   std::vector<double> kept_clip_;
 };
 

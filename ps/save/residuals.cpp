@@ -12,7 +12,8 @@ index_t element_count(const BucketPlan& plan, index_t bucket) {
   return plan.buckets()[static_cast<std::size_t>(bucket)].element_count;
 }
 
-/// How many contributors of a replica each parameter has: all of its slices have as many.
+/// The number of contributors that each parameter has in a replica, which is the same for all its
+/// slices.
 std::vector<index_t> contributors_of_replica(const BucketPlan& plan) {
   std::vector<index_t> counts(plan.specs().size(), 0);
   for (const Bucket& bucket : plan.buckets()) {

@@ -11,21 +11,23 @@
 namespace weir::ps {
 
 /// The residuals of the workers' push wire (common/wire/wire.hpp) as a server keeps them for
-/// checkpoints: one of each contributor to each of its buckets. Workers get them where training
-/// begins, and send them whenever a checkpoint is made; in between theirs alone are true.
+/// checkpoints: one for each contributor to each of its buckets. Workers get them when training
+/// begins, and send them whenever a checkpoint is made; in between only the workers' are up to
+/// date.
 class Residuals {
  public:
-  /// Zeros; nothing if the plan's wire keeps none. `plan` must outlive it.
+  /// Makes residuals of zeros; none if the plan's wire keeps none. `plan` must outlive it.
   Residuals(const BucketPlan& plan, index_t server);
 
   bool kept() const { return plan_->wire().push.keeps_residual(); }
-  /// How many there are: contributors, bucket by bucket.
+  /// The number of residuals: contributors, summed over the buckets.
   index_t count() const { return count_; }
   std::span<float> of(index_t bucket, index_t contributor);
   std::span<const float> of(index_t bucket, index_t contributor) const;
 
-  /// Takes those of a checkpoint. One made with other replicas or contexts, or by a wire without
-  /// residuals, has none for these contributors: they stay zero, and server 0 says so.
+  /// Reads the residuals of a checkpoint. If it was made with other replicas or contexts, or by a
+  /// wire without residuals, it has none for these contributors: they stay zero, and server 0 says
+  /// so in the log.
   void load(const CheckpointReader& reader);
 
  private:
@@ -36,9 +38,9 @@ class Residuals {
   Buffer values_;
 };
 
-/// The tensors that residuals are in a checkpoint: /residual/R.K/NAME for replica R and the K-th
-/// contributor of a replica to NAME, in the order of the specs, then of the contributors as Store
-/// numbers them. None if the plan's wire keeps none.
+/// The tensors that hold the residuals in a checkpoint: /residual/R.K/NAME for replica R and the
+/// K-th contributor of a replica to NAME, in the order of the specs, then of the contributors as
+/// Store numbers them. None if the plan's wire keeps none.
 std::vector<CheckpointRecord> residual_records(const BucketPlan& plan);
 inline constexpr const char* kResidualPrefix = "/residual/";
 

@@ -31,8 +31,9 @@ void compare_settings(const Manifest& manifest, const std::map<std::string, std:
   }
 }
 
-/// Whether it is an early one of `local`: step counts rounds, the moments of rounds stand where
-/// those of the job's optimizer stand else, and so do the names of optimizer and clip.
+/// Whether it is an early checkpoint of `local`. In those, `step` counts rounds, the moments of the
+/// rounds are where those of the job's optimizer are otherwise, and so are the names of optimizer
+/// and clip.
 bool counts_rounds(const Manifest& manifest) {
   return setting(manifest, "consistency") == "local" && !manifest.integers.contains(kRoundSteps) &&
          !manifest.settings.contains(kReplicaSetting) &&
@@ -40,8 +41,8 @@ bool counts_rounds(const Manifest& manifest) {
          setting(manifest, kClipSetting) == name_of(ClipPolicy::none);
 }
 
-/// `taken`: moments of these names; others are there for somebody else. `dropped`: parameters that
-/// may be in the checkpoint, with moments, and are not read.
+/// `taken`: the names of the moments to read; other moments belong to another server. `dropped`:
+/// parameters that the checkpoint may hold, with moments, and that are not read.
 void compare_records(const Manifest& manifest, const std::vector<CheckpointRecord>& wanted,
                      std::string_view taken, const std::vector<std::string>& dropped,
                      Differences& differences) {
@@ -158,6 +159,7 @@ Standing load_checkpoint(const std::filesystem::path& checkpoint, const ResumeCo
                          const BucketPlan& plan, Store& store, Residuals& residuals) {
   const CheckpointReader reader(checkpoint);
   const Manifest& manifest = reader.manifest();
+  // Whether an update means the same there and here, so that moments, clip and residuals go on.
   const bool goes_on = is_of_rounds(manifest) == config.in_rounds;
   const std::string optimizer = setting(manifest, kOptimizerSetting);
   if (goes_on && !config.in_rounds && optimizer != name_of(config.optimizer)) {
@@ -189,6 +191,7 @@ Standing load_checkpoint(const std::filesystem::path& checkpoint, const ResumeCo
                   dropped.front(), dropped.size() > 1 ? " and so on" : "",
                   goes_on && !keeps_clip ? "; the clip policy starts from its beginning" : ""));
   }
+  // Slot 0 stands for the weights, the others for the optimizer's slots, as in `wanted`.
   for (std::size_t slot = 0; slot < wanted.size() / plan.specs().size(); ++slot) {
     for (index_t index : store.buckets()) {
       const std::span<float> values =
@@ -206,6 +209,7 @@ Standing load_checkpoint(const std::filesystem::path& checkpoint, const ResumeCo
   if (!goes_on && config.tells)
     log_warning(text(what_begins_anew(config),
                      residuals.kept() ? "; so does the wire's error feedback" : ""));
+  // The counters. Moments that begin anew do so after all updates that were applied.
   const index_t skipped_count = integer(manifest, "skipped", checkpoint);
   const index_t update = integer(manifest, "update", checkpoint);
   if (skipped_count > update) {

@@ -23,26 +23,28 @@
 
 namespace weir::ps {
 
-/// This many checkpoints in a row that fail: the last of them is not given up, but waited for.
+/// After this number of failed checkpoints in a row the last one is not given up, but tried again.
 inline constexpr index_t kSaveFailuresMax = 3;
 
 struct SnapshotConfig {
-  index_t every = 200;   ///< steps; 0: at the end alone
-  index_t keep = 3;      ///< the newest so many stay
-  index_t wait_s = 600;  ///< for a save that may not be given up and fails
+  index_t every = 200;   ///< steps between two checkpoints; 0: only at the end
+  index_t keep = 3;      ///< how many of the newest checkpoints are kept
+  index_t wait_s = 600;  ///< how long a failed save that may not be given up is tried again
   // No options: what follows from the rest of the job.
-  double retry_s = 5;            ///< between two tries of such a save, at most
+  double retry_s = 5;            ///< the longest pause between two such tries
   std::filesystem::path folder;  ///< where all checkpoints are; empty: none are written
-  /// A replica of `local`: the servers' folder. What `folder` holds goes when theirs of the same
-  /// step has gone, so `keep` does not count. Empty: as `keep` says.
+  /// For a replica of `local`: the servers' folder. A checkpoint in `folder` is removed when the
+  /// servers' one of the same step is gone, so `keep` does not count. If it is empty, `keep`
+  /// counts.
   std::filesystem::path beside = {};
-  /// The servers of `local`: steps between two meetings. Their optimizer, which nobody chose, has
-  /// moments of its own (kRoundMoments), and `notes` say the optimizer and clip of the replicas.
+  /// For the servers of `local`: steps between two meetings. Their optimizer, which no user chose,
+  /// has moments of its own (kRoundMoments), and `notes` name the optimizer and clip of the
+  /// replicas.
   index_t round_steps = 0;
   /// What must agree when a job resumes (settings of the model), by name. Names have no blanks.
   std::map<std::string, std::string> settings;
-  /// All other settings of the job: written beside them, so that a checkpoint says how it was made,
-  /// and free to differ on resuming.
+  /// All other settings of the job. They are written, too, so that a checkpoint says how it was
+  /// made; they may differ when a job resumes.
   std::map<std::string, std::string> notes;
   /// Parameters that older checkpoints hold and on which nothing depends: resuming drops them.
   std::vector<std::string> obsolete = {};
@@ -53,8 +55,8 @@ struct SnapshotConfig {
 
 std::vector<Option> options(SnapshotConfig& config);
 
-/// Where the moments of the job's optimizer stand among a checkpoint's tensors, and those of the
-/// servers of `local`, which step by what the replicas went in a round.
+/// The groups of a checkpoint's tensors that hold the moments of the job's optimizer, and those of
+/// the servers of `local`, which step once a round.
 inline constexpr std::string_view kMoments = "/optimizer/";
 inline constexpr std::string_view kRoundMoments = "/outer/";
 
@@ -64,11 +66,11 @@ std::vector<CheckpointRecord> checkpoint_records(const std::vector<ParameterSpec
                                                  OptimizerKind optimizer,
                                                  std::string_view moments = kMoments);
 
-/// The settings in a manifest that are ours.
+/// The settings in a manifest that the servers write themselves.
 inline constexpr const char* kOptimizerSetting = "optimizer.kind";
 inline constexpr const char* kClipSetting = "clip.policy";
 
-/// The setting of a checkpoint that a replica of `local` has of its own: which one.
+/// The setting in a checkpoint of a replica of `local` that says which replica it belongs to.
 inline constexpr const char* kReplicaSetting = "replica";
 
 /// An integer of a manifest that the servers of `local` wrote: SnapshotConfig::round_steps.
@@ -76,30 +78,30 @@ inline constexpr const char* kRoundSteps = "round_steps";
 /// Standing::moments_begin, where it is above zero.
 inline constexpr const char* kMomentsBegin = "moments_begin";
 
-/// Integers of a manifest whose names begin so and end in 0, 1, …: Standing::again.
+/// Prefix of the integers 0, 1, … of a manifest that hold Standing::again.
 inline constexpr const char* kAgainPrefix = "again.";
-/// Numbers, the same way: Standing::clip_state and rollback_state.
+/// Prefixes of the numbers that hold Standing::clip_state and rollback_state.
 inline constexpr const char* kClipPrefix = "clip.";
 inline constexpr const char* kRollbackPrefix = "rollback.";
 
 struct SaveTotals {
   index_t count = 0;   ///< committed
-  double seconds = 0;  ///< from the directive to the commit, most of it beside the training
+  double seconds = 0;  ///< from the directive to the commit, mostly while training goes on
 };
 
-/// One server's part in making checkpoints: copies weights and moments right after a bucket was
-/// stepped, and writes the copies on a thread, while training goes on. Server 0 makes the file
-/// first and commits it when all servers have written; see common/io/checkpoint_format.hpp. The
-/// residuals of the workers' wire, where it keeps some, are written as they lie.
+/// One server's part in making checkpoints. It copies weights and moments right after a bucket was
+/// stepped, and a thread writes the copies while training goes on. Server 0 makes the file first
+/// and commits it when all servers have written; see common/io/checkpoint_format.hpp. If the
+/// workers' wire keeps residuals, they are written without a copy.
 ///
 ///   server 0   start -> file made -> SaveBegin … all SavePrepared -> MANIFEST, name -> SaveEnd
 ///   others     start … SaveBegin -> written -> SavePrepared … SaveEnd
 ///
 /// A save that fails anywhere is given up as a whole: its folder is removed, a warning logged, and
-/// training goes on. Two are not given up: the last one of a job, and the third in a row that fails
-/// (kSaveFailuresMax). Server 0 tries them again, from the copies that are still there, until one
-/// succeeds or `wait_s` seconds are over; then it throws Error. Training goes on meanwhile until
-/// the next checkpoint is due. Only the thread that calls these functions talks to the other
+/// training goes on. Two saves are not given up: the last one of a job, and the third in a row that
+/// fails (kSaveFailuresMax). Server 0 tries such a save again from the copies that are still there,
+/// until it succeeds or `wait_s` seconds are over; then it throws Error. Training goes on meanwhile
+/// until the next checkpoint is due. Only the thread that calls these functions talks to the other
 /// servers.
 class Snapshot {
  public:
@@ -111,18 +113,19 @@ class Snapshot {
   Snapshot(const Snapshot&) = delete;  // the thread looks at it
   Snapshot& operator=(const Snapshot&) = delete;
 
-  /// From start() to the end of the save; the copies are in use.
+  /// True from start() to the end of the save, while the copies are in use.
   bool busy() const { return phase_ != Phase::idle; }
-  /// A new save begins: not while busy. `last`: of the job. `standing`: server 0's, after the step.
+  /// Begins a save; not while busy(). `last`: it is the last one of the job. `standing`: server
+  /// 0's, after the step.
   void start(index_t step, bool last, const Standing& standing);
-  /// Once for each bucket of this server.
+  /// To be called once for each bucket of this server.
   void copy(index_t bucket, Store& store) { copies_.take(bucket, store); }
-  void copied();  ///< that was all of them, and the residuals are there, too
+  void copied();  ///< all buckets are copied and all residuals are there
 
   void on_begin(const SaveBegin& begin);
   void on_prepared(const SavePrepared& prepared);
   void on_end(const SaveEnd& end);
-  /// Server 0: somebody asks the job to end. Says so if the job cannot yet.
+  /// Tells server 0 that the job was asked to end. It logs why the job cannot end yet, if so.
   void on_stop_request() const;
   /// Looks whether the thread is done; never waits. Rethrows what it threw, other than failures of
   /// the file system.
@@ -140,7 +143,7 @@ class Snapshot {
     abandoning,
     waiting,  ///< server 0: until the next try
   };
-  /// What the thread brings back.
+  /// The result of the thread.
   struct Result {
     std::string error;
     std::vector<CheckpointRecord> records;
@@ -175,7 +178,7 @@ class Snapshot {
   bool copied_ = false;
   bool begun_ = false;  ///< the records have their offsets
   double started_at_ = 0;
-  index_t failures_ = 0;  ///< saves in a row
+  index_t failures_ = 0;  ///< failed saves in a row
   index_t tries_ = 0;     ///< tries of this save that failed
   double failed_at_ = 0;  ///< when the first of them did
   double try_at_ = 0;     ///< when the next one begins

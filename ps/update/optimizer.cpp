@@ -60,10 +60,10 @@ AdamScalars adam_scalars(const OptimizerConfig& config, const OptimizerStep& ste
           static_cast<float>(step.weight_decay)};
 }
 
-/// Squares of directions are taken while these runs are in the first cache.
+/// The length of a run: the squares of its directions are taken while it is in the first cache.
 constexpr std::size_t kRunElements = 512;
 
-/// The direction of one element; its moments change.
+/// Returns the direction of one element and changes its moments.
 inline float adam_direction(const AdamScalars& s, float w, float gradient, float& mean,
                             float& variance) {
   const float g = s.factor * gradient;
@@ -92,7 +92,7 @@ WEIR_EACH_CPU void lamb_direction(AdamScalars s, std::size_t count, const float*
   }
 }
 
-/// Adamw's direction without its mean and decay: what update clipping measures.
+/// The direction of adamw without its mean and decay, which update clipping measures.
 WEIR_EACH_CPU void relative_gradient(AdamScalars s, std::size_t count,
                                      const float* __restrict gradient,
                                      const float* __restrict variance, float* __restrict out) {
@@ -140,9 +140,8 @@ void check_sizes(const OptimizerConfig& config, const OptimizerStep& step, std::
 std::vector<Option> options(OptimizerConfig& config) {
   return {
       {"optimizer.kind", "",
-       "how gradients change the weights. lamb scales the step of each matrix and table by "
-       "|weights| "
-       "/ |step|, even if nothing decays, but not the step of norms and biases",
+       "how gradients change the weights. lamb scales the step of each matrix and table "
+       "by |weights| / |step|, even if nothing decays, but not the step of norms and biases",
        choice(config.kind, kKindNames)},
       {"optimizer.momentum", "", "sgd: momentum", &config.momentum, {0, 0.9999}},
       {"optimizer.nesterov", "",
@@ -155,8 +154,7 @@ std::vector<Option> options(OptimizerConfig& config) {
       {"optimizer.beta2",
        "",
        "adamw, lamb: decay of the variance; lion: decay of the momentum. The default is the same "
-       "for "
-       "all; usual are 0.99 for lion and 0.999 for lamb",
+       "for all; usual values are 0.99 for lion and 0.999 for lamb",
        &config.beta2,
        {0, 0.99999}},
       {"optimizer.epsilon", "", "adamw, lamb: added to the deviation", &config.epsilon, {1e-12, 1}},

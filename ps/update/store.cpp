@@ -44,6 +44,8 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
   // first block's partial. Buckets begin at pages.
   // Each bucket gets its offsets: elements in the arenas, bytes in the frames, and the index of its
   // first block's partial. Buckets begin at pages.
+  // Each bucket gets its offsets: elements in the arenas, bytes in the frames, and the index of its
+  // first block's partial. Buckets begin at pages.
   index_t arena = 0, pushed = 0, pulled = 0, partials = 0;
   for (index_t index : buckets_) {
     const index_t count = bucket(index).element_count;
@@ -65,6 +67,7 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
   }
   // A single holder's arena has no gaps: the store's is laid out like it, and they can be one.
   // A single holder's arena has no gaps: the store's is laid out like it, and they can be one.
+  // A single holder's arena has no gaps: the store's is laid out like it, and they can be one.
   if (one_holder(plan.layout())) {
     const Holding& holding = plan.holding({});
     for (const HeldBucket& held : holding.buckets) entry(held.bucket).offset = held.offset;
@@ -81,6 +84,7 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
     weight_squares_.resize(partials_.size());
     direction_squares_.resize(partials_.size());
   }
+  // The weights are drawn where they are, so they must have their places by now.
   // The weights are drawn where they are, so they must have their places by now.
   // The weights are drawn where they are, so they must have their places by now.
   for (index_t index : buckets_) {
@@ -110,6 +114,7 @@ void Store::place(const BucketMemory& given, index_t arena) {
   };
   // First pass: what is not given? `others` counts elements of contributions after the first.
   // First pass: what is not given? `others` counts elements of contributions after the first.
+  // First pass: what is not given? `others` counts elements of contributions after the first.
   index_t others = 0;
   bool all_weights = true, all_firsts = raw;
   for (const Entry& of : entries_) {
@@ -121,6 +126,7 @@ void Store::place(const BucketMemory& given, index_t arena) {
       }
     }
   }
+  // Memory for that, and a second pass that hands it out.
   // Memory for that, and a second pass that hands it out.
   // Memory for that, and a second pass that hands it out.
   if (!all_weights) weights_ = Buffer(arena);

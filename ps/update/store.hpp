@@ -23,46 +23,49 @@ namespace weir::ps {
 /// every run.
 class Store {
  public:
-  /// Fills in the initial weights; moments are zero; waits for update 1. `plan` and what `given`
-  /// names must outlive it; contributions are given only where the push wire is raw.
+  /// Begins with initial weights and zero moments, and waits for update 1. `plan` and what `given`
+  /// names must outlive it; contributions are given only if the push wire is raw.
   Store(const BucketPlan& plan, index_t server, const OptimizerConfig& optimizer,
         std::uint64_t seed, const BucketMemory& given = {});
 
   const std::vector<index_t>& buckets() const { return buckets_; }  ///< sorted as they are pushed
   index_t contributor_count(index_t bucket) const;
 
-  /// Where a contribution is to be written as the plan's push wire encodes it. May be written while
-  /// accepts(). Stays where it is.
+  /// Where a contribution is to be written, as the plan's push wire encodes it. It may be written
+  /// while accepts() is true. The address never changes.
   std::span<std::byte> contribution_frame(index_t bucket, index_t contributor);
-  /// The same of a raw wire, as floats: [elements of the bucket].
+  /// The same for a raw wire, as floats: [elements of the bucket].
   std::span<float> contribution(index_t bucket, index_t contributor);
-  /// Whether this contribution may be written: the one before is applied or discarded.
+  /// Whether this contribution may be written, because the previous one is applied or discarded.
   bool accepts(index_t bucket, index_t contributor) const;
-  /// The floats of this contribution are all there. True if no other is missing in the bucket.
-  /// Throws Error if it had arrived before.
+  /// Tells that all floats of this contribution are there. Returns whether the bucket now has all
+  /// its contributions. Throws Error if this one had arrived before.
   bool arrived(index_t bucket, index_t contributor);
-  /// Adds up the contributions of these replicas (ascending), which have arrived, and
-  /// takes the sum's sums of squares. Once an update.
+  /// Adds up the contributions of these replicas (ascending), which have arrived, and the squares
+  /// of the sum, block by block. Called once an update.
   void sum(index_t bucket, std::span<const index_t> replicas);
-  /// Once all buckets are summed: the sum of squares of each block (kBlockElements elements counted
-  /// from a slice's begin), bucket by bucket in push order, segment by segment.
+  /// The sum of squares of each block (kBlockElements elements counted from a slice's begin),
+  /// bucket by bucket in push order, segment by segment. Valid once all buckets are summed.
   bool all_summed() const { return summed_count_ == buckets_.size(); }
   std::vector<double> partials() const;
-  /// Turns the summed gradient into the direction and steps the moments. For optimizers with trust
-  /// ratios: once, before apply(), unless the directive skips.
+  /// Turns the summed gradient into the direction and steps the moments. Called only for optimizers
+  /// with trust ratios: once, before apply(), unless the directive skips.
   void make_direction(index_t bucket, const Directive& directive);
-  /// Once all directions are made: squares of weights and directions, as partials().
+  /// The squares of weights and of directions, ordered as partials(). Valid once all directions are
+  /// made.
   const std::vector<double>& weight_squares() const { return weight_squares_; }
   const std::vector<double>& direction_squares() const { return direction_squares_; }
-  /// Steps the bucket by the summed gradient (by its direction, where there are trust ratios:
-  /// `trust`, by parameter), unless the directive skips, and frees the places of its contributors.
-  /// Once, after the partials were taken. Throws Error if the directive is of another update.
+  /// Steps the bucket by the summed gradient (or by its direction if there are trust ratios:
+  /// `trust`, one a parameter), unless the directive skips, and frees the places of its
+  /// contributors. Called once, after partials(). Throws Error if the directive is of another
+  /// update.
   void apply(index_t bucket, const Directive& directive, std::span<const double> trust = {});
   /// Frees the places of a replica whose contributions make no update.
   void discard(index_t bucket, index_t replica);
 
-  /// No contribution has arrived yet; the first are those of this update. moments_begin: updates
-  /// that were applied before the moments began, which their bias correction does not count.
+  /// Says that the next contributions, of which none has arrived yet, are those of this update.
+  /// moments_begin: updates that were applied before the moments began, which their bias correction
+  /// does not count.
   void begin_with(index_t update, index_t moments_begin = 0);
   /// The update that the bucket waits for or is in.
   index_t update(index_t bucket) const { return entry(bucket).update; }
@@ -70,14 +73,14 @@ class Store {
   /// The weights as the plan's pull wire encodes them, as they are after apply() or begin_with().
   std::span<const std::byte> weight_frame(index_t bucket) const;
   std::span<float> mutable_weights(index_t bucket);  ///< to load a checkpoint, or to go back
-  /// After mutable_weights() were written, unless begin_with() comes: for weight_frame().
+  /// Renews weight_frame() after mutable_weights() were written. begin_with() does so, too.
   void encode_weights(index_t bucket) { encode_weights(entry(bucket)); }
   /// One of the optimizer's slots, as slot_names numbers them.
   std::span<float> slot(index_t bucket, std::size_t index);
 
-  /// The arenas of a store with one server and one holder: there all weights and all first
-  /// contributions lie in one arena each, with the offsets of the Holding, and a worker in the same
-  /// process needs no copies. Asserts that it is so.
+  /// The arenas of a store with one server and one holder. All weights lie in one arena and all
+  /// first contributions in another, with the offsets of the Holding, so a worker in the same
+  /// process needs no copies. Asserts that there is one server and one holder.
   std::span<const float> weight_arena() const;
   std::span<float> gradient_arena();
   std::span<float> mutable_weight_arena();
@@ -104,11 +107,12 @@ class Store {
   const Entry& entry(index_t bucket) const;
   Entry& entry(index_t bucket);
   std::span<float> part(Buffer& arena, const Entry& entry);
-  /// Finds each entry's weights and raw contributions a place; arena: elements of all buckets.
+  /// Finds a place for each entry's weights and raw contributions. `arena`: elements of all
+  /// buckets.
   void place(const BucketMemory& given, index_t arena);
   OptimizerStep step_of(index_t parameter, const Directive& directive, double trust) const;
   std::vector<std::span<float>> slots_of(const Entry& entry, index_t offset, index_t count);
-  /// Where the sum is once there is one.
+  /// Where the sum of the contributions is, once it exists.
   std::span<float> sum_place(const Entry& entry);
   void encode_weights(const Entry& entry);
 
@@ -117,11 +121,11 @@ class Store {
   std::vector<index_t> buckets_;
   std::vector<Entry> entries_;     ///< one a bucket of this server
   std::vector<index_t> entry_of_;  ///< one a bucket of the plan; -1: another server's
-  // Of what was given no place:
+  // Memory for what was given no place:
   Buffer weights_;
   Buffer gradients_;  ///< the first contribution of each bucket, then the sum
   Buffer others_;     ///< the other contributions
-  // Where a wire is not raw: contributions do not lie in the two above, but wait to be decoded.
+  // Frames, if a wire is not raw: contributions then wait here to be decoded.
   BufferOf<std::byte> push_frames_;
   BufferOf<std::byte> pull_frames_;
   std::vector<Buffer> slots_;

@@ -7,23 +7,24 @@
 
 namespace weir::ps {
 
-/// What is on its way to one server and from it, where an update does not wait for every replica:
-/// the contributions that each replica has yet to push, and the weights that have yet to leave.
+/// What is on its way to one server and from it: the contributions that each replica has yet to
+/// push, and the weights that have yet to leave. Used if an update does not wait for every replica.
 class Traffic {
  public:
-  /// As training begins: every replica pushes, and every reader gets every bucket. `plan` must
+  /// Begins as training does: every replica pushes, and every reader gets every bucket. `plan` must
   /// outlive it.
   Traffic(const BucketPlan& plan, index_t server);
 
-  /// A contribution has come: its replica, if it was the last one of this replica's step.
+  /// Tells that a contribution has come. Returns its replica if it was the last one of that
+  /// replica's step.
   std::optional<index_t> arrived(index_t bucket, index_t contributor);
-  /// These replicas begin a step: all their contributions are yet to come.
+  /// Tells that these replicas begin a step: all their contributions have yet to come.
   void expect(const std::vector<index_t>& replicas);
 
-  /// A bucket's weights go to all its readers in so many replicas.
+  /// Tells that a bucket's weights go to all its readers in `replicas` replicas.
   void leaves(index_t bucket, index_t replicas);
-  void sent(index_t bucket);  ///< to one of them
-  /// The weights have left for all readers: they may be stepped where they lie.
+  void sent(index_t bucket);  ///< the weights have left for one reader
+  /// Whether the weights have left for all readers and may be stepped where they lie.
   bool has_left(index_t bucket) const { return unsent_[static_cast<std::size_t>(bucket)] == 0; }
 
  private:

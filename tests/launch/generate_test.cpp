@@ -129,7 +129,7 @@ TEST_CASE("temperature 0 takes the greatest logit, the first of equals, whatever
   }
 }
 
-TEST_CASE("generate refuses what it cannot go on with") {
+TEST_CASE("generate refuses what it cannot continue") {
   const Trained trained;
   const auto refuses = [](const Arguments& arguments, const char* words) {
     CAPTURE(words);
@@ -145,7 +145,7 @@ TEST_CASE("generate refuses what it cannot go on with") {
   fit_model_to_data(config);
   const TemporaryFolder folder;
   refuses({write_checkpoint(folder.path(), 1, config, random_parameters(config)).string()},
-          "holds a classifier, which cannot go on with a text");
+          "holds a classifier, which cannot continue a text");
 }
 
 }  // namespace

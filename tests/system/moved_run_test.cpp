@@ -106,12 +106,13 @@ TEST_CASE("a text that changed under the same name is told, and never leaks what
   CHECK(contents(folder / "a" / "config.ini") == config);
   const Ended scored = run_in(folder.path(), {"eval", "a", "--samples=2"});
   CHECK(scored.exit_code == 0);
-  CHECK(
-      says(scored, "warning: scores another text than the run held out: it was book.txt (19,600"));
+  CHECK(says(
+      scored,
+      "warning: the text to score differs from what the run held out: it was book.txt (19,600"));
   const Ended accepted =
       train({"--data.files=book.txt", "--run=a", "--steps=6", "--accept-changed-data"});
   CHECK(accepted.exit_code == 0);
-  CHECK(says(accepted, "warning: the text is another than the checkpoint's: it was book.txt"));
+  CHECK(says(accepted, "warning: the text differs from the checkpoint's: it was book.txt"));
   CHECK(read_steps(folder / "a").size() == 6);
   // From here on this is the run's text.
   const Ended again = run_in(folder.path(), {"train", "--config=a/config.ini", "--steps=8"});

@@ -62,8 +62,9 @@ TEST_CASE("bad batches in a row are undone, to the same bits wherever the server
     const Ended ended = run_weir(ranks, arguments(folder, name, more));
     INFO(ended.output);
     REQUIRE(ended.exit_code == 0);
-    CHECK(ended.output.find("step 48: 3 bad steps in a row; goes back to the weights after step "
-                            "35") != std::string::npos);
+    CHECK(ended.output.find(
+              "step 48: 3 bad steps in a row; the servers return to the weights after step "
+              "35") != std::string::npos);
     CHECK(rollbacks_of(folder / name) == std::vector<index_t>{48});
     return read_steps(folder / name);
   };

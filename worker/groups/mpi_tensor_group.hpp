@@ -7,12 +7,12 @@
 
 namespace weir::worker {
 
-/// The shards of one stage of one replica, a rank each. Every call is made by all shards, in the
-/// same order and with the same number of values.
+/// The shards of one stage of one replica, one rank each. All shards make every call, in the same
+/// order and with the same number of values.
 class MpiTensorGroup final : public TensorGroup {
  public:
-  /// comm: the shards, by rank. `serve` is called while this shard waits for others that may need
-  /// it; none where they cannot, which saves the meeting.
+  /// comm: the shards, by rank. `serve` is called while this shard waits, if others may need its
+  /// server meanwhile; without `serve` the shards do not meet before a sum, which saves time.
   explicit MpiTensorGroup(Comm comm, std::function<bool()> serve = {})
       : comm_(std::move(comm)), serve_(std::move(serve)) {}
   index_t size() const override { return comm_.size(); }

@@ -111,6 +111,8 @@ void GlobalBranch::forward(const Pass& pass, const MicroBatch& batch, ConstMatri
 
   // This context's part of each softmax over its tokens, strip by strip: y = sum of p x, not yet
   // divided by the sum of p.
+  // This context's part of each softmax over its tokens, strip by strip: y = sum of p x, not yet
+  // divided by the sum of p.
   const Vector part = scratch.part.first(rows.folded() * (rows.width + 2));
   const Vector maximum = part.first(rows.folded());
   const Vector sum = part.part(rows.folded(), rows.folded());
@@ -135,6 +137,7 @@ void GlobalBranch::forward(const Pass& pass, const MicroBatch& batch, ConstMatri
     }
   }
   // The parts of all contexts are joined; then the value projection is applied to the mean.
+  // The parts of all contexts are joined; then the value projection is applied to the mean.
   const Vector parts = scratch.parts.first(pass.contexts.size() * part.size());
   pass.contexts.gather(part, parts);
   kernels.join_softmax(parts, pass.contexts.size(), kept.log_sum.first(rows.folded()), mean);
@@ -158,6 +161,7 @@ void GlobalBranch::backward(const Pass& pass, const MicroBatch& batch,
   const Matrix mean_gradient = scratch.mean_gradient.rows(0, rows.folded());
   const Matrix folded_gradient = scratch.folded_gradient.rows(0, rows.folded());
   const Vector mean_product = scratch.mean_product.first(rows.folded());
+  // The gradient of y, and its product with y, which every slope of the softmax needs.
   // The gradient of y, and its product with y, which every slope of the softmax needs.
   kernels.copy(out_gradient.flat(), heads_gradient.flat());
   kernels.scale_rows(rows.seeing(kept), heads_gradient);
@@ -195,7 +199,7 @@ void GlobalBranch::backward(const Pass& pass, const MicroBatch& batch,
   kernels.unfold(folded_gradient, key.weights(pass), heads, rows.scale(*this), query_gradient);
   kernels.multiply(query_gradient, query.weights(pass), false, inputs_gradient);
   kernels.scatter_rows(inputs_gradient, rows.here, 0, true, x_gradient);
-  if (pass.contexts.index() > 0) return;  // every context has the same gradients
+  if (pass.contexts.index() > 0) return;  // every context has the same gradients gradients
   kernels.add_fold_gradient(heads_gradient, mean, heads, 1, value.gradients(pass));
   kernels.add_column_sums(heads_gradient, value_bias.gradients(pass));
   kernels.add_fold_gradient(queries, folded_gradient, heads, rows.scale(*this),

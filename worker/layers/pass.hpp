@@ -16,8 +16,7 @@ namespace weir::worker {
 struct MicroBatch {
   index_t sequences = 0;  ///< B
   index_t length = 0;     ///< N
-  /// What the data set has of them: [B * N * elements] where the column is ragged, else [B *
-  /// elements].
+  /// The columns of the data set: [B * N * elements] if the column is ragged, else [B * elements].
   std::vector<ConstColumn> columns;
   std::span<const index_t> lengths;  ///< [B], tokens of the whole sequences before padding
   std::span<const index_t> samples;  ///< [B], global sample index: the key of dropout
@@ -27,7 +26,7 @@ struct MicroBatch {
   std::span<const std::int32_t> integers(std::string_view name) const {
     return as<std::int32_t>(column_of(columns, name));
   }
-  /// The row of a position of a sequence, -1 if it is not among the tokens here.
+  /// The row of a position of a sequence; -1 if it is not among the tokens here.
   index_t row_of(index_t sequence, index_t position) const {
     const index_t token = position - first;
     return 0 <= token && token < length ? sequence * length + token : -1;
@@ -51,7 +50,7 @@ struct Pass {
   Vector gradients;        ///< likewise; empty in evaluation
   std::uint64_t seed = 0;  ///< for dropout
   bool training = true;    ///< false: no dropout, nothing is kept for backward
-  /// The weights in another dtype, at the same elements as in `weights`; empty if nobody wants it.
+  /// The weights in another dtype, at the same elements as in `weights`; empty if no unit uses it.
   ConstVector low_weights = {};
 };
 

@@ -21,7 +21,7 @@ std::vector<double> unit_costs(const Model& model) {
   SingleContext whole;
   const Vector arena(nullptr, Dtype::f32, kernels.memory(), holding.element_count);
   const Pass pass = {kernels, alone, whole, arena, arena};
-  // One sample of zeros: nothing is computed, whatever it is.
+  // A sample of zeros: nothing is computed, so its contents do not matter.
   const DataShape data = model.data();
   const index_t sample = 0;
   MicroBatch batch = {.sequences = 1,

@@ -19,14 +19,14 @@ struct Slots {
 ///
 /// Order for a micro-batch: forward, backward, weight_gradient. What backward needs of forward
 /// stays in the unit under the activation slot; what weight_gradient needs of backward stays under
-/// the gradient slot. A later micro-batch in the same slot overwrites it. How many slots there are
-/// is the schedule's to say, and make_units is told: where each unit's weight_gradient follows its
+/// the gradient slot. A later micro-batch in the same slot overwrites it. The schedule says how
+/// many slots there are, and make_units is told. If each unit's weight_gradient follows its
 /// backward at once, all units of a stage share one gradient slot.
 ///
 /// All gradients are those of the sum of the losses. Every shard ends with the complete gradients
-/// of what it holds: its own rows of what is split, equal numbers everywhere of what is not. Every
-/// context ends with what its own tokens add to them, and context 0 with what belongs to a whole
-/// sequence; so with losses.
+/// of what it holds: its own rows of a parameter that is split, and equal numbers on all shards of
+/// one that is not. Every context ends with what its own tokens add to them, and context 0 with
+/// what belongs to a whole sequence; the same holds for losses.
 class Unit {
  public:
   virtual ~Unit() = default;
@@ -41,11 +41,11 @@ class Unit {
   /// has no out_gradient and starts from its loss; the first has no in_gradient.
   virtual void backward(const Pass& pass, const MicroBatch& batch, Slots slots,
                         const Frame& out_gradient, const Frame& in_gradient) = 0;
-  /// Adds to pass.gradients what forward and backward have not added on their way.
+  /// Adds to pass.gradients what forward and backward have not added already.
   virtual void weight_gradient(const Pass& pass, const MicroBatch& batch, Slots slots) = 0;
 
-  /// The last unit alone: what it predicts, before any softmax, instead of a loss. scores[i] are
-  /// those of rows[i] of `in`, of this shard's part of the vocabulary (language model), or those of
+  /// Only for the last unit: what it predicts, before any softmax, instead of a loss. scores[i]
+  /// belong to rows[i] of `in` and this shard's part of the vocabulary (language model), or to
   /// sequence rows[i] (classifier).
   virtual void predict(const Pass& pass, const MicroBatch& batch, const Frame& in,
                        std::span<const index_t> rows, Matrix scores) {

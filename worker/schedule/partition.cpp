@@ -17,8 +17,9 @@ struct Partition {
   std::vector<index_t> first_units;
 };
 
-// The cut of least value. `value_with(cost, rest)` is the value of a stage of that cost followed by
-// stages of value `rest`; it rises with `rest`, so the best rest is part of the best whole.
+// Finds the cut of least value. `value_with(cost, rest)` is the value of a stage of that cost
+// followed by stages of value `rest`; it rises with `rest`, so the best rest is part of the best
+// whole.
 template <class ValueWith>
 Partition best_partition(const std::vector<double>& cost_before,
                          const std::vector<index_t>& fills_before, index_t stages,
@@ -31,8 +32,8 @@ Partition best_partition(const std::vector<double>& cost_before,
   const auto is_stage = [&](index_t begin, index_t end) {
     return fills_before[at(end)] > fills_before[at(begin)];
   };
-  // [stage][unit]: the best value of stages from `stage` on when `stage` begins at `unit`, and
-  // where the next stage begins then.
+  // [stage][unit]: the best value of the stages from `stage` on if `stage` begins at `unit`, and
+  // where the next stage then begins.
   const std::vector<double> none(at(units), kImpossible);
   std::vector<std::vector<double>> value(at(stages), none);
   std::vector<std::vector<index_t>> next(at(stages), std::vector<index_t>(at(units), units));
@@ -63,8 +64,8 @@ Partition best_partition(const std::vector<double>& cost_before,
 std::vector<index_t> partition_units(std::span<const double> unit_costs,
                                      const std::vector<bool>& fills_a_stage, index_t stages) {
   WEIR_ASSERT(!unit_costs.empty() && unit_costs.size() == fills_a_stage.size() && stages >= 1);
-  std::vector<double> cost_before = {0};    // of the units before this one
-  std::vector<index_t> fills_before = {0};  // that fill a stage, likewise
+  std::vector<double> cost_before = {0};    // cost of the units before this one
+  std::vector<index_t> fills_before = {0};  // how many units before this one fill a stage
   for (std::size_t unit = 0; unit < unit_costs.size(); ++unit) {
     WEIR_ASSERT(std::isfinite(unit_costs[unit]) && unit_costs[unit] >= 0);
     cost_before.push_back(cost_before.back() + unit_costs[unit]);

@@ -36,7 +36,7 @@ Actions compute_list(ScheduleKind kind, index_t stage, index_t stages, index_t m
   return list;
 }
 
-// Pass 2: each result is sent as soon as it is there, each input awaited as late as possible.
+// Pass 2: each result is sent as soon as it exists, each input awaited as late as possible.
 Actions with_messages(const Actions& compute, index_t stage, index_t stages) {
   const bool first = stage == 0;
   const bool last = stage == stages - 1;
@@ -55,10 +55,10 @@ Actions with_messages(const Actions& compute, index_t stage, index_t stages) {
   return list;
 }
 
-// Pass 3: the lowest free activation slot for each forward, the same for its backward; messages in
-// turn. Returns the number of activation slots.
+// Pass 3: each forward gets the lowest free activation slot, and its backward the same one;
+// messages take the link's slots in turn. Returns the number of activation slots.
 index_t assign_slots(Actions& list, index_t link_slots, bool has_backward) {
-  std::vector<index_t> micro_batch_in;  // by slot; kNoSlot: free
+  std::vector<index_t> micro_batch_in;  // one a slot; kNoSlot: it is free
   for (Action& action : list) {
     if (action.kind == ActionKind::forward) {
       auto at = std::ranges::find(micro_batch_in, kNoSlot);

@@ -16,7 +16,8 @@ constexpr std::array kAllKinds = {ActionKind::forward,       ActionKind::backwar
 std::size_t at(index_t index) { return static_cast<std::size_t>(index); }
 std::size_t at(ActionKind kind) { return static_cast<std::size_t>(kind); }
 
-// Which of its neighbours' messages a stage has depends on where it stands.
+// A stage has messages with the neighbours that exist: the first has none before it, the last none
+// after it.
 bool belongs(ActionKind kind, index_t stage, const Schedule& schedule) {
   const bool first = stage == 0;
   const bool last = stage == schedule.stages() - 1;
@@ -45,7 +46,7 @@ class StageWalk {
         stage_(stage),
         micro_batch_in_(at(schedule.activation_slots[at(stage)]), kFree) {}
 
-  // Empty if all is well.
+  // What is wrong with the list; empty if it is right.
   std::string fault() {
     const std::vector<Action>& list = schedule_.actions[at(stage_)];
     for (std::size_t i = 0; i < list.size(); ++i) {
@@ -70,7 +71,8 @@ class StageWalk {
 
   index_t count(ActionKind kind) const { return counts_[at(kind)]; }
 
-  // What is wrong with the action, if it is the next of the list; else it is done.
+  // Carries out the action, which is the next of the list. Returns what is wrong with it; empty if
+  // nothing is.
   std::string take(const Action& action) {
     std::string reason = misplaced(action);
     if (reason.empty()) reason = impossible(action);
@@ -168,8 +170,8 @@ class StageWalk {
 
   const Schedule& schedule_;
   const index_t stage_;
-  std::array<index_t, kAllKinds.size()> counts_{};  // by kind: the next micro-batch
-  std::vector<index_t> micro_batch_in_;             // by activation slot
+  std::array<index_t, kAllKinds.size()> counts_{};  // the next micro-batch of each kind
+  std::vector<index_t> micro_batch_in_;             // one an activation slot
   index_t activations_ = 0;
   index_t peak_ = 0;
 };
@@ -192,7 +194,7 @@ class Simulation {
     });
   }
 
-  // What each stage waits for, after run() has returned false.
+  // Says what each stage waits for, after run() has returned false.
   std::string waiting() const {
     std::string out;
     for (index_t stage = 0; stage < schedule_.stages(); ++stage) {
@@ -232,7 +234,7 @@ class Simulation {
   struct Stage {
     std::size_t next = 0;  // index of the next action
     double clock_s = 0;
-    std::array<std::vector<double>, kAllKinds.size()> end_s;  // by kind and micro-batch
+    std::array<std::vector<double>, kAllKinds.size()> end_s;  // [kind][micro-batch]
     std::vector<ComputeSpan> spans;
   };
 
@@ -246,7 +248,7 @@ class Simulation {
     return to_next ? stage + 1 : stage - 1;
   }
 
-  // When frame `i` arrives, if that is settled already.
+  // When frame `i` arrives, if that is known already.
   std::optional<double> arrival_s(index_t sender, index_t receiver, index_t i) const {
     const bool forward = sender < receiver;
     const auto& sent_s =
@@ -264,7 +266,7 @@ class Simulation {
     return start_s + costs_.link_s;
   }
 
-  // From when on the rule lets the stage do the action, if that is settled already.
+  // The time from which the rule lets the stage do the action, if that is known already.
   std::optional<double> ready_s(index_t stage, const Action& action) const {
     switch (action.kind) {
       case ActionKind::forward:
@@ -282,7 +284,7 @@ class Simulation {
     WEIR_UNREACHABLE();
   }
 
-  // Does all that one stage can do now. True if that was anything.
+  // Does everything that one stage can do now. True if there was anything to do.
   bool advance(index_t stage_index) {
     const std::vector<Action>& list = schedule_.actions[at(stage_index)];
     const StageCost& cost = costs_.stages[at(stage_index)];

@@ -50,7 +50,7 @@ class Trainer {
 
   TrainerParts parts_;
   Interval share_;     ///< the present step's
-  Schedule schedule_;  ///< for as many
+  Schedule schedule_;  ///< for the micro-batches of share_
   Injection injection_;
   double step_seconds_ = 0;  ///< that this worker computed in its last step
 };

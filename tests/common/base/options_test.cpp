@@ -296,10 +296,11 @@ TEST_CASE("an option that is a list may be given several times, in a file and as
   CHECK(files == "a,b");
   parse_options(table, "train.ini", {"WEIR_FILES=x"}, {});  // the later place replaces
   CHECK(files == "x");
-  CHECK_THROWS_WITH_AS(parse_options(table, std::nullopt, {}, {"--files", "a", "b"}),
-                       "a stray word among the arguments: b; of several write each after --files, "
-                       "or a pattern in quotes, like '*.txt'",
-                       UsageError);
+  CHECK_THROWS_WITH_AS(
+      parse_options(table, std::nullopt, {}, {"--files", "a", "b"}),
+      "a stray word among the arguments: b; to give several, write each after --files, "
+      "or a pattern in quotes, like '*.txt'",
+      UsageError);
   CHECK_THROWS_WITH_AS(
       parse_options(table, std::nullopt, {}, {"--files=a", "--steps=1", "--steps=2"}),
       "--steps is given twice", UsageError);

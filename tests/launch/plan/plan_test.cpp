@@ -186,7 +186,7 @@ TEST_CASE("colocated, the servers' shares lie on the workers' ranks, whose memor
   CHECK(has(shown, "2 replicas x 1 stage x 1 shard = 2 workers, each a server, too: mpirun -n 2"));
   CHECK(has(shown, "  rank  1  replica 1, stage 0, shard 0  embedding"));
   CHECK(has(shown, "  rank  1  server 1  "));
-  CHECK(has(shown, "each rank's memory is that of both"));
+  CHECK(has(shown, "a rank's memory is that of its worker and its server"));
 }
 
 TEST_CASE("more slots and longer sequences take more memory, later stages of 1f1b less") {

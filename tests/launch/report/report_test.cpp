@@ -152,7 +152,7 @@ TEST_CASE("the page draws every step's value, and its gaps, as the lines say the
   const std::string servers = "Time of the servers in a step, mean";
   CHECK(series_of(data, servers, "busy")["values"][3] == 62.5);
   CHECK(series_of(data, servers, "waiting")["values"][3] == 375);
-  const std::string imbalance = "Imbalance between servers, most over mean";
+  const std::string imbalance = "Imbalance between servers, busiest over mean";
   CHECK(series_of(data, imbalance, "busy time")["values"][3] == 1.5);
   CHECK(series_of(data, imbalance, "bytes")["values"][3] == 1.25);
   const std::string traffic = "Pushed and pulled by a worker, a step";
@@ -239,7 +239,7 @@ TEST_CASE("lives, the summary, and settings other than the defaults are told") {
   CHECK(has(page, "<th>waiting for servers</th><td>2.00 s  25 %</td>"));
   CHECK(has(page,
             "<th>servers</th><td>busy 2.00 s, waiting 5.50 s (73 %); "
-            "most over mean: time 1.50, bytes 1.25</td>"));
+            "busiest over mean: time 1.50, bytes 1.25</td>"));
   CHECK(has(page, "<th>loss</th><td>2.5000 nats</td>"));
   CHECK(has(page, "<th>steps</th><td>2</td>"));
   CHECK(has(page, "<th>clip.policy</th><td>&lt;script&gt;</td>"));
@@ -305,8 +305,7 @@ TEST_CASE("folders that are none, or of no run, or without a step, are refused w
   CHECK(refusal({path + "/none"}) == path + "/none: there is no such folder");
   CHECK(refusal({path}) == path + " has no metrics.jsonl; name the run folder of a `weir train`");
   std::ofstream(folder / "metrics.jsonl") << "{\"kind\":\"start\",\"step\":0}\n";
-  CHECK(refusal({path}) ==
-        path + "/metrics.jsonl tells of no step yet; try again when one is done");
+  CHECK(refusal({path}) == path + "/metrics.jsonl holds no step yet; try again when one is done");
   std::ofstream(folder / "metrics.jsonl") << step_line(1, "\"loss\":1");
   CHECK(refusal({path, "--out", path}) == "cannot write " + path + ": it is a folder");
   CHECK(has(refusal({path, "--out", path + "/none/page.html"}), "No such file or directory"));

@@ -39,7 +39,7 @@ TEST_CASE("the summary says what is unknown and where the time went") {
         std::string::npos);
   metrics.servers = {.busy_seconds = 20, .busy_imbalance = 1.25, .bytes_imbalance = 1.02};
   CHECK(summary_table(metrics).find(
-            "  servers                busy 20.0 s; most over mean: time 1.25, bytes 1.02\n") !=
+            "  servers                busy 20.0 s; busiest over mean: time 1.25, bytes 1.02\n") !=
         std::string::npos);
   metrics.stopped = true;
   CHECK(summary_table(metrics).find("4,000 (stopped on request) (3 skipped") != std::string::npos);

@@ -322,7 +322,7 @@ void check_attention_case(const AttentionCase& c, std::mt19937_64& random, float
   const AttentionResult truth = run_twin(c, qkv, upstream);
   const PlainResult plain = run_plain(c, qkv, upstream);
   const double unit = judge == Judge::small ? 2 * kEpsilon<float> * (1 + plain.score) : 0;
-  // Of the output, of each block's part of a key's gradient, and of their sum.
+  // The roundings of the output, of each block's part of a key's gradient, and of their sum.
   constexpr double kRoundings = 4;
   const double rounding = kDtypeOf<T> == Dtype::f32 ? 0 : kEpsilon<T> / 2;
   CHECK(largest_error(found.out, truth.out) <=

@@ -129,7 +129,7 @@ TEST_CASE("a fault strikes the same elements on every layout: all, one parameter
       }
     }
   }
-  // Of several replicas one has the bit that flips: the sum is what a single one would send.
+  // One of several replicas has the bit that flips: the sum is what a single replica would send.
   CHECK(struck_gradients({.replicas = 2}, "flip=1-9", 1) == plain);
 }
 

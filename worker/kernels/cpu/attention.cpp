@@ -165,6 +165,8 @@ void attention_head(const AttentionInput& input, const Block& block, index_t hea
   };
   // If the keys come in several chunks, every tile's softmax is kept until the last one. One tile's
   // is enough if there is one chunk. One more is for global queries.
+  // If the keys come in several chunks, every tile's softmax is kept until the last one. One tile's
+  // is enough if there is one chunk. One more is for global queries.
   std::vector<Running> running;
   const bool several = block.chunk_count() > 1;
   for (std::size_t i = 0; i <= (several ? block.tiles.size() : 1); ++i) {

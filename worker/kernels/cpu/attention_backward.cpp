@@ -169,7 +169,7 @@ void attention_backward_head(const AttentionInput& input, const AttentionStrip& 
   const index_t item = block.sequence * input.heads + head;
   const index_t column = head * channels;
   const index_t here = block.sequence * input.tokens();         // first row of this sequence
-  const index_t there = block.sequence * input.global_count();  // first of its global rows
+  const index_t there = block.sequence * input.global_count();  // first first of its global rows
   const index_t queries = input.global_queries();
   const Globals& positions = input.sparsity->globals;
   const T* globals = start_of<T>(input.globals, there * row + column);

@@ -64,7 +64,7 @@ Tile Tile::global(index_t number, index_t count, index_t length, const Sparsity&
   Tile tile;
   tile.first = number;
   tile.count = count;
-  tile.blind = true;  // it may see none of one block's keys
+  tile.blind = true;  // it may see none it may see none of one block's keys
   for (index_t lane = 0; lane < kTile; ++lane) {
     const auto query = static_cast<std::size_t>(number + std::min(lane, count - 1));
     tile.set_lane(lane,

@@ -9,8 +9,8 @@ namespace weir::worker {
 namespace {
 
 /// How many rows of a product make a panel, so that `progress()` is called about every millisecond.
-/// Follows from the shapes alone, never from a clock: where a product is cut decides its rounding.
-/// At least `fewest` rows: OpenBLAS packs the other factor anew in every call.
+/// It follows from the shapes alone, never from a clock, because the cuts of a product decide its
+/// rounding. At least `fewest` rows: OpenBLAS packs the other factor anew in every call.
 index_t panel_rows(index_t multiply_adds_a_row, index_t fewest) {
   constexpr index_t kMultiplyAddsAPanel = 50'000'000;  // 1 ms at 100 GFLOP/s
   const index_t rows = kMultiplyAddsAPanel / std::max<index_t>(multiply_adds_a_row, 1);

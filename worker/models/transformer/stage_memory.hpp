@@ -19,7 +19,7 @@ struct StageShape {
   const Kernels* kernels = nullptr;  ///< which say how long strips are
   index_t shards = 1;
   index_t contexts = 1;
-  index_t sequences = 0;  ///< in a micro-batch at most
+  index_t sequences = 0;  ///< sequences of a micro-batch, at most
   index_t rows = 0;       ///< at most: largest_batch (model.hpp)
   bool has_head = false;
   Recompute recompute = Recompute::none;
@@ -27,9 +27,9 @@ struct StageShape {
 
   index_t heads() const { return config.heads / shards; }
   index_t feed_forward() const { return config.feed_forward / shards; }
-  /// Blocks keep what their backward needs in one place, in turn.
+  /// Whether blocks keep what their backward needs in one place, in turn.
   bool shares_activations() const { return recompute == Recompute::block || !training; }
-  /// Bytes of a block's input, which is all that it keeps for itself then.
+  /// Bytes of a block's input, which is all that a block keeps of its own if they share.
   index_t input_bytes() const { return training ? rows * config.width * bytes_of(Dtype::f32) : 0; }
   /// Rows of the largest vocabulary slice; slices may be smaller or empty.
   index_t vocabulary() const { return (config.vocabulary + shards - 1) / shards; }
@@ -90,7 +90,8 @@ struct StageMemory {
 
   Carved<UnitScratch> scratch;
   Carved<BlockGradients> gradients;  ///< for units without gradient slots of their own
-  /// What the block at work keeps, if blocks share it: backward makes it again, or there is none.
+  /// What the block that runs keeps, if blocks share it: backward makes it again, or there is no
+  /// backward.
   std::optional<Carved<BlockActivations>> activations;
 };
 
