@@ -1,0 +1,68 @@
+# Finds comments that open with a bare Of, In or By: they leave out what they are about.
+#   cmake -D ROOT=<tree> -P prose_test.cmake                  ends non-zero, naming file and line
+#   cmake -D SELF_TEST=<empty folder> -P prose_test.cmake     plants such comments, must find them
+
+set(OPENING "//(/? *(Of|In|By)|/< *([Oo]f|[Ii]n|[Bb]y)) [^\n]*")
+
+function(check_tree root)
+  set(violations "")
+  file(GLOB_RECURSE files RELATIVE ${root} ${root}/common/*.[ch]pp ${root}/ps/*.[ch]pp
+    ${root}/worker/*.[ch]pp ${root}/launch/*.[ch]pp ${root}/tests/*.[ch]pp
+    ${root}/benchmarks/*.[ch]pp)
+  if(NOT files)
+    message(FATAL_ERROR "no sources under ${root}")
+  endif()
+  foreach(file IN LISTS files)
+    file(READ ${root}/${file} rest)
+    set(number 1)
+    while(rest MATCHES "${OPENING}")
+      set(comment "${CMAKE_MATCH_0}")
+      string(FIND "${rest}" "${comment}" begin)
+      string(SUBSTRING "${rest}" 0 ${begin} before)
+      string(REGEX REPLACE "[^\n]" "" line_ends "${before}")
+      string(LENGTH "${line_ends}" passed)
+      math(EXPR number "${number} + ${passed}")
+      string(APPEND violations "${file}:${number}: ${comment}\n")
+      string(LENGTH "${comment}" length)
+      math(EXPR begin "${begin} + ${length}")
+      string(SUBSTRING "${rest}" ${begin} -1 rest)
+    endwhile()
+  endforeach()
+  if(violations)
+    message(FATAL_ERROR "comments that open with a bare Of, In or By:\n${violations}"
+      "Begin with what the thing is: \"The norm of all gradients\", \"one for each shard\".")
+  endif()
+  list(LENGTH files file_count)
+  message(STATUS "no comment of ${file_count} files opens with a bare Of, In or By")
+endfunction()
+
+# A tree with one file, the second line of which is `line`, must be refused or taken.
+function(plant verdict line)
+  file(REMOVE_RECURSE ${SELF_TEST})
+  file(WRITE ${SELF_TEST}/ps/planted.hpp "// A file of the self-test; [planted\n${line}\n")
+  execute_process(COMMAND ${CMAKE_COMMAND} -D ROOT=${SELF_TEST} -P ${CMAKE_CURRENT_LIST_FILE}
+    RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  if(verdict STREQUAL refused)
+    string(FIND "${output}" "ps/planted.hpp:2: " position)
+    if(code EQUAL 0 OR position EQUAL -1)
+      message(FATAL_ERROR "'${line}' was not found (exit ${code}):\n${output}")
+    endif()
+  elseif(NOT code EQUAL 0)
+    message(FATAL_ERROR "'${line}' was refused:\n${output}")
+  endif()
+endfunction()
+
+if(SELF_TEST)
+  plant(refused "/// Of all shards [0, n); the sum.")
+  plant(refused "  ///  In bytes.")
+  plant(refused "// In double first.")
+  plant(refused "int total = 0;  ///< of all shards")
+  plant(refused "int total = 0;  ///< By shard, [0")
+  plant(taken "/// The sum\n/// of all shards, in bytes.")
+  plant(taken "int total = 0;  ///< the sum of all shards")
+  plant(taken "int total = 0;  // of all shards")
+  plant(taken "/// Offsets and Bytes. Inputs.")
+  file(REMOVE_RECURSE ${SELF_TEST})
+else()
+  check_tree(${ROOT})
+endif()
