@@ -42,7 +42,7 @@ std::vector<Option> eval_options(RunConfig& config, EvalConfig& own) {
       {"samples", "", "number of samples to score, evenly spread; 0: all", &own.samples, {0, 1e15}},
       {"replicas",
        "",
-       "copies of the model that share out the samples; 0: as many as the ranks make",
+       "copies of the model that share out the samples; 0: what the ranks allow",
        &own.replicas,
        {0, 65536}},
       {"json", "", "print one JSON object and nothing else", &own.json},

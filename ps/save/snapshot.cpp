@@ -17,7 +17,7 @@ std::vector<Option> options(SnapshotConfig& config) {
   return {
       {"checkpoint-every",
        "steps",
-       "write a checkpoint every so many steps (0: only at the end)",
+       "steps between two checkpoints; 0: only at the end",
        &config.every,
        {0, 1e12}},
       {"checkpoint.keep",
