@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "common/base/error.hpp"
+#include "common/number/rounding.hpp"
 
 namespace weir {
 namespace {
@@ -22,47 +23,10 @@ constexpr std::uint32_t kMagnitude = 0x7fffffff;
 
 std::uint32_t bits_of(float value) { return std::bit_cast<std::uint32_t>(value); }
 
-// One element each, for the loops below. Choices are made by masks: of a ?: with arithmetic on one
-// side GCC makes a branch, and no vector.
-
-std::uint32_t choose(bool condition, std::uint32_t yes, std::uint32_t no) {
-  const std::uint32_t mask = 0U - static_cast<std::uint32_t>(condition);
-  return (yes & mask) | (no & ~mask);
-}
-
-std::uint16_t bf16_of(float value) {
-  const std::uint32_t bits = bits_of(value);
-  const std::uint32_t rounded = bits + 0x7fff + ((bits >> 16) & 1);
-  // A NaN could round to infinity, or lose its payload: it becomes a quiet one.
-  const std::uint32_t quiet = bits | 0x400000;
-  return static_cast<std::uint16_t>(choose((bits & kMagnitude) > kNonFinite, quiet, rounded) >> 16);
-}
-
-float of_bf16(std::uint16_t half) { return std::bit_cast<float>(std::uint32_t{half} << 16); }
-
-std::uint16_t fp16_of(float value) {
-  const std::uint32_t bits = bits_of(value);
-  const std::uint32_t magnitude = bits & kMagnitude;
-  // Normal: the exponent's bias goes from 127 to 15, 13 bits of the mantissa are rounded away.
-  const std::uint32_t normal = (magnitude + 0xfff + ((magnitude >> 13) & 1) - (112u << 23)) >> 13;
-  // Subnormal: in [0.5, 1) the last bit of an f32 is worth 2^-24, as that of a subnormal half is.
-  const std::uint32_t subnormal = bits_of(std::bit_cast<float>(magnitude) + 0.5F) - bits_of(0.5F);
-  const std::uint32_t finite = choose(magnitude < (113u << 23), subnormal, normal);
-  // 65520 and above round to infinity.
-  const std::uint32_t large = choose(magnitude > kNonFinite, 0x7e00, 0x7c00);
-  const std::uint32_t half = choose(magnitude >= 0x477ff000, large, finite);
-  return static_cast<std::uint16_t>(half | ((bits >> 16) & 0x8000));
-}
-
-float of_fp16(std::uint16_t half) {
-  const std::uint32_t magnitude = half & 0x7fffu;
-  const std::uint32_t normal = (magnitude << 13) + (112u << 23);
-  // A subnormal lacks the hidden bit: it is added and subtracted again, which is exact.
-  const float subnormal = std::bit_cast<float>((magnitude << 13) + (113u << 23)) - 0x1p-14F;
-  const std::uint32_t finite = choose(magnitude < 0x400, bits_of(subnormal), normal);
-  const std::uint32_t all = choose(magnitude >= 0x7c00, normal | kNonFinite, finite);
-  return std::bit_cast<float>(all | (std::uint32_t{half} & 0x8000u) << 16);
-}
+std::uint16_t bf16_of(float value) { return rounded_to<Bf16>(value).bits; }
+float of_bf16(std::uint16_t half) { return float_of(Bf16{half}); }
+std::uint16_t fp16_of(float value) { return rounded_to<Fp16>(value).bits; }
+float of_fp16(std::uint16_t half) { return float_of(Fp16{half}); }
 
 constexpr std::size_t kBlock = kInt8Block;
 

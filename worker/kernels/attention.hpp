@@ -56,7 +56,8 @@ struct AttentionOutput {
 
 /// Gradients of an AttentionInput. `qkv` is overwritten (its queries strip by strip; keys and
 /// values of a token when a call first reaches them, later calls add to them); to the others is
-/// added.
+/// added. They have the dtype of the input but for `globals`, which is f32: every block of queries
+/// adds to its keys and values, and in a low type a long sum stands still.
 struct AttentionGradients {
   Matrix qkv;
   Matrix before;

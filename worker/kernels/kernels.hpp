@@ -53,9 +53,14 @@ struct Loss {
 
 /// Everything that layers may do to elements. Row-major; no output overlaps an input unless a line
 /// says so; sums in f32 unless a line says more. Each call looks at the dtype of its operands once
-/// and asserts that it knows them (f32 throughout so far), that shapes agree, and that the memory
-/// is of its kind. Implementations: CpuKernels computes; SimulatedKernels computes nothing and
-/// charges time.
+/// and asserts that it knows them, that shapes agree, and that the memory is of its kind.
+/// Implementations: CpuKernels computes; SimulatedKernels computes nothing and charges time.
+///
+/// Dtypes: activations, their gradients and the weights that are read have one dtype T in a call:
+/// f32, or a low type (bf16, fp16). A kernel computes in f32 and rounds once, to nearest, when it
+/// writes T. Always f32, whatever T is: gradients of weights, biases and tables, which are added
+/// to; means, deviations, maxima, sums and logarithms of them. A function's comment names the
+/// operands that are f32 or may be either.
 class Kernels {
  public:
   virtual ~Kernels() = default;
@@ -80,12 +85,13 @@ class Kernels {
   /// out[m, n] += a[k, m]^T b[k, n]. Gradient of a linear layer's weights: a is the output's
   /// gradient, b the input.
   virtual void add_transposed_product(ConstMatrix a, ConstMatrix b, Matrix out) = 0;
-  /// out[n] += sum over rows of a[m, n]. Gradient of a bias.
+  /// out[n] += sum over rows of a[m, n]. Gradient of a bias. out: f32.
   virtual void add_column_sums(ConstMatrix a, Vector out) = 0;
 
   // --- element-wise
-  /// to += from.
+  /// to += from. `to` may be f32 whatever `from` is: the gradient of a weight.
   virtual void add(ConstVector from, Vector to) = 0;
+  /// to = from; converts if their dtypes differ.
   virtual void copy(ConstVector from, Vector to) = 0;
   virtual void fill(Vector to, float value) = 0;
   /// Each row of `to` += bias.
@@ -129,7 +135,8 @@ class Kernels {
   /// global_part holds the softmax of global queries over the keys seen so far, row (b * G + g) * H
   /// + h each: maximum [B G H], sum [B G H] and weighted values [B G H, C], one after the other, as
   /// join_softmax takes it. The call that has token 0 begins it, and the caller carries it to the
-  /// next. It is empty unless the form is `shared`.
+  /// next. It is empty unless the form is `shared`. log_sum and global_part are f32; so are scores,
+  /// softmax and sums inside the kernel.
   /// Source: Beltagy et al., arXiv 2004.05150; log_sum: Dao et al., arXiv 2205.14135.
   virtual void attention(const AttentionInput& input, const AttentionStrip& strip, Matrix out,
                          Vector log_sum, Vector global_part) = 0;
@@ -154,43 +161,49 @@ class Kernels {
   virtual void gather_rows(ConstMatrix from, std::span<const index_t> rows, index_t column,
                            Matrix to) = 0;
   /// Columns [column, column + width of from) of to[rows[i]] = from[i], or += with accumulate; what
-  /// has rows[i] < 0 is left out.
+  /// has rows[i] < 0 is left out. Dtypes as in copy and add.
   virtual void scatter_rows(ConstMatrix from, std::span<const index_t> rows, index_t column,
                             bool accumulate, Matrix to) = 0;
 
   // --- global rows, folded
   // What they make together is said in layers/global_branch.hpp. R global rows have `heads` heads
   // of C channels; weights [heads * C, E]; folded [R * heads, E], row r * heads + h is head h of
-  // row r.
+  // row r. a, weights, scores and their gradients, factors and mean are T. What is summed over
+  // runs of tokens or over contexts is f32: maximum, sum and weighted, parts and log_sum, and
+  // `folded` where it is the sum of a gradient.
   /// folded[r * heads + h, e] = scale * sum_c a[r, h * C + c] weights[h * C + c, e].
   virtual void fold(ConstMatrix a, ConstMatrix weights, index_t heads, float scale,
                     Matrix folded) = 0;
   /// out[r, h * C + c] = scale * sum_e weights[h * C + c, e] folded[r * heads + h, e]. It turns a
-  /// gradient to `folded` into the gradient to fold's `a`.
+  /// gradient to `folded` into the gradient to fold's `a`. folded: T or f32.
   virtual void unfold(ConstMatrix folded, ConstMatrix weights, index_t heads, float scale,
                       Matrix out) = 0;
   /// weights_gradient[h * C + c, e] += scale * sum_r a[r, h * C + c] folded[r * heads + h, e]: the
-  /// gradient to the weights of both, of which one factor is a gradient.
+  /// gradient to the weights of both, of which one factor is a gradient. folded: T or f32;
+  /// weights_gradient: f32.
   virtual void add_fold_gradient(ConstMatrix a, ConstMatrix folded, index_t heads, float scale,
                                  Matrix weights_gradient) = 0;
   /// Continues softmaxes whose columns come run by run. Column c is token first + c; rows form
   /// limits.size() groups of equal size, and group g sees the tokens before limits[g]. maximum and
   /// sum [rows] are those of the tokens seen so far, -inf and 0 at first, and are updated.
   /// scores[r, c] becomes exp(scores[r, c] - maximum[r]), or 0 where r does not see; weighted
-  /// [rows, E], sums over the runs before, is scaled to the new maximum.
+  /// [rows, E], sums over the runs before, is scaled to the new maximum. Added to `sum` is what
+  /// stands in `scores` afterwards, so that the weights of a mean have the sum 1 in a low type,
+  /// too.
   virtual void continue_softmax(std::span<const index_t> limits, index_t first, Matrix scores,
                                 Vector maximum, Vector sum, Matrix weighted) = 0;
   /// Joins softmaxes over parts of the tokens, in order. parts: `count` times maximum [rows], sum
   /// [rows] and weighted [rows, E]. log_sum[r] = log of the sum of all exponentials; mean[r] = sum
-  /// of weighted over sum of sums; -inf and 0 where nothing is seen.
+  /// of weighted over sum of sums; -inf and 0 where nothing is seen. parts and log_sum: f32.
   virtual void join_softmax(ConstVector parts, index_t count, Vector log_sum, Matrix mean) = 0;
   /// Backward of a run of columns, in place, limits and first as above. With p = exp(scores -
   /// log_sum) where r sees, else 0: scores[r, c] becomes the score's own gradient, p *
   /// (probability_gradients[r, c] - mean_product[r]), and probability_gradients[r, c] becomes p.
+  /// log_sum and mean_product: f32.
   virtual void softmax_slopes(std::span<const index_t> limits, index_t first, ConstVector log_sum,
                               ConstVector mean_product, Matrix scores,
                               Matrix probability_gradients) = 0;
-  /// out[r] = sum_e a[r, e] b[r, e].
+  /// out[r] = sum_e a[r, e] b[r, e]. out: f32.
   virtual void row_products(ConstMatrix a, ConstMatrix b, Vector out) = 0;
   /// rows[r, c] *= factors[r].
   virtual void scale_rows(ConstVector factors, Matrix rows) = 0;
@@ -200,10 +213,12 @@ class Kernels {
   virtual void gather(std::span<const std::int32_t> tokens, ConstMatrix table, index_t first_row,
                       Matrix out) = 0;
   /// table_gradient[tokens[r] - first_row] += gradient[r], rows in ascending order of r.
+  /// table_gradient: f32.
   virtual void scatter_add(std::span<const std::int32_t> tokens, ConstMatrix gradient,
                            index_t first_row, Matrix table_gradient) = 0;
 
   // --- cross-entropy over a vocabulary that shards cut
+  // Logits are T; maximum, exponential_sum and target_logit are f32.
   /// maximum[r] = max over columns of logits (-inf if there are no columns).
   virtual void row_maximum(ConstMatrix logits, Vector maximum) = 0;
   /// Given the row's maximum over all shards: exponential_sum[r] = sum_c exp(logits[r, c] -

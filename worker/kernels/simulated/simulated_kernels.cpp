@@ -43,12 +43,14 @@ double share_of(const AttentionInput& input, const AttentionStrip& strip) {
          static_cast<double>(input.qkv.extent(0));
 }
 
-// The bytes of one row for each token whose row of the table this shard holds.
-double held_bytes(std::span<const std::int32_t> tokens, ConstMatrix table, index_t first_row) {
+// The bytes of one row of elements of `dtype` for each token whose row of the table this shard
+// holds.
+double held_bytes(std::span<const std::int32_t> tokens, ConstMatrix table, index_t first_row,
+                  Dtype dtype) {
   const auto held = std::ranges::count_if(tokens, [&](index_t token) {
     return token >= first_row && token < first_row + table.extent(0);
   });
-  return static_cast<double>(held) * bytes_of(table.extent(0) > 0 ? table[0] : ConstVector());
+  return static_cast<double>(held * table.extent(1) * weir::bytes_of(dtype));
 }
 
 }  // namespace
@@ -205,12 +207,13 @@ void SimulatedKernels::scale_rows(ConstVector factors, Matrix rows) {
 
 void SimulatedKernels::gather(std::span<const std::int32_t> tokens, ConstMatrix table,
                               index_t first_row, Matrix) {
-  charge(0, bytes_of(tokens) + 3 * held_bytes(tokens, table, first_row));
+  charge(0, bytes_of(tokens) + 3 * held_bytes(tokens, table, first_row, table.dtype()));
 }
 
-void SimulatedKernels::scatter_add(std::span<const std::int32_t> tokens, ConstMatrix,
+void SimulatedKernels::scatter_add(std::span<const std::int32_t> tokens, ConstMatrix gradient,
                                    index_t first_row, Matrix table_gradient) {
-  charge(0, bytes_of(tokens) + 3 * held_bytes(tokens, table_gradient, first_row));
+  charge(0, bytes_of(tokens) + held_bytes(tokens, table_gradient, first_row, gradient.dtype()) +
+                2 * held_bytes(tokens, table_gradient, first_row, table_gradient.dtype()));
 }
 
 void SimulatedKernels::row_maximum(ConstMatrix logits, Vector maximum) {

@@ -160,6 +160,23 @@ TEST_CASE("calls that depend on tokens, lengths and rates are charged for what t
   CHECK(bytes([&](Kernels& k) { k.dropout(key, table); }) == 4 * 2 * 15);
 }
 
+TEST_CASE("elements of a low type are charged half, and gradients of weights as f32") {
+  const auto bytes = [&](auto call) {
+    SimulatedKernels kernels(kRates);
+    call(kernels);
+    return kernels.charged().bytes;
+  };
+  const auto matrix = [](Dtype dtype, index_t rows, index_t columns) {
+    return Matrix({nullptr, dtype, MemoryKind::none, rows * columns}, rows, columns);
+  };
+  const Matrix x = matrix(Dtype::bf16, 5, 3);
+  const std::vector<std::int32_t> tokens = {0, 4, 5, 9, 4};
+  CHECK(bytes([&](Kernels& k) { k.gelu(x.flat(), x.flat()); }) == 2 * 2 * 15);
+  CHECK(bytes([&](Kernels& k) { k.gather(tokens, x, 4, x); }) == 4 * 5 + 2 * 3 * 3 * 3);
+  CHECK(bytes([&](Kernels& k) { k.scatter_add(tokens, x, 4, matrix(Dtype::f32, 5, 3)); }) ==
+        4 * 5 + (2 + 2 * 4) * 3 * 3);
+}
+
 TEST_CASE("simulated kernels touch no element") {
   Arena arena;
   SimulatedKernels kernels(kRates);
