@@ -52,8 +52,8 @@ PlainResult run_plain(const AttentionCase& c, const Block& qkv, const Block& ups
 /// How errors are judged: at most 2 (forward) and 3 (gradients) times those of the plain
 /// computation, which is the rule of FlashAttention's tests. In a small tensor the plain one may be
 /// lucky; `small` therefore adds two epsilons of what is added up, times the largest score, by
-/// which an exponential magnifies them. For a low type T half an epsilon of T is added for each
-/// rounding to T on the way to a result, of the magnitudes that are rounded.
+/// which an exponential magnifies them. A low type adds an epsilon of its own, of gradients one and
+/// a half: probabilities, outputs and gradients of scores are rounded to it on the way.
 enum class Judge { small, strict };
 
 /// Draws operands of type T (uniform in [-spread, spread)) with NaNs in the padding's keys and

@@ -56,12 +56,14 @@ void exponentials(float* scores, index_t rows, bool blind, Running& running, flo
   }
 }
 
-/// Continues a tile's softmax over the keys of the pieces. queries: [C, kTile], transposed and
-/// scaled.
-void attend(const Tile& tile, const KeyPieces& pieces, const Panel& keys, const Panel& values,
-            const Globals& globals, index_t channels, const float* queries, Running& running,
-            float* scores) {
+/// Continues a tile's softmax over the keys of the pieces. queries: [C / kTerms, kTile], transposed
+/// and scaled.
+template <class E>
+void attend(const Tile& tile, const KeyPieces& pieces, const Panel<E>& keys, const Panel<E>& values,
+            const Globals& globals, index_t channels, const E* queries, Running& running,
+            float* scores, float* spare) {
   multiply_pieces(keys, pieces, tile, channels, queries, scores);
+  scale_scores(pieces.count(), score_scale<E>(channels).of_scores, scores);
   mask_scores(tile, pieces, globals, scores);
   if (running.fresh) {
     std::fill_n(running.maximum, kTile, -kInfinity);
@@ -75,7 +77,7 @@ void attend(const Tile& tile, const KeyPieces& pieces, const Panel& keys, const 
     map(
         values.columns, row, [factor](V v) HWY_ATTR { return hn::Mul(v, factor); }, row);
   }
-  combine_pieces(values, pieces, tile, scores, !running.fresh, running.out);
+  combine_pieces(values, pieces, tile, scores, !running.fresh, running.out, spare);
   running.fresh = false;
 }
 
@@ -139,15 +141,15 @@ void store_softmax(const Tile& tile, const Running& running, const AttentionInpu
 }
 
 /// Attention of one head for a block: all queries of the block; and for the global queries, the
-/// keys that are the block's own.
-template <class T>
+/// keys that are the block's own. T: elements in memory; E: what tiles are multiplied as.
+template <class T, class E>
 void attention_head(const AttentionInput& input, const Block& block, index_t head,
                     const HeadOutput<T>& output, ThreadScratch scratch) {
   const index_t channels = input.channels();
   const index_t columns = padded(channels);
   const index_t width = input.width();
   const index_t row = 3 * width;
-  const float scale = 1 / std::sqrt(static_cast<float>(channels));
+  const float scale = score_scale<E>(channels).of_queries;
   const T* queries =
       start_of<T>(input.qkv, block.sequence * input.tokens() * row + head * channels);
   const T* globals =
@@ -157,11 +159,11 @@ void attention_head(const AttentionInput& input, const Block& block, index_t hea
     return places_of<T>(input, input.qkv, input.before, input.after, block.sequence, head, part);
   };
 
-  float* packed = scratch.take(kTile * columns);
-  float* transposed = scratch.take(kTile * columns);
+  auto* packed = reinterpret_cast<E*>(scratch.take(kTile * columns));
+  auto* transposed = reinterpret_cast<E*>(scratch.take(kTile * columns));
   const auto pack_queries = [&](const T* from, index_t count) HWY_ATTR {
     pack_rows(from, row, count, channels, scale, packed);
-    transpose_tile(packed, count, columns, transposed);
+    transpose_tile(packed, count, columns / kTerms<E>, transposed);
   };
   // If the keys come in several chunks, every tile's softmax is kept until the last one. One tile's
   // is enough if there is one chunk. One more is for global queries.
@@ -174,9 +176,10 @@ void attention_head(const AttentionInput& input, const Block& block, index_t hea
   }
   Running& carried = running.back();  // of global queries
   const index_t rows = input.global_count() + std::min(kChunk + 1, block.keys.count());
-  float* key_memory = scratch.take(rows * columns);
-  float* value_memory = scratch.take(rows * columns);
+  float* key_memory = scratch.take(panel_floats(rows, input.global_count(), columns));
+  float* value_memory = scratch.take(panel_floats(rows, input.global_count(), columns));
   float* scores = scratch.take(rows * kTile);
+  float* spare = scratch.take(spare_floats(rows, input.global_count()));
 
   // Keys and values of a chunk are packed into panels. Each tile of queries continues its softmax
   // over them and is written when the last chunk is done; global queries carry theirs on.
@@ -184,10 +187,10 @@ void attention_head(const AttentionInput& input, const Block& block, index_t hea
     const bool is_first = index == 0;
     const bool is_last = index + 1 == block.chunk_count();
     const Interval chunk = block.chunk(index);
-    const Panel keys(is_first ? input.global_count() : 0, chunk, channels, key_memory);
-    const Panel values(keys.globals, chunk, channels, value_memory);
-    keys.pack(globals, width, row, places(0), channels);
-    values.pack(globals, 2 * width, row, places(1), channels);
+    const Panel<E> keys(is_first ? input.global_count() : 0, chunk, channels, key_memory);
+    const Panel<E> values(keys.globals, chunk, channels, value_memory);
+    keys.pack(globals, width, row, places(0), channels, false);
+    values.pack(globals, 2 * width, row, places(1), channels, true);
     for (std::size_t at = 0; at < block.tiles.size(); ++at) {
       const Tile& tile = block.tiles[at];
       Running& own = running[several ? at : 0];
@@ -196,7 +199,7 @@ void attention_head(const AttentionInput& input, const Block& block, index_t hea
       const KeyPieces pieces{is_first ? tile.globals : 0, overlap(tile.band, chunk)};
       if (pieces.count() > 0) {
         pack_queries(queries + here * row, tile.count);
-        attend(tile, pieces, keys, values, positions, channels, transposed, own, scores);
+        attend(tile, pieces, keys, values, positions, channels, transposed, own, scores, spare);
       }
       if (is_last) {
         finish(tile.count, own, channels, output.out + here * width, width, output.log_sum + here);
@@ -207,7 +210,7 @@ void attention_head(const AttentionInput& input, const Block& block, index_t hea
       if (pieces.count() == 0) continue;
       pack_queries(globals + tile.first * row, tile.count);
       load_softmax(tile, output, input, carried);
-      attend(tile, pieces, keys, values, positions, channels, transposed, carried, scores);
+      attend(tile, pieces, keys, values, positions, channels, transposed, carried, scores, spare);
       store_softmax(tile, carried, input, output);
     }
   }
@@ -216,8 +219,13 @@ void attention_head(const AttentionInput& input, const Block& block, index_t hea
 void attention_block(const AttentionInput& input, const AttentionResults& results,
                      const Block& block, index_t head, ThreadScratch scratch) {
   by_dtype(input.qkv.dtype(), [&]<class T>() HWY_ATTR {
-    attention_head(input, block, head, HeadOutput<T>(input, results, block.sequence, head),
-                   scratch);
+    const HeadOutput<T> output(input, results, block.sequence, head);
+    if constexpr (kKnowsPairs && std::is_same_v<T, Bf16>) {
+      if (has_pair_products()) {
+        return attention_head<T, Pair>(input, block, head, output, scratch);
+      }
+    }
+    attention_head<T, float>(input, block, head, output, scratch);
   });
 }
 

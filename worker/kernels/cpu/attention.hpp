@@ -187,6 +187,21 @@ class ThreadScratch {
   std::span<float> memory_;
 };
 
+/// Whether this processor multiplies pairs of bf16 and adds them to an f32 (AVX512-BF16). If so,
+/// tiles of bf16 stay bf16, and probabilities and gradients of scores are rounded to it; else they
+/// are converted to floats when they are packed.
+bool has_pair_products();
+
+/// The size of a panel in floats; `keys` counts the global ones, too. In pairs it has two forms,
+/// each half as large, but one of them pairs global keys with zeros.
+inline index_t panel_floats(index_t keys, index_t globals, index_t columns) {
+  return (keys + globals / 2 + 2) * columns;
+}
+/// The size of a tile's scores in pairs, in floats.
+inline index_t spare_floats(index_t keys, index_t globals) {
+  return (keys / 2 + globals / 2 + 4) * kTile;
+}
+
 /// Floats that one thread needs, forward or backward: four panels, two blocks of scores, tiles.
 index_t attention_floats(const AttentionInput& input);
 

@@ -27,33 +27,49 @@ struct QueryRows {
   index_t skipped;  ///< query r is row r - skipped of out_gradient
 };
 
-/// What the backward of a tile needs of its queries, as rows [kTile, columns] and transposed.
+/// Queries of a tile, or gradients of their output, in two forms: for sums over queries
+/// [kTile / kTerms, columns] and for sums over channels [columns / kTerms, kTile].
+template <class E>
+struct QueryTile {
+  E* packed;  ///< the rows [kTile, columns / kTerms]; for floats the same as by_query
+  E* by_query;
+  E* by_channel;
+
+  QueryTile(index_t columns, ThreadScratch& scratch)
+      : packed(reinterpret_cast<E*>(scratch.take(kTile * columns))),
+        by_query(kTerms<E> == 1 ? packed : packed + kTile * columns / kTerms<E>),
+        by_channel(reinterpret_cast<E*>(scratch.take(kTile * columns))) {}
+
+  template <class T>
+  void load(const T* from, index_t from_row, index_t count, index_t channels, float scale) const {
+    const index_t columns = padded(channels);
+    pack_rows(from, from_row, count, channels, scale, packed);
+    transpose_tile(packed, count, columns / kTerms<E>, by_channel);
+    if constexpr (std::is_same_v<E, Pair>) join_rows(packed, count, columns, by_query);
+  }
+};
+
+/// What the backward of a tile needs of its queries.
+template <class E>
 struct Upstream {
-  float* query;  ///< divided by sqrt(C)
-  float* query_transposed;
-  float* out_gradient;
-  float* out_gradient_transposed;
+  QueryTile<E> query;  ///< multiplied by ScoreScale::of_queries
+  QueryTile<E> out_gradient;
   float* log_sum;  ///< [kTile]
   float* drift;    ///< [kTile], inner product of output and its gradient
 
   Upstream(index_t columns, ThreadScratch& scratch)
-      : query(scratch.take(kTile * columns)),
-        query_transposed(scratch.take(kTile * columns)),
-        out_gradient(scratch.take(kTile * columns)),
-        out_gradient_transposed(scratch.take(kTile * columns)),
+      : query(columns, scratch),
+        out_gradient(columns, scratch),
         log_sum(scratch.take(kTile)),
         drift(scratch.take(kTile)) {}
 
   /// Loads `count` queries, beginning with query `first`.
   template <class T>
   void load(const QueryRows<T>& rows, index_t first, index_t count, index_t channels) const {
-    const index_t columns = padded(channels);
-    const float scale = 1 / std::sqrt(static_cast<float>(channels));
-    pack_rows(rows.query + first * rows.query_row, rows.query_row, count, channels, scale, query);
-    transpose_tile(query, count, columns, query_transposed);
-    pack_rows(rows.out_gradient + (first - rows.skipped) * rows.out_row, rows.out_row, count,
-              channels, 1, out_gradient);
-    transpose_tile(out_gradient, count, columns, out_gradient_transposed);
+    const float scale = score_scale<E>(channels).of_queries;
+    const T* const gradient = rows.out_gradient + (first - rows.skipped) * rows.out_row;
+    query.load(rows.query + first * rows.query_row, rows.query_row, count, channels, scale);
+    out_gradient.load(gradient, rows.out_row, count, channels, 1);
     std::fill_n(log_sum, kTile, 0.0F);
     std::fill_n(drift, kTile, 0.0F);
     for (index_t i = 0; i < count; ++i) {
@@ -62,27 +78,29 @@ struct Upstream {
       log_sum[i] = log == -kInfinity ? 0 : log;
       fetch_ahead(rows.out + (first + i) * rows.out_row, rows.out_row, channels);
       drift[i] = map_sum(
-          channels, [](V a, V b) HWY_ATTR { return hn::Mul(a, b); }, out_gradient + i * columns,
+          channels, [](V a, V b) HWY_ATTR { return hn::Mul(a, b); }, gradient + i * rows.out_row,
           rows.out + (first + i) * rows.out_row);
     }
   }
 };
 
 /// The panels of a head's chunk, and those of their gradients.
+template <class E>
 struct Panels {
-  Panel key;
-  Panel value;
-  Panel key_gradient;
-  Panel value_gradient;
+  Panel<E> key;
+  Panel<E> value;
+  Panel<float> key_gradient;
+  Panel<float> value_gradient;
 };
 
 /// Turns scores (in `weights`) into p = exp(score - log_sum), and gradients of p (in `slopes`) into
 /// gradients of the scores, p * (slope - drift). Kernels::attention_backward has the formulas;
 /// drift is D there.
-void score_gradients(index_t rows, const Upstream& upstream, float* weights, float* slopes) {
+void score_gradients(index_t rows, const float* log_sums, const float* drifts, float* weights,
+                     float* slopes) {
   for (index_t lane = 0; lane < kTile; lane += kLanes) {
-    const V log_sum = load(upstream.log_sum + lane);
-    const V drift = load(upstream.drift + lane);
+    const V log_sum = load(log_sums + lane);
+    const V drift = load(drifts + lane);
     for (index_t r = 0; r < rows; ++r) {
       const index_t at = r * kTile + lane;
       const V weight = exponential(hn::Sub(load(weights + at), log_sum));
@@ -93,25 +111,31 @@ void score_gradients(index_t rows, const Upstream& upstream, float* weights, flo
 }
 
 /// Adds the gradients between a tile and the keys of the pieces: to keys and values in the panels,
-/// and to query_gradient [kTile, columns], which is for queries divided by sqrt(C) and is
+/// and to query_gradient [kTile, columns], which is for queries as they are packed and is
 /// overwritten unless `accumulate`.
-void attend_backward(const Tile& tile, const KeyPieces& pieces, const Panels& panels,
-                     const Globals& globals, index_t channels, const Upstream& upstream,
-                     bool accumulate, float* query_gradient, float* weights, float* slopes) {
-  multiply_pieces(panels.key, pieces, tile, channels, upstream.query_transposed, weights);
+template <class E>
+void attend_backward(const Tile& tile, const KeyPieces& pieces, const Panels<E>& panels,
+                     const Globals& globals, index_t channels, const Upstream<E>& upstream,
+                     bool accumulate, float* query_gradient, float* weights, float* slopes,
+                     float* spare) {
+  const float rest = score_scale<E>(channels).of_scores;
+  multiply_pieces(panels.key, pieces, tile, channels, upstream.query.by_channel, weights);
+  scale_scores(pieces.count(), rest, weights);
   mask_scores(tile, pieces, globals, weights);
-  multiply_pieces(panels.value, pieces, tile, channels, upstream.out_gradient_transposed, slopes);
-  score_gradients(pieces.count(), upstream, weights, slopes);
-  combine_pieces(panels.key, pieces, tile, slopes, accumulate, query_gradient);
-  spread_pieces(panels.key_gradient, pieces, tile, slopes, upstream.query);
-  spread_pieces(panels.value_gradient, pieces, tile, weights, upstream.out_gradient);
+  multiply_pieces(panels.value, pieces, tile, channels, upstream.out_gradient.by_channel, slopes);
+  score_gradients(pieces.count(), upstream.log_sum, upstream.drift, weights, slopes);
+  scale_scores(pieces.count(), rest, slopes);
+  combine_pieces(panels.key, pieces, tile, slopes, accumulate, query_gradient, spare);
+  spread_pieces(panels.key_gradient, pieces, tile, slopes, upstream.query.by_query, spare);
+  spread_pieces(panels.value_gradient, pieces, tile, weights, upstream.out_gradient.by_query,
+                spare);
 }
 
 /// to[count, channels] = (or +=) gradient of the queries themselves.
 template <class T>
-void write_queries(index_t count, index_t channels, const float* query_gradient, bool accumulate,
-                   T* to, index_t to_row) {
-  const V scale = set(1 / std::sqrt(static_cast<float>(channels)));
+void write_queries(index_t count, index_t channels, float factor, const float* query_gradient,
+                   bool accumulate, T* to, index_t to_row) {
+  const V scale = set(factor);
   for (index_t i = 0; i < count; ++i) {
     T* row = to + i * to_row;
     const float* from = query_gradient + i * padded(channels);
@@ -138,10 +162,10 @@ void add_rows(const float* from, index_t count, index_t channels, T* to, index_t
 /// Adds a panel's rows to the gradients of their tokens; the rows of tokens here from `fresh` on
 /// are overwritten instead.
 template <class T>
-void write_panel(const Panel& panel, const Places<T>& places, index_t fresh, index_t channels,
-                 float* global, index_t global_column, index_t global_row) {
+void write_panel(const Panel<float>& panel, const Places<T>& places, index_t fresh,
+                 index_t channels, float* global, index_t global_column, index_t global_row) {
   if (panel.globals > 0) {
-    add_rows(panel.data, panel.globals, channels, global + global_column, global_row);
+    add_rows(panel.by_channel, panel.globals, channels, global + global_column, global_row);
   }
   places.each(panel.run, [&](Interval part, T* to, index_t to_row) HWY_ATTR {
     const bool here = places.all[1].run.holds(part.begin);
@@ -157,8 +181,8 @@ void write_panel(const Panel& panel, const Places<T>& places, index_t fresh, ind
 }
 
 /// Backward of one head for a block: all queries of the block; and for the global queries, the keys
-/// that are the block's own.
-template <class T>
+/// that are the block's own. T: elements in memory; E: what tiles are multiplied as.
+template <class T, class E>
 void attention_backward_head(const AttentionInput& input, const AttentionStrip& strip,
                              const AttentionOutput& output, const AttentionGradients& gradients,
                              const Block& block, index_t head, ThreadScratch scratch) {
@@ -166,10 +190,11 @@ void attention_backward_head(const AttentionInput& input, const AttentionStrip& 
   const index_t columns = padded(channels);
   const index_t width = input.width();
   const index_t row = 3 * width;
+  const float scale = score_scale<E>(channels).of_queries;
   const index_t item = block.sequence * input.heads + head;
   const index_t column = head * channels;
   const index_t here = block.sequence * input.tokens();         // first row of this sequence
-  const index_t there = block.sequence * input.global_count();  // first first of its global rows
+  const index_t there = block.sequence * input.global_count();  // first of its global rows
   const index_t queries = input.global_queries();
   const Globals& positions = input.sparsity->globals;
   const T* globals = start_of<T>(input.globals, there * row + column);
@@ -203,16 +228,18 @@ void attention_backward_head(const AttentionInput& input, const AttentionStrip& 
                         head, part);
   };
 
-  const Upstream upstream(columns, scratch);
+  const Upstream<E> upstream(columns, scratch);
   const bool several = block.chunk_count() > 1;
   // The gradients of one tile's queries, or of all tiles' if the keys come in several chunks.
   float* carried = scratch.take((several ? std::ssize(block.tiles) : index_t{1}) * kTile * columns);
   float* global_query = scratch.take(kTile * columns);
   const index_t rows = input.global_count() + std::min(kChunk + 1, block.keys.count());
   float* memory[4];
-  for (float*& each : memory) each = scratch.take(rows * columns);
+  for (float*& each : memory)
+    each = scratch.take(panel_floats(rows, input.global_count(), columns));
   float* weights = scratch.take(rows * kTile);
   float* slopes = scratch.take(rows * kTile);
+  float* spare = scratch.take(spare_floats(rows, input.global_count()));
 
   // Tokens here before `fresh` have gradients of keys and values from earlier blocks, to which is
   // added. The others get theirs first from this block: panels overwrite those of the block's keys,
@@ -242,14 +269,15 @@ void attention_backward_head(const AttentionInput& input, const AttentionStrip& 
     const bool is_last = index + 1 == block.chunk_count();
     const Interval chunk = block.chunk(index);
     const index_t with = is_first ? input.global_count() : 0;
-    const Panels panels{{with, chunk, channels, memory[0]},
-                        {with, chunk, channels, memory[1]},
-                        {with, chunk, channels, memory[2]},
-                        {with, chunk, channels, memory[3]}};
-    panels.key.pack(globals, width, row, places(0), channels);
-    panels.value.pack(globals, 2 * width, row, places(1), channels);
-    std::fill_n(panels.key_gradient.data, panels.key.rows() * columns, 0.0F);
-    std::fill_n(panels.value_gradient.data, panels.key.rows() * columns, 0.0F);
+    const Panels<E> panels{{with, chunk, channels, memory[0]},
+                           {with, chunk, channels, memory[1]},
+                           {with, chunk, channels, memory[2]},
+                           {with, chunk, channels, memory[3]}};
+    panels.key.pack(globals, width, row, places(0), channels, true);
+    panels.value.pack(globals, 2 * width, row, places(1), channels, false);
+    for (const Panel<float>* each : {&panels.key_gradient, &panels.value_gradient}) {
+      std::fill_n(each->by_channel, each->rows() * columns, 0.0F);
+    }
     for (std::size_t at = 0; at < block.tiles.size(); ++at) {
       const Tile& tile = block.tiles[at];
       float* tile_gradient = carried + (several ? static_cast<index_t>(at) * kTile * columns : 0);
@@ -259,11 +287,11 @@ void attention_backward_head(const AttentionInput& input, const AttentionStrip& 
       if (pieces.count() > 0) {
         upstream.load(local_rows, first, tile.count, channels);
         attend_backward(tile, pieces, panels, positions, channels, upstream, !is_first,
-                        tile_gradient, weights, slopes);
+                        tile_gradient, weights, slopes, spare);
       }
       if (is_last) {
-        write_queries(tile.count, channels, tile_gradient, false, query_gradient + first * row,
-                      row);
+        write_queries(tile.count, channels, scale, tile_gradient, false,
+                      query_gradient + first * row, row);
       }
     }
     for (const Tile& tile : block.global) {
@@ -271,9 +299,9 @@ void attention_backward_head(const AttentionInput& input, const AttentionStrip& 
       if (pieces.count() == 0) continue;
       upstream.load(global_rows, tile.first, tile.count, channels);
       attend_backward(tile, pieces, panels, positions, channels, upstream, false, global_query,
-                      weights, slopes);
-      write_queries(tile.count, channels, global_query, true, global_gradient + tile.first * row,
-                    row);
+                      weights, slopes, spare);
+      write_queries(tile.count, channels, scale, global_query, true,
+                    global_gradient + tile.first * row, row);
     }
     write_panel(panels.key_gradient, gradient_places(0), fresh, channels, global_gradient, width,
                 row);
@@ -286,7 +314,13 @@ void attention_backward_block(const AttentionInput& input, const AttentionStrip&
                               const AttentionOutput& output, const AttentionGradients& gradients,
                               const Block& block, index_t head, ThreadScratch scratch) {
   by_dtype(input.qkv.dtype(), [&]<class T>() HWY_ATTR {
-    attention_backward_head<T>(input, strip, output, gradients, block, head, scratch);
+    if constexpr (kKnowsPairs && std::is_same_v<T, Bf16>) {
+      if (has_pair_products()) {
+        return attention_backward_head<T, Pair>(input, strip, output, gradients, block, head,
+                                                scratch);
+      }
+    }
+    attention_backward_head<T, float>(input, strip, output, gradients, block, head, scratch);
   });
 }
 

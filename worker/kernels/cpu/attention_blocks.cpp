@@ -112,8 +112,18 @@ index_t attention_floats(const AttentionInput& input) {
       kBlock + std::min(sparsity.left, positions) + std::min(sparsity.right, positions);
   const index_t keys = input.global_count() + std::min({band, positions, kChunk + 1});
   const index_t columns = (input.channels() + 15) / 16 * 16;
-  return 4 * keys * columns + 2 * keys * kTile + (5 + kTilesABlock) * kTile * columns +
+  return 4 * panel_floats(keys, input.global_count(), columns) + 2 * keys * kTile +
+         spare_floats(keys, input.global_count()) + (5 + kTilesABlock) * kTile * columns +
          (2 * kTilesABlock + 4) * kTile;
+}
+
+bool has_pair_products() {
+#if defined(__x86_64__)
+  static const bool has = __builtin_cpu_supports("avx512bf16") != 0;
+  return has;
+#else
+  return false;
+#endif
 }
 
 void check_attention(const AttentionInput& input, const AttentionStrip& strip) {

@@ -1,3 +1,5 @@
+#include "worker/kernels/cpu/attention.hpp"
+
 #include "tests/worker/kernels/attention_case.hpp"
 
 namespace weir::worker::test {
@@ -32,6 +34,8 @@ const std::vector<Sparsity> kForms{
 };
 
 TEST_CASE("attention agrees with the twin for lengths around the tile") {
+  const std::string form = has_pair_products() ? "in pairs (AVX512-BF16)" : "as floats";
+  MESSAGE("tiles of bf16 are multiplied ", form);
   std::mt19937_64 random(41);
   for_each_path([&]<class T>() {
     for (const index_t tokens : {1, 2, 3, 7, 15, 16, 17, 31, 32, 33, 47, 65}) {
