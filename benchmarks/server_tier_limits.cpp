@@ -41,7 +41,7 @@ void measure_store(TierTeam& team) {
                                    .step = update,
                                    .replicas = {.contributors = replicas},
                                    .rule = {.factor = 1, .rate = 1e-3}};
-      for (std::size_t at = store->buckets().size(); at-- > 0;) {
+      for (index_t at = store->buckets().size(); at-- > 0;) {
         store->apply(store->buckets()[at], directive);
       }
     });

@@ -116,7 +116,7 @@ std::string checkpoint_text(const fs::path& folder, const InspectRequest& reques
   const Manifest& manifest = reader.manifest();
   Table parameters("llrr", {"parameter", "shape", "elements", "rms"});
   index_t model_elements = 0, model_records = 0, other_elements = 0, other_records = 0;
-  for (std::size_t at = 0; at < manifest.records.size(); ++at) {
+  for (index_t at = 0; at < manifest.records.size(); ++at) {
     const CheckpointRecord& record = manifest.records[at];
     const index_t elements = elements_of(record.shape);
     if (!record.name.starts_with(kModel)) {

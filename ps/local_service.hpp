@@ -46,8 +46,8 @@ class LocalService final : public ParameterService {
   const Holding* holding_;
   std::function<bool()> stop_requested_;
   bool stop_seen_ = false;
-  std::size_t pushed_count_ = 0;   ///< buckets pushed in this update
-  std::size_t stepped_count_ = 0;  ///< buckets stepped since the last directive
+  index_t pushed_count_ = 0;   ///< buckets pushed in this update
+  index_t stepped_count_ = 0;  ///< buckets stepped since the last directive
   std::optional<Directive> decided_;
   double waited_seconds_ = 0;
 };

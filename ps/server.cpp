@@ -252,7 +252,7 @@ bool Server::poll_apply() {
   if (!applying_ || trust_.is_on()) return false;
   // The copy of the previous checkpoint is still being written: training waits for the disk.
   if (!save_.may_step()) return false;
-  const std::vector<index_t>& buckets = store_.buckets();
+  const List<index_t>& buckets = store_.buckets();
   if (applied_count_ < buckets.size()) {
     const index_t bucket = buckets[buckets.size() - 1 - applied_count_];  // pull order
     if (traffic_) {

@@ -6,6 +6,7 @@
 #include <variant>
 #include <vector>
 
+#include "common/base/list.hpp"
 #include "common/job/bucket.hpp"
 #include "common/job/training.hpp"
 #include "common/net/messages.hpp"
@@ -145,7 +146,7 @@ class Server {
   /// True once the last directive is applied, its checkpoint committed, and all outputs are taken.
   bool done() const;
 
-  const std::vector<index_t>& buckets() const { return store_.buckets(); }
+  const List<index_t>& buckets() const { return store_.buckets(); }
   std::span<const float> weights(index_t bucket) const { return store_.weights(bucket); }
   /// The weights as their readers get them.
   std::span<const std::byte> weight_frame(index_t bucket) const {
@@ -192,10 +193,10 @@ class Server {
   SaveRound save_;
   Directive last_;  ///< the newest that is applied or being applied
   bool applying_ = false;
-  std::size_t applied_count_ = 0;      ///< buckets of last_ that are stepped, in pull order
-  index_t partials_update_ = 0;        ///< the newest update whose partials were given away
-  std::deque<index_t> complete_;       ///< buckets to be summed
-  std::vector<index_t> contributors_;  ///< whose contributions are summed; none before a Close
+  index_t applied_count_ = 0;     ///< buckets of last_ that are stepped, in pull order
+  index_t partials_update_ = 0;   ///< the newest update whose partials were given away
+  std::deque<index_t> complete_;  ///< buckets to be summed
+  List<index_t> contributors_;    ///< whose contributions are summed; none before a Close
   double busy_seconds_ = 0;
   double began_at_ = 0;               ///< when the first contribution came; 0: it has not
   std::deque<Directive> directives_;  ///< directives of server 0 that are not yet begun

@@ -6,6 +6,7 @@
 #include <variant>
 
 #include "common/base/error.hpp"
+#include "common/base/list.hpp"
 #include "common/base/machine.hpp"
 #include "common/base/wait.hpp"
 #include "common/job/data_plane.hpp"
@@ -20,12 +21,12 @@ namespace {
 struct Peer {
   int rank = 0;
   index_t replica = 0;
-  std::vector<index_t> pushed;        ///< buckets, by frame
-  std::vector<index_t> contributors;  ///< this worker's number among each bucket's contributors
-  std::vector<index_t> pulled;        ///< buckets, by frame
-  std::vector<bool> ready;            ///< pulls that may leave when those before them have left
-  std::size_t offered = 0;            ///< how many pulls of this release were offered
-  std::deque<index_t> leaving;        ///< frames of pulls that were offered and not yet sent
+  List<index_t> pushed;         ///< buckets, by frame
+  List<index_t> contributors;   ///< this worker's number among each bucket's contributors
+  List<index_t> pulled;         ///< buckets, by frame
+  List<bool> ready;             ///< pulls that may leave when those before them have left
+  index_t offered = 0;          ///< how many pulls of this release were offered
+  std::deque<index_t> leaving;  ///< frames of pulls that were offered and not yet sent
   std::unique_ptr<FrameReceiver> push;
   std::unique_ptr<FrameSender> pull;
   // The residuals of `pushed`, if the push wire keeps some.
@@ -35,9 +36,9 @@ struct Peer {
 
 /// A reader of a bucket, and the bucket's frames in the traffic with it.
 struct Reader {
-  std::size_t peer = 0;
-  std::size_t pulled = 0;
-  std::optional<std::size_t> pushed;  ///< if it contributes, too
+  index_t peer = 0;
+  index_t pulled = 0;
+  std::optional<index_t> pushed;  ///< if it contributes, too
 };
 
 bool releases(const Directive& directive, index_t replica) {
@@ -67,17 +68,17 @@ struct ServerLoop::State {
     Peer peer;
     peer.rank = static_cast<int>(rank);
     peer.replica = place.replica;
-    std::vector<std::span<std::byte>> push_frames;
-    std::vector<std::span<const std::byte>> pull_frames;
-    std::vector<std::span<float>> residuals;
+    List<std::span<std::byte>> push_frames;
+    List<std::span<const std::byte>> pull_frames;
+    List<std::span<float>> residuals;
     for (const HeldBucket& held : plan.holding(holder).buckets) {
-      const Bucket& bucket = plan.buckets()[static_cast<std::size_t>(held.bucket)];
+      const Bucket& bucket = plan.buckets()[held.bucket];
       if (bucket.server != index) continue;
       if (held.pushes) {
         const auto& all = bucket.contributors;
         const index_t position = std::ranges::find(all, holder) - all.begin();
         peer.pushed.push_back(held.bucket);
-        peer.contributors.push_back(place.replica * static_cast<index_t>(all.size()) + position);
+        peer.contributors.push_back(place.replica * all.size() + position);
         push_frames.push_back(server.contribution_frame(held.bucket, peer.contributors.back()));
         if (plan.wire().push.keeps_residual()) {
           residuals.push_back(server.residual(held.bucket, peer.contributors.back()));
@@ -87,12 +88,12 @@ struct ServerLoop::State {
       pull_frames.insert(pull_frames.begin(), server.weight_frame(held.bucket));
     }
     peer.ready.resize(peer.pulled.size());
-    for (std::size_t frame = 0; frame < peer.pulled.size(); ++frame) {
-      readers[static_cast<std::size_t>(peer.pulled[frame])].push_back(
+    for (index_t frame = 0; frame < peer.pulled.size(); ++frame) {
+      readers[peer.pulled[frame]].push_back(
           {.peer = peers.size(), .pulled = frame, .pushed = std::nullopt});
     }
-    for (std::size_t frame = 0; frame < peer.pushed.size(); ++frame) {
-      readers[static_cast<std::size_t>(peer.pushed[frame])].back().pushed = frame;
+    for (index_t frame = 0; frame < peer.pushed.size(); ++frame) {
+      readers[peer.pushed[frame]].back().pushed = frame;
     }
     if (!push_frames.empty()) {
       peer.push = plane.receiver(peer.rank, ChannelKind::push, push_frames);
@@ -101,7 +102,7 @@ struct ServerLoop::State {
       peer.pull = plane.sender(peer.rank, ChannelKind::pull, pull_frames);
     }
     if (!residuals.empty()) {
-      const std::vector<std::span<const float>> read_only(residuals.begin(), residuals.end());
+      const List<std::span<const float>> read_only(residuals.begin(), residuals.end());
       peer.residuals_out.emplace(world, peer.rank, ChannelKind::residual, frames_of(read_only));
       peer.residuals_in.emplace(world, peer.rank, ChannelKind::residual, frames_of(residuals));
     }
@@ -112,27 +113,26 @@ struct ServerLoop::State {
   /// and their next contributions may come.
   void stepped(index_t bucket) {
     const Directive& directive = server.directive();
-    for (const Reader& reader : readers[static_cast<std::size_t>(bucket)]) {
+    for (const Reader& reader : readers[bucket]) {
       Peer& peer = peers[reader.peer];
       if (!releases(directive, peer.replica)) continue;
       peer.ready[reader.pulled] = true;
       while (peer.offered < peer.ready.size() && peer.ready[peer.offered]) {
-        peer.leaving.push_back(static_cast<index_t>(peer.offered));
-        peer.pull->offer(static_cast<index_t>(peer.offered++));
+        peer.leaving.push_back(peer.offered);
+        peer.pull->offer(peer.offered++);
       }
       if (peer.offered == peer.ready.size()) {
         peer.ready.assign(peer.ready.size(), false);
         peer.offered = 0;
       }
-      if (reader.pushed && !directive.order.stop)
-        peer.push->open(static_cast<index_t>(*reader.pushed));
+      if (reader.pushed && !directive.order.stop) peer.push->open(*reader.pushed);
     }
   }
 
   /// Tells the server which pulls have left.
   void take_leave(Peer& peer) {
     while (!peer.leaving.empty() && peer.pull->sent(peer.leaving.front())) {
-      server.on_sent(peer.pulled[static_cast<std::size_t>(peer.leaving.front())]);
+      server.on_sent(peer.pulled[peer.leaving.front()]);
       peer.leaving.pop_front();
     }
   }
@@ -178,8 +178,7 @@ struct ServerLoop::State {
     for (Peer& peer : peers) {
       if (peer.push) {
         for (index_t frame : peer.push->progress()) {
-          const auto at = static_cast<std::size_t>(frame);
-          server.on_contribution(peer.pushed[at], peer.contributors[at]);
+          server.on_contribution(peer.pushed[frame], peer.contributors[frame]);
           moved = true;
         }
       }
@@ -241,8 +240,8 @@ struct ServerLoop::State {
   bool done = false;               ///< the server is done and has said so
   index_t readers_done_with = -1;  ///< the update before whose step all were found done reading
   ControlPort control;
-  std::vector<Peer> peers;
-  std::vector<std::vector<Reader>> readers;  ///< readers of each bucket of the plan
+  List<Peer> peers;
+  List<List<Reader>> readers;  ///< readers of each bucket of the plan
 };
 
 ServerLoop::ServerLoop(const Comm& world, const BucketPlan& plan, index_t server_index,
@@ -262,12 +261,12 @@ void ServerLoop::begin() {
     const Directive start = state.server.start();
     state.send_to_workers(start, to_bytes(start));
   }
-  for (index_t at = static_cast<index_t>(state.server.buckets().size()); at-- > 0;) {
-    state.stepped(state.server.buckets()[static_cast<std::size_t>(at)]);
+  for (index_t at = state.server.buckets().size(); at-- > 0;) {
+    state.stepped(state.server.buckets()[at]);
   }
   for (Peer& peer : state.peers) {
-    for (std::size_t frame = 0; peer.residuals_out && frame < peer.pushed.size(); ++frame) {
-      peer.residuals_out->offer(static_cast<index_t>(frame));
+    for (index_t frame = 0; peer.residuals_out && frame < peer.pushed.size(); ++frame) {
+      peer.residuals_out->offer(frame);
     }
   }
 }

@@ -14,7 +14,7 @@ std::string Differences::to_text() const {
   return all;
 }
 
-std::string shape_text(const std::vector<index_t>& shape) {
+std::string shape_text(const List<index_t>& shape) {
   std::string all;
   for (index_t extent : shape) all += text(all.empty() ? "" : " x ", extent);
   return all.empty() ? "one number" : all;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "common/base/index.hpp"
+#include "common/base/list.hpp"
 
 namespace weir {
 
@@ -21,6 +22,6 @@ class Differences {
 };
 
 /// `300 x 1000`, or `one number` for a shape without dimensions.
-std::string shape_text(const std::vector<index_t>& shape);
+std::string shape_text(const List<index_t>& shape);
 
 }  // namespace weir

@@ -51,7 +51,7 @@ std::optional<double> parse_number(std::string_view written, bool is_bytes) {
   const char* const end = text.data() + text.size();
   const auto result = std::from_chars(text.data(), end, number);
   if (result.ec != std::errc()) return std::nullopt;
-  const auto factor = factor_of({result.ptr, static_cast<std::size_t>(end - result.ptr)}, is_bytes);
+  const auto factor = factor_of({result.ptr, end}, is_bytes);
   if (!factor) return std::nullopt;
   return number * *factor;
 }

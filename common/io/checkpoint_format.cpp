@@ -144,7 +144,7 @@ fs::path checkpoint_folder(const fs::path& checkpoints, index_t step) {
   return checkpoints / name_of(step);
 }
 
-index_t checkpoint_bytes(const std::vector<CheckpointRecord>& records) {
+index_t checkpoint_bytes(const List<CheckpointRecord>& records) {
   constexpr index_t kPage = 4096;  // each dataset begins on one
   index_t bytes = 4 * kPage;       // MANIFEST and HDF5's own
   for (const CheckpointRecord& record : records) {
@@ -155,7 +155,7 @@ index_t checkpoint_bytes(const std::vector<CheckpointRecord>& records) {
 }
 
 void begin_checkpoint(FileSystem& files, const fs::path& checkpoints, index_t step,
-                      std::vector<CheckpointRecord>& records, std::vector<Attribute> attributes) {
+                      List<CheckpointRecord>& records, std::vector<Attribute> attributes) {
   if (!path_exists(checkpoints)) {
     files.make_folder(checkpoints);
     files.sync_folder(fs::absolute(checkpoints).parent_path());
@@ -163,7 +163,7 @@ void begin_checkpoint(FileSystem& files, const fs::path& checkpoints, index_t st
   const fs::path folder = temporary_folder(checkpoints, step);
   files.remove_all(folder);
   files.make_folder(folder);
-  std::vector<Hdf5Dataset> datasets;
+  List<Hdf5Dataset> datasets;
   for (const auto& record : records) {
     datasets.push_back({.path = record.name, .shape = record.shape});
     if (!record.layout.empty()) datasets.back().attributes = {{"layout", record.layout}};
@@ -171,33 +171,32 @@ void begin_checkpoint(FileSystem& files, const fs::path& checkpoints, index_t st
   attributes.push_back({"format.version", kCheckpointVersion});
   attributes.push_back({"step", step});
   create_hdf5(folder / kDataName, datasets, attributes);
-  for (std::size_t i = 0; i < records.size(); ++i) records[i].offset = datasets[i].offset;
+  for (index_t i = 0; i < records.size(); ++i) records[i].offset = datasets[i].offset;
   File file = files.open_for_writing(folder / kDataName);
   files.preallocate(file, file.size());
   files.close(std::move(file));
 }
 
 CheckpointWriter::CheckpointWriter(FileSystem& files, const fs::path& checkpoints, index_t step,
-                                   std::vector<CheckpointRecord> records)
+                                   List<CheckpointRecord> records)
     : files_(files),
       records_(std::move(records)),
       file_(files.open_for_writing(temporary_folder(checkpoints, step) / kDataName)) {}
 
 void CheckpointWriter::write(index_t record, index_t begin, std::span<const float> values) {
-  const auto& target = records_[static_cast<std::size_t>(record)];
-  const auto end = begin + static_cast<index_t>(values.size());
+  const auto& target = records_[record];
+  const auto end = begin + std::ssize(values);
   WEIR_ASSERT(begin >= 0 && end <= elements_of(target.shape));
   files_.write(file_, target.offset + begin * index_t{sizeof(float)}, std::as_bytes(values));
   for (index_t next = begin; next < end;) {
     const index_t stop = std::min(end, (next / kDigestElements + 1) * kDigestElements);
-    const auto part = values.subspan(static_cast<std::size_t>(next - begin),
-                                     static_cast<std::size_t>(stop - next));
+    const auto part = values.subspan(next - begin, stop - next);
     digests_.push_back({record, next, stop, crc_of(part)});
     next = stop;
   }
 }
 
-std::vector<RangeDigest> CheckpointWriter::finish() {
+List<RangeDigest> CheckpointWriter::finish() {
   files_.sync(file_);
   files_.close(std::move(file_));
   return std::move(digests_);
@@ -321,21 +320,20 @@ std::optional<index_t> CheckpointReader::find(const std::string& name) const {
 }
 
 void CheckpointReader::read(index_t record, index_t begin, std::span<float> out) const {
-  const auto& source = manifest_.records[static_cast<std::size_t>(record)];
-  const auto end = begin + static_cast<index_t>(out.size());
+  const auto& source = manifest_.records[record];
+  const auto end = begin + std::ssize(out);
   WEIR_ASSERT(begin >= 0 && end <= elements_of(source.shape));
   auto digest =
       std::ranges::upper_bound(manifest_.digests, std::pair(record, begin), {},
                                [](const RangeDigest& d) { return std::pair(d.record, d.begin); });
   if (begin < end) --digest;  // digests tile the record: the one before holds `begin`
-  std::vector<float> whole;
+  List<float> whole;
   for (index_t next = begin; next < end; ++digest) {
     const index_t stop = std::min(end, digest->end);
-    const auto part =
-        out.subspan(static_cast<std::size_t>(next - begin), static_cast<std::size_t>(stop - next));
+    const auto part = out.subspan(next - begin, stop - next);
     // Only whole ranges can be checked: one that is needed in part is read whole beside `out`.
     const bool is_whole = next == digest->begin && stop == digest->end;
-    if (!is_whole) whole.resize(static_cast<std::size_t>(digest->end - digest->begin));
+    if (!is_whole) whole.resize(digest->end - digest->begin);
     const std::span<float> range = is_whole ? part : std::span(whole);
     file_.read(source.offset + digest->begin * index_t{sizeof(float)},
                std::as_writable_bytes(range));
@@ -346,7 +344,7 @@ void CheckpointReader::read(index_t record, index_t begin, std::span<float> out)
                        "); take an older checkpoint"));
     }
     if (!is_whole) {
-      const auto first = whole.begin() + static_cast<std::ptrdiff_t>(next - digest->begin);
+      const auto first = whole.begin() + (next - digest->begin);
       std::copy_n(first, part.size(), part.begin());
     }
     next = stop;
@@ -354,10 +352,9 @@ void CheckpointReader::read(index_t record, index_t begin, std::span<float> out)
 }
 
 void CheckpointReader::verify() const {
-  std::vector<float> scratch(static_cast<std::size_t>(kDigestElements));
+  List<float> scratch(kDigestElements);
   for (const auto& digest : manifest_.digests) {
-    read(digest.record, digest.begin,
-         std::span(scratch).first(static_cast<std::size_t>(digest.end - digest.begin)));
+    read(digest.record, digest.begin, std::span(scratch).first(digest.end - digest.begin));
   }
 }
 

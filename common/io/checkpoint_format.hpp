@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/base/attribute.hpp"
+#include "common/base/list.hpp"
 #include "common/io/file.hpp"
 #include "common/io/manifest.hpp"
 
@@ -26,30 +27,29 @@ namespace weir {
 fs::path checkpoint_folder(const fs::path& checkpoints, index_t step);
 
 /// About how many bytes a checkpoint with these tensors takes on the disk.
-index_t checkpoint_bytes(const std::vector<CheckpointRecord>& records);
+index_t checkpoint_bytes(const List<CheckpointRecord>& records);
 
 /// Sets the records' offsets. What an earlier attempt at this step has left is removed. model.h5
 /// gets `attributes`, what a reader of it alone must know; `format.version` and `step` join them.
 void begin_checkpoint(FileSystem& files, const fs::path& checkpoints, index_t step,
-                      std::vector<CheckpointRecord>& records,
-                      std::vector<Attribute> attributes = {});
+                      List<CheckpointRecord>& records, std::vector<Attribute> attributes = {});
 
 /// Writes ranges of elements into the checkpoint that was begun.
 class CheckpointWriter {
  public:
   /// `records` as begin_checkpoint left them.
   CheckpointWriter(FileSystem& files, const fs::path& checkpoints, index_t step,
-                   std::vector<CheckpointRecord> records);
+                   List<CheckpointRecord> records);
   /// The elements of a record from `begin` on. Every element is written once, by one server.
   void write(index_t record, index_t begin, std::span<const float> values);
   /// Brings everything to the disk. Returns the digests of what was written.
-  std::vector<RangeDigest> finish();
+  List<RangeDigest> finish();
 
  private:
   FileSystem& files_;
-  std::vector<CheckpointRecord> records_;
+  List<CheckpointRecord> records_;
   File file_;
-  std::vector<RangeDigest> digests_;
+  List<RangeDigest> digests_;
 };
 
 /// `manifest` has all but file_bytes; digests of all servers, in any order, cover every record. A

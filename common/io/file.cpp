@@ -83,7 +83,7 @@ class PosixFileSystem final : public FileSystem {
       const ssize_t written = uninterrupted(
           [&] { return pwrite(file.descriptor(), bytes.data(), bytes.size(), offset); });
       if (written < 0) fail("cannot write", file.path());
-      bytes = bytes.subspan(static_cast<std::size_t>(written));
+      bytes = bytes.subspan(written);
       offset += written;
     }
   }
@@ -246,7 +246,7 @@ void File::read(index_t offset, std::span<std::byte> out) const {
       throw Error(text("cannot read ", path_.string(), ": it ends at byte ", offset, ", ",
                        out.size(), " bytes before what is needed"));
     }
-    out = out.subspan(static_cast<std::size_t>(got));
+    out = out.subspan(got);
     offset += got;
   }
 }
@@ -263,7 +263,7 @@ std::string read_whole(const fs::path& path, index_t bytes_max) {
     throw Error(
         text("cannot read ", path.string(), ": it has ", size, " bytes, more than ", bytes_max));
   }
-  std::string bytes(static_cast<std::size_t>(size), '\0');
+  std::string bytes(size, '\0');
   file.read(0, std::as_writable_bytes(std::span(bytes)));
   return bytes;
 }
@@ -338,7 +338,7 @@ bool write_output(const fs::path& path, std::string_view contents) {
     const ssize_t written =
         uninterrupted([&] { return ::write(file.descriptor(), contents.data(), contents.size()); });
     if (written < 0) fail("cannot write", path);
-    contents.remove_prefix(static_cast<std::size_t>(written));
+    contents.remove_prefix(written);
   }
   posix_file_system().close(std::move(file));
   return false;

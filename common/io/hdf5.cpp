@@ -121,7 +121,7 @@ void write_attributes(hid_t object, const std::vector<Attribute>& attributes,
 
 }  // namespace
 
-index_t elements_of(const std::vector<index_t>& shape) {
+index_t elements_of(const List<index_t>& shape) {
   constexpr index_t kElementsMax = index_t{1} << 60;
   index_t elements = 1;
   for (const index_t extent : shape) {
@@ -133,7 +133,7 @@ index_t elements_of(const std::vector<index_t>& shape) {
   return elements;
 }
 
-void create_hdf5(const fs::path& file, std::vector<Hdf5Dataset>& datasets,
+void create_hdf5(const fs::path& file, List<Hdf5Dataset>& datasets,
                  const std::vector<Attribute>& attributes) {
   start_hdf5();
   const Properties access = file_access();
@@ -170,12 +170,11 @@ void check_hdf5_signature(const fs::path& file) {
   const File open = File::open(file);
   std::array<std::byte, kSignature.size()> begin{};
   const auto size = std::min<index_t>(open.size(), index_t{begin.size()});
-  open.read(0, std::span(begin).first(static_cast<std::size_t>(size)));
+  open.read(0, std::span(begin).first(size));
   if (std::ranges::equal(begin, std::as_bytes(std::span(kSignature)))) return;
   std::string bytes;
   for (index_t i = 0; i < size; ++i) {
-    bytes +=
-        text(" ", hexadecimal(std::to_integer<std::uint8_t>(begin[static_cast<std::size_t>(i)])));
+    bytes += text(" ", hexadecimal(std::to_integer<std::uint8_t>(begin[i])));
   }
   throw Error(text(file.string(), ": not an HDF5 file (",
                    bytes.empty() ? "it is empty" : "first bytes" + bytes, ")"));

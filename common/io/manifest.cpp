@@ -140,13 +140,12 @@ void check_records(const Manifest& manifest) {
 }
 
 void check_digests(const Manifest& manifest) {
-  std::size_t next = 0;
-  for (std::size_t i = 0; i < manifest.records.size(); ++i) {
+  index_t next = 0;
+  for (index_t i = 0; i < manifest.records.size(); ++i) {
     const index_t elements = elements_of(manifest.records[i].shape);
     index_t covered = 0;
     while (covered < elements) {
-      const bool fits = next < manifest.digests.size() &&
-                        manifest.digests[next].record == static_cast<index_t>(i) &&
+      const bool fits = next < manifest.digests.size() && manifest.digests[next].record == i &&
                         manifest.digests[next].begin == covered &&
                         manifest.digests[next].end > covered &&
                         manifest.digests[next].end <= elements &&

@@ -3,17 +3,17 @@
 #include <cstdint>
 #include <map>
 #include <string>
-#include <vector>
 
 #include "common/base/index.hpp"
+#include "common/base/list.hpp"
 
 namespace weir {
 
 /// A tensor of a checkpoint: whole, in full shape, as one dataset of f32 in model.h5.
 struct CheckpointRecord {
-  std::string name;            ///< `/model/PARAMETER`, `/optimizer/SLOT/PARAMETER`; no blanks
-  std::vector<index_t> shape;  ///< empty: one number
-  index_t offset = 0;          ///< where its first byte is in model.h5
+  std::string name;     ///< `/model/PARAMETER`, `/optimizer/SLOT/PARAMETER`; no blanks
+  List<index_t> shape;  ///< empty: one number
+  index_t offset = 0;   ///< where its first byte is in model.h5
   /// What the dimensions are, `[outputs, inputs]`: an attribute of the dataset, not in MANIFEST.
   std::string layout = {};
 };
@@ -45,8 +45,8 @@ struct Manifest {
   std::map<std::string, index_t> integers;
   std::map<std::string, double> numbers;
   index_t file_bytes = 0;  ///< size of model.h5
-  std::vector<CheckpointRecord> records;
-  std::vector<RangeDigest> digests;  ///< each record's tile it: ordered by record and begin
+  List<CheckpointRecord> records;
+  List<RangeDigest> digests;  ///< each record's tile it: ordered by record and begin
 };
 
 /// The manifest as lines of text for people, the last of which is the CRC-32C of the others.

@@ -81,7 +81,7 @@ MappedFile::Mapping::~Mapping() {
 
 MappedFile::MappedFile(const fs::path& path) {
   const File file = File::open(path);
-  const auto size = static_cast<std::size_t>(file.size());
+  const std::size_t size = file.size();
   if (size == 0) return;
   void* const begin = mmap(nullptr, size, PROT_READ, MAP_SHARED, file.descriptor(), 0);
   if (begin == MAP_FAILED) {

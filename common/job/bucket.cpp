@@ -18,22 +18,21 @@ struct Slice {
 
 /// Slices with the same contributors and readers, in backward order.
 struct SliceClass {
-  std::vector<Holder> contributors;
-  std::vector<Holder> readers;
-  std::vector<Slice> slices;
+  List<Holder> contributors;
+  List<Holder> readers;
+  List<Slice> slices;
 };
 
 /// Every parameter is cut among the shards if they split it. Each slice is pushed by the shard of
 /// its number and read by all shards that hold it, in every stage with a unit that uses it.
-std::vector<SliceClass> classes_of(const std::vector<ParameterSpec>& specs,
-                                   const std::vector<index_t>& unit_stage, index_t contexts,
-                                   index_t shards) {
-  std::vector<SliceClass> classes;
-  for (std::size_t index = 0; index < specs.size(); ++index) {
+List<SliceClass> classes_of(const List<ParameterSpec>& specs, const List<index_t>& unit_stage,
+                            index_t contexts, index_t shards) {
+  List<SliceClass> classes;
+  for (index_t index = 0; index < specs.size(); ++index) {
     const ParameterSpec& spec = specs[index];
-    std::vector<index_t> stages;
+    List<index_t> stages;
     for (index_t unit : spec.units) {
-      const index_t stage = unit_stage[static_cast<std::size_t>(unit)];
+      const index_t stage = unit_stage[unit];
       if (stages.empty() || stages.back() != stage) stages.push_back(stage);
     }
     for (index_t cut = 0; cut < (spec.split ? shards : 1); ++cut) {
@@ -52,7 +51,7 @@ std::vector<SliceClass> classes_of(const std::vector<ParameterSpec>& specs,
         return other.contributors == found.contributors && other.readers == found.readers;
       });
       if (same == classes.end()) same = classes.insert(classes.end(), found);
-      same->slices.push_back({static_cast<index_t>(index), range, spec.units.front()});
+      same->slices.push_back({index, range, spec.units.front()});
     }
   }
   for (SliceClass& each : classes) {
@@ -62,8 +61,7 @@ std::vector<SliceClass> classes_of(const std::vector<ParameterSpec>& specs,
 }
 
 /// Fills buckets one after the other; cuts a slice only between blocks.
-void cut_into_buckets(const SliceClass& slices, index_t bucket_elements,
-                      std::vector<Bucket>& buckets) {
+void cut_into_buckets(const SliceClass& slices, index_t bucket_elements, List<Bucket>& buckets) {
   Bucket open;
   const auto close = [&] {
     if (open.element_count > 0) buckets.push_back(open);
@@ -98,8 +96,8 @@ const HeldSlice& Holding::slice(index_t parameter) const {
   return *found;
 }
 
-BucketPlan::BucketPlan(std::vector<ParameterSpec> specs, std::vector<index_t> unit_stage,
-                       const Layout& layout, index_t bucket_bytes, const WireConfig& wire)
+BucketPlan::BucketPlan(List<ParameterSpec> specs, List<index_t> unit_stage, const Layout& layout,
+                       index_t bucket_bytes, const WireConfig& wire)
     : layout_(layout), specs_(std::move(specs)), unit_stage_(std::move(unit_stage)), wire_(wire) {
   make_buckets(bucket_bytes);
   make_holdings();
@@ -116,7 +114,7 @@ void BucketPlan::make_buckets(index_t bucket_bytes) {
   std::ranges::stable_sort(buckets_, std::greater{}, &Bucket::lowest_unit);
   // Each bucket goes to the server with the fewest elements so far: full buckets go round in turn,
   // and the short ones at the end of a class cannot add up on one server.
-  std::vector<index_t> elements_of_server(static_cast<std::size_t>(layout_.servers), 0);
+  List<index_t> elements_of_server(layout_.servers, 0);
   for (Bucket& bucket : buckets_) {
     const auto least = std::ranges::min_element(elements_of_server);
     bucket.server = least - elements_of_server.begin();
@@ -128,56 +126,56 @@ void BucketPlan::make_buckets(index_t bucket_bytes) {
 /// each (stage, shard), its arena: the buckets it reads, one after the other in this order.
 /// Segments of one parameter follow each other there, so they join into one slice.
 void BucketPlan::make_holdings() {
-  holdings_.resize(static_cast<std::size_t>(layout_.stages * layout_.shards));
+  holdings_.resize(layout_.stages * layout_.shards);
   // Buckets of a class become neighbours, in the order they were cut, whatever came between them in
   // the push order of the model: so runs of slices stay whole.
-  std::vector<std::size_t> order(buckets_.size());
-  std::vector<std::size_t> class_of(buckets_.size());  // a number for each class
-  std::vector<std::size_t> firsts;
-  for (std::size_t index = 0; index < order.size(); ++index) {
+  List<index_t> order(buckets_.size());
+  List<index_t> class_of(buckets_.size());  // a number for each class
+  List<index_t> firsts;
+  for (index_t index = 0; index < order.size(); ++index) {
     const Bucket& bucket = buckets_[index];
-    const auto first = std::ranges::find_if(firsts, [&](std::size_t other) {
+    const auto first = std::ranges::find_if(firsts, [&](index_t other) {
       return buckets_[other].contributors == bucket.contributors &&
              buckets_[other].readers == bucket.readers;
     });
-    class_of[index] = static_cast<std::size_t>(first - firsts.begin());
+    class_of[index] = first - firsts.begin();
     if (first == firsts.end()) firsts.push_back(index);
     order[index] = index;
   }
-  std::ranges::stable_sort(order, {}, [&](std::size_t index) { return class_of[index]; });
+  std::ranges::stable_sort(order, {}, [&](index_t index) { return class_of[index]; });
 
   for (index_t stage = 0; stage < layout_.stages; ++stage) {
     for (index_t shard = 0; shard < layout_.shards; ++shard) {
       const Holder self = {.stage = stage, .context = 0, .shard = shard};
-      Holding& holding = holdings_[static_cast<std::size_t>(stage * layout_.shards + shard)];
+      Holding& holding = holdings_[stage * layout_.shards + shard];
       constexpr index_t kNone = -1;
-      std::vector<index_t> slice_of_parameter(specs_.size(), kNone);
-      for (std::size_t index : order) {
+      List<index_t> slice_of_parameter(specs_.size(), kNone);
+      for (index_t index : order) {
         const Bucket& bucket = buckets_[index];
         if (std::ranges::find(bucket.readers, self) == bucket.readers.end()) continue;
         // The bucket goes to the arena's end. Only units that run on this stage decide when it is
         // ready and awaited here.
         HeldBucket held = {
-            .bucket = static_cast<index_t>(index),
+            .bucket = index,
             .offset = holding.element_count,
             .pushes = std::ranges::find(bucket.contributors, self) != bucket.contributors.end(),
             .lowest_unit = std::numeric_limits<index_t>::max(),
             .highest_unit = 0};
         for (const Segment& segment : bucket.segments) {
-          for (index_t unit : specs_[static_cast<std::size_t>(segment.parameter)].units) {
-            if (unit_stage_[static_cast<std::size_t>(unit)] != stage) continue;
+          for (index_t unit : specs_[segment.parameter].units) {
+            if (unit_stage_[unit] != stage) continue;
             held.lowest_unit = std::min(held.lowest_unit, unit);
             held.highest_unit = std::max(held.highest_unit, unit);
           }
           // A segment begins its parameter's slice, or continues the one that an earlier bucket
           // has begun.
           const index_t offset = holding.element_count + segment.offset;
-          index_t& at = slice_of_parameter[static_cast<std::size_t>(segment.parameter)];
+          index_t& at = slice_of_parameter[segment.parameter];
           if (at == kNone) {
-            at = static_cast<index_t>(holding.slices.size());
+            at = holding.slices.size();
             holding.slices.push_back({segment.parameter, segment.range, offset});
           } else {
-            HeldSlice& slice = holding.slices[static_cast<std::size_t>(at)];
+            HeldSlice& slice = holding.slices[at];
             WEIR_ASSERT(slice.range.end == segment.range.begin);
             slice.range.end = segment.range.end;
           }
@@ -191,13 +189,13 @@ void BucketPlan::make_holdings() {
 }
 
 const Holding& BucketPlan::holding(Holder holder) const {
-  return holdings_[static_cast<std::size_t>(holder.stage * layout_.shards + holder.shard)];
+  return holdings_[holder.stage * layout_.shards + holder.shard];
 }
 
-std::vector<index_t> BucketPlan::buckets_of(index_t server) const {
-  std::vector<index_t> indices;
-  for (std::size_t index = 0; index < buckets_.size(); ++index) {
-    if (buckets_[index].server == server) indices.push_back(static_cast<index_t>(index));
+List<index_t> BucketPlan::buckets_of(index_t server) const {
+  List<index_t> indices;
+  for (index_t index = 0; index < buckets_.size(); ++index) {
+    if (buckets_[index].server == server) indices.push_back(index);
   }
   return indices;
 }
@@ -212,7 +210,7 @@ std::string BucketPlan::digest() const {
     for (const Segment& segment : bucket.segments) {
       all += text(" [", segment.parameter, " ", segment.range.begin, " ", segment.range.end, "]");
     }
-    const auto add = [&](const char* role, const std::vector<Holder>& holders) {
+    const auto add = [&](const char* role, const List<Holder>& holders) {
       for (const Holder& holder : holders) {
         all += text(role, holder.stage, ".", holder.context, ".", holder.shard);
       }

@@ -2,8 +2,8 @@
 
 #include <span>
 #include <string>
-#include <vector>
 
+#include "common/base/list.hpp"
 #include "common/job/layout.hpp"
 #include "common/job/parameter.hpp"
 #include "common/number/tensor.hpp"
@@ -40,9 +40,9 @@ struct Bucket {
   index_t server = 0;
   index_t element_count = 0;
   index_t lowest_unit = 0;  ///< pushed when this unit's backward is done, pulled before its forward
-  std::vector<Segment> segments;
-  std::vector<Holder> contributors;  ///< the same in each replica, in the order of the sum
-  std::vector<Holder> readers;       ///< the same in each replica
+  List<Segment> segments;
+  List<Holder> contributors;  ///< the same in each replica, in the order of the sum
+  List<Holder> readers;       ///< the same in each replica
   index_t bytes() const { return element_count * bytes_of(kArenaDtype); }
 };
 
@@ -71,8 +71,8 @@ struct HeldBucket {
 struct Holding {
   index_t element_count = 0;
   index_t bytes() const { return element_count * bytes_of(kArenaDtype); }  ///< size of one arena
-  std::vector<HeldSlice> slices;    ///< sorted as they lie in the arena
-  std::vector<HeldBucket> buckets;  ///< sorted as they are pushed; pulls go in reverse
+  List<HeldSlice> slices;    ///< sorted as they lie in the arena
+  List<HeldBucket> buckets;  ///< sorted as they are pushed; pulls go in reverse
 
   /// The slice of a parameter, which must be held here.
   const HeldSlice& slice(index_t parameter) const;
@@ -85,23 +85,23 @@ class BucketPlan {
   /// unit_stage[u]: the stage that runs unit u (ascending). No bucket exceeds bucket_bytes (at
   /// least one block, which is 64 KiB). A bucket lives on the server that has the
   /// fewest elements so far when its turn comes, in push order.
-  BucketPlan(std::vector<ParameterSpec> specs, std::vector<index_t> unit_stage,
-             const Layout& layout, index_t bucket_bytes, const WireConfig& wire = {});
+  BucketPlan(List<ParameterSpec> specs, List<index_t> unit_stage, const Layout& layout,
+             index_t bucket_bytes, const WireConfig& wire = {});
 
   const Layout& layout() const { return layout_; }
-  const std::vector<ParameterSpec>& specs() const { return specs_; }
-  const std::vector<index_t>& unit_stage() const { return unit_stage_; }
+  const List<ParameterSpec>& specs() const { return specs_; }
+  const List<index_t>& unit_stage() const { return unit_stage_; }
   const WireConfig& wire() const { return wire_; }
-  const std::vector<Bucket>& buckets() const {
+  const List<Bucket>& buckets() const {
     return buckets_;
   }  ///< sorted as the whole model pushes them
   const Holding& holding(Holder holder) const;
   /// The elements of a bucket in an arena of its holder.
   Vector part(Vector arena, const HeldBucket& held) const {
-    return arena.part(held.offset, buckets_[static_cast<std::size_t>(held.bucket)].element_count);
+    return arena.part(held.offset, buckets_[held.bucket].element_count);
   }
   /// Indices of the buckets of one server, in push order.
-  std::vector<index_t> buckets_of(index_t server) const;
+  List<index_t> buckets_of(index_t server) const;
   /// Digest of all of this; ends compare it when they meet.
   std::string digest() const;
 
@@ -110,11 +110,11 @@ class BucketPlan {
   void make_holdings();
 
   Layout layout_;
-  std::vector<ParameterSpec> specs_;
-  std::vector<index_t> unit_stage_;
+  List<ParameterSpec> specs_;
+  List<index_t> unit_stage_;
   WireConfig wire_;
-  std::vector<Bucket> buckets_;
-  std::vector<Holding> holdings_;  ///< at stage * shards + shard
+  List<Bucket> buckets_;
+  List<Holding> holdings_;  ///< at stage * shards + shard
 };
 
 }  // namespace weir

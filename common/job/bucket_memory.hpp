@@ -1,7 +1,6 @@
 #pragma once
 
-#include <vector>
-
+#include "common/base/list.hpp"
 #include "common/number/tensor.hpp"
 
 namespace weir {
@@ -10,9 +9,9 @@ namespace weir {
 /// are indexed by the bucket's place in the plan; where nothing is given the server takes memory of
 /// its own.
 struct BucketMemory {
-  std::vector<Vector> weights;
+  List<Vector> weights;
   /// Each bucket's, one a contributor, as ps::Store numbers them.
-  std::vector<std::vector<Vector>> contributions;
+  List<List<Vector>> contributions;
 };
 
 }  // namespace weir

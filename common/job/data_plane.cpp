@@ -9,12 +9,12 @@
 namespace weir {
 namespace {
 
-std::vector<index_t> hosts_of(const Comm& world, const Comm& host) {
+List<index_t> hosts_of(const Comm& world, const Comm& host) {
   // The first rank of a host is the one farthest below the number of ranks.
   const index_t size = world.size();
   const index_t first = size - host.max(size - world.rank());
-  std::vector<index_t> hosts(static_cast<std::size_t>(size), 0);
-  hosts[static_cast<std::size_t>(world.rank())] = first;
+  List<index_t> hosts(size, 0);
+  hosts[world.rank()] = first;
   world.sum(hosts);
   return hosts;
 }
@@ -56,7 +56,7 @@ DataPlane::DataPlane(const Comm& world, const Comm& host, const BucketPlan& plan
   }
   if (transport == Transport::window) agree(world, refused);
 
-  const auto self = static_cast<index_t>(world.rank());
+  const index_t self = world.rank();
   if (!parts_.contains(self)) return;
   if (window_) {
     weights_ = weights_of(self);
@@ -83,7 +83,7 @@ std::optional<Error> DataPlane::why_no_window(bool in_place) const {
   for (index_t worker = 0; worker < layout.worker_count(); ++worker) {
     for (index_t server = 0; server < layout.servers; ++server) {
       const index_t rank = layout.rank_of_server(server);
-      if (host_of_[static_cast<std::size_t>(worker)] == host_of_[static_cast<std::size_t>(rank)]) {
+      if (host_of_[worker] == host_of_[rank]) {
         continue;
       }
       return UsageError(text("--transport window: rank ", worker, " (", layout.role(worker),
@@ -95,23 +95,20 @@ std::optional<Error> DataPlane::why_no_window(bool in_place) const {
   return std::nullopt;
 }
 
-bool DataPlane::here(index_t rank) const {
-  return host_of_[static_cast<std::size_t>(rank)] ==
-         host_of_[static_cast<std::size_t>(world_->rank())];
-}
+bool DataPlane::here(index_t rank) const { return host_of_[rank] == host_of_[world_->rank()]; }
 
 index_t DataPlane::lay_out() {
   const Layout& layout = plan_->layout();
   for (index_t server = 0; server < layout.servers; ++server) {
     if (here(layout.rank_of_server(server))) servers_here_.push_back(layout.rank_of_server(server));
   }
-  const bool one_copy = std::ssize(servers_here_) == layout.servers;
-  std::vector<index_t> bytes(host_of_.size(), 0);
+  const bool one_copy = servers_here_.size() == layout.servers;
+  List<index_t> bytes(host_of_.size(), 0);
   int host_rank = 0;
   std::map<std::pair<index_t, index_t>, index_t> first_holder;  // of (stage, shard)
-  for (index_t rank = 0; rank < static_cast<index_t>(host_of_.size()); ++rank) {
+  for (index_t rank = 0; rank < host_of_.size(); ++rank) {
     if (!here(rank)) continue;
-    index_t& used = bytes[static_cast<std::size_t>(rank)];
+    index_t& used = bytes[rank];
     if (layout.is_worker(rank)) {
       const WorkerPlace place = layout.worker(rank);
       WorkerPart part;
@@ -119,8 +116,7 @@ index_t DataPlane::lay_out() {
       const Holding& holding = plan_->holding(holder_of(place));
       part.element_count = holding.element_count;
       const index_t arena = round_up(holding.bytes(), kPageBytes);
-      part.gradients =
-          round_up(2 * std::ssize(servers_here_) * index_t{sizeof(WindowLine)}, kPageBytes);
+      part.gradients = round_up(2 * servers_here_.size() * index_t{sizeof(WindowLine)}, kPageBytes);
       used = part.gradients + arena;
       const auto [first, is_first] = first_holder.try_emplace({place.stage, place.shard}, rank);
       part.weights_of = one_copy ? first->second : rank;
@@ -130,7 +126,7 @@ index_t DataPlane::lay_out() {
     }
     ++host_rank;
   }
-  return bytes[static_cast<std::size_t>(world_->rank())];
+  return bytes[world_->rank()];
 }
 
 bool DataPlane::on_small_pages() const { return window_ && !window_->on_huge_pages(); }
@@ -147,7 +143,7 @@ std::optional<std::pair<int, int>> DataPlane::pair_of_host() const {
 std::optional<int> DataPlane::far_server() const {
   for (index_t server = 0; server < plan_->layout().servers; ++server) {
     const index_t rank = plan_->layout().rank_of_server(server);
-    if (host_of_[static_cast<std::size_t>(rank)] != host_of_[0]) return static_cast<int>(rank);
+    if (host_of_[rank] != host_of_[0]) return static_cast<int>(rank);
   }
   return std::nullopt;
 }
@@ -169,7 +165,7 @@ Vector DataPlane::gradients_of(index_t worker) const {
 WindowLine& DataPlane::line(index_t worker, index_t server_rank, ChannelKind kind) const {
   const WorkerPart& part = parts_.at(worker);
   const auto server = std::ranges::find(servers_here_, server_rank) - servers_here_.begin();
-  const auto at = static_cast<std::size_t>(2 * server + (kind == ChannelKind::pull ? 1 : 0));
+  const index_t at = 2 * server + (kind == ChannelKind::pull ? 1 : 0);
   return reinterpret_cast<WindowLine*>(window_->part(part.host_rank).data())[at];
 }
 
@@ -183,36 +179,35 @@ BucketMemory DataPlane::server_memory() const {
   for (const auto& [worker, part] : parts_) {
     const WorkerPlace place = layout.worker(worker);
     for (const HeldBucket& held : plan_->holding(holder_of(place)).buckets) {
-      const auto at = static_cast<std::size_t>(held.bucket);
+      const index_t at = held.bucket;
       const Bucket& bucket = buckets[at];
       if (layout.rank_of_server(bucket.server) != world_->rank()) continue;
       if (memory.weights[at].empty()) memory.weights[at] = plan_->part(weights_of(worker), held);
       if (!held.pushes) continue;
       const auto& all = bucket.contributors;
       const auto position = std::ranges::find(all, holder_of(place)) - all.begin();
-      memory.contributions[at].resize(static_cast<std::size_t>(layout.replicas) * all.size());
-      memory.contributions[at][static_cast<std::size_t>(place.replica) * all.size() +
-                               static_cast<std::size_t>(position)] =
+      memory.contributions[at].resize(layout.replicas * all.size());
+      memory.contributions[at][place.replica * all.size() + position] =
           plan_->part(gradients_of(worker), held);
     }
   }
   return memory;
 }
 
-std::unique_ptr<FrameSender> DataPlane::sender(
-    int peer, ChannelKind kind, const std::vector<std::span<const std::byte>>& frames) {
+std::unique_ptr<FrameSender> DataPlane::sender(int peer, ChannelKind kind,
+                                               const List<std::span<const std::byte>>& frames) {
   const index_t worker = kind == ChannelKind::push ? world_->rank() : peer;
   const index_t server = kind == ChannelKind::push ? peer : world_->rank();
   if (!by_window_with(peer)) {
     return std::make_unique<SendChannel>(*world_, peer, kind, frames, ring_depth_);
   }
   // What a worker pushes, and what the servers step where it reads, is there already.
-  std::vector<std::span<std::byte>> copies(frames.size());
+  List<std::span<std::byte>> copies(frames.size());
   if (kind == ChannelKind::pull && parts_.at(worker).weights_of == worker) {
     const auto& held = plan_->holding(holder_of(plan_->layout().worker(worker))).buckets;
-    std::size_t frame = 0;
+    index_t frame = 0;
     for (auto each = held.rbegin(); each != held.rend(); ++each) {
-      const Bucket& bucket = plan_->buckets()[static_cast<std::size_t>(each->bucket)];
+      const Bucket& bucket = plan_->buckets()[each->bucket];
       if (plan_->layout().rank_of_server(bucket.server) != server) continue;
       const auto place = plan_->part(weights_of(worker), *each).bytes();
       WEIR_ASSERT(frames[frame].size() == place.size());
@@ -224,14 +219,14 @@ std::unique_ptr<FrameSender> DataPlane::sender(
   return std::make_unique<WindowSender>(line(worker, server, kind), frames, std::move(copies));
 }
 
-std::unique_ptr<FrameReceiver> DataPlane::receiver(
-    int peer, ChannelKind kind, const std::vector<std::span<std::byte>>& frames) {
+std::unique_ptr<FrameReceiver> DataPlane::receiver(int peer, ChannelKind kind,
+                                                   const List<std::span<std::byte>>& frames) {
   const index_t worker = kind == ChannelKind::pull ? world_->rank() : peer;
   const index_t server = kind == ChannelKind::pull ? peer : world_->rank();
   if (!by_window_with(peer)) {
     return std::make_unique<ReceiveChannel>(*world_, peer, kind, frames, ring_depth_);
   }
-  return std::make_unique<WindowReceiver>(line(worker, server, kind), std::ssize(frames));
+  return std::make_unique<WindowReceiver>(line(worker, server, kind), frames.size());
 }
 
 }  // namespace weir

@@ -4,9 +4,9 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "common/base/error.hpp"
+#include "common/base/list.hpp"
 #include "common/job/bucket.hpp"
 #include "common/job/bucket_memory.hpp"
 #include "common/net/channel.hpp"
@@ -72,9 +72,9 @@ class DataPlane {
   /// This rank's ends of pushes (a worker sends, a server receives) and pulls. frames: the buckets
   /// that `peer` and this rank share, of a worker in push order, reversed for pulls.
   std::unique_ptr<FrameSender> sender(int peer, ChannelKind kind,
-                                      const std::vector<std::span<const std::byte>>& frames);
+                                      const List<std::span<const std::byte>>& frames);
   std::unique_ptr<FrameReceiver> receiver(int peer, ChannelKind kind,
-                                          const std::vector<std::span<std::byte>>& frames);
+                                          const List<std::span<std::byte>>& frames);
 
  private:
   /// Where the memory of a worker of this host lies in the window.
@@ -98,9 +98,9 @@ class DataPlane {
   const Comm* world_;
   const BucketPlan* plan_;
   int ring_depth_;
-  std::vector<index_t> host_of_;         ///< the first rank of each rank's host
+  List<index_t> host_of_;                ///< the first rank of each rank's host
   std::map<index_t, WorkerPart> parts_;  ///< the workers of this host, by rank
-  std::vector<index_t> servers_here_;    ///< ranks
+  List<index_t> servers_here_;           ///< ranks
   std::unique_ptr<SharedWindow> window_;
   Memory own_weights_, own_gradients_;  ///< without a window
   Vector weights_, gradients_;

@@ -26,7 +26,7 @@ ElementRange slice_of(const ParameterSpec& spec, index_t shard, index_t shards) 
 
 void initial_weights(const ParameterSpec& spec, std::uint64_t seed, ElementRange range,
                      std::span<float> values) {
-  WEIR_ASSERT(range.count() == static_cast<index_t>(values.size()));
+  WEIR_ASSERT(range.count() == std::ssize(values));
   switch (spec.initial) {
     case Initial::zeros:
       std::ranges::fill(values, 0.0f);
@@ -42,7 +42,7 @@ void initial_weights(const ParameterSpec& spec, std::uint64_t seed, ElementRange
   WEIR_UNREACHABLE();
 }
 
-LayerGroups layer_groups(const std::vector<ParameterSpec>& specs) {
+LayerGroups layer_groups(const List<ParameterSpec>& specs) {
   LayerGroups groups;
   for (const ParameterSpec& spec : specs) {
     std::size_t end = spec.name.find('.');
@@ -55,7 +55,7 @@ LayerGroups layer_groups(const std::vector<ParameterSpec>& specs) {
   return groups;
 }
 
-std::string digest(const std::vector<ParameterSpec>& specs) {
+std::string digest(const List<ParameterSpec>& specs) {
   std::string all;
   for (const ParameterSpec& spec : specs) {
     all += text(spec.name, " split ", spec.split, " initial ", static_cast<int>(spec.initial), " ",

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/base/index.hpp"
+#include "common/base/list.hpp"
 #include "common/number/dtype.hpp"
 
 namespace weir {
@@ -19,9 +20,9 @@ enum class Initial { zeros, ones, normal };
 /// One logical tensor of the model, as both tiers know it. It says nothing of a layout but which
 /// dimension tensor shards cut.
 struct ParameterSpec {
-  std::string name;            ///< canonical and dotted: layers.3.attention.query.weight
-  std::vector<index_t> shape;  ///< row-major
-  std::string layout = {};     ///< what the dimensions are, for people: `[outputs, inputs]`
+  std::string name;         ///< canonical and dotted: layers.3.attention.query.weight
+  List<index_t> shape;      ///< row-major
+  std::string layout = {};  ///< what the dimensions are, for people: `[outputs, inputs]`
   /// Shards hold runs of rows (the first dimension; see slice_of); otherwise every shard holds all
   /// of it and shard 0 alone pushes it.
   bool split = false;
@@ -32,7 +33,7 @@ struct ParameterSpec {
   Role role = Role::trained;
   /// The units that use it, ascending. A unit is what the model runs as one piece, numbered in
   /// forward order: 0 the embedding, 1 … L the blocks, L + 1 the head. Two for a tied embedding.
-  std::vector<index_t> units;
+  List<index_t> units;
 
   index_t element_count() const;
   index_t row_elements() const;  ///< elements of one entry of the first dimension
@@ -58,11 +59,11 @@ void initial_weights(const ParameterSpec& spec, std::uint64_t seed, ElementRange
 /// (`embedding`).
 struct LayerGroups {
   std::vector<std::string> names;  ///< sorted as the specs are
-  std::vector<index_t> of;         ///< each parameter's layer: its place among the names
+  List<index_t> of;                ///< each parameter's layer: its place among the names
 };
-LayerGroups layer_groups(const std::vector<ParameterSpec>& specs);
+LayerGroups layer_groups(const List<ParameterSpec>& specs);
 
 /// Differs if any name, shape, split, unit or initial value differs.
-std::string digest(const std::vector<ParameterSpec>& specs);
+std::string digest(const List<ParameterSpec>& specs);
 
 }  // namespace weir

@@ -34,9 +34,9 @@ int words_of(std::size_t bytes) {
   return static_cast<int>(bytes / kWordBytes);
 }
 
-std::vector<Request> send_requests(const Comm& comm, int peer, ChannelKind kind,
-                                   const std::vector<std::span<const std::byte>>& frames) {
-  std::vector<Request> requests;
+List<Request> send_requests(const Comm& comm, int peer, ChannelKind kind,
+                            const List<std::span<const std::byte>>& frames) {
+  List<Request> requests;
   for (const auto frame : frames) {
     MPI_Request raw = MPI_REQUEST_NULL;
     check_mpi(MPI_Send_init(frame.data(), words_of(frame.size()), MPI_UINT32_T, peer,
@@ -47,9 +47,9 @@ std::vector<Request> send_requests(const Comm& comm, int peer, ChannelKind kind,
   return requests;
 }
 
-std::vector<Request> receive_requests(const Comm& comm, int peer, ChannelKind kind,
-                                      const std::vector<std::span<std::byte>>& frames) {
-  std::vector<Request> requests;
+List<Request> receive_requests(const Comm& comm, int peer, ChannelKind kind,
+                               const List<std::span<std::byte>>& frames) {
+  List<Request> requests;
   for (const auto frame : frames) {
     MPI_Request raw = MPI_REQUEST_NULL;
     check_mpi(MPI_Recv_init(frame.data(), words_of(frame.size()), MPI_UINT32_T, peer,
@@ -60,42 +60,40 @@ std::vector<Request> receive_requests(const Comm& comm, int peer, ChannelKind ki
   return requests;
 }
 
-std::vector<index_t> sizes_of(const std::vector<std::span<std::byte>>& frames) {
-  std::vector<index_t> sizes;
+List<index_t> sizes_of(const List<std::span<std::byte>>& frames) {
+  List<index_t> sizes;
   sizes.reserve(frames.size());
-  for (const auto frame : frames) sizes.push_back(static_cast<index_t>(frame.size()));
+  for (const auto frame : frames) sizes.push_back(std::ssize(frame));
   return sizes;
 }
 
 }  // namespace
 
-std::vector<std::span<const std::byte>> frames_of(
-    const std::vector<std::span<const float>>& floats) {
-  std::vector<std::span<const std::byte>> frames;
+List<std::span<const std::byte>> frames_of(const List<std::span<const float>>& floats) {
+  List<std::span<const std::byte>> frames;
   for (const auto each : floats) frames.push_back(std::as_bytes(each));
   return frames;
 }
 
-std::vector<std::span<std::byte>> frames_of(const std::vector<std::span<float>>& floats) {
-  std::vector<std::span<std::byte>> frames;
+List<std::span<std::byte>> frames_of(const List<std::span<float>>& floats) {
+  List<std::span<std::byte>> frames;
   for (const auto each : floats) frames.push_back(std::as_writable_bytes(each));
   return frames;
 }
 
-RequestRing::RequestRing(std::vector<Request> requests, std::vector<index_t> planned_bytes,
-                         int depth, std::string name)
+RequestRing::RequestRing(List<Request> requests, List<index_t> planned_bytes, int depth,
+                         std::string name)
     : requests_(std::move(requests)),
       planned_bytes_(std::move(planned_bytes)),
       name_(std::move(name)),
       // More than one round at once would start a request twice.
-      depth_(std::min<index_t>(depth, static_cast<index_t>(requests_.size()))),
+      depth_(std::min<index_t>(depth, requests_.size())),
       ended_rounds_(requests_.size()) {
   WEIR_ASSERT(depth > 0);
-  const auto slots = static_cast<std::size_t>(depth_);
-  slots_.assign(slots, MPI_REQUEST_NULL);
-  slot_frames_.resize(slots);
-  ended_slots_.resize(slots);
-  statuses_.resize(slots);
+  slots_.assign(depth_, MPI_REQUEST_NULL);
+  slot_frames_.resize(depth_);
+  ended_slots_.resize(depth_);
+  statuses_.resize(depth_);
 }
 
 RequestRing::~RequestRing() {
@@ -106,12 +104,12 @@ RequestRing::~RequestRing() {
 
 void RequestRing::start() {
   WEIR_ASSERT(has_room());
-  const auto frame = static_cast<std::size_t>(next_frame());
-  const auto slot = static_cast<std::size_t>(started_ % depth_);
+  const index_t frame = next_frame();
+  const index_t slot = started_ % depth_;
   MPI_Request request = requests_[frame].get();
   check_mpi(MPI_Start(&request), name_.c_str());
   slots_[slot] = request;
-  slot_frames_[slot] = static_cast<index_t>(frame);
+  slot_frames_[slot] = frame;
   ++started_;
 }
 
@@ -125,21 +123,20 @@ std::span<const index_t> RequestRing::test() {
   if (code != MPI_ERR_IN_STATUS) check_mpi(code, name_.c_str());
   WEIR_ASSERT(ended != MPI_UNDEFINED);
   for (int i = 0; i < ended; ++i) {
-    const auto slot = static_cast<std::size_t>(ended_slots_[static_cast<std::size_t>(i)]);
-    const MPI_Status& status = statuses_[static_cast<std::size_t>(i)];
+    const int slot = ended_slots_[i];
+    const MPI_Status& status = statuses_[i];
     const index_t frame = slot_frames_[slot];
     if (code == MPI_ERR_IN_STATUS && status.MPI_ERROR != MPI_SUCCESS) {
       // Open MPI frees a request that fails, persistent or not.
-      if (slots_[slot] == MPI_REQUEST_NULL) requests_[static_cast<std::size_t>(frame)].release();
+      if (slots_[slot] == MPI_REQUEST_NULL) requests_[frame].release();
       fail(frame, status);
     }
     if (!planned_bytes_.empty()) check_size(frame, status);
     slots_[slot] = MPI_REQUEST_NULL;
-    ++ended_rounds_[static_cast<std::size_t>(frame)];
+    ++ended_rounds_[frame];
     ended_frames_.push_back(frame);
   }
-  while (oldest_ < started_ &&
-         slots_[static_cast<std::size_t>(oldest_ % depth_)] == MPI_REQUEST_NULL) {
+  while (oldest_ < started_ && slots_[oldest_ % depth_] == MPI_REQUEST_NULL) {
     ++oldest_;
   }
   return ended_frames_;
@@ -148,8 +145,8 @@ std::span<const index_t> RequestRing::test() {
 void RequestRing::check_size(index_t frame, const MPI_Status& status) const {
   int words = 0;
   check_mpi(MPI_Get_count(&status, MPI_UINT32_T, &words), name_.c_str());
-  const index_t bytes = index_t{words} * static_cast<index_t>(kWordBytes);
-  const index_t planned = planned_bytes_[static_cast<std::size_t>(frame)];
+  const index_t bytes = words * index_t{kWordBytes};
+  const index_t planned = planned_bytes_[frame];
   if (bytes == planned) return;
   throw Error(text(name_, ": frame ", frame, " has ", bytes, " bytes, the plan says ", planned,
                    "; do all ranks run the same program with the same configuration?"));
@@ -159,8 +156,7 @@ void RequestRing::fail(index_t frame, const MPI_Status& status) const {
   int error_class = 0;
   MPI_Error_class(status.MPI_ERROR, &error_class);
   if (error_class == MPI_ERR_TRUNCATE) {
-    throw Error(text(name_, ": frame ", frame, " is longer than the ",
-                     planned_bytes_[static_cast<std::size_t>(frame)],
+    throw Error(text(name_, ": frame ", frame, " is longer than the ", planned_bytes_[frame],
                      " bytes of the plan; do all ranks run the same program with the same "
                      "configuration?"));
   }
@@ -179,7 +175,7 @@ void RequestRing::cancel() {
 }
 
 SendChannel::SendChannel(const Comm& comm, int peer, ChannelKind kind,
-                         const std::vector<std::span<const std::byte>>& frames, int depth)
+                         const List<std::span<const std::byte>>& frames, int depth)
     : ring_(send_requests(comm, peer, kind, frames), {}, depth,
             text(name_of(kind), " to rank ", peer)) {}
 
@@ -207,7 +203,7 @@ bool SendChannel::sent(index_t frame) const {
 }
 
 ReceiveChannel::ReceiveChannel(const Comm& comm, int peer, ChannelKind kind,
-                               const std::vector<std::span<std::byte>>& frames, int depth)
+                               const List<std::span<std::byte>>& frames, int depth)
     : ring_(receive_requests(comm, peer, kind, frames), sizes_of(frames), depth,
             text(name_of(kind), " from rank ", peer)),
       opened_rounds_(frames.size()) {}
@@ -223,14 +219,14 @@ void ReceiveChannel::open_round() {
 }
 
 void ReceiveChannel::mark_open(index_t frame) {
-  index_t& opened = opened_rounds_[static_cast<std::size_t>(frame)];
+  index_t& opened = opened_rounds_[frame];
   WEIR_ASSERT(opened == ring_.ended_rounds(frame));
   ++opened;
 }
 
 void ReceiveChannel::start_open() {
-  while (ring_.has_room() && ring_.started() / ring_.frame_count() <
-                                 opened_rounds_[static_cast<std::size_t>(ring_.next_frame())]) {
+  while (ring_.has_room() &&
+         ring_.started() / ring_.frame_count() < opened_rounds_[ring_.next_frame()]) {
     ring_.start();
   }
 }

@@ -3,8 +3,8 @@
 #include <cstddef>
 #include <span>
 #include <string>
-#include <vector>
 
+#include "common/base/list.hpp"
 #include "common/net/mpi.hpp"
 
 namespace weir {
@@ -19,9 +19,8 @@ enum class ChannelKind { push = 1, pull, activation, gradient, residual };
 inline constexpr int kChannelDepth = 4;
 
 /// Floats as frames.
-std::vector<std::span<const std::byte>> frames_of(
-    const std::vector<std::span<const float>>& floats);
-std::vector<std::span<std::byte>> frames_of(const std::vector<std::span<float>>& floats);
+List<std::span<const std::byte>> frames_of(const List<std::span<const float>>& floats);
+List<std::span<std::byte>> frames_of(const List<std::span<float>>& floats);
 
 /// What both ends of a channel share: its persistent requests, one a frame, used round after round.
 /// Frame i of round r is transfer r * frames + i; transfers start in this order, and at most
@@ -30,17 +29,14 @@ class RequestRing {
  public:
   /// planned_bytes: what each frame must have when it arrives; empty for sends. `name` begins
   /// errors: "push to rank 3".
-  RequestRing(std::vector<Request> requests, std::vector<index_t> planned_bytes, int depth,
-              std::string name);
+  RequestRing(List<Request> requests, List<index_t> planned_bytes, int depth, std::string name);
   RequestRing(RequestRing&&) = default;
   ~RequestRing();
 
-  index_t frame_count() const { return static_cast<index_t>(requests_.size()); }
+  index_t frame_count() const { return requests_.size(); }
   index_t started() const { return started_; }
   bool running() const { return oldest_ < started_; }
-  index_t ended_rounds(index_t frame) const {
-    return ended_rounds_[static_cast<std::size_t>(frame)];
-  }
+  index_t ended_rounds(index_t frame) const { return ended_rounds_[frame]; }
 
   index_t next_frame() const { return started_ % frame_count(); }
   bool has_room() const { return started_ - oldest_ < depth_; }
@@ -54,18 +50,18 @@ class RequestRing {
   void check_size(index_t frame, const MPI_Status& status) const;
   [[noreturn]] void fail(index_t frame, const MPI_Status& status) const;
 
-  std::vector<Request> requests_;
-  std::vector<index_t> planned_bytes_;
+  List<Request> requests_;
+  List<index_t> planned_bytes_;
   std::string name_;
   index_t depth_;
   index_t started_ = 0;
   index_t oldest_ = 0;  ///< every transfer before this one has ended
-  std::vector<index_t> ended_rounds_;
-  std::vector<MPI_Request> slots_;  ///< transfer t runs in slot t % depth; null if none
-  std::vector<index_t> slot_frames_;
-  std::vector<int> ended_slots_;
-  std::vector<MPI_Status> statuses_;
-  std::vector<index_t> ended_frames_;
+  List<index_t> ended_rounds_;
+  List<MPI_Request> slots_;  ///< transfer t runs in slot t % depth; null if none
+  List<index_t> slot_frames_;
+  List<int> ended_slots_;
+  List<MPI_Status> statuses_;
+  List<index_t> ended_frames_;
 };
 
 /// This rank's end of an endlessly repeated row of frames to one peer: as messages (SendChannel) or
@@ -106,7 +102,7 @@ class SendChannel final : public FrameSender {
  public:
   /// frames[i] must stay where it is and has whole words of four bytes. An empty frame travels too.
   SendChannel(const Comm& comm, int peer, ChannelKind kind,
-              const std::vector<std::span<const std::byte>>& frames, int depth = kChannelDepth);
+              const List<std::span<const std::byte>>& frames, int depth = kChannelDepth);
 
   /// Frame `frame` may leave; frames are offered in order, round after round. Never blocks: what
   /// cannot leave yet leaves in a later progress(). The bytes must not change until sent(frame),
@@ -129,7 +125,7 @@ class SendChannel final : public FrameSender {
 class ReceiveChannel final : public FrameReceiver {
  public:
   ReceiveChannel(const Comm& comm, int peer, ChannelKind kind,
-                 const std::vector<std::span<std::byte>>& frames, int depth = kChannelDepth);
+                 const List<std::span<std::byte>>& frames, int depth = kChannelDepth);
 
   /// Lets the next round overwrite this frame. Called once a round, after the frame has arrived.
   void open(index_t frame) override;
@@ -146,7 +142,7 @@ class ReceiveChannel final : public FrameReceiver {
   void start_open();
 
   RequestRing ring_;
-  std::vector<index_t> opened_rounds_;
+  List<index_t> opened_rounds_;
 };
 
 }  // namespace weir

@@ -7,6 +7,7 @@
 #include <exception>
 
 #include "common/base/error.hpp"
+#include "common/base/list.hpp"
 #include "common/base/wait.hpp"
 
 namespace weir {
@@ -60,7 +61,7 @@ ControlPort::~ControlPort() {
 }
 
 void ControlPort::send(int rank, Tier tier, MessageKind kind, std::span<const std::byte> bytes) {
-  WEIR_ASSERT(static_cast<index_t>(bytes.size()) <= kLongestMessage);
+  WEIR_ASSERT(std::ssize(bytes) <= kLongestMessage);
   const Header header{kMagic, kind, 0, static_cast<std::uint32_t>(bytes.size()), crc_of(bytes)};
   std::vector<std::byte> frame(sizeof header + bytes.size());
   std::memcpy(frame.data(), &header, sizeof header);
@@ -86,7 +87,7 @@ void ControlPort::move() {
     if (length == MPI_UNDEFINED || length < int{sizeof(Header)} || length > kLongestFrame) {
       throw refusal(status.MPI_SOURCE, text("its length of ", length, " bytes cannot be"));
     }
-    std::vector<std::byte> frame(static_cast<std::size_t>(length));
+    std::vector<std::byte> frame(length);
     MPI_Request raw = MPI_REQUEST_NULL;
     check_mpi(MPI_Irecv(frame.data(), length, MPI_BYTE, status.MPI_SOURCE, tag_of(own_),
                         comm_.raw(), &raw),
@@ -96,7 +97,7 @@ void ControlPort::move() {
 }
 
 std::optional<ControlPort::Message> ControlPort::next() {
-  std::vector<int> waiting_sources;  // a long message holds back later ones from its rank alone
+  List<int> waiting_sources;  // a long message holds back later ones from its rank alone
   for (auto transfer = arriving_.begin(); transfer != arriving_.end(); ++transfer) {
     if (std::ranges::count(waiting_sources, transfer->peer) > 0) continue;
     if (!has_ended(transfer->request, "receiving a message")) {

@@ -48,8 +48,8 @@ class Writer {
     Struct::fields(*this, value);
   }
   template <class Value>
-  void one(const std::vector<Value>& values) {
-    archive_(std::uint64_t{values.size()});
+  void one(const List<Value>& values) {
+    archive_(static_cast<std::uint64_t>(values.size()));
     for (const Value& value : values) one(value);
   }
 
@@ -84,7 +84,7 @@ class Reader {
     archive_(cereal::binary_data(value.data(), value.size()));
   }
   template <class Value>
-  void one(std::vector<Value>& values) {
+  void one(List<Value>& values) {
     values.resize(count_of(sizeof(Value)));
     for (Value& value : values) one(value);
   }

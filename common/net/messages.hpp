@@ -11,6 +11,7 @@
 
 #include "common/base/error.hpp"
 #include "common/base/index.hpp"
+#include "common/base/list.hpp"
 
 /// What crosses the tiers beside the raw numbers of the buckets, in the order of a step. A message
 /// is a struct whose `fields` names its members once, for writing and for reading, and one row of
@@ -50,7 +51,7 @@ struct Arrival {
 /// Server 0 -> other servers: the update has these contributors; add them up.
 struct Close {
   index_t update = 0;
-  std::vector<index_t> replicas;  ///< ascending
+  List<index_t> replicas;  ///< ascending
 
   static constexpr const char* kName = "list of contributors";
   static void fields(auto& each, auto& m) { each(m.update, m.replicas); }
@@ -70,7 +71,7 @@ struct ServerTime {
 struct Partials {
   index_t update = 0;
   index_t server = 0;
-  std::vector<double> squares;
+  List<double> squares;
   ServerTime time = {};
 
   static constexpr const char* kName = "sums of squares";
@@ -96,14 +97,14 @@ struct Release {
 /// Which replicas made an update, and which go on with which samples.
 struct Participants {
   /// Whose contributions make this update; empty: no update, the weights stay as they are.
-  std::vector<index_t> contributors = {};
-  std::vector<index_t> dropped = {};  ///< replicas whose contributions came too late for theirs
-  std::vector<Release> released = {};
+  List<index_t> contributors = {};
+  List<index_t> dropped = {};  ///< replicas whose contributions came too late for theirs
+  List<Release> released = {};
   /// First samples of the micro-batches that the next step takes up again, before those from its
   /// cursor on.
-  std::vector<index_t> again = {};
+  List<index_t> again = {};
   /// Micro-batches of the next step that each replica takes, replica 0 the first ones.
-  std::vector<index_t> shares = {};
+  List<index_t> shares = {};
 
   static void fields(auto& each, auto& m) {
     each(m.contributors, m.dropped, m.released, m.again, m.shares);
@@ -114,7 +115,7 @@ struct Participants {
 struct StepRule {
   double factor = 0;  ///< summed gradients times this are what the optimizer sees
   /// Instead of the factor, one for each parameter; mostly none.
-  std::vector<double> factors = {};
+  List<double> factors = {};
   double rate = 0;                     ///< learning rate of this step
   SkipReason skip = SkipReason::none;  ///< the step is not made
 
@@ -127,14 +128,14 @@ struct Observed {
   index_t count = 0;  ///< loss terms of this update
   double norm = 0;    ///< norm of the mean gradient, before the clip, rounded to float
   /// The same of each layer (layer_groups), with `--norms layers`; else none.
-  std::vector<double> layer_norms = {};
+  List<double> layer_norms = {};
   double threshold = 0;    ///< the clip's after this update; 0 for the policy `none`
   double coefficient = 1;  ///< the clip's: the norm times this is what the optimizer sees
   bool clipped = false;
   index_t skipped_count = 0;  ///< updates skipped, or undone by a rollback, since step 0
   index_t dropped_count = 0;  ///< contributions dropped since step 0
   index_t staleness = 0;      ///< updates between a contributor's pull and this one, at most
-  std::vector<ServerTime> server_times = {};  ///< each server's, as of its newest partials
+  List<ServerTime> server_times = {};  ///< each server's, as of its newest partials
 
   static void fields(auto& each, auto& m) {
     each(m.loss, m.count, m.norm, m.layer_norms, m.threshold, m.coefficient, m.clipped,
@@ -175,8 +176,8 @@ struct Directive {
 struct DirectionPartials {
   index_t update = 0;
   index_t server = 0;
-  std::vector<double> weights;
-  std::vector<double> directions;
+  List<double> weights;
+  List<double> directions;
 
   static constexpr const char* kName = "sums of squares of directions";
   static void fields(auto& each, auto& m) { each(m.update, m.server, m.weights, m.directions); }
@@ -185,7 +186,7 @@ struct DirectionPartials {
 /// Server 0 -> other servers, upon all of these: by how much the rate is multiplied.
 struct TrustRatios {
   index_t update = 0;
-  std::vector<double> ratios;  ///< one a parameter
+  List<double> ratios;  ///< one a parameter
 
   static constexpr const char* kName = "trust ratios";
   static void fields(auto& each, auto& m) { each(m.update, m.ratios); }
@@ -195,8 +196,7 @@ struct TrustRatios {
 /// room for all; write your part.
 struct SaveBegin {
   index_t step = 0;
-  std::vector<index_t>
-      offsets;  ///< where the records are in the file, in the order of ps::Snapshot
+  List<index_t> offsets;  ///< where the records are in the file, in the order of ps::Snapshot
 
   static constexpr const char* kName = "begin of a checkpoint";
   static void fields(auto& each, auto& m) { each(m.step, m.offsets); }
@@ -217,7 +217,7 @@ struct SavePrepared {
   index_t step = 0;
   index_t server = 0;
   std::string error;  ///< empty: all is well
-  std::vector<SavedRange> ranges;
+  List<SavedRange> ranges;
 
   static constexpr const char* kName = "part of a checkpoint";
   static void fields(auto& each, auto& m) { each(m.step, m.server, m.error, m.ranges); }

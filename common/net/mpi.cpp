@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "common/base/error.hpp"
+#include "common/base/list.hpp"
 #include "common/base/wait.hpp"
 
 namespace weir {
@@ -78,8 +79,7 @@ void check_mpi(int code, const char* doing) {
   char reason[MPI_MAX_ERROR_STRING];
   int length = 0;
   MPI_Error_string(code, reason, &length);
-  throw Error(
-      text("MPI: ", doing, ": ", std::string_view(reason, static_cast<std::size_t>(length))));
+  throw Error(text("MPI: ", doing, ": ", std::string_view(reason, length)));
 }
 
 bool started_by_mpi_launcher() {
@@ -184,13 +184,13 @@ void Comm::broadcast(std::span<std::byte> bytes, int root) const {
 }
 
 std::string Comm::broadcast(std::string text, int root) const {
-  index_t length = static_cast<index_t>(text.size());
+  index_t length = std::ssize(text);
   broadcast(std::as_writable_bytes(std::span(&length, 1)), root);
   if (length < 0 || length > kLongestBroadcast) {
     throw Error(weir::text("broadcast from rank ", root, ": ", length, " bytes, at most ",
                            kLongestBroadcast, " may be sent at once"));
   }
-  text.resize(static_cast<std::size_t>(length));
+  text.resize(length);
   broadcast(std::as_writable_bytes(std::span(text)), root);
   return text;
 }
@@ -205,7 +205,7 @@ void Comm::max(std::span<double> values) const { reduce(values, MPI_MAX, raw(), 
 void Comm::max(std::span<index_t> values) const { reduce(values, MPI_MAX, raw(), "maximizing"); }
 
 void Comm::gather(std::span<const float> values, std::span<float> all) const {
-  WEIR_ASSERT(all.size() == values.size() * static_cast<std::size_t>(size_));
+  WEIR_ASSERT(std::ssize(all) == std::ssize(values) * size_);
   const int count = message_size(values.size());
   check_mpi(MPI_Allgather(values.data(), count, MPI_FLOAT, all.data(), count, MPI_FLOAT, raw()),
             "gathering");
@@ -215,7 +215,7 @@ void Comm::exchange(std::span<const float> to_previous, std::span<const float> t
                     std::span<float> from_previous, std::span<float> from_next) const {
   constexpr const char* kDoing = "exchanging with neighbours";
   constexpr int kTag = 0;
-  std::vector<MPI_Request> requests;
+  List<MPI_Request> requests;
   const auto receive = [&](std::span<float> values, int peer) {
     check_mpi(MPI_Irecv(values.data(), message_size(values.size()), MPI_FLOAT, peer, kTag, raw(),
                         &requests.emplace_back()),

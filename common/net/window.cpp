@@ -44,13 +44,13 @@ struct Part {
 };
 
 /// What each rank says of its part, in the order of ranks.
-std::vector<Part> exchange_parts(const Comm& host, const Part& own) {
-  std::vector<index_t> numbers(4 * static_cast<std::size_t>(host.size()));
-  auto* const mine = &numbers[4 * static_cast<std::size_t>(host.rank())];
+List<Part> exchange_parts(const Comm& host, const Part& own) {
+  List<index_t> numbers(4 * host.size());
+  auto* const mine = &numbers[4 * host.rank()];
   std::ranges::copy(std::array{own.bytes, own.process, own.file, own.inode}, mine);
   host.sum(numbers);
-  std::vector<Part> parts;
-  for (std::size_t at = 0; at < numbers.size(); at += 4) {
+  List<Part> parts;
+  for (index_t at = 0; at < numbers.size(); at += 4) {
     parts.push_back({numbers[at], numbers[at + 1], numbers[at + 2], numbers[at + 3]});
   }
   return parts;
@@ -58,7 +58,7 @@ std::vector<Part> exchange_parts(const Comm& host, const Part& own) {
 
 index_t inode_of(int file) {
   struct stat found {};
-  return fstat(file, &found) == 0 ? static_cast<index_t>(found.st_ino) : 0;
+  return fstat(file, &found) == 0 ? found.st_ino : 0;
 }
 
 OpenFile make_file(index_t bytes) {
@@ -85,10 +85,10 @@ std::span<std::byte> map(const OpenFile& file, index_t bytes) {
   const index_t size = round_up(bytes, kHugePage);
   std::byte* const data = map_at_huge_page(size, PROT_NONE);
   if (data == nullptr) fail(bytes, text("cannot map it: ", std::strerror(errno)));
-  if (mmap(data, static_cast<std::size_t>(size), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-           file.get(), 0) == MAP_FAILED) {
+  if (mmap(data, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file.get(), 0) ==
+      MAP_FAILED) {
     const int error = errno;
-    munmap(data, static_cast<std::size_t>(size));
+    munmap(data, size);
     fail(bytes, text("cannot map it: ", std::strerror(error)));
   }
   return {data, static_cast<std::size_t>(bytes)};
@@ -105,15 +105,14 @@ void populate(std::span<std::byte> part) {
 
 bool collapse(std::span<std::byte> part) {
   return part.empty() ||
-         madvise(part.data(), static_cast<std::size_t>(round_up(std::ssize(part), kHugePage)),
-                 kCollapse) == 0;
+         madvise(part.data(), round_up(std::ssize(part), kHugePage), kCollapse) == 0;
 }
 
 }  // namespace
 
 SharedWindow::SharedWindow(const Comm& host, index_t bytes) {
   WEIR_ASSERT(bytes >= 0);
-  const auto self = static_cast<std::size_t>(host.rank());
+  const index_t self = host.rank();
   OpenFile own;
   Part told;
   agree(host, error_of([&] {
@@ -121,10 +120,10 @@ SharedWindow::SharedWindow(const Comm& host, index_t bytes) {
           own = make_file(bytes);
           told = {bytes, getpid(), own.get(), inode_of(own.get())};
         }));
-  const std::vector<Part> all = exchange_parts(host, told);
+  const List<Part> all = exchange_parts(host, told);
   try {
     agree(host, error_of([&] {
-            for (std::size_t rank = 0; rank < all.size(); ++rank) {
+            for (index_t rank = 0; rank < all.size(); ++rank) {
               const Part& part = all[rank];
               if (part.bytes == 0) {
                 parts_.emplace_back();
@@ -148,43 +147,41 @@ SharedWindow::~SharedWindow() { unmap(); }
 void SharedWindow::unmap() {
   for (const std::span<std::byte> part : parts_) {
     if (!part.empty()) {
-      munmap(part.data(), static_cast<std::size_t>(round_up(std::ssize(part), kHugePage)));
+      munmap(part.data(), round_up(std::ssize(part), kHugePage));
     }
   }
   parts_.clear();
 }
 
-WindowSender::WindowSender(WindowLine& line, std::vector<std::span<const std::byte>> frames,
-                           std::vector<std::span<std::byte>> copies)
+WindowSender::WindowSender(WindowLine& line, List<std::span<const std::byte>> frames,
+                           List<std::span<std::byte>> copies)
     : line_(&line), frames_(std::move(frames)), copies_(std::move(copies)) {
   WEIR_ASSERT(!frames_.empty() && copies_.size() == frames_.size());
 }
 
 void WindowSender::offer(index_t frame) {
-  const auto at = static_cast<std::size_t>(frame);
-  WEIR_ASSERT(at == offered_ % frame_count());
-  if (!copies_[at].empty()) {
-    std::memcpy(copies_[at].data(), frames_[at].data(), copies_[at].size());
+  WEIR_ASSERT(frame == offered_ % frame_count());
+  if (!copies_[frame].empty()) {
+    std::memcpy(copies_[frame].data(), frames_[frame].data(), copies_[frame].size());
   }
   line_->offered.store(++offered_, std::memory_order_release);
 }
 
 bool WindowSender::read_by_peer() const {
-  const std::uint64_t round = offered_ / frame_count();
+  const index_t round = offered_ / frame_count();
   return line_->opened.load(std::memory_order_acquire) < (round + 1) * frame_count();
 }
 
 WindowReceiver::WindowReceiver(WindowLine& line, index_t frame_count)
-    : line_(&line), opened_rounds_(static_cast<std::size_t>(frame_count), 0) {
+    : line_(&line), opened_rounds_(frame_count, 0) {
   WEIR_ASSERT(frame_count > 0);
 }
 
 void WindowReceiver::mark_open(index_t frame) {
-  const auto at = static_cast<std::size_t>(frame);
-  const std::uint64_t frames = opened_rounds_.size();
-  const std::uint64_t arrived_rounds = arrived_ / frames + (at < arrived_ % frames ? 1 : 0);
-  WEIR_ASSERT(opened_rounds_[at] == arrived_rounds);
-  ++opened_rounds_[at];
+  const index_t frames = opened_rounds_.size();
+  const index_t arrived_rounds = arrived_ / frames + (frame < arrived_ % frames ? 1 : 0);
+  WEIR_ASSERT(opened_rounds_[frame] == arrived_rounds);
+  ++opened_rounds_[frame];
   ++opened_;
 }
 
@@ -194,18 +191,16 @@ void WindowReceiver::open(index_t frame) {
 }
 
 void WindowReceiver::open_round() {
-  for (std::size_t frame = 0; frame < opened_rounds_.size(); ++frame) {
-    mark_open(static_cast<index_t>(frame));
-  }
+  for (index_t frame = 0; frame < opened_rounds_.size(); ++frame) mark_open(frame);
   line_->opened.store(opened_, std::memory_order_release);
 }
 
 std::span<const index_t> WindowReceiver::progress() {
   arrived_frames_.clear();
-  const std::uint64_t offered = line_->offered.load(std::memory_order_acquire);
-  const std::uint64_t frames = opened_rounds_.size();
+  const index_t offered = line_->offered.load(std::memory_order_acquire);
+  const index_t frames = opened_rounds_.size();
   while (arrived_ < offered && arrived_ / frames < opened_rounds_[arrived_ % frames]) {
-    arrived_frames_.push_back(static_cast<index_t>(arrived_ % frames));
+    arrived_frames_.push_back(arrived_ % frames);
     ++arrived_;
   }
   return arrived_frames_;

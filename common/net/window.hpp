@@ -4,8 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
 
+#include "common/base/list.hpp"
 #include "common/net/channel.hpp"
 #include "common/net/mpi.hpp"
 
@@ -29,24 +29,24 @@ class SharedWindow {
   ~SharedWindow();
 
   /// The part of rank `rank` of the host; its address differs from rank to rank.
-  std::span<std::byte> part(int rank) const { return parts_[static_cast<std::size_t>(rank)]; }
+  std::span<std::byte> part(int rank) const { return parts_[rank]; }
   /// All of this rank's part.
   bool on_huge_pages() const { return on_huge_pages_; }
 
  private:
   void unmap();
 
-  std::vector<std::span<std::byte>> parts_;
+  List<std::span<std::byte>> parts_;
   bool on_huge_pages_ = false;
 };
 
 /// What the ends of one direction between two ranks tell each other, in memory that both see and
 /// that is zero at first. A cache line each, since each is written by another rank.
 struct WindowLine {
-  alignas(64) std::atomic<std::uint64_t> offered;  ///< frames so far, by the sender
-  alignas(64) std::atomic<std::uint64_t> opened;   ///< frames so far, by the receiver
+  alignas(64) std::atomic<index_t> offered;  ///< frames so far, by the sender
+  alignas(64) std::atomic<index_t> opened;   ///< frames so far, by the receiver
 };
-static_assert(std::atomic<std::uint64_t>::is_always_lock_free, "two processes share no locks");
+static_assert(std::atomic<index_t>::is_always_lock_free, "two processes share no locks");
 
 /// Sends frames through a window: they are read where they lie, or where they are copied to. What
 /// was written before offer() is visible once WindowReceiver::progress() has returned the frame.
@@ -54,8 +54,8 @@ class WindowSender final : public FrameSender {
  public:
   /// copies[i]: where frame i goes when it is offered; empty if it already lies in the window, or
   /// if another sender copies it. As large as its frame.
-  WindowSender(WindowLine& line, std::vector<std::span<const std::byte>> frames,
-               std::vector<std::span<std::byte>> copies);
+  WindowSender(WindowLine& line, List<std::span<const std::byte>> frames,
+               List<std::span<std::byte>> copies);
 
   void offer(index_t frame) override;
   bool progress() override { return false; }
@@ -65,12 +65,12 @@ class WindowSender final : public FrameSender {
   bool read_by_peer() const override;
 
  private:
-  std::uint64_t frame_count() const { return frames_.size(); }
+  index_t frame_count() const { return frames_.size(); }
 
   WindowLine* line_;
-  std::vector<std::span<const std::byte>> frames_;
-  std::vector<std::span<std::byte>> copies_;
-  std::uint64_t offered_ = 0;
+  List<std::span<const std::byte>> frames_;
+  List<std::span<std::byte>> copies_;
+  index_t offered_ = 0;
 };
 
 /// The other end. Frames do not move: open() only tells the sender that they may be written.
@@ -86,10 +86,10 @@ class WindowReceiver final : public FrameReceiver {
   void mark_open(index_t frame);
 
   WindowLine* line_;
-  std::vector<std::uint64_t> opened_rounds_;  ///< one count a frame
-  std::uint64_t opened_ = 0;
-  std::uint64_t arrived_ = 0;
-  std::vector<index_t> arrived_frames_;
+  List<index_t> opened_rounds_;  ///< one count a frame
+  index_t opened_ = 0;
+  index_t arrived_ = 0;
+  List<index_t> arrived_frames_;
 };
 
 }  // namespace weir

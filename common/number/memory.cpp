@@ -23,7 +23,7 @@ std::byte* map_huge(index_t bytes) {
   std::byte* const data = map_at_huge_page(bytes, PROT_READ | PROT_WRITE);
   if (data == nullptr) return nullptr;
   // Where the kernel has no huge pages this fails and the memory is merely slower.
-  madvise(data, static_cast<std::size_t>(bytes), MADV_HUGEPAGE);
+  madvise(data, bytes, MADV_HUGEPAGE);
   for (index_t offset = 0; offset < bytes; offset += kPageBytes) {
     reinterpret_cast<volatile char*>(data)[offset] = 0;
   }
@@ -31,7 +31,7 @@ std::byte* map_huge(index_t bytes) {
 }
 
 std::byte* allocate_small(index_t bytes) {
-  const auto rounded = static_cast<std::size_t>(round_up(bytes, kCacheLine));
+  const std::size_t rounded = round_up(bytes, kCacheLine);
   void* const data = std::aligned_alloc(kCacheLine, rounded);
   if (data != nullptr) std::memset(data, 0, rounded);
   return static_cast<std::byte*>(data);
@@ -83,7 +83,7 @@ index_t Memory::huge_bytes() const {
 Memory::~Memory() {
   if (data_ == nullptr) return;
   if (bytes_ >= kHugePage) {
-    munmap(data_, static_cast<std::size_t>(round_up(bytes_, kHugePage)));
+    munmap(data_, round_up(bytes_, kHugePage));
   } else {
     std::free(data_);
   }

@@ -52,12 +52,12 @@ class BufferOf {
 
  public:
   BufferOf() = default;
-  explicit BufferOf(index_t size) : memory_(size, static_cast<index_t>(sizeof(T))) {}
+  explicit BufferOf(index_t size) : memory_(size, index_t{sizeof(T)}) {}
 
   T* data() { return reinterpret_cast<T*>(memory_.data()); }
   const T* data() const { return reinterpret_cast<const T*>(memory_.data()); }
   index_t huge_bytes() const { return memory_.huge_bytes(); }
-  index_t size() const { return memory_.bytes() / static_cast<index_t>(sizeof(T)); }
+  index_t size() const { return memory_.bytes() / index_t{sizeof(T)}; }
   std::span<T> span() { return {data(), static_cast<std::size_t>(size())}; }
   std::span<const T> span() const { return {data(), static_cast<std::size_t>(size())}; }
   T& operator[](index_t index) { return data()[index]; }

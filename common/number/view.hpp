@@ -23,7 +23,7 @@ class View {
 
   T* data() const { return data_; }
   const std::array<index_t, Rank>& extents() const { return extents_; }
-  index_t extent(int axis) const { return extents_[static_cast<std::size_t>(axis)]; }
+  index_t extent(int axis) const { return extents_[axis]; }
   index_t size() const {
     index_t product = 1;
     for (index_t extent : extents_) product *= extent;

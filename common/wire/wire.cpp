@@ -22,7 +22,7 @@ class Fields {
   }
   template <class T>
   std::span<const T> next(index_t count) {
-    const auto size = static_cast<std::size_t>(count) * sizeof(T);
+    const std::size_t size = count * sizeof(T);
     const std::span<const std::byte> bytes = rest_.first(size);
     rest_ = rest_.subspan(size);
     return {reinterpret_cast<const T*>(bytes.data()), static_cast<std::size_t>(count)};
@@ -59,14 +59,14 @@ float fp16_scale(std::uint32_t magnitude) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(wanted + 127) << 23);
 }
 
-void check_sizes(const Wire& wire, std::size_t bytes, std::size_t elements) {
-  WEIR_ASSERT(static_cast<index_t>(bytes) == wire.bytes(static_cast<index_t>(elements)));
+void check_sizes(const Wire& wire, index_t bytes, index_t elements) {
+  WEIR_ASSERT(bytes == wire.bytes(elements));
 }
 
 /// Calls take(index, value) for each element of a topk frame.
 template <class Take>
-void each_kept(const Wire& wire, Fields fields, std::size_t elements, const Take& take) {
-  const index_t kept = topk_kept(static_cast<index_t>(elements), wire.topk_percent);
+void each_kept(const Wire& wire, Fields fields, index_t elements, const Take& take) {
+  const index_t kept = topk_kept(elements, wire.topk_percent);
   const auto indices = fields.next<std::uint32_t>(kept);
   const auto values = fields.next<float>(kept);
   for (std::size_t i = 0; i < indices.size(); ++i) {
@@ -130,7 +130,7 @@ void encode(const Wire& wire, std::span<const float> values, std::span<float> re
             std::span<std::byte> out) {
   check_sizes(wire, out.size(), values.size());
   WEIR_ASSERT(residual.size() == (wire.keeps_residual() ? values.size() : 0));
-  const auto count = static_cast<index_t>(values.size());
+  const index_t count = std::ssize(values);
   MutableFields fields(out);
   switch (wire.format) {
     case WireFormat::fp32:
@@ -158,7 +158,7 @@ void encode(const Wire& wire, std::span<const float> values, std::span<float> re
 
 void decode(const Wire& wire, std::span<const std::byte> bytes, std::span<float> values) {
   check_sizes(wire, bytes.size(), values.size());
-  const auto count = static_cast<index_t>(values.size());
+  const index_t count = std::ssize(values);
   Fields fields(bytes);
   switch (wire.format) {
     case WireFormat::fp32:
@@ -185,7 +185,7 @@ void decode(const Wire& wire, std::span<const std::byte> bytes, std::span<float>
 
 void decode_add(const Wire& wire, std::span<const std::byte> bytes, std::span<float> sum) {
   check_sizes(wire, bytes.size(), sum.size());
-  const auto count = static_cast<index_t>(sum.size());
+  const index_t count = std::ssize(sum);
   Fields fields(bytes);
   switch (wire.format) {
     case WireFormat::fp32: {

@@ -99,7 +99,7 @@ std::string heading(const RunConfig& config, const BucketPlan& plan,
                            counted(model.heads, "head"), ", feed-forward ", model.feed_forward,
                            ", vocabulary ", model.vocabulary)});
   table.add({"parameters", text(grouped(elements), " in ",
-                                counted(static_cast<index_t>(plan.specs().size()), "tensor"), ": ",
+                                counted(plan.specs().size(), "tensor"), ": ",
                                 exact(elements * bytes_of(kArenaDtype)))});
   table.add(
       {"step", text(counted(train.training.batch, "sample"), " of ", grouped(model.length),

@@ -91,13 +91,13 @@ RankPlan server_plan(const RunConfig& config, const BucketPlan& plan, index_t se
     result.elements += bucket.element_count;
     const index_t count = bucket.element_count;
     result.pushed_bytes +=
-        push.bytes(count) * replicas * static_cast<index_t>(bucket.contributors.size());
+        push.bytes(count) * replicas * bucket.contributors.size();
     result.pulled_bytes +=
-        pull.bytes(count) * replicas * static_cast<index_t>(bucket.readers.size());
+        pull.bytes(count) * replicas * bucket.readers.size();
     if (!push.is_raw()) sum_bytes += count * bytes_of(kArenaDtype);
     if (push.keeps_residual()) {
       residual_bytes += count * bytes_of(kArenaDtype) * replicas *
-                        static_cast<index_t>(bucket.contributors.size());
+                        bucket.contributors.size();
     }
     if (!pull.is_raw()) sent_bytes += pull.bytes(count);
   }
@@ -116,7 +116,7 @@ std::vector<RankPlan> rank_plans(const RunConfig& config) {
   const auto bucket_count = static_cast<double>(plan.buckets().size());
   if (bucket_count * static_cast<double>(config.layout.worker_count()) > kEntriesMax) {
     throw UsageError(text(grouped(config.layout.worker_count()), " workers with ",
-                          grouped(static_cast<index_t>(plan.buckets().size())),
+                          grouped(plan.buckets().size()),
                           " buckets are more than a plan can list; take larger --bucket-bytes"));
   }
   const worker::Schedule schedule = schedule_of(

@@ -2,9 +2,9 @@
 
 #include <optional>
 #include <span>
-#include <vector>
 
 #include "common/base/index.hpp"
+#include "common/base/list.hpp"
 
 namespace weir::ps {
 
@@ -20,21 +20,21 @@ class Balance {
   /// Begins with even shares: see share_of.
   Balance(index_t micro_batches, index_t replicas);
 
-  const std::vector<index_t>& counts() const { return counts_; }
-  void set(std::vector<index_t> counts);  ///< forgets what was measured
+  const List<index_t>& counts() const { return counts_; }
+  void set(List<index_t> counts);  ///< forgets what was measured
   /// Adds the seconds that each replica computed in a step.
   void measured(std::span<const double> seconds);
   /// Returns new counts if kBalanceSteps steps were measured since the last call that returned
   /// some, and if changing the present counts gains enough.
-  std::optional<std::vector<index_t>> propose();
+  std::optional<List<index_t>> propose();
 
  private:
-  std::vector<index_t> counts_;
-  std::vector<std::vector<double>> seconds_;  ///< each replica's, for one micro-batch in each step
+  List<index_t> counts_;
+  List<List<double>> seconds_;  ///< each replica's, for one micro-batch in each step
 };
 
 /// The counts, each at least 1 and `micro_batches` in all, for which the longest of
 /// counts[i] * seconds[i] is shortest. seconds[i] > 0.
-std::vector<index_t> balanced(index_t micro_batches, std::span<const double> seconds);
+List<index_t> balanced(index_t micro_batches, std::span<const double> seconds);
 
 }  // namespace weir::ps

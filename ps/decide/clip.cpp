@@ -37,7 +37,7 @@ class None final : public Clip {
  public:
   ClipDecision decide(const GradientNorms&) override { return {}; }
   double threshold() const override { return 0; }
-  std::vector<double> state() const override { return {}; }
+  List<double> state() const override { return {}; }
 
  private:
   bool take(std::span<const double> state) override { return state.empty(); }
@@ -52,7 +52,7 @@ class Fixed final : public Clip {
     return decision;
   }
   double threshold() const override { return bound_; }
-  std::vector<double> state() const override { return {}; }
+  List<double> state() const override { return {}; }
 
  private:
   bool take(std::span<const double> state) override { return state.empty(); }
@@ -72,7 +72,7 @@ class Decay final : public Clip {
     return {1, threshold_, false};
   }
   double threshold() const override { return threshold_; }
-  std::vector<double> state() const override { return {threshold_}; }
+  List<double> state() const override { return {threshold_}; }
 
  private:
   bool take(std::span<const double> state) override {
@@ -96,14 +96,14 @@ class Quantile final : public Clip {
   }
   double threshold() const override {
     if (norms_.empty()) return cap_;
-    std::vector<double> sorted(norms_.begin(), norms_.end());
+    List<double> sorted(norms_.begin(), norms_.end());
     std::ranges::sort(sorted);
     const double at = quantile_ * static_cast<double>(sorted.size() - 1);
-    const auto below = static_cast<std::size_t>(at);
+    const auto below = static_cast<index_t>(at);
     const double above = sorted[std::min(below + 1, sorted.size() - 1)];
     return std::min(cap_, std::lerp(sorted[below], above, at - static_cast<double>(below)));
   }
-  std::vector<double> state() const override { return {norms_.begin(), norms_.end()}; }
+  List<double> state() const override { return {norms_.begin(), norms_.end()}; }
 
  private:
   static constexpr std::size_t kWindow = 1000;
@@ -137,9 +137,7 @@ class ZClip final : public Clip {
   double threshold() const override {
     return count_ < kWarmUp ? cap_ : std::min(cap_, mean_ + kOutlier * std::sqrt(variance_));
   }
-  std::vector<double> state() const override {
-    return {static_cast<double>(count_), mean_, variance_};
-  }
+  List<double> state() const override { return {static_cast<double>(count_), mean_, variance_}; }
 
  private:
   static constexpr double kKeep = 0.97;
@@ -191,7 +189,7 @@ class Robust final : public Clip {
   double threshold() const override {
     return count_ < kWarmUp ? cap_ : std::min(cap_, std::exp(center_ + kOutlier * sigma()));
   }
-  std::vector<double> state() const override {
+  List<double> state() const override {
     return {static_cast<double>(count_), center_, deviation_, static_cast<double>(skips_in_a_row_)};
   }
 
@@ -232,13 +230,13 @@ class Robust final : public Clip {
 class PerTensor final : public Clip {
  public:
   PerTensor(const ClipConfig& config, index_t parameters)
-      : cap_(config.max_norm), usual_(static_cast<std::size_t>(parameters), 0.0) {}
+      : cap_(config.max_norm), usual_(parameters, 0.0) {}
   ClipDecision decide(const GradientNorms& norms) override {
-    WEIR_ASSERT(norms.parameters.size() == usual_.size());
+    WEIR_ASSERT(std::ssize(norms.parameters) == usual_.size());
     const bool warm = count_++ >= kTensorWarmUp;
     ClipDecision decision = clipped_to(cap_, norms.total);
     double squares = 0;
-    for (std::size_t at = 0; at < usual_.size(); ++at) {
+    for (index_t at = 0; at < usual_.size(); ++at) {
       const double norm = norms.parameters[at];
       const double bound = warm ? kAbove * usual_[at] : decision.coefficient * norm;
       const double after = std::min(norm, bound);
@@ -258,8 +256,8 @@ class PerTensor final : public Clip {
     return decision;
   }
   double threshold() const override { return count_ < kTensorWarmUp ? cap_ : 0; }
-  std::vector<double> state() const override {
-    std::vector<double> state = {static_cast<double>(count_)};
+  List<double> state() const override {
+    List<double> state = {static_cast<double>(count_)};
     state.insert(state.end(), usual_.begin(), usual_.end());
     return state;
   }
@@ -269,7 +267,7 @@ class PerTensor final : public Clip {
   static constexpr double kAbove = 1.05;
   static constexpr double kKeep = 0.98;
   bool take(std::span<const double> state) override {
-    const bool good = state.size() == usual_.size() + 1 && all_finite(state) &&
+    const bool good = std::ssize(state) == usual_.size() + 1 && all_finite(state) &&
                       std::ranges::all_of(state, [](double value) { return value >= 0; });
     if (!good) return false;
     count_ = static_cast<index_t>(state[0]);
@@ -278,7 +276,7 @@ class PerTensor final : public Clip {
   }
   double cap_;
   index_t count_ = 0;
-  std::vector<double> usual_;  ///< one norm a parameter
+  List<double> usual_;  ///< one norm a parameter
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/list.hpp"
 #include "common/base/options.hpp"
 
 namespace weir::ps {
@@ -36,7 +37,7 @@ struct ClipDecision {
   bool skip = false;  ///< a spike: the optimizer sees nothing of this gradient
   /// The coefficients of per_tensor, one a parameter; `coefficient` is then their effect on the
   /// norm.
-  std::vector<double> parameters = {};
+  List<double> parameters = {};
 };
 
 /// Decides how much of a gradient passes. Server 0 has one; its state is part of the checkpoint.
@@ -72,7 +73,7 @@ class Clip {
   virtual double threshold() const = 0;
   /// The state as numbers; a Clip of the same policy that restores them continues to the same bits.
   /// Empty for policies without a state.
-  virtual std::vector<double> state() const = 0;
+  virtual List<double> state() const = 0;
   /// Continues from this state. Throws Error if it is no state of this policy.
   void restore(std::span<const double> state);
 

@@ -64,7 +64,7 @@ void check(const ConsistencyConfig& config, index_t replicas) {
 }
 
 Clocks::Clocks(const ConsistencyConfig& config, index_t replicas, Meets meets)
-    : config_(config), meets_(std::move(meets)), clocks_(static_cast<std::size_t>(replicas)) {}
+    : config_(config), meets_(std::move(meets)), clocks_(replicas) {}
 
 void Clocks::begin(index_t step, index_t update) {
   for (Clock& each : clocks_) each = {.step = step, .pulled = update};
@@ -84,8 +84,8 @@ index_t Clocks::farthest() const {
 }
 
 template <class Holds>
-std::vector<index_t> Clocks::those(const Holds& holds) const {
-  std::vector<index_t> found;
+List<index_t> Clocks::those(const Holds& holds) const {
+  List<index_t> found;
   for (index_t replica = 0; replica < replicas(); ++replica) {
     if (holds(clock(replica))) found.push_back(replica);
   }
@@ -109,8 +109,8 @@ std::optional<double> Clocks::grace() const {
   return config_.grace * median({step_durations_.begin(), step_durations_.end()});
 }
 
-std::vector<index_t> Clocks::to_drop() const {
-  std::vector<index_t> late = those([&](const Clock& each) {
+List<index_t> Clocks::to_drop() const {
+  List<index_t> late = those([&](const Clock& each) {
     return each.state == State::arrived && each.step + 1 < open_step_;
   });
   if (late.empty()) return late;
@@ -120,7 +120,7 @@ std::vector<index_t> Clocks::to_drop() const {
                       }) >= replicas() - config_.backup;
   const std::optional<double> grace = this->grace();
   if (!closes || !grace) return late;
-  std::erase_if(late, [&](index_t each) { return clock(each).arrived_at - let_go_at_ > *grace; });
+  erase_if(late, [&](index_t each) { return clock(each).arrived_at - let_go_at_ > *grace; });
   return late;
 }
 
@@ -129,18 +129,18 @@ std::optional<Decision> Clocks::due(double now) const {
   if (!updates_together(config_.mode)) {
     return Decision{Decision::Kind::close, {arrivals_.front()}};
   }
-  if (const std::vector<index_t> late = to_drop(); !late.empty()) {
+  if (const List<index_t> late = to_drop(); !late.empty()) {
     return Decision{Decision::Kind::drop, late};
   }
   const auto of_open_step = [&](State state) {
     return those(
         [&](const Clock& each) { return each.state == state && each.step + 1 == open_step_; });
   };
-  const std::vector<index_t> in_time = of_open_step(State::arrived);
-  if (std::ssize(in_time) < replicas() - config_.backup) return std::nullopt;
+  const List<index_t> in_time = of_open_step(State::arrived);
+  if (in_time.size() < replicas() - config_.backup) return std::nullopt;
   // The first step leaves no replica out, because there is no median step yet.
   const std::optional<double> grace = this->grace();
-  const bool all = std::ssize(in_time) == replicas();
+  const bool all = in_time.size() == replicas();
   const bool in_vain = grace && of_open_step(State::working).empty();
   if (!all && !in_vain && !(grace && now - quorum_at_ >= *grace)) return std::nullopt;
   return Decision{Decision::Kind::close, in_time};
@@ -197,10 +197,10 @@ void Clocks::carry_out(const Decision& decision, double now) {
   }
 }
 
-std::vector<index_t> Clocks::release(double now) {
+List<index_t> Clocks::release(double now) {
   const index_t slowest = this->slowest();
   const auto waiting = [](const Clock& each) { return each.state == State::waiting; };
-  const std::vector<index_t> released = those([&](const Clock& each) {
+  const List<index_t> released = those([&](const Clock& each) {
     if (!waiting(each)) return false;
     if (meets_(each.step)) return slowest == each.step && std::ranges::all_of(clocks_, waiting);
     return config_.mode != Consistency::ssp || each.step - slowest <= config_.staleness;

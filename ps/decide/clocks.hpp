@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/list.hpp"
 #include "common/base/options.hpp"
 #include "common/net/messages.hpp"
 
@@ -50,7 +51,7 @@ struct Decision {
     share,  ///< from the next step on the replicas take this many micro-batches
   };
   Kind kind = Kind::close;
-  std::vector<index_t> replicas;  ///< ascending; of `share`, the count of each replica
+  List<index_t> replicas;  ///< ascending; of `share`, the count of each replica
   bool operator==(const Decision&) const = default;
 };
 
@@ -95,7 +96,7 @@ class Clocks {
   /// out.
   std::optional<Decision> next(double now);
   /// The replicas that may go on from `now`, ascending; each has done step(replica) steps.
-  std::vector<index_t> release(double now);
+  List<index_t> release(double now);
   /// Updates between this replica's pull and the update that its contribution made or makes.
   index_t staleness(index_t replica) const { return clock(replica).staleness; }
 
@@ -108,21 +109,21 @@ class Clocks {
     index_t staleness = 0;
     double arrived_at = 0;
   };
-  const Clock& clock(index_t replica) const { return clocks_[static_cast<std::size_t>(replica)]; }
-  Clock& clock(index_t replica) { return clocks_[static_cast<std::size_t>(replica)]; }
-  index_t replicas() const { return static_cast<index_t>(clocks_.size()); }
+  const Clock& clock(index_t replica) const { return clocks_[replica]; }
+  Clock& clock(index_t replica) { return clocks_[replica]; }
+  index_t replicas() const { return clocks_.size(); }
   template <class Holds>
-  std::vector<index_t> those(const Holds& holds) const;
+  List<index_t> those(const Holds& holds) const;
   std::optional<Decision> due(double now) const;
   std::optional<Decision> due_by_script() const;
   /// How long bsp waits for late replicas, in seconds; none before the first step has been timed.
   std::optional<double> grace() const;
-  std::vector<index_t> to_drop() const;
+  List<index_t> to_drop() const;
   void carry_out(const Decision& decision, double now);
 
   ConsistencyConfig config_;
   Meets meets_;
-  std::vector<Clock> clocks_;
+  List<Clock> clocks_;
   std::deque<index_t> arrivals_;  ///< replicas that have arrived, the first one first
   index_t open_step_ = 1;         ///< bsp: the step whose contributions come
   index_t update_ = 0;            ///< updates closed so far

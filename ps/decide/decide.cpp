@@ -21,29 +21,29 @@ void check_present(std::string_view what, index_t of, std::string_view unit, ind
                    "; are all ranks the same build?"));
 }
 
-std::vector<index_t> all_of(index_t count) {
-  std::vector<index_t> all(static_cast<std::size_t>(count));
+List<index_t> all_of(index_t count) {
+  List<index_t> all(count);
   std::iota(all.begin(), all.end(), index_t{0});
   return all;
 }
 
-bool all(const std::vector<bool>& flags) { return std::ranges::find(flags, false) == flags.end(); }
+bool all(const List<bool>& flags) { return std::ranges::find(flags, false) == flags.end(); }
 
 }  // namespace
 
 Decider::Decider(const BucketPlan& plan, const DecideConfig& config)
     : plan_(&plan),
       config_(config),
-      clip_(make_clip(config.clip, static_cast<index_t>(plan.specs().size()))),
+      clip_(make_clip(config.clip, plan.specs().size())),
       last_step_(config.training.steps),
       order_(plan),
       balance_(config.training.micro_batches(), plan.layout().replicas),
       rollback_(config.rollback) {
   squares_.resize(order_.canonical.size());
-  partials_here_.assign(static_cast<std::size_t>(plan.layout().servers), false);
+  partials_here_.assign(plan.layout().servers, false);
   server_times_.resize(partials_here_.size());
   const index_t reports = plan.layout().replicas * plan.layout().contexts;
-  reports_here_.assign(static_cast<std::size_t>(reports), false);
+  reports_here_.assign(reports, false);
   reports_.resize(reports_here_.size());
   counted_.resize(reports_here_.size());
   standing_.clip_state = clip_->state();
@@ -51,7 +51,7 @@ Decider::Decider(const BucketPlan& plan, const DecideConfig& config)
     restore(standing_);
     return;
   }
-  arrived_.assign(static_cast<std::size_t>(replicas()), partials_here_);
+  arrived_.assign(replicas(), partials_here_);
   clocks_.emplace(config.consistency, replicas(), [this](index_t count) {
     const index_t step = steps_of_clock(count);
     const auto due = [&](index_t every) { return every > 0 && step % every == 0; };
@@ -78,7 +78,7 @@ DecidingJob Decider::job() const {
 void Decider::replay_from(index_t update) {
   std::deque<Decision> to_follow;
   replayed_shares_.clear();
-  std::vector<LoggedDecision> logged = read_decisions(config_.replay, job());
+  List<LoggedDecision> logged = read_decisions(config_.replay, job());
   const auto first = std::ranges::find_if(logged, [&](const LoggedDecision& each) {
     return each.update > update && each.decision.kind != Decision::Kind::share;
   });
@@ -107,7 +107,7 @@ index_t Decider::cursor_after(index_t step) const {
   if (config_.consistency.mode == Consistency::bsp) return standing_.cursor;
   if (step == origin_.step) return origin_.cursor;
   const auto taken_up =
-      std::min(std::ssize(origin_.again) * config_.training.micro_batch, config_.training.batch);
+      std::min(origin_.again.size() * config_.training.micro_batch, config_.training.batch);
   return origin_.cursor + (step - origin_.step) * config_.training.batch - taken_up;
 }
 
@@ -119,7 +119,7 @@ void Decider::on_report(const Report& report, double now) {
     check_present("the report of replica", report.replica, "step", report.step,
                   step_after(step_of(report.replica)));
   }
-  const auto at = static_cast<std::size_t>(report.replica * layout.contexts + report.context);
+  const index_t at = report.replica * layout.contexts + report.context;
   if (!known || reports_here_[at] || report.count < 0) {
     throw Error(text("the report of replica ", report.replica, ", context ", report.context,
                      " for step ", report.step, " with ", report.count,
@@ -131,9 +131,9 @@ void Decider::on_report(const Report& report, double now) {
 }
 
 void Decider::on_arrival(const Arrival& arrival, double now) {
-  const auto replica = static_cast<std::size_t>(arrival.replica);
-  const auto server = static_cast<std::size_t>(arrival.server);
-  const bool known = clocks_ && replica < arrived_.size() && server < partials_here_.size();
+  const index_t server = arrival.server, replica = arrival.replica;
+  const bool known = clocks_ && 0 <= replica && replica < arrived_.size() && 0 <= server &&
+                     server < partials_here_.size();
   if (!known || arrived_[replica][server]) {
     throw Error(text("server ", arrival.server, " says that replica ", arrival.replica,
                      " has arrived, which cannot be; are all ranks the same build?"));
@@ -150,8 +150,8 @@ bool Decider::has_reported(index_t replica) const {
 
 void Decider::arrive_if_whole(index_t replica, double now) {
   if (!has_reported(replica)) return;
-  const std::vector<bool>& servers = arrived_[static_cast<std::size_t>(replica)];
-  for (std::size_t server = 0; server < servers.size(); ++server) {
+  const List<bool>& servers = arrived_[replica];
+  for (index_t server = 0; server < servers.size(); ++server) {
     const bool owns = order_.server_begin[server] < order_.server_begin[server + 1];
     if (owns && !servers[server]) return;
   }
@@ -162,22 +162,21 @@ void Decider::forget_reports(std::span<const index_t> replicas) {
   const index_t contexts = plan_->layout().contexts;
   for (index_t replica : replicas) {
     std::fill_n(reports_here_.begin() + replica * contexts, contexts, false);
-    if (clocks_) arrived_[static_cast<std::size_t>(replica)].assign(partials_here_.size(), false);
+    if (clocks_) arrived_[replica].assign(partials_here_.size(), false);
   }
 }
 
 void Decider::on_partials(const Partials& partials) {
   check_present("partial sums of server", partials.server, "update", partials.update,
                 standing_.update + 1);
-  const auto server = static_cast<std::size_t>(partials.server);
-  const bool known = server < partials_here_.size() && !partials_here_[server];
+  const index_t server = partials.server;
+  const bool known = 0 <= server && server < partials_here_.size() && !partials_here_[server];
   if (!known ||
       order_.server_begin[server] + partials.squares.size() != order_.server_begin[server + 1]) {
     throw Error(text("the ", partials.squares.size(), " partial sums of server ", partials.server,
                      " for update ", partials.update, " come twice or do not fit the plan"));
   }
-  std::ranges::copy(partials.squares,
-                    squares_.begin() + static_cast<std::ptrdiff_t>(order_.server_begin[server]));
+  std::ranges::copy(partials.squares, squares_.begin() + order_.server_begin[server]);
   partials_here_[server] = true;
   server_times_[server] = partials.time;
 }
@@ -189,7 +188,7 @@ void Decider::request_stop() {
 
 double Decider::total_squares() const {
   double total = 0;
-  for (std::size_t at : order_.canonical) total += squares_[at];
+  for (index_t at : order_.canonical) total += squares_[at];
   return total;
 }
 
@@ -227,7 +226,7 @@ std::optional<std::variant<Close, Directive>> Decider::decide(double now) {
     contributors_ = decision->replicas;
     return Close{standing_.update + 1, contributors_};
   }
-  standing_.dropped_count += static_cast<index_t>(decision->replicas.size());
+  standing_.dropped_count += decision->replicas.size();
   Directive directive = newest_;  // the directive of the update that they missed
   directive.replicas.contributors.clear();
   directive.order.keep = directive.order.checkpoint = false;
@@ -242,11 +241,11 @@ std::optional<std::variant<Close, Directive>> Decider::decide(double now) {
 /// new ones.
 void Decider::advance_cursor(std::span<const index_t> contributors) {
   const index_t micro_batches = config_.training.micro_batches();
-  const std::vector<index_t>& counts = balance_.counts();
+  const List<index_t>& counts = balance_.counts();
   const auto first = [&](index_t index) {
     return first_sample(standing_.again, standing_.cursor, config_.training.micro_batch, index);
   };
-  std::vector<index_t> again;
+  List<index_t> again;
   for (index_t replica = 0; replica < replicas(); ++replica) {
     if (std::ranges::binary_search(contributors, replica)) continue;
     const Interval share = share_of(counts, replica);
@@ -256,7 +255,7 @@ void Decider::advance_cursor(std::span<const index_t> contributors) {
   standing_.again = std::move(again);
 }
 
-Directive Decider::close(const std::vector<index_t>& contributors, double now) {
+Directive Decider::close(const List<index_t>& contributors, double now) {
   // Which step this update makes, and where the samples of the next one begin.
   ++standing_.update;
   const bool together = updates_together(config_.consistency.mode);
@@ -278,7 +277,7 @@ Directive Decider::close(const std::vector<index_t>& contributors, double now) {
   // If replicas step one by one, the loss is the mean over the newest reports of all of them.
   double own_loss_sum = 0, loss_sum = 0;
   index_t loss_count = 0;
-  for (std::size_t at = 0; at < reports_.size(); ++at) {
+  for (index_t at = 0; at < reports_.size(); ++at) {
     if (std::ranges::binary_search(contributors, reports_[at].replica)) {
       counted_[at] = reports_[at];
       own_loss_sum += counted_[at].loss_sum;
@@ -310,12 +309,12 @@ Directive Decider::close(const std::vector<index_t>& contributors, double now) {
   return directive;
 }
 
-std::vector<double> Decider::layer_norms(double count) const {
+List<double> Decider::layer_norms(double count) const {
   const LayerGroups groups = layer_groups(plan_->specs());
-  std::vector<double> norms(groups.names.size(), 0);
-  const std::vector<double> squares = sums_by_parameter(*plan_, order_, squares_);
-  for (std::size_t each = 0; each < squares.size(); ++each) {
-    norms[static_cast<std::size_t>(groups.of[each])] += squares[each];
+  List<double> norms(groups.names.size(), 0);
+  const List<double> squares = sums_by_parameter(*plan_, order_, squares_);
+  for (index_t each = 0; each < squares.size(); ++each) {
+    norms[groups.of[each]] += squares[each];
   }
   for (double& norm : norms) norm = static_cast<float>(std::sqrt(norm) / count);
   return norms;
@@ -326,7 +325,7 @@ void Decider::clip_or_skip(Directive& directive, double loss_sum) {
   directive.observed.norm = static_cast<float>(std::sqrt(total_squares()) / count);
   if (config_.norms == Norms::layers) directive.observed.layer_norms = layer_norms(count);
   if (std::isfinite(directive.observed.norm) && std::isfinite(loss_sum)) {
-    std::vector<double> parameters;
+    List<double> parameters;
     if (config_.clip.policy == ClipPolicy::per_tensor) {
       parameters = sums_by_parameter(*plan_, order_, squares_);
       for (double& each : parameters) each = static_cast<float>(std::sqrt(each) / count);
@@ -371,7 +370,7 @@ void Decider::let_go(Directive& directive, double now) {
     directive.replicas.released.push_back(
         {replica, step_of(replica), cursor_after(step_of(replica))});
   }
-  const bool all_meet = std::ssize(directive.replicas.released) == replicas() &&
+  const bool all_meet = directive.replicas.released.size() == replicas() &&
                         std::ranges::all_of(directive.replicas.released, [&](const Release& each) {
                           return each.step == standing_.step;
                         });
@@ -391,7 +390,7 @@ void Decider::let_go(Directive& directive, double now) {
 
 /// All replicas have done the same steps, so their shares may change from the next step on.
 void Decider::balance(Directive& directive) {
-  std::optional<std::vector<index_t>> counts;
+  std::optional<List<index_t>> counts;
   if (!config_.replay.empty()) {
     if (!replayed_shares_.empty() && replayed_shares_.front().update < standing_.update) {
       throw Error(text("the decisions to replay share out a step anew after update ",
@@ -404,9 +403,9 @@ void Decider::balance(Directive& directive) {
       replayed_shares_.pop_front();
     }
   } else if (config_.training.balance == BalanceKind::measured) {
-    std::vector<double> seconds(static_cast<std::size_t>(replicas()), 0);
+    List<double> seconds(replicas(), 0);
     for (const Report& report : counted_) {
-      double& most = seconds[static_cast<std::size_t>(report.replica)];
+      double& most = seconds[report.replica];
       most = std::max(most, report.seconds);
     }
     balance_.measured(seconds);

@@ -5,8 +5,8 @@
 #include <optional>
 #include <span>
 #include <variant>
-#include <vector>
 
+#include "common/base/list.hpp"
 #include "common/job/bucket.hpp"
 #include "common/job/training.hpp"
 #include "common/net/messages.hpp"
@@ -111,8 +111,8 @@ class Decider {
   void arrive_if_whole(index_t replica, double now);
   void forget_reports(std::span<const index_t> replicas);
   void advance_cursor(std::span<const index_t> contributors);
-  Directive close(const std::vector<index_t>& contributors, double now);
-  std::vector<double> layer_norms(double count) const;
+  Directive close(const List<index_t>& contributors, double now);
+  List<double> layer_norms(double count) const;
   void clip_or_skip(Directive& directive, double loss_sum);
   void let_go(Directive& directive, double now);
   void replay_from(index_t update);
@@ -127,20 +127,20 @@ class Decider {
   index_t last_step_;  ///< where the job ends
   bool checkpoint_due_ = false;
   /// Partials of all servers one after the other, as order_ says.
-  std::vector<double> squares_;
+  List<double> squares_;
   BlockOrder order_;
-  std::vector<bool> partials_here_;  ///< one flag a server
-  std::vector<ServerTime> server_times_;
-  std::vector<bool> reports_here_;  ///< one flag a replica and context
-  std::vector<Report> reports_;     ///< the newest that came
-  std::vector<Report> counted_;     ///< the newest that made an update
+  List<bool> partials_here_;  ///< one flag a server
+  List<ServerTime> server_times_;
+  List<bool> reports_here_;  ///< one flag a replica and context
+  List<Report> reports_;     ///< the newest that came
+  List<Report> counted_;     ///< the newest that made an update
   Balance balance_;
   DecisionLog log_;
   std::deque<LoggedDecision> replayed_shares_;  ///< to come, if decisions are replayed
   // Unless every update waits for all:
   std::optional<Clocks> clocks_;
-  std::vector<std::vector<bool>> arrived_;  ///< one flag a replica and server
-  std::vector<index_t> contributors_;       ///< those whose update is being added up
+  List<List<bool>> arrived_;    ///< one flag a replica and server
+  List<index_t> contributors_;  ///< those whose update is being added up
   Alarms alarms_;
   Rollback rollback_;
   Directive newest_;  ///< the newest that closed an update

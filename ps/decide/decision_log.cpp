@@ -60,8 +60,8 @@ LoggedDecision decision_of(const Json& line) {
   return logged;
 }
 
-void check_shares(const std::vector<index_t>& shares, const DecidingJob& job) {
-  if (std::ssize(shares) != job.replicas) {
+void check_shares(const List<index_t>& shares, const DecidingJob& job) {
+  if (shares.size() != job.replicas) {
     throw Error(text("it shares among ", shares.size(), " replicas, there are ", job.replicas));
   }
   if (std::ranges::any_of(shares, [&](index_t each) { return each < 1 || each > kCountMax; })) {
@@ -74,7 +74,7 @@ void check_shares(const std::vector<index_t>& shares, const DecidingJob& job) {
 }
 
 void check_replicas(const Decision& decision, const DecidingJob& job) {
-  const std::vector<index_t>& replicas = decision.replicas;
+  const List<index_t>& replicas = decision.replicas;
   if (waits_for_all(job.consistency)) {
     throw Error(
         "here every update waits for all replicas; replay it with --backup, as it was made");
@@ -204,9 +204,8 @@ void DecisionLog::sync() {
   write_or_end([&] { posix_file_system().sync(file_); });
 }
 
-std::vector<LoggedDecision> read_decisions(const std::filesystem::path& file,
-                                           const DecidingJob& job) {
-  std::vector<LoggedDecision> all;
+List<LoggedDecision> read_decisions(const std::filesystem::path& file, const DecidingJob& job) {
+  List<LoggedDecision> all;
   read_log(file, job,
            [&](const std::string&, LoggedDecision logged) { all.push_back(std::move(logged)); });
   return all;

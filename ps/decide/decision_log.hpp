@@ -1,8 +1,8 @@
 #pragma once
 
 #include <filesystem>
-#include <vector>
 
+#include "common/base/list.hpp"
 #include "common/io/file.hpp"
 #include "ps/decide/clocks.hpp"
 
@@ -62,7 +62,6 @@ struct LoggedDecision {
 /// Throws Error if the log cannot be read, or belongs to another consistency or number of replicas;
 /// and, naming the line, for a decision that this job cannot have made there. A last line that a
 /// dying job left half written does not count.
-std::vector<LoggedDecision> read_decisions(const std::filesystem::path& file,
-                                           const DecidingJob& job);
+List<LoggedDecision> read_decisions(const std::filesystem::path& file, const DecidingJob& job);
 
 }  // namespace weir::ps

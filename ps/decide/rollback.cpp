@@ -94,7 +94,7 @@ void Rollback::begin(const Standing& standing) {
   kept_applied_ = standing.update - standing.skipped_count;
   kept_clip_ = standing.clip_state;
   good_in_a_row_ = bad_steps_max_;
-  const std::vector<double>& state = standing.rollback_state;
+  const List<double>& state = standing.rollback_state;
   if (bad_steps_max_ == 0 || state.empty()) return;
   const bool good = state.size() == 6 &&
                     std::ranges::all_of(state, [](double value) { return std::isfinite(value); });
@@ -110,7 +110,7 @@ void Rollback::begin(const Standing& standing) {
   backs_in_a_row_ = static_cast<index_t>(state[5]);
 }
 
-std::vector<double> Rollback::state() const {
+List<double> Rollback::state() const {
   return {static_cast<double>(count_),
           center_,
           deviation_,

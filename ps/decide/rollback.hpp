@@ -3,6 +3,7 @@
 #include <span>
 #include <vector>
 
+#include "common/base/list.hpp"
 #include "common/base/options.hpp"
 #include "common/net/messages.hpp"
 #include "ps/decide/clip.hpp"
@@ -51,7 +52,7 @@ class Rollback {
   void follow(double loss);
   void keep(Directive& directive, const Standing& standing);
   void go_back(Directive& directive, Standing& standing, Clip& clip);
-  std::vector<double> state() const;
+  List<double> state() const;
 
   index_t bad_steps_max_;
   // Moving averages over the losses of good steps:
@@ -64,7 +65,7 @@ class Rollback {
   // The state that is kept:
   index_t kept_step_ = 0;
   index_t kept_applied_ = 0;  ///< updates that it includes
-  std::vector<double> kept_clip_;
+  List<double> kept_clip_;
 };
 
 }  // namespace weir::ps

@@ -1,8 +1,7 @@
 #pragma once
 
-#include <vector>
-
 #include "common/base/index.hpp"
+#include "common/base/list.hpp"
 
 namespace weir::ps {
 
@@ -13,13 +12,13 @@ struct Standing {
   index_t update = 0;  ///< updates closed; equals `step` unless a step of one replica is an update
   index_t cursor = 0;  ///< global index of the first new sample of the next step
   /// First samples of the micro-batches that the next step takes up again before these.
-  std::vector<index_t> again;
+  List<index_t> again;
   index_t dropped_count = 0;
   index_t skipped_count = 0;
   index_t skips_in_a_row = 0;
-  index_t moments_begin = 0;           ///< updates applied before the moments began, at zero
-  std::vector<double> clip_state;      ///< Clip::state
-  std::vector<double> rollback_state;  ///< empty: it begins anew
+  index_t moments_begin = 0;    ///< updates applied before the moments began, at zero
+  List<double> clip_state;      ///< Clip::state
+  List<double> rollback_state;  ///< empty: it begins anew
 };
 
 }  // namespace weir::ps

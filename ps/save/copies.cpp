@@ -7,18 +7,18 @@
 
 namespace weir::ps {
 
-Copies::Copies(const BucketPlan& plan, index_t server, std::size_t slots)
+Copies::Copies(const BucketPlan& plan, index_t server, index_t slots)
     : plan_(&plan), slots_(slots), offsets_(plan.buckets().size(), -1) {
   for (index_t bucket : plan.buckets_of(server)) {
-    offsets_[static_cast<std::size_t>(bucket)] = element_count_;
-    element_count_ += plan.buckets()[static_cast<std::size_t>(bucket)].element_count;
+    offsets_[bucket] = element_count_;
+    element_count_ += plan.buckets()[bucket].element_count;
   }
 }
 
 void Copies::take(index_t bucket, Store& store) {
   while (copies_.size() < count()) copies_.emplace_back(element_count_);
   std::ranges::copy(store.weights(bucket), place(bucket, 0).begin());
-  for (std::size_t slot = 0; slot < slots_; ++slot) {
+  for (index_t slot = 0; slot < slots_; ++slot) {
     std::ranges::copy(store.slot(bucket, slot), place(bucket, slot + 1).begin());
   }
 }
@@ -30,21 +30,18 @@ void Copies::take_all(Store& store) {
 void Copies::put_back(index_t bucket, Store& store) const {
   WEIR_ASSERT(copies_.size() == count());
   std::ranges::copy(of(bucket, 0), store.mutable_weights(bucket).begin());
-  for (std::size_t slot = 0; slot < slots_; ++slot) {
+  for (index_t slot = 0; slot < slots_; ++slot) {
     std::ranges::copy(of(bucket, slot + 1), store.slot(bucket, slot).begin());
   }
   store.encode_weights(bucket);
 }
 
-std::span<const float> Copies::of(index_t bucket, std::size_t which) const {
-  const auto at = static_cast<std::size_t>(bucket);
-  WEIR_ASSERT(offsets_[at] >= 0);  // a bucket of another server
-  return copies_[which].span().subspan(
-      static_cast<std::size_t>(offsets_[at]),
-      static_cast<std::size_t>(plan_->buckets()[at].element_count));
+std::span<const float> Copies::of(index_t bucket, index_t which) const {
+  WEIR_ASSERT(offsets_[bucket] >= 0);  // a bucket of another server
+  return copies_[which].span().subspan(offsets_[bucket], plan_->buckets()[bucket].element_count);
 }
 
-std::span<float> Copies::place(index_t bucket, std::size_t which) {
+std::span<float> Copies::place(index_t bucket, index_t which) {
   const std::span<const float> found = of(bucket, which);
   return {const_cast<float*>(found.data()), found.size()};
 }

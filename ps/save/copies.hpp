@@ -1,8 +1,8 @@
 #pragma once
 
 #include <span>
-#include <vector>
 
+#include "common/base/list.hpp"
 #include "common/job/bucket.hpp"
 #include "common/number/memory.hpp"
 #include "ps/update/store.hpp"
@@ -14,26 +14,25 @@ namespace weir::ps {
 class Copies {
  public:
   /// `plan` must outlive it; `slots`: how many the optimizer has.
-  Copies(const BucketPlan& plan, index_t server, std::size_t slots);
+  Copies(const BucketPlan& plan, index_t server, index_t slots);
 
   void take(index_t bucket, Store& store);
   void take_all(Store& store);
   /// Puts the bucket back into the store as it was at the last take() of it.
   void put_back(index_t bucket, Store& store) const;
 
-  std::size_t count() const { return 1 + slots_; }
+  index_t count() const { return 1 + slots_; }
   /// [elements] of a bucket: its weights (0) or a slot (from 1 on).
-  std::span<const float> of(index_t bucket, std::size_t which) const;
+  std::span<const float> of(index_t bucket, index_t which) const;
 
  private:
-  std::span<float> place(index_t bucket, std::size_t which);
+  std::span<float> place(index_t bucket, index_t which);
 
   const BucketPlan* plan_;
-  std::size_t slots_;
-  std::vector<index_t>
-      offsets_;  ///< where each bucket of the plan is in a copy; -1: another server's
+  index_t slots_;
+  List<index_t> offsets_;  ///< where each bucket of the plan is in a copy; -1: another server's
   index_t element_count_ = 0;
-  std::vector<Buffer> copies_;
+  List<Buffer> copies_;
 };
 
 }  // namespace weir::ps

@@ -9,16 +9,16 @@ namespace weir::ps {
 namespace {
 
 index_t element_count(const BucketPlan& plan, index_t bucket) {
-  return plan.buckets()[static_cast<std::size_t>(bucket)].element_count;
+  return plan.buckets()[bucket].element_count;
 }
 
 /// The number of contributors that each parameter has in a replica, which is the same for all its
 /// slices.
-std::vector<index_t> contributors_of_replica(const BucketPlan& plan) {
-  std::vector<index_t> counts(plan.specs().size(), 0);
+List<index_t> contributors_of_replica(const BucketPlan& plan) {
+  List<index_t> counts(plan.specs().size(), 0);
   for (const Bucket& bucket : plan.buckets()) {
     for (const Segment& segment : bucket.segments) {
-      counts[static_cast<std::size_t>(segment.parameter)] = std::ssize(bucket.contributors);
+      counts[segment.parameter] = bucket.contributors.size();
     }
   }
   return counts;
@@ -31,10 +31,9 @@ Residuals::Residuals(const BucketPlan& plan, index_t server)
   if (!kept()) return;
   index_t elements = 0;
   for (index_t bucket : plan.buckets_of(server)) {
-    const auto at = static_cast<std::size_t>(bucket);
     const index_t contributors =
-        plan.layout().replicas * std::ssize(plan.buckets()[at].contributors);
-    offsets_[at] = elements;
+        plan.layout().replicas * plan.buckets()[bucket].contributors.size();
+    offsets_[bucket] = elements;
     elements += contributors * element_count(plan, bucket);
     count_ += contributors;
   }
@@ -42,11 +41,10 @@ Residuals::Residuals(const BucketPlan& plan, index_t server)
 }
 
 std::span<const float> Residuals::of(index_t bucket, index_t contributor) const {
-  const index_t offset = offsets_[static_cast<std::size_t>(bucket)];
+  const index_t offset = offsets_[bucket];
   WEIR_ASSERT(kept() && offset >= 0);
   const index_t count = element_count(*plan_, bucket);
-  return values_.span().subspan(static_cast<std::size_t>(offset + contributor * count),
-                                static_cast<std::size_t>(count));
+  return values_.span().subspan(offset + contributor * count, count);
 }
 
 std::span<float> Residuals::of(index_t bucket, index_t contributor) {
@@ -56,7 +54,7 @@ std::span<float> Residuals::of(index_t bucket, index_t contributor) {
 
 void Residuals::load(const CheckpointReader& reader) {
   if (!kept()) return;
-  const std::vector<CheckpointRecord> wanted = residual_records(*plan_);
+  const List<CheckpointRecord> wanted = residual_records(*plan_);
   std::vector<std::string> present, expected;
   for (const CheckpointRecord& record : reader.manifest().records) {
     if (record.name.starts_with(kResidualPrefix)) present.push_back(record.name);
@@ -71,28 +69,25 @@ void Residuals::load(const CheckpointReader& reader) {
     }
     return;
   }
-  const std::vector<index_t> first = first_residual_records(*plan_);
+  const List<index_t> first = first_residual_records(*plan_);
   for (index_t index : plan_->buckets_of(server_)) {
-    const Bucket& bucket = plan_->buckets()[static_cast<std::size_t>(index)];
-    const index_t contributors = plan_->layout().replicas * std::ssize(bucket.contributors);
+    const Bucket& bucket = plan_->buckets()[index];
+    const index_t contributors = plan_->layout().replicas * bucket.contributors.size();
     for (index_t contributor = 0; contributor < contributors; ++contributor) {
       for (const Segment& segment : bucket.segments) {
-        const auto at = static_cast<std::size_t>(
-            first[static_cast<std::size_t>(segment.parameter)] + contributor);
+        const index_t at = first[segment.parameter] + contributor;
         reader.read(*reader.find(wanted[at].name), segment.range.begin,
-                    of(index, contributor)
-                        .subspan(static_cast<std::size_t>(segment.offset),
-                                 static_cast<std::size_t>(segment.range.count())));
+                    of(index, contributor).subspan(segment.offset, segment.range.count()));
       }
     }
   }
 }
 
-std::vector<CheckpointRecord> residual_records(const BucketPlan& plan) {
-  std::vector<CheckpointRecord> records;
+List<CheckpointRecord> residual_records(const BucketPlan& plan) {
+  List<CheckpointRecord> records;
   if (!plan.wire().push.keeps_residual()) return records;
-  const std::vector<index_t> counts = contributors_of_replica(plan);
-  for (std::size_t parameter = 0; parameter < plan.specs().size(); ++parameter) {
+  const List<index_t> counts = contributors_of_replica(plan);
+  for (index_t parameter = 0; parameter < plan.specs().size(); ++parameter) {
     const ParameterSpec& spec = plan.specs()[parameter];
     for (index_t replica = 0; replica < plan.layout().replicas; ++replica) {
       for (index_t each = 0; each < counts[parameter]; ++each) {
@@ -105,8 +100,8 @@ std::vector<CheckpointRecord> residual_records(const BucketPlan& plan) {
   return records;
 }
 
-std::vector<index_t> first_residual_records(const BucketPlan& plan) {
-  std::vector<index_t> first;
+List<index_t> first_residual_records(const BucketPlan& plan) {
+  List<index_t> first;
   index_t next = 0;
   for (const index_t count : contributors_of_replica(plan)) {
     first.push_back(next);

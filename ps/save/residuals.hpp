@@ -2,8 +2,8 @@
 
 #include <span>
 #include <string>
-#include <vector>
 
+#include "common/base/list.hpp"
 #include "common/io/checkpoint_format.hpp"
 #include "common/job/bucket.hpp"
 #include "common/number/memory.hpp"
@@ -34,17 +34,17 @@ class Residuals {
   const BucketPlan* plan_;
   index_t server_;
   index_t count_ = 0;
-  std::vector<index_t> offsets_;  ///< one a bucket of the plan; -1: another server's
+  List<index_t> offsets_;  ///< one a bucket of the plan; -1: another server's
   Buffer values_;
 };
 
 /// The tensors that hold the residuals in a checkpoint: /residual/R.K/NAME for replica R and the
 /// K-th contributor of a replica to NAME, in the order of the specs, then of the contributors as
 /// Store numbers them. None if the plan's wire keeps none.
-std::vector<CheckpointRecord> residual_records(const BucketPlan& plan);
+List<CheckpointRecord> residual_records(const BucketPlan& plan);
 inline constexpr const char* kResidualPrefix = "/residual/";
 
 /// The first of residual_records for each parameter: that of contributor 0.
-std::vector<index_t> first_residual_records(const BucketPlan& plan);
+List<index_t> first_residual_records(const BucketPlan& plan);
 
 }  // namespace weir::ps

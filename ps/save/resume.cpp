@@ -7,6 +7,7 @@
 
 #include "common/base/differences.hpp"
 #include "common/base/error.hpp"
+#include "common/base/list.hpp"
 #include "common/base/log.hpp"
 #include "common/io/checkpoint_format.hpp"
 #include "ps/save/snapshot.hpp"
@@ -43,7 +44,7 @@ bool counts_rounds(const Manifest& manifest) {
 
 /// `taken`: the names of the moments to read; other moments belong to another server. `dropped`:
 /// parameters that the checkpoint may hold, with moments, and that are not read.
-void compare_records(const Manifest& manifest, const std::vector<CheckpointRecord>& wanted,
+void compare_records(const Manifest& manifest, const List<CheckpointRecord>& wanted,
                      std::string_view taken, const std::vector<std::string>& dropped,
                      Differences& differences) {
   std::map<std::string, const CheckpointRecord*> found, known;
@@ -86,8 +87,8 @@ index_t integer(const Manifest& manifest, const std::string& name,
 }
 
 /// PREFIX0, PREFIX1, …
-std::vector<double> numbers(const Manifest& manifest, const char* prefix) {
-  std::vector<double> all;
+List<double> numbers(const Manifest& manifest, const char* prefix) {
+  List<double> all;
   for (auto found = manifest.numbers.end();; all.push_back(found->second)) {
     found = manifest.numbers.find(text(prefix, all.size()));
     if (found == manifest.numbers.end()) return all;
@@ -106,8 +107,8 @@ std::vector<std::string> found_obsolete(const Manifest& manifest,
   return found;
 }
 
-std::vector<double> clip_state(const Manifest& manifest, const ClipConfig& config,
-                               index_t parameters, bool goes_on) {
+List<double> clip_state(const Manifest& manifest, const ClipConfig& config, index_t parameters,
+                        bool goes_on) {
   if (!goes_on) return make_clip(config, parameters)->state();
   const std::string policy = setting(manifest, kClipSetting);
   if (policy != name_of(config.policy)) {
@@ -170,8 +171,7 @@ Standing load_checkpoint(const std::filesystem::path& checkpoint, const ResumeCo
   }
   const std::string_view moments =
       config.in_rounds && !counts_rounds(manifest) ? kRoundMoments : kMoments;
-  std::vector<CheckpointRecord> wanted =
-      checkpoint_records(plan.specs(), config.optimizer, moments);
+  List<CheckpointRecord> wanted = checkpoint_records(plan.specs(), config.optimizer, moments);
   if (!goes_on) wanted.resize(plan.specs().size());  // the weights
   const std::vector<std::string> dropped = found_obsolete(manifest, config.obsolete);
   Differences differences;
@@ -192,16 +192,14 @@ Standing load_checkpoint(const std::filesystem::path& checkpoint, const ResumeCo
                   goes_on && !keeps_clip ? "; the clip policy starts from its beginning" : ""));
   }
   // Slot 0 stands for the weights, the others for the optimizer's slots, as in `wanted`.
-  for (std::size_t slot = 0; slot < wanted.size() / plan.specs().size(); ++slot) {
+  for (index_t slot = 0; slot < wanted.size() / plan.specs().size(); ++slot) {
     for (index_t index : store.buckets()) {
       const std::span<float> values =
           slot == 0 ? store.mutable_weights(index) : store.slot(index, slot - 1);
-      for (const Segment& segment : plan.buckets()[static_cast<std::size_t>(index)].segments) {
-        const std::size_t at =
-            slot * plan.specs().size() + static_cast<std::size_t>(segment.parameter);
+      for (const Segment& segment : plan.buckets()[index].segments) {
+        const index_t at = slot * plan.specs().size() + segment.parameter;
         reader.read(*reader.find(wanted[at].name), segment.range.begin,
-                    values.subspan(static_cast<std::size_t>(segment.offset),
-                                   static_cast<std::size_t>(segment.range.count())));
+                    values.subspan(segment.offset, segment.range.count()));
       }
     }
   }
@@ -224,7 +222,7 @@ Standing load_checkpoint(const std::filesystem::path& checkpoint, const ResumeCo
     throw Error(text("resuming ", checkpoint.string(), ": its moments begin after ", moments_begin,
                      " updates, of which ", update - skipped_count, " were applied"));
   }
-  std::vector<index_t> again;
+  List<index_t> again;
   while (!counts_rounds(manifest) && manifest.integers.contains(text(kAgainPrefix, again.size()))) {
     again.push_back(integer(manifest, text(kAgainPrefix, again.size()), checkpoint));
   }
@@ -236,9 +234,8 @@ Standing load_checkpoint(const std::filesystem::path& checkpoint, const ResumeCo
           .skipped_count = skipped_count,
           .skips_in_a_row = integer(manifest, "skips_in_a_row", checkpoint),
           .moments_begin = moments_begin,
-          .clip_state = clip_state(manifest, config.clip, static_cast<index_t>(plan.specs().size()),
-                                   keeps_clip),
-          .rollback_state = goes_on ? numbers(manifest, kRollbackPrefix) : std::vector<double>()};
+          .clip_state = clip_state(manifest, config.clip, plan.specs().size(), keeps_clip),
+          .rollback_state = goes_on ? numbers(manifest, kRollbackPrefix) : List<double>()};
 }
 
 }  // namespace weir::ps

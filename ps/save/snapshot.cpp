@@ -34,10 +34,9 @@ std::vector<Option> options(SnapshotConfig& config) {
   };
 }
 
-std::vector<CheckpointRecord> checkpoint_records(const std::vector<ParameterSpec>& specs,
-                                                 OptimizerKind optimizer,
-                                                 std::string_view moments) {
-  std::vector<CheckpointRecord> records;
+List<CheckpointRecord> checkpoint_records(const List<ParameterSpec>& specs, OptimizerKind optimizer,
+                                          std::string_view moments) {
+  List<CheckpointRecord> records;
   for (const ParameterSpec& spec : specs) {
     records.push_back({.name = "/model/" + spec.name, .shape = spec.shape, .layout = spec.layout});
   }
@@ -62,7 +61,7 @@ Snapshot::Snapshot(const BucketPlan& plan, index_t server, const SnapshotConfig&
       records_(checkpoint_records(plan.specs(), optimizer,
                                   config.round_steps > 0 ? kRoundMoments : kMoments)),
       copies_(plan, server, slot_names(optimizer).size()) {
-  const std::vector<CheckpointRecord> more = residual_records(plan);
+  const List<CheckpointRecord> more = residual_records(plan);
   records_.insert(records_.end(), more.begin(), more.end());
 }
 
@@ -136,7 +135,7 @@ void Snapshot::on_begin(const SaveBegin& begin) {
     throw Error(text("server ", server_, ": the begin of the checkpoint of step ", begin.step,
                      " came out of order"));
   }
-  for (std::size_t record = 0; record < records_.size(); ++record) {
+  for (index_t record = 0; record < records_.size(); ++record) {
     records_[record].offset = begin.offsets[record];
   }
   begun_ = true;
@@ -147,15 +146,13 @@ void Snapshot::write() {
   // The thread alone looks at the copies until it is done.
   run([this](Result& result) {
     CheckpointWriter writer(*config_.files, config_.folder, step_, records_);
-    for (std::size_t slot = 0; slot < copies_.count(); ++slot) {
+    for (index_t slot = 0; slot < copies_.count(); ++slot) {
       for (index_t index : plan_->buckets_of(server_)) {
         const std::span<const float> values = copies_.of(index, slot);
-        for (const Segment& segment : plan_->buckets()[static_cast<std::size_t>(index)].segments) {
-          const index_t record =
-              static_cast<index_t>(slot * plan_->specs().size()) + segment.parameter;
+        for (const Segment& segment : plan_->buckets()[index].segments) {
+          const index_t record = slot * plan_->specs().size() + segment.parameter;
           writer.write(record, segment.range.begin,
-                       values.subspan(static_cast<std::size_t>(segment.offset),
-                                      static_cast<std::size_t>(segment.range.count())));
+                       values.subspan(segment.offset, segment.range.count()));
         }
       }
     }
@@ -165,18 +162,16 @@ void Snapshot::write() {
 }
 
 void Snapshot::write_residuals(CheckpointWriter& writer) const {
-  const auto begin = static_cast<index_t>(checkpoint_records(plan_->specs(), optimizer_).size());
-  const std::vector<index_t> first = first_residual_records(*plan_);
+  const index_t begin = checkpoint_records(plan_->specs(), optimizer_).size();
+  const List<index_t> first = first_residual_records(*plan_);
   for (index_t index : plan_->buckets_of(server_)) {
-    const Bucket& bucket = plan_->buckets()[static_cast<std::size_t>(index)];
-    const index_t contributors = plan_->layout().replicas * std::ssize(bucket.contributors);
+    const Bucket& bucket = plan_->buckets()[index];
+    const index_t contributors = plan_->layout().replicas * bucket.contributors.size();
     for (index_t contributor = 0; contributor < contributors; ++contributor) {
       for (const Segment& segment : bucket.segments) {
-        writer.write(begin + first[static_cast<std::size_t>(segment.parameter)] + contributor,
-                     segment.range.begin,
-                     residuals_->of(index, contributor)
-                         .subspan(static_cast<std::size_t>(segment.offset),
-                                  static_cast<std::size_t>(segment.range.count())));
+        writer.write(
+            begin + first[segment.parameter] + contributor, segment.range.begin,
+            residuals_->of(index, contributor).subspan(segment.offset, segment.range.count()));
       }
     }
   }
@@ -208,16 +203,16 @@ Manifest Snapshot::manifest() const {
   }
   manifest.integers["update"] = standing_.update;
   manifest.integers["dropped"] = standing_.dropped_count;
-  for (std::size_t i = 0; i < standing_.again.size(); ++i) {
+  for (index_t i = 0; i < standing_.again.size(); ++i) {
     manifest.integers[text(kAgainPrefix, i)] = standing_.again[i];
   }
   manifest.integers["skipped"] = standing_.skipped_count;
   manifest.integers["skips_in_a_row"] = standing_.skips_in_a_row;
   if (standing_.moments_begin > 0) manifest.integers[kMomentsBegin] = standing_.moments_begin;
-  for (std::size_t i = 0; i < standing_.clip_state.size(); ++i) {
+  for (index_t i = 0; i < standing_.clip_state.size(); ++i) {
     manifest.numbers[text(kClipPrefix, i)] = standing_.clip_state[i];
   }
-  for (std::size_t i = 0; i < standing_.rollback_state.size(); ++i) {
+  for (index_t i = 0; i < standing_.rollback_state.size(); ++i) {
     manifest.numbers[text(kRollbackPrefix, i)] = standing_.rollback_state[i];
   }
   manifest.records = records_;
@@ -371,8 +366,7 @@ std::optional<Snapshot::Message> Snapshot::poll() {
   }
   if (phase_ == Phase::waiting && seconds_now() >= try_at_) open();
   if (phase_ == Phase::opening && begun_ && copied_) write();
-  if (server_ == 0 && phase_ == Phase::collecting &&
-      static_cast<index_t>(prepared_.size()) == plan_->layout().servers) {
+  if (server_ == 0 && phase_ == Phase::collecting && prepared_.size() == plan_->layout().servers) {
     commit();
   }
   return std::nullopt;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/base/attribute.hpp"
+#include "common/base/list.hpp"
 #include "common/base/options.hpp"
 #include "common/io/file.hpp"
 #include "common/io/manifest.hpp"
@@ -62,9 +63,8 @@ inline constexpr std::string_view kRoundMoments = "/outer/";
 
 /// The tensors of a checkpoint: /model/NAME of all specs, in their order, then MOMENTS/SLOT/NAME of
 /// all specs for each slot.
-std::vector<CheckpointRecord> checkpoint_records(const std::vector<ParameterSpec>& specs,
-                                                 OptimizerKind optimizer,
-                                                 std::string_view moments = kMoments);
+List<CheckpointRecord> checkpoint_records(const List<ParameterSpec>& specs, OptimizerKind optimizer,
+                                          std::string_view moments = kMoments);
 
 /// The settings in a manifest that the servers write themselves.
 inline constexpr const char* kOptimizerSetting = "optimizer.kind";
@@ -146,8 +146,8 @@ class Snapshot {
   /// The result of the thread.
   struct Result {
     std::string error;
-    std::vector<CheckpointRecord> records;
-    std::vector<RangeDigest> digests;
+    List<CheckpointRecord> records;
+    List<RangeDigest> digests;
   };
 
   template <class Work>
@@ -184,8 +184,8 @@ class Snapshot {
   double try_at_ = 0;     ///< when the next one begins
   double told_at_ = 0;    ///< when the user last heard that the job waits
   SaveTotals totals_;
-  std::vector<CheckpointRecord> records_;  ///< checkpoint_records, then residual_records
-  std::vector<SavePrepared> prepared_;
+  List<CheckpointRecord> records_;  ///< checkpoint_records, then residual_records
+  List<SavePrepared> prepared_;
   Copies copies_;
   std::future<Result> work_;  ///< last: its end is awaited before the rest goes
 };

@@ -11,13 +11,13 @@ namespace weir::ps {
 BlockOrder::BlockOrder(const BucketPlan& plan) {
   struct Place {
     index_t parameter, begin;
-    std::size_t at;
+    index_t at;
   };
-  std::vector<Place> places;
+  List<Place> places;
   for (index_t server = 0; server < plan.layout().servers; ++server) {
     server_begin.push_back(places.size());
     for (index_t bucket : plan.buckets_of(server)) {
-      for (const Block& block : blocks_of(plan.buckets()[static_cast<std::size_t>(bucket)])) {
+      for (const Block& block : blocks_of(plan.buckets()[bucket])) {
         places.push_back({block.parameter, block.begin, places.size()});
       }
     }
@@ -32,12 +32,12 @@ BlockOrder::BlockOrder(const BucketPlan& plan) {
   }
 }
 
-std::vector<double> sums_by_parameter(const BucketPlan& plan, const BlockOrder& order,
-                                      std::span<const double> values) {
-  WEIR_ASSERT(values.size() == order.canonical.size());
-  std::vector<double> sums(plan.specs().size(), 0);
-  for (std::size_t i = 0; i < order.canonical.size(); ++i) {
-    sums[static_cast<std::size_t>(order.parameters[i])] += values[order.canonical[i]];
+List<double> sums_by_parameter(const BucketPlan& plan, const BlockOrder& order,
+                               std::span<const double> values) {
+  WEIR_ASSERT(std::ssize(values) == order.canonical.size());
+  List<double> sums(plan.specs().size(), 0);
+  for (index_t i = 0; i < order.canonical.size(); ++i) {
+    sums[order.parameters[i]] += values[order.canonical[i]];
   }
   return sums;
 }

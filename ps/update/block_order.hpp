@@ -1,8 +1,8 @@
 #pragma once
 
 #include <span>
-#include <vector>
 
+#include "common/base/list.hpp"
 #include "common/job/bucket.hpp"
 
 namespace weir::ps {
@@ -16,13 +16,13 @@ namespace weir::ps {
 struct BlockOrder {
   explicit BlockOrder(const BucketPlan& plan);
 
-  std::vector<std::size_t> server_begin;  ///< first value of each server, and the end of the last
-  std::vector<std::size_t> canonical;     ///< places of all values, in the order of sums
-  std::vector<index_t> parameters;        ///< the parameter of each of these
+  List<index_t> server_begin;  ///< first value of each server, and the end of the last
+  List<index_t> canonical;     ///< places of all values, in the order of sums
+  List<index_t> parameters;    ///< the parameter of each of these
 };
 
 /// The sum of each parameter's values, by its index in the specs.
-std::vector<double> sums_by_parameter(const BucketPlan& plan, const BlockOrder& order,
-                                      std::span<const double> values);
+List<double> sums_by_parameter(const BucketPlan& plan, const BlockOrder& order,
+                               std::span<const double> values);
 
 }  // namespace weir::ps

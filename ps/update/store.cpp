@@ -15,13 +15,13 @@ bool one_holder(const Layout& layout) {
 }
 
 std::span<float> sub(std::span<float> all, index_t offset, index_t count) {
-  return all.subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(count));
+  return all.subspan(offset, count);
 }
 
 }  // namespace
 
-std::vector<Block> blocks_of(const Bucket& bucket) {
-  std::vector<Block> blocks;
+List<Block> blocks_of(const Bucket& bucket) {
+  List<Block> blocks;
   for (const Segment& segment : bucket.segments) {
     // A segment begins at a block: slices are cut into buckets only between blocks.
     for (index_t done = 0; done < segment.range.count(); done += kBlockElements) {
@@ -50,20 +50,20 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
   for (index_t index : buckets_) {
     const index_t count = bucket(index).element_count;
     const index_t contributors = contributor_count(index);
-    entry_of_[static_cast<std::size_t>(index)] = static_cast<index_t>(entries_.size());
+    entry_of_[index] = entries_.size();
     Entry added;
     added.bucket = index;
     added.offset = arena;
     added.push_offset = pushed;
     added.pull_offset = pulled;
     added.first_partial = partials;
-    added.arrived.assign(static_cast<std::size_t>(contributors), false);
-    added.missing = static_cast<std::size_t>(contributors);
+    added.arrived.assign(contributors, false);
+    added.missing = contributors;
     entries_.push_back(added);
     arena += round_up(count, kPageElements);
     if (!push.is_raw()) pushed += contributors * round_up(push.bytes(count), kPageBytes);
     if (!pull.is_raw()) pulled += round_up(pull.bytes(count), kPageBytes);
-    partials += static_cast<index_t>(blocks_of(bucket(index)).size());
+    partials += blocks_of(bucket(index)).size();
   }
   // A single holder's arena has no gaps: the store's is laid out like it, and they can be one.
   // A single holder's arena has no gaps: the store's is laid out like it, and they can be one.
@@ -76,10 +76,10 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
   place(given, arena);
   push_frames_ = BufferOf<std::byte>(pushed);
   pull_frames_ = BufferOf<std::byte>(pulled);
-  for (std::size_t slot = 0; slot < slot_names(optimizer.kind).size(); ++slot) {
+  for (index_t slot = 0; slot < std::ssize(slot_names(optimizer.kind)); ++slot) {
     slots_.emplace_back(arena);
   }
-  partials_.resize(static_cast<std::size_t>(partials));
+  partials_.resize(partials);
   if (has_trust(optimizer)) {
     weight_squares_.resize(partials_.size());
     direction_squares_.resize(partials_.size());
@@ -89,8 +89,7 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
   // The weights are drawn where they are, so they must have their places by now.
   for (index_t index : buckets_) {
     for (const Segment& segment : bucket(index).segments) {
-      initial_weights(plan.specs()[static_cast<std::size_t>(segment.parameter)], seed,
-                      segment.range,
+      initial_weights(plan.specs()[segment.parameter], seed, segment.range,
                       sub(mutable_weights(index), segment.offset, segment.range.count()));
     }
     encode_weights(entry(index));
@@ -102,15 +101,13 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
 void Store::place(const BucketMemory& given, index_t arena) {
   const bool raw = plan_->wire().push.is_raw();
   const auto given_weights = [&](const Entry& of) {
-    const auto at = static_cast<std::size_t>(of.bucket);
-    return at < given.weights.size() ? as<float>(given.weights[at]) : std::span<float>();
+    return of.bucket < given.weights.size() ? as<float>(given.weights[of.bucket])
+                                            : std::span<float>();
   };
   const auto given_contribution = [&](const Entry& of, index_t contributor) {
-    const auto at = static_cast<std::size_t>(of.bucket),
-               each = static_cast<std::size_t>(contributor);
-    return at < given.contributions.size() && each < given.contributions[at].size()
-               ? as<float>(given.contributions[at][each])
-               : std::span<float>();
+    if (of.bucket >= given.contributions.size()) return std::span<float>();
+    const List<Vector>& all = given.contributions[of.bucket];
+    return contributor < all.size() ? as<float>(all[contributor]) : std::span<float>();
   };
   // First pass: what is not given? `others` counts elements of contributions after the first.
   // First pass: what is not given? `others` counts elements of contributions after the first.
@@ -150,10 +147,10 @@ void Store::place(const BucketMemory& given, index_t arena) {
 }
 
 const Store::Entry& Store::entry(index_t bucket) const {
-  WEIR_ASSERT(bucket >= 0 && bucket < static_cast<index_t>(entry_of_.size()));
-  const index_t at = entry_of_[static_cast<std::size_t>(bucket)];
+  WEIR_ASSERT(bucket >= 0 && bucket < entry_of_.size());
+  const index_t at = entry_of_[bucket];
   WEIR_ASSERT(at >= 0);  // a bucket of another server
-  return entries_[static_cast<std::size_t>(at)];
+  return entries_[at];
 }
 
 Store::Entry& Store::entry(index_t bucket) {
@@ -165,14 +162,14 @@ std::span<float> Store::part(Buffer& arena, const Entry& entry) {
 }
 
 index_t Store::contributor_count(index_t index) const {
-  return plan_->layout().replicas * static_cast<index_t>(bucket(index).contributors.size());
+  return plan_->layout().replicas * bucket(index).contributors.size();
 }
 
 std::span<float> Store::contribution(index_t index, index_t contributor) {
   const Entry& of = entry(index);
   WEIR_ASSERT(contributor >= 0 && contributor < contributor_count(index));
   WEIR_ASSERT(plan_->wire().push.is_raw());
-  return of.contributions[static_cast<std::size_t>(contributor)];
+  return of.contributions[contributor];
 }
 
 std::span<std::byte> Store::contribution_frame(index_t index, index_t contributor) {
@@ -181,9 +178,7 @@ std::span<std::byte> Store::contribution_frame(index_t index, index_t contributo
   WEIR_ASSERT(contributor >= 0 && contributor < contributor_count(index));
   const index_t bytes = push.bytes(bucket(index).element_count);
   return push_frames_.span().subspan(
-      static_cast<std::size_t>(entry(index).push_offset +
-                               contributor * round_up(bytes, kPageBytes)),
-      static_cast<std::size_t>(bytes));
+      entry(index).push_offset + contributor * round_up(bytes, kPageBytes), bytes);
 }
 
 std::span<float> Store::sum_place(const Entry& of) {
@@ -191,20 +186,19 @@ std::span<float> Store::sum_place(const Entry& of) {
 }
 
 bool Store::accepts(index_t index, index_t contributor) const {
-  return !entry(index).arrived[static_cast<std::size_t>(contributor)];
+  return !entry(index).arrived[contributor];
 }
 
 bool Store::arrived(index_t index, index_t contributor) {
   Entry& of = entry(index);
   WEIR_ASSERT(contributor >= 0 && contributor < contributor_count(index));
-  const auto at = static_cast<std::size_t>(contributor);
-  if (of.arrived[at]) {
+  if (of.arrived[contributor]) {
     throw Error(text("update ", of.update, ": bucket ", index, " has already arrived from ",
                      "contributor ", contributor, " of ", contributor_count(index),
                      of.summed ? " and this update was not yet applied to it" : "",
                      "; do all ranks read the same configuration?"));
   }
-  of.arrived[at] = true;
+  of.arrived[contributor] = true;
   return --of.missing == 0;
 }
 
@@ -213,14 +207,14 @@ bool Store::arrived(index_t index, index_t contributor) {
 void Store::sum(index_t index, std::span<const index_t> replicas) {
   Entry& of = entry(index);
   WEIR_ASSERT(!of.summed && !replicas.empty());
-  const index_t a_replica = static_cast<index_t>(bucket(index).contributors.size());
+  const index_t a_replica = bucket(index).contributors.size();
   of.sum = replicas.front() * a_replica;
   const std::span<float> total = sum_place(of);
   const Wire& push = plan_->wire().push;
-  std::vector<std::span<float>> others;
+  List<std::span<float>> others;
   for (index_t replica : replicas) {
     for (index_t each = replica * a_replica; each < (replica + 1) * a_replica; ++each) {
-      WEIR_ASSERT(of.arrived[static_cast<std::size_t>(each)]);
+      WEIR_ASSERT(of.arrived[each]);
       if (push.is_raw()) {
         // Raw contributions are added below, all in one pass.
         if (each != of.sum) others.push_back(contribution(index, each));
@@ -233,36 +227,34 @@ void Store::sum(index_t index, std::span<const index_t> replicas) {
       }
     }
   }
-  std::vector<const float*> parts(others.size());
+  List<const float*> parts(others.size());
   index_t partial = of.first_partial;
   for (const Block& block : blocks_of(bucket(index))) {
     std::ranges::transform(others, parts.begin(),
                            [&](std::span<float> each) { return each.data() + block.offset; });
-    partials_[static_cast<std::size_t>(partial++)] =
-        add_parts(sub(total, block.offset, block.count), parts);
+    partials_[partial++] = add_parts(sub(total, block.offset, block.count), parts);
   }
   of.summed = true;
   ++summed_count_;
 }
 
-std::vector<double> Store::partials() const {
+List<double> Store::partials() const {
   WEIR_ASSERT(all_summed());
   return partials_;
 }
 
 OptimizerStep Store::step_of(index_t parameter, const Directive& directive, double trust) const {
-  const ParameterSpec& spec = plan_->specs()[static_cast<std::size_t>(parameter)];
-  const std::vector<double>& factors = directive.rule.factors;
-  return {.factor = factors.empty() ? directive.rule.factor
-                                    : factors[static_cast<std::size_t>(parameter)],
+  const ParameterSpec& spec = plan_->specs()[parameter];
+  const List<double>& factors = directive.rule.factors;
+  return {.factor = factors.empty() ? directive.rule.factor : factors[parameter],
           .rate = directive.rule.rate,
           .applied = directive.update - directive.observed.skipped_count - moments_begin_,
           .weight_decay = spec.decay || optimizer_.decay_all ? optimizer_.weight_decay : 0,
           .trust = trust};
 }
 
-std::vector<std::span<float>> Store::slots_of(const Entry& of, index_t offset, index_t count) {
-  std::vector<std::span<float>> slots;
+List<std::span<float>> Store::slots_of(const Entry& of, index_t offset, index_t count) {
+  List<std::span<float>> slots;
   for (Buffer& slot : slots_) slots.push_back(sub(part(slot, of), offset, count));
   return slots;
 }
@@ -272,7 +264,7 @@ void Store::make_direction(index_t index, const Directive& directive) {
   WEIR_ASSERT(of.summed && directive.update == of.update &&
               directive.rule.skip == SkipReason::none);
   const std::span<float> gradient = sum_place(of);
-  auto partial = static_cast<std::size_t>(of.first_partial);
+  index_t partial = of.first_partial;
   for (const Block& block : blocks_of(bucket(index))) {
     const DirectionSquares squares = optimizer_direction(
         optimizer_, step_of(block.parameter, directive, 1),
@@ -295,7 +287,7 @@ void Store::apply(index_t index, const Directive& directive, std::span<const dou
     const std::span<float> gradient = sum_place(of);
     for (const Segment& segment : bucket(index).segments) {
       const index_t count = segment.range.count();
-      const double ratio = trust.empty() ? 1 : trust[static_cast<std::size_t>(segment.parameter)];
+      const double ratio = trust.empty() ? 1 : trust[segment.parameter];
       optimizer_step(optimizer_, step_of(segment.parameter, directive, ratio),
                      sub(of.weights, segment.offset, count), sub(gradient, segment.offset, count),
                      slots_of(of, segment.offset, count));
@@ -310,10 +302,10 @@ void Store::apply(index_t index, const Directive& directive, std::span<const dou
 
 void Store::discard(index_t index, index_t replica) {
   Entry& of = entry(index);
-  const index_t a_replica = static_cast<index_t>(bucket(index).contributors.size());
+  const index_t a_replica = bucket(index).contributors.size();
   for (index_t each = replica * a_replica; each < (replica + 1) * a_replica; ++each) {
-    WEIR_ASSERT(of.arrived[static_cast<std::size_t>(each)]);
-    of.arrived[static_cast<std::size_t>(each)] = false;
+    WEIR_ASSERT(of.arrived[each]);
+    of.arrived[each] = false;
     ++of.missing;
   }
 }
@@ -332,23 +324,20 @@ std::span<const float> Store::weights(index_t index) const { return entry(index)
 std::span<const std::byte> Store::weight_frame(index_t index) const {
   const Wire& pull = plan_->wire().pull;
   if (pull.is_raw()) return std::as_bytes(weights(index));
-  return pull_frames_.span().subspan(
-      static_cast<std::size_t>(entry(index).pull_offset),
-      static_cast<std::size_t>(pull.bytes(bucket(index).element_count)));
+  return pull_frames_.span().subspan(entry(index).pull_offset,
+                                     pull.bytes(bucket(index).element_count));
 }
 
 void Store::encode_weights(const Entry& of) {
   const Wire& pull = plan_->wire().pull;
   if (pull.is_raw()) return;
   encode(pull, weights(of.bucket), {},
-         pull_frames_.span().subspan(
-             static_cast<std::size_t>(of.pull_offset),
-             static_cast<std::size_t>(pull.bytes(bucket(of.bucket).element_count))));
+         pull_frames_.span().subspan(of.pull_offset, pull.bytes(bucket(of.bucket).element_count)));
 }
 
 std::span<float> Store::mutable_weights(index_t index) { return entry(index).weights; }
 
-std::span<float> Store::slot(index_t index, std::size_t slot) {
+std::span<float> Store::slot(index_t index, index_t slot) {
   return part(slots_[slot], entry(index));
 }
 

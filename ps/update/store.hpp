@@ -3,8 +3,8 @@
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <vector>
 
+#include "common/base/list.hpp"
 #include "common/job/bucket.hpp"
 #include "common/job/bucket_memory.hpp"
 #include "common/net/messages.hpp"
@@ -28,7 +28,7 @@ class Store {
   Store(const BucketPlan& plan, index_t server, const OptimizerConfig& optimizer,
         std::uint64_t seed, const BucketMemory& given = {});
 
-  const std::vector<index_t>& buckets() const { return buckets_; }  ///< sorted as they are pushed
+  const List<index_t>& buckets() const { return buckets_; }  ///< sorted as they are pushed
   index_t contributor_count(index_t bucket) const;
 
   /// Where a contribution is to be written, as the plan's push wire encodes it. It may be written
@@ -47,14 +47,14 @@ class Store {
   /// The sum of squares of each block (kBlockElements elements counted from a slice's begin),
   /// bucket by bucket in push order, segment by segment. Valid once all buckets are summed.
   bool all_summed() const { return summed_count_ == buckets_.size(); }
-  std::vector<double> partials() const;
+  List<double> partials() const;
   /// Turns the summed gradient into the direction and steps the moments. Called only for optimizers
   /// with trust ratios: once, before apply(), unless the directive skips.
   void make_direction(index_t bucket, const Directive& directive);
   /// The squares of weights and of directions, ordered as partials(). Valid once all directions are
   /// made.
-  const std::vector<double>& weight_squares() const { return weight_squares_; }
-  const std::vector<double>& direction_squares() const { return direction_squares_; }
+  const List<double>& weight_squares() const { return weight_squares_; }
+  const List<double>& direction_squares() const { return direction_squares_; }
   /// Steps the bucket by the summed gradient (or by its direction if there are trust ratios:
   /// `trust`, one a parameter), unless the directive skips, and frees the places of its
   /// contributors. Called once, after partials(). Throws Error if the directive is of another
@@ -76,7 +76,7 @@ class Store {
   /// Renews weight_frame() after mutable_weights() were written. begin_with() does so, too.
   void encode_weights(index_t bucket) { encode_weights(entry(bucket)); }
   /// One of the optimizer's slots, as slot_names numbers them.
-  std::span<float> slot(index_t bucket, std::size_t index);
+  std::span<float> slot(index_t bucket, index_t index);
 
   /// The arenas of a store with one server and one holder. All weights lie in one arena and all
   /// first contributions in another, with the offsets of the Holding, so a worker in the same
@@ -90,20 +90,18 @@ class Store {
     index_t bucket = 0;
     index_t offset = 0;  ///< elements from the begin of the arenas
     std::span<float> weights;
-    std::vector<std::span<float>> contributions;  ///< places, where the wire is raw
-    index_t push_offset = 0;  ///< where its first contribution is in push_frames_
-    index_t pull_offset = 0;  ///< where it is in pull_frames_
+    List<std::span<float>> contributions;  ///< places, where the wire is raw
+    index_t push_offset = 0;               ///< where its first contribution is in push_frames_
+    index_t pull_offset = 0;               ///< where it is in pull_frames_
     index_t first_partial = 0;
     index_t update = 1;
-    std::vector<bool> arrived;
-    std::size_t missing = 0;
+    List<bool> arrived;
+    index_t missing = 0;
     bool summed = false;
     index_t sum = 0;  ///< the contribution that holds the sum
   };
 
-  const Bucket& bucket(index_t bucket) const {
-    return plan_->buckets()[static_cast<std::size_t>(bucket)];
-  }
+  const Bucket& bucket(index_t bucket) const { return plan_->buckets()[bucket]; }
   const Entry& entry(index_t bucket) const;
   Entry& entry(index_t bucket);
   std::span<float> part(Buffer& arena, const Entry& entry);
@@ -111,16 +109,16 @@ class Store {
   /// buckets.
   void place(const BucketMemory& given, index_t arena);
   OptimizerStep step_of(index_t parameter, const Directive& directive, double trust) const;
-  std::vector<std::span<float>> slots_of(const Entry& entry, index_t offset, index_t count);
+  List<std::span<float>> slots_of(const Entry& entry, index_t offset, index_t count);
   /// Where the sum of the contributions is, once it exists.
   std::span<float> sum_place(const Entry& entry);
   void encode_weights(const Entry& entry);
 
   const BucketPlan* plan_;
   OptimizerConfig optimizer_;
-  std::vector<index_t> buckets_;
-  std::vector<Entry> entries_;     ///< one a bucket of this server
-  std::vector<index_t> entry_of_;  ///< one a bucket of the plan; -1: another server's
+  List<index_t> buckets_;
+  List<Entry> entries_;     ///< one a bucket of this server
+  List<index_t> entry_of_;  ///< one a bucket of the plan; -1: another server's
   // Memory for what was given no place:
   Buffer weights_;
   Buffer gradients_;  ///< the first contribution of each bucket, then the sum
@@ -128,10 +126,10 @@ class Store {
   // Frames, if a wire is not raw: contributions then wait here to be decoded.
   BufferOf<std::byte> push_frames_;
   BufferOf<std::byte> pull_frames_;
-  std::vector<Buffer> slots_;
-  std::vector<double> partials_;
-  std::vector<double> weight_squares_, direction_squares_;  ///< empty without trust ratios
-  std::size_t summed_count_ = 0;
+  List<Buffer> slots_;
+  List<double> partials_;
+  List<double> weight_squares_, direction_squares_;  ///< empty without trust ratios
+  index_t summed_count_ = 0;
   index_t moments_begin_ = 0;
 };
 
@@ -142,6 +140,6 @@ struct Block {
   index_t count = 0;
   index_t offset = 0;  ///< elements from the begin of the bucket
 };
-std::vector<Block> blocks_of(const Bucket& bucket);
+List<Block> blocks_of(const Bucket& bucket);
 
 }  // namespace weir::ps

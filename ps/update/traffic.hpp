@@ -1,8 +1,8 @@
 #pragma once
 
 #include <optional>
-#include <vector>
 
+#include "common/base/list.hpp"
 #include "common/job/bucket.hpp"
 
 namespace weir::ps {
@@ -19,19 +19,19 @@ class Traffic {
   /// replica's step.
   std::optional<index_t> arrived(index_t bucket, index_t contributor);
   /// Tells that these replicas begin a step: all their contributions have yet to come.
-  void expect(const std::vector<index_t>& replicas);
+  void expect(const List<index_t>& replicas);
 
   /// Tells that a bucket's weights go to all its readers in `replicas` replicas.
   void leaves(index_t bucket, index_t replicas);
   void sent(index_t bucket);  ///< the weights have left for one reader
   /// Whether the weights have left for all readers and may be stepped where they lie.
-  bool has_left(index_t bucket) const { return unsent_[static_cast<std::size_t>(bucket)] == 0; }
+  bool has_left(index_t bucket) const { return unsent_[bucket] == 0; }
 
  private:
   const BucketPlan* plan_;
-  index_t pushes_ = 0;            ///< how many a replica makes to this server in a step
-  std::vector<index_t> missing_;  ///< contributions of each replica
-  std::vector<index_t> unsent_;   ///< readers of each bucket of the plan
+  index_t pushes_ = 0;     ///< how many a replica makes to this server in a step
+  List<index_t> missing_;  ///< contributions of each replica
+  List<index_t> unsent_;   ///< readers of each bucket of the plan
 };
 
 }  // namespace weir::ps

@@ -13,30 +13,29 @@ Trust::Trust(const BucketPlan& plan, const OptimizerConfig& optimizer)
       order_(plan),
       weight_squares_(order_.canonical.size()),
       direction_squares_(order_.canonical.size()),
-      here_(static_cast<std::size_t>(plan.layout().servers), false) {}
+      here_(plan.layout().servers, false) {}
 
 void Trust::on_partials(const DirectionPartials& partials) {
-  const auto server = static_cast<std::size_t>(partials.server);
-  const bool known = server < here_.size() && !here_[server];
-  const std::size_t count =
-      known ? order_.server_begin[server + 1] - order_.server_begin[server] : 0;
+  const index_t server = partials.server;
+  const bool known = server >= 0 && server < here_.size() && !here_[server];
+  const index_t count = known ? order_.server_begin[server + 1] - order_.server_begin[server] : 0;
   if (!known || partials.weights.size() != count || partials.directions.size() != count) {
     throw Error(text("the partial sums of directions of server ", partials.server, " for update ",
                      partials.update, " come twice or do not fit the plan"));
   }
-  const auto begin = static_cast<std::ptrdiff_t>(order_.server_begin[server]);
+  const index_t begin = order_.server_begin[server];
   std::ranges::copy(partials.weights, weight_squares_.begin() + begin);
   std::ranges::copy(partials.directions, direction_squares_.begin() + begin);
   here_[server] = true;
 }
 
-std::optional<std::vector<double>> Trust::decide() {
+std::optional<List<double>> Trust::decide() {
   if (std::ranges::find(here_, false) != here_.end()) return std::nullopt;
   here_.assign(here_.size(), false);
-  const std::vector<double> weights = sums_by_parameter(*plan_, order_, weight_squares_);
-  const std::vector<double> directions = sums_by_parameter(*plan_, order_, direction_squares_);
-  std::vector<double> ratios(weights.size(), 1);
-  for (std::size_t parameter = 0; parameter < ratios.size(); ++parameter) {
+  const List<double> weights = sums_by_parameter(*plan_, order_, weight_squares_);
+  const List<double> directions = sums_by_parameter(*plan_, order_, direction_squares_);
+  List<double> ratios(weights.size(), 1);
+  for (index_t parameter = 0; parameter < ratios.size(); ++parameter) {
     const ParameterSpec& spec = plan_->specs()[parameter];
     if (clips_updates_) {
       const double mean = directions[parameter] / static_cast<double>(spec.element_count());
@@ -83,7 +82,7 @@ bool TrustRound::poll(Store& store, const Directive& directive) {
     return true;
   }
   if (phase_ == Phase::none || !trust_) return false;
-  std::optional<std::vector<double>> ratios = trust_->decide();
+  std::optional<List<double>> ratios = trust_->decide();
   if (!ratios) return false;
   ratios_ = std::move(*ratios);
   phase_ = Phase::none;

@@ -4,8 +4,8 @@
 #include <span>
 #include <utility>
 #include <variant>
-#include <vector>
 
+#include "common/base/list.hpp"
 #include "common/job/bucket.hpp"
 #include "common/net/messages.hpp"
 #include "ps/update/block_order.hpp"
@@ -33,14 +33,14 @@ class Trust {
   /// Throws Error if they come twice or do not fit the plan.
   void on_partials(const DirectionPartials& partials);
   /// The ratios by parameter, once all servers' partials are there; the next ones may then come.
-  std::optional<std::vector<double>> decide();
+  std::optional<List<double>> decide();
 
  private:
   const BucketPlan* plan_;
   bool clips_updates_;
   BlockOrder order_;
-  std::vector<double> weight_squares_, direction_squares_;  ///< as in BlockOrder
-  std::vector<bool> here_;                                  ///< one flag a server
+  List<double> weight_squares_, direction_squares_;  ///< as in BlockOrder
+  List<bool> here_;                                  ///< one flag a server
 };
 
 /// One server's part in this round, between the directive of an update and its steps:
@@ -66,7 +66,7 @@ class TrustRound {
   void on_partials(const DirectionPartials& partials, index_t update);  ///< server 0
   void on_ratios(const TrustRatios& trust, index_t update);             ///< other servers
   /// The ratios of the newest update, one a parameter; empty without a round.
-  const std::vector<double>& ratios() const { return ratios_; }
+  const List<double>& ratios() const { return ratios_; }
 
  private:
   enum class Phase { none, making, awaiting };
@@ -76,8 +76,8 @@ class TrustRound {
   bool has_trust_;
   std::optional<Trust> trust_;  ///< on server 0 alone
   Phase phase_ = Phase::none;
-  std::size_t made_count_ = 0;  ///< buckets
-  std::vector<double> ratios_;
+  index_t made_count_ = 0;  ///< buckets
+  List<double> ratios_;
   std::optional<Message> message_;
 };
 

@@ -66,7 +66,7 @@ std::filesystem::path write_checkpoint(const std::filesystem::path& checkpoints,
   manifest.records.push_back({"/optimizer/first/final_norm.bias", {3}});
   begin_checkpoint(files, checkpoints, step, manifest.records);
   CheckpointWriter writer(files, checkpoints, step, manifest.records);
-  for (std::size_t record = 0; record < manifest.records.size(); ++record) {
+  for (index_t record = 0; record < manifest.records.size(); ++record) {
     const std::string& name = manifest.records[record].name;
     const std::vector<float> moment(3, 9.0F);
     const std::span<const float> values =

@@ -91,8 +91,8 @@ TEST_CASE("with backups every sample is taken once, those of dropped contributio
   for (const Directive& directive : job.directives) {
     if (directive.replicas.contributors.empty()) continue;
     for (index_t replica : directive.replicas.contributors) {
-      const auto again = static_cast<index_t>(before.replicas.again.size());
-      taken.insert(replica < again ? before.replicas.again[static_cast<std::size_t>(replica)]
+      const index_t again = before.replicas.again.size();
+      taken.insert(replica < again ? before.replicas.again[replica]
                                    : before.cursor + 2 * (replica - again));
     }
     left_out += 4 - std::ssize(directive.replicas.contributors);

@@ -23,10 +23,10 @@ std::vector<Directive> train(ParameterService& service, const BucketPlan& plan) 
                               [](float value) { return value == 0; }));
     for (index_t unit = 3; unit >= 0; --unit) {
       for (const HeldSlice& slice : plan.holding({}).slices) {
-        const ParameterSpec& spec = plan.specs()[static_cast<std::size_t>(slice.parameter)];
+        const ParameterSpec& spec = plan.specs()[slice.parameter];
         if (spec.units.front() != unit) continue;
         for (index_t i = 0; i < slice.range.count(); ++i) {
-          as<float>(service.gradients())[static_cast<std::size_t>(slice.offset + i)] +=
+          as<float>(service.gradients())[slice.offset + i] +=
               made_up(1000 * update, slice.parameter, slice.range.begin + i);
         }
       }
@@ -65,10 +65,9 @@ TEST_CASE("in one process, without a copy, training has the bits of one with sev
   CHECK(directives.back().observed.norm == job.directives.back().observed.norm);
   const Parameters weights = job.weights();
   for (const HeldSlice& slice : plan.holding({}).slices) {
-    CHECK(std::ranges::equal(weights[static_cast<std::size_t>(slice.parameter)],
-                             as<float>(service.weights())
-                                 .subspan(static_cast<std::size_t>(slice.offset),
-                                          static_cast<std::size_t>(slice.range.count()))));
+    CHECK(std::ranges::equal(
+        weights[slice.parameter],
+        as<float>(service.weights()).subspan(slice.offset, slice.range.count())));
   }
   CHECK(newest_complete(folder.path())->filename() == "step-00000004");
   CHECK(service.waited_seconds() > 0);

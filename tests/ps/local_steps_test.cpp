@@ -111,7 +111,7 @@ class Life {
       service.begin_update();
       for (const HeldSlice& slice : plan.holding({}).slices) {
         for (index_t i = 0; i < slice.range.count(); ++i) {
-          as<float>(service.gradients())[static_cast<std::size_t>(slice.offset + i)] =
+          as<float>(service.gradients())[slice.offset + i] =
               made_up(1000 * step, slice.parameter, slice.range.begin + i);
         }
       }

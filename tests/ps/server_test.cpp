@@ -48,7 +48,7 @@ PlainTraining plain_training(const BucketPlan& plan, const ServerConfig& config,
                              index_t contributors_of_tied) {
   PlainTraining run;
   for (const ParameterSpec& spec : plan.specs()) {
-    std::vector<float> initial(static_cast<std::size_t>(spec.element_count()));
+    std::vector<float> initial(spec.element_count());
     initial_weights(spec, config.training.random_seed(), {0, spec.element_count()}, initial);
     run.weights.emplace_back(initial.begin(), initial.end());
     run.mean.emplace_back(initial.size(), 0.0);
@@ -62,14 +62,13 @@ PlainTraining plain_training(const BucketPlan& plan, const ServerConfig& config,
     }
     std::vector<std::vector<double>> gradient;
     double squares = 0;
-    for (std::size_t p = 0; p < plan.specs().size(); ++p) {
+    for (index_t p = 0; p < plan.specs().size(); ++p) {
       const index_t contributors =
           replicas * (plan.specs()[p].units.size() > 1 ? contributors_of_tied : 1);
       gradient.emplace_back(run.weights[p].size(), 0.0);
       for (std::size_t e = 0; e < gradient[p].size(); ++e) {
         for (index_t c = 0; c < contributors; ++c) {
-          gradient[p][e] += static_cast<double>(
-              up_and_down(step, c, static_cast<index_t>(p), static_cast<index_t>(e)));
+          gradient[p][e] += static_cast<double>(up_and_down(step, c, p, e));
         }
         gradient[p][e] /= count;
         squares += gradient[p][e] * gradient[p][e];
@@ -86,7 +85,7 @@ PlainTraining plain_training(const BucketPlan& plan, const ServerConfig& config,
     run.norms.push_back(norm);
     run.thresholds.push_back(threshold);
     const double rate = rate_at(config.rate, step, config.training.steps);
-    for (std::size_t p = 0; p < plan.specs().size(); ++p) {
+    for (index_t p = 0; p < plan.specs().size(); ++p) {
       const bool decays = plan.specs()[p].decay || config.optimizer.decay_all;
       const double decay = decays ? config.optimizer.weight_decay : 0;
       for (std::size_t e = 0; e < gradient[p].size(); ++e) {

@@ -89,10 +89,9 @@ class SimulatedJob {
     for (const auto& server : servers) {
       for (index_t index : server->buckets()) {
         const auto values = get(*server, index);
-        for (const Segment& segment : plan.buckets()[static_cast<std::size_t>(index)].segments) {
-          std::copy_n(
-              values.begin() + segment.offset, segment.range.count(),
-              all[static_cast<std::size_t>(segment.parameter)].begin() + segment.range.begin);
+        for (const Segment& segment : plan.buckets()[index].segments) {
+          std::copy_n(values.begin() + segment.offset, segment.range.count(),
+                      all[segment.parameter].begin() + segment.range.begin);
         }
       }
     }
@@ -101,10 +100,10 @@ class SimulatedJob {
 
   /// Those whom the directive releases pull the bucket and may push it again.
   void offer(std::size_t server, index_t bucket, const Directive& directive) {
-    const auto& of = plan.buckets()[static_cast<std::size_t>(bucket)];
-    const auto a_replica = static_cast<index_t>(of.contributors.size());
+    const auto& of = plan.buckets()[bucket];
+    const index_t a_replica = of.contributors.size();
     for (const Release& release : directive.replicas.released) {
-      for (std::size_t reader = 0; reader < of.readers.size(); ++reader) {
+      for (index_t reader = 0; reader < of.readers.size(); ++reader) {
         pulls_.push_back({server, bucket});
       }
       if (directive.order.stop || release.step >= last_step_) continue;
@@ -177,13 +176,13 @@ class SimulatedJob {
   }
 
   void deliver(const Push& push) {
-    const Bucket& bucket = plan.buckets()[static_cast<std::size_t>(push.bucket)];
-    ps::Server& server = *servers[static_cast<std::size_t>(bucket.server)];
+    const Bucket& bucket = plan.buckets()[push.bucket];
+    ps::Server& server = *servers[bucket.server];
     REQUIRE(server.accepts(push.bucket, push.contributor));
     const std::span<float> floats = server.contribution(push.bucket, push.contributor);
     for (const Segment& segment : bucket.segments) {
       for (index_t i = 0; i < segment.range.count(); ++i) {
-        floats[static_cast<std::size_t>(segment.offset + i)] =
+        floats[segment.offset + i] =
             gradient(push.step, push.contributor, segment.parameter, segment.range.begin + i);
       }
     }

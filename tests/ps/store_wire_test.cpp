@@ -21,7 +21,7 @@ BucketPlan plan_with(const WireConfig& wire) {
 }
 
 std::vector<float> decoded(const Wire& wire, std::span<const std::byte> frame, index_t count) {
-  std::vector<float> values(static_cast<std::size_t>(count));
+  std::vector<float> values(count);
   decode(wire, frame, values);
   return values;
 }
@@ -47,10 +47,10 @@ TEST_CASE("sums are those of what arrived, decoded and added in f32 in the contr
       Store store(plan, server, OptimizerConfig(), 1);
       std::vector<double> expected;
       for (index_t index : store.buckets()) {
-        const Bucket& bucket = plan.buckets()[static_cast<std::size_t>(index)];
+        const Bucket& bucket = plan.buckets()[index];
         const index_t a_replica = std::ssize(bucket.contributors);
         std::vector<index_t> order;
-        std::vector<float> total(static_cast<std::size_t>(bucket.element_count));
+        std::vector<float> total(bucket.element_count);
         for (index_t each = 0; each < store.contributor_count(index); ++each) {
           order.push_back(each);
           std::vector<float> values(total.size());
@@ -68,8 +68,7 @@ TEST_CASE("sums are those of what arrived, decoded and added in f32 in the contr
         for (index_t each : order) store.arrived(index, each);
         store.sum(index, std::vector<index_t>{1, 2});
         for (const Block& block : blocks_of(bucket)) {
-          expected.push_back(square_sum(std::span(total).subspan(
-              static_cast<std::size_t>(block.offset), static_cast<std::size_t>(block.count))));
+          expected.push_back(square_sum(std::span(total).subspan(block.offset, block.count)));
         }
       }
       CHECK(store.partials() == expected);
@@ -83,8 +82,7 @@ TEST_CASE("what readers get are the weights as they are after each step, in the 
     Store store(plan, 0, OptimizerConfig(), 1);
     const auto check = [&](index_t index) {
       const auto weights = store.weights(index);
-      std::vector<std::byte> frame(
-          static_cast<std::size_t>(wire.pull.bytes(static_cast<index_t>(weights.size()))));
+      std::vector<std::byte> frame(wire.pull.bytes(weights.size()));
       encode(wire.pull, weights, {}, frame);
       CHECK(std::ranges::equal(store.weight_frame(index), frame));
     };
@@ -95,9 +93,9 @@ TEST_CASE("what readers get are the weights as they are after each step, in the 
     store.begin_with(5);
     for (index_t index : store.buckets()) check(index);
     for (index_t index : store.buckets()) {
-      const index_t count = plan.buckets()[static_cast<std::size_t>(index)].element_count;
+      const index_t count = plan.buckets()[index].element_count;
       for (index_t each = 0; each < store.contributor_count(index); ++each) {
-        std::vector<float> values(static_cast<std::size_t>(count), 0.5F);
+        std::vector<float> values(count, 0.5F);
         std::vector<float> residual(wire.push.keeps_residual() ? values.size() : 0);
         encode(wire.push, values, residual, store.contribution_frame(index, each));
         if (store.arrived(index, each)) store.sum(index, kAll);
@@ -118,7 +116,7 @@ TEST_CASE("places of encoded contributions never overlap, and are as long as pro
   Store store(plan, 0, OptimizerConfig(), 1);
   std::vector<std::pair<const std::byte*, const std::byte*>> runs;
   for (index_t index : store.buckets()) {
-    const index_t count = plan.buckets()[static_cast<std::size_t>(index)].element_count;
+    const index_t count = plan.buckets()[index].element_count;
     for (index_t each = 0; each < store.contributor_count(index); ++each) {
       const auto place = store.contribution_frame(index, each);
       CHECK(std::ssize(place) == plan.wire().push.bytes(count));
@@ -142,7 +140,7 @@ TEST_CASE(
     index_t count = 0;
     runs.clear();
     for (index_t index : plan.buckets_of(server)) {
-      const Bucket& bucket = plan.buckets()[static_cast<std::size_t>(index)];
+      const Bucket& bucket = plan.buckets()[index];
       for (index_t each = 0; each < 3 * std::ssize(bucket.contributors); ++each, ++count) {
         const auto of = residuals.of(index, each);
         CHECK(std::ssize(of) == bucket.element_count);

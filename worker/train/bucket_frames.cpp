@@ -26,7 +26,7 @@ BucketFrames::BucketFrames(const BucketPlan& plan, const Holding& holding, Vecto
     rest = rest.subspan(static_cast<std::size_t>(round_up(size, kPageBytes)));
     return taken;
   };
-  for (std::size_t held = 0; held < holding.buckets.size(); ++held) {
+  for (index_t held = 0; held < holding.buckets.size(); ++held) {
     const bool pushes = holding.buckets[held].pushes;
     pushed_.push_back(pushes ? frame(push, held, gradients) : std::span<std::byte>());
     pulled_.push_back(frame(pull, held, weights));

@@ -54,7 +54,7 @@ struct ServerClient::State {
     std::vector<std::span<const std::byte>> push_frames;
     std::vector<std::span<std::byte>> pull_frames;
     std::vector<std::span<float>> residuals;
-    for (std::size_t index = 0; index < holding.buckets.size(); ++index) {
+    for (index_t index = 0; index < holding.buckets.size(); ++index) {
       const HeldBucket& held = holding.buckets[index];
       const Bucket& bucket = plan.buckets()[static_cast<std::size_t>(held.bucket)];
       if (bucket.server != server) continue;

@@ -81,7 +81,7 @@ class TerminalStderr {
   std::string line() {
     std::array<char, 4096> bytes{};
     const ssize_t size = read(terminal_, bytes.data(), bytes.size());
-    return size > 0 ? std::string(bytes.data(), static_cast<std::size_t>(size)) : std::string();
+    return size > 0 ? std::string(bytes.data(), size) : std::string();
   }
 
  private:

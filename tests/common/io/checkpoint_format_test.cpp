@@ -34,7 +34,7 @@ std::vector<CheckpointRecord> some_records() {
 }
 
 std::vector<float> values_of(const CheckpointRecord& record, index_t step) {
-  std::vector<float> values(static_cast<std::size_t>(elements_of(record.shape)));
+  std::vector<float> values(elements_of(record.shape));
   fill_uniform(values, static_cast<std::uint64_t>(step), stream_of(record.name), 0);
   return values;
 }
@@ -57,8 +57,8 @@ void save(FileSystem& files, const fs::path& checkpoints, index_t step,
   manifest.records = records;
   for (const int server : {1, 0}) {
     CheckpointWriter writer(files, checkpoints, step, records);
-    for (index_t i = 0; i < static_cast<index_t>(records.size()); ++i) {
-      const auto values = values_of(records[static_cast<std::size_t>(i)], step);
+    for (index_t i = 0; i < std::ssize(records); ++i) {
+      const auto values = values_of(records[i], step);
       const auto middle = values.size() / 2;
       const auto half =
           server == 0 ? std::span(values).first(middle) : std::span(values).subspan(middle);
@@ -159,7 +159,7 @@ TEST_CASE("what several servers wrote reads back to the bit, by weir in any rang
 
   const auto records = some_records();
   const auto expected = values_of(records[0], 7);
-  const auto size = static_cast<index_t>(expected.size());
+  const index_t size = std::ssize(expected);
   for (const auto& [begin, end] : std::vector<std::pair<index_t, index_t>>{{0, 1},
                                                                            {0, 0},
                                                                            {size - 1, size},
@@ -171,7 +171,7 @@ TEST_CASE("what several servers wrote reads back to the bit, by weir in any rang
                                                                            {5, size - 5}}) {
     CAPTURE(begin);
     CAPTURE(end);
-    std::vector<float> part(static_cast<std::size_t>(end - begin));
+    std::vector<float> part(end - begin);
     reader.read(0, begin, part);
     CHECK(std::equal(part.begin(), part.end(), expected.begin() + begin));
   }

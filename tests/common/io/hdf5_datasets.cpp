@@ -38,7 +38,7 @@ std::vector<index_t> shape_of(hid_t dataset) {
   const int rank = H5Sget_simple_extent_dims(space, extents.data(), nullptr);
   std::vector<index_t> shape;
   for (int axis = 0; axis < rank; ++axis) {
-    shape.push_back(static_cast<index_t>(extents[static_cast<std::size_t>(axis)]));
+    shape.push_back(extents[axis]);
   }
   return shape;
 }

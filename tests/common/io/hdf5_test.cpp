@@ -78,7 +78,7 @@ TEST_CASE("floats written at a skeleton's offsets are what HDF5 reads from its d
   const File file = files.open_for_writing(path);
   std::vector<std::vector<float>> all;
   for (const auto& dataset : datasets) {
-    std::vector<float> values(static_cast<std::size_t>(elements_of(dataset.shape)));
+    std::vector<float> values(elements_of(dataset.shape));
     for (std::size_t i = 0; i < values.size(); ++i) {
       values[i] = static_cast<float>(i) + 100 * static_cast<float>(all.size());
     }

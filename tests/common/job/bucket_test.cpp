@@ -50,8 +50,7 @@ void for_plans(const Body& body) {
           CAPTURE(bytes);
           const Layout layout = {
               .replicas = 2, .stages = stages, .shards = shards, .servers = servers};
-          body(BucketPlan(small_model(), kUnitStages[static_cast<std::size_t>(stages - 1)], layout,
-                          bytes));
+          body(BucketPlan(small_model(), kUnitStages[stages - 1], layout, bytes));
         }
 }
 
@@ -69,7 +68,7 @@ TEST_CASE("every element of every parameter lies in exactly one bucket") {
         CHECK(segment.offset == offset);
         offset += segment.range.count();
         for (index_t at = segment.range.begin; at < segment.range.end; ++at) {
-          ++seen[static_cast<std::size_t>(segment.parameter)][static_cast<std::size_t>(at)];
+          ++seen[segment.parameter][at];
         }
       }
       CHECK(offset == bucket.element_count);
@@ -85,7 +84,7 @@ TEST_CASE("a bucket keeps to its size and cuts a slice only between blocks") {
     const index_t shards = plan.layout().shards;
     for (const Bucket& bucket : plan.buckets()) {
       for (const Segment& segment : bucket.segments) {
-        const ParameterSpec& of = plan.specs()[static_cast<std::size_t>(segment.parameter)];
+        const ParameterSpec& of = plan.specs()[segment.parameter];
         const ElementRange slice = slice_of(of, bucket.contributors.front().shard, shards);
         CHECK((segment.range.begin - slice.begin) % kBlockElements == 0);
         const index_t end = segment.range.end - slice.begin;
@@ -104,7 +103,7 @@ TEST_CASE("servers carry the same load within one bucket") {
     for (index_t server = 0; server < plan.layout().servers; ++server) {
       load[server] = 0;
       for (index_t index : plan.buckets_of(server)) {
-        const index_t count = plan.buckets()[static_cast<std::size_t>(index)].element_count;
+        const index_t count = plan.buckets()[index].element_count;
         load[server] += count;
         largest = std::max(largest, count);
       }
@@ -123,23 +122,22 @@ TEST_CASE(
       for (index_t shard = 0; shard < layout.shards; ++shard) {
         const Holding& holding = plan.holding({.stage = stage, .shard = shard});
         std::set<index_t> expected;
-        for (std::size_t index = 0; index < plan.specs().size(); ++index) {
+        for (index_t index = 0; index < plan.specs().size(); ++index) {
           const ParameterSpec& each = plan.specs()[index];
           for (index_t unit : each.units) {
-            if (plan.unit_stage()[static_cast<std::size_t>(unit)] == stage) {
-              expected.insert(static_cast<index_t>(index));
+            if (plan.unit_stage()[unit] == stage) {
+              expected.insert(index);
             }
           }
         }
         std::set<index_t> held;
         for (const HeldSlice& slice : holding.slices) {
           held.insert(slice.parameter);
-          CHECK(slice.range == slice_of(plan.specs()[static_cast<std::size_t>(slice.parameter)],
-                                        shard, layout.shards));
+          CHECK(slice.range == slice_of(plan.specs()[slice.parameter], shard, layout.shards));
         }
         CHECK(held == expected);
         for (const HeldSlice& slice : holding.slices) {
-          const std::string& name = plan.specs()[static_cast<std::size_t>(slice.parameter)].name;
+          const std::string& name = plan.specs()[slice.parameter].name;
           if (!name.ends_with(".query") && !name.ends_with(".key")) continue;
           CHECK(holding.slice(slice.parameter + 1).offset == slice.offset + slice.range.count());
         }
@@ -162,8 +160,7 @@ TEST_CASE("a tied parameter has both stages as contributors, a replicated one on
   const Layout layout = {.stages = 2, .shards = 2};
   const BucketPlan plan(small_model(), {0, 0, 1, 1}, layout, 1 << 30);
   for (const Bucket& bucket : plan.buckets()) {
-    const std::string& name =
-        plan.specs()[static_cast<std::size_t>(bucket.segments.front().parameter)].name;
+    const std::string& name = plan.specs()[bucket.segments.front().parameter].name;
     const index_t shard = bucket.contributors.front().shard;
     if (name == "embedding") {
       CHECK(bucket.contributors == std::vector<Holder>{{0, 0, shard}, {1, 0, shard}});
@@ -191,7 +188,7 @@ TEST_CASE("each context of a holder contributes and reads, in a fixed order, and
         }
     return all;
   };
-  for (std::size_t index = 0; index < plan.buckets().size(); ++index) {
+  for (index_t index = 0; index < plan.buckets().size(); ++index) {
     const Bucket& bucket = plan.buckets()[index];
     CHECK(bucket.contributors == in_each_context(whole.buckets()[index].contributors));
     CHECK(bucket.readers == in_each_context(whole.buckets()[index].readers));
@@ -202,7 +199,7 @@ TEST_CASE("each context of a holder contributes and reads, in a fixed order, and
     const Holding& truth = whole.holding({.stage = 1, .shard = 1});
     CHECK(holding.element_count == truth.element_count);
     REQUIRE(holding.buckets.size() == truth.buckets.size());
-    for (std::size_t at = 0; at < truth.buckets.size(); ++at) {
+    for (index_t at = 0; at < truth.buckets.size(); ++at) {
       CHECK(holding.buckets[at].bucket == truth.buckets[at].bucket);
       CHECK(holding.buckets[at].offset == truth.buckets[at].offset);
       CHECK(holding.buckets[at].pushes == truth.buckets[at].pushes);

@@ -48,7 +48,7 @@ void random_delay(std::mt19937& random) {
 void send_rounds(const test::Ranks& ranks, const Sizes& sizes, int depth, index_t rounds,
                  unsigned seed) {
   std::mt19937 random(seed + static_cast<unsigned>(ranks.rank));
-  const auto frame_count = static_cast<index_t>(sizes.size());
+  const index_t frame_count = std::ssize(sizes);
   Frames frames(sizes);
   if (ranks.rank == 0) {
     SendChannel channel(ranks.comm, 1, ChannelKind::push, frames.read_only(), depth);

@@ -225,7 +225,7 @@ TEST_CASE("no mutated message does worse than an Error") {
     try {
       if (round % 3 == 0) {
         const auto message = from_bytes<Partials>(bytes);
-        CHECK(message.squares.size() <= bytes.size() / sizeof(double));
+        CHECK(message.squares.size() <= std::ssize(bytes) / index_t{sizeof(double)});
       } else if (round % 3 == 1) {
         const auto message = from_bytes<Directive>(bytes);
         CHECK(message.rule.skip <= SkipReason::rollback);

@@ -102,7 +102,7 @@ MPI_TEST_CASE("frames in a window arrive whole and in order, and are written onl
     for (index_t round = 0; round < kRounds; ++round) {
       wait_until([&] { return !sender.read_by_peer(); });
       for (index_t frame = 0; frame < frame_count; ++frame) {
-        fill(frames[static_cast<std::size_t>(frame)], round, frame);
+        fill(frames[frame], round, frame);
         random_delay(random);
         sender.offer(frame);
         CHECK(sender.idle());
@@ -118,15 +118,14 @@ MPI_TEST_CASE("frames in a window arrive whole and in order, and are written onl
         wrong += frame != arrived % frame_count;
         const index_t round = arrived / frame_count;
         random_delay(random);
-        wrong += wrong_values(frames[static_cast<std::size_t>(frame)], round, frame);
+        wrong += wrong_values(frames[frame], round, frame);
         to_open.push_back(frame);
         ++arrived;
       }
       if (std::ssize(to_open) < frame_count) continue;
       // One by one in any order, or all at once: all were still as they had been offered.
       for (const index_t frame : to_open) {
-        wrong +=
-            wrong_values(frames[static_cast<std::size_t>(frame)], arrived / frame_count - 1, frame);
+        wrong += wrong_values(frames[frame], arrived / frame_count - 1, frame);
       }
       std::ranges::shuffle(to_open, random);
       if (random() % 2 == 0) {

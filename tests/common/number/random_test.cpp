@@ -111,14 +111,14 @@ TEST_CASE("permute meets every place exactly once") {
   for (const index_t size : {1, 2, 3, 4, 5, 7, 8, 9, 31, 64, 65, 1000, 4097}) {
     for (std::uint64_t epoch = 0; epoch < 3; ++epoch) {
       CAPTURE(size);
-      std::vector<int> hits(static_cast<std::size_t>(size));
+      std::vector<int> hits(size);
       for (index_t i = 0; i < size; ++i) {
         const index_t place = permute(i, size, 9, epoch);
         REQUIRE(place >= 0);
         REQUIRE(place < size);
-        ++hits[static_cast<std::size_t>(place)];
+        ++hits[place];
       }
-      CHECK(hits == std::vector<int>(static_cast<std::size_t>(size), 1));
+      CHECK(hits == std::vector<int>(size, 1));
     }
   }
 }
@@ -143,8 +143,7 @@ TEST_CASE("the orders of different epochs and seeds are drawn evenly from all or
     for (std::uint64_t draw = 0; draw < kDraws; ++draw) {
       std::array<index_t, 6> order{};
       for (index_t i = 0; i < 6; ++i) {
-        order[static_cast<std::size_t>(i)] =
-            by_seed ? permute(i, 6, draw, 0) : permute(i, 6, 1, draw);
+        order[i] = by_seed ? permute(i, 6, draw, 0) : permute(i, 6, 1, draw);
       }
       ++seen[order];
     }

@@ -35,7 +35,7 @@ std::vector<float> no_residual(const Wire& wire, std::size_t size) {
 
 std::vector<std::byte> encoded(const Wire& wire, const std::vector<float>& values,
                                std::vector<float>& residual) {
-  std::vector<std::byte> bytes(static_cast<std::size_t>(wire.bytes(index_t(values.size()))));
+  std::vector<std::byte> bytes(wire.bytes(index_t(values.size())));
   encode(wire, values, residual, bytes);
   return bytes;
 }

@@ -22,7 +22,7 @@ struct Race {
       : config(config),
         clocks(config, replicas, [](index_t step) { return step % kStep == 0; }),
         random(seed),
-        done(static_cast<std::size_t>(replicas), 0),
+        done(replicas, 0),
         finish_at(done.size()),
         working(done.size(), true),
         speed(done.size()) {
@@ -54,7 +54,7 @@ struct Race {
     now = who == done.size() ? now + 0.01 : std::min(next, now + 0.05);
     if (who < done.size() && now >= next) {
       working[who] = false;
-      clocks.arrived(static_cast<index_t>(who), now);
+      clocks.arrived(who, now);
     }
     settle();
   }
@@ -69,20 +69,17 @@ struct Race {
       } else {
         dropped += std::ssize(decision->replicas);
       }
-      for (index_t replica : decision->replicas) {
-        const auto at = static_cast<std::size_t>(replica);
+      for (index_t at : decision->replicas) {
         REQUIRE(!working[at]);
         if (config.mode != Consistency::bsp) ++done[at];
       }
       const std::vector<index_t> released = clocks.release(now);
       for (index_t replica : released) {
-        if (config.mode == Consistency::bsp)
-          done[static_cast<std::size_t>(replica)] = open_step - 1;
+        if (config.mode == Consistency::bsp) done[replica] = open_step - 1;
       }
-      for (index_t replica : released) {
-        const auto at = static_cast<std::size_t>(replica);
+      for (index_t at : released) {
         REQUIRE(!working[at]);
-        CHECK(clocks.step(replica) == done[at]);
+        CHECK(clocks.step(at) == done[at]);
         const bool meets = done[at] % kStep == 0;
         if (meets) CHECK(std::ranges::all_of(done, [&](index_t d) { return d == done[at]; }));
         if (config.mode == Consistency::ssp) CHECK(done[at] - slowest() <= config.staleness);
@@ -92,7 +89,7 @@ struct Race {
       for (std::size_t at = 0; at < done.size(); ++at) {
         if (working[at] || config.mode != Consistency::asp) continue;
         const bool to_meet = done[at] % kStep == 0;
-        const bool has_arrived_only = clocks.step(static_cast<index_t>(at)) == done[at];
+        const bool has_arrived_only = clocks.step(at) == done[at];
         CHECK((to_meet || has_arrived_only));
       }
     }

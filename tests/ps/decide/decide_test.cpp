@@ -33,7 +33,7 @@ TEST_CASE("blocks are added in the order of the parameters, whatever the servers
       for (index_t server = 0; server < servers; ++server) {
         Partials partials = {.update = 1, .server = server, .squares = {}};
         for (index_t bucket : plan.buckets_of(server)) {
-          for (const Block& block : blocks_of(plan.buckets()[static_cast<std::size_t>(bucket)])) {
+          for (const Block& block : blocks_of(plan.buckets()[bucket])) {
             const bool first = block.parameter == 0 && block.begin == 0;
             partials.squares.push_back(first ? kBetween * kBetween : kSmall);
             small_count += first ? 0 : 1;

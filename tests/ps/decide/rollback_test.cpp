@@ -84,8 +84,7 @@ TEST_CASE("readers get the weights that are put back, also where the wire is not
   for (const auto& server : job.servers) {
     for (index_t bucket : server->buckets()) {
       const std::span<const float> weights = server->weights(bucket);
-      std::vector<std::byte> frame(
-          static_cast<std::size_t>(wire.pull.bytes(static_cast<index_t>(weights.size()))));
+      std::vector<std::byte> frame(wire.pull.bytes(weights.size()));
       encode(wire.pull, weights, {}, frame);
       CHECK(std::ranges::equal(server->weight_frame(bucket), frame));
     }

@@ -258,7 +258,7 @@ TEST_CASE("killed at any call, a job leaves checkpoints that are whole") {
     REQUIRE(newest.has_value());
     const CheckpointReader reader(*newest);
     reader.verify();
-    ++ends[static_cast<std::size_t>(reader.manifest().step)];
+    ++ends[reader.manifest().step];
     if (fatal % 8 != 0) continue;
     SimulatedJob resumed(plan, saving(folder.path(), 3, 0), 1);
     resumed.load(*newest);
@@ -489,8 +489,7 @@ TEST_CASE("a damaged or truncated checkpoint is refused with the parameter or th
   const fs::path checkpoint = checkpoint_folder(folder.path(), 1);
   const CheckpointReader reader(checkpoint);
   const CheckpointRecord& record =
-      reader.manifest()
-          .records[static_cast<std::size_t>(*reader.find("/optimizer/mean/final_norm"))];
+      reader.manifest().records[*reader.find("/optimizer/mean/final_norm")];
   {
     std::fstream file(checkpoint / "model.h5", std::ios::in | std::ios::out | std::ios::binary);
     file.seekp(record.offset + 9);
@@ -544,8 +543,7 @@ TEST_CASE("a save begins where its own directive is, though another one is still
   const auto all_of_replica = [&](index_t replica) {
     for (Server* server : {&zero, &one}) {
       for (index_t bucket : server->buckets()) {
-        const auto count =
-            std::ssize(plan.buckets()[static_cast<std::size_t>(bucket)].contributors);
+        const auto count = std::ssize(plan.buckets()[bucket].contributors);
         for (index_t each = 0; each < count; ++each) {
           std::ranges::fill(server->contribution(bucket, replica * count + each), 0.5f);
           server->on_contribution(bucket, replica * count + each);
@@ -557,7 +555,7 @@ TEST_CASE("a save begins where its own directive is, though another one is still
   };
   const auto weights_have_left = [&](Server& server) {
     for (index_t bucket : server.buckets()) {
-      const auto readers = std::ssize(plan.buckets()[static_cast<std::size_t>(bucket)].readers);
+      const auto readers = std::ssize(plan.buckets()[bucket].readers);
       for (index_t each = 0; each < 2 * readers; ++each) server.on_sent(bucket);
     }
   };

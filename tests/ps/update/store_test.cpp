@@ -17,17 +17,16 @@ using namespace weir::test;
 namespace {
 
 std::vector<index_t> replicas_of(const BucketPlan& plan) {
-  std::vector<index_t> all(static_cast<std::size_t>(plan.layout().replicas));
+  std::vector<index_t> all(plan.layout().replicas);
   std::iota(all.begin(), all.end(), index_t{0});
   return all;
 }
 
 void contribute(const BucketPlan& plan, Store& store, index_t bucket, index_t contributor) {
   const std::span<float> floats = store.contribution(bucket, contributor);
-  for (const Segment& segment : plan.buckets()[static_cast<std::size_t>(bucket)].segments) {
+  for (const Segment& segment : plan.buckets()[bucket].segments) {
     for (index_t i = 0; i < segment.range.count(); ++i) {
-      floats[static_cast<std::size_t>(segment.offset + i)] =
-          made_up(contributor, segment.parameter, segment.range.begin + i);
+      floats[segment.offset + i] = made_up(contributor, segment.parameter, segment.range.begin + i);
     }
   }
 }
@@ -64,7 +63,7 @@ TEST_CASE("sums are those of f64 within roundings, and the same bits for any ord
       const auto left = first.contribution(bucket, 0);
       const auto right = second.contribution(bucket, 0);
       CHECK(std::ranges::equal(left, right));
-      for (const Segment& segment : plan.buckets()[static_cast<std::size_t>(bucket)].segments) {
+      for (const Segment& segment : plan.buckets()[bucket].segments) {
         for (index_t i = 0; i < segment.range.count(); i += 13) {
           double exact = 0, magnitude = 0;
           for (index_t each = 0; each < first.contributor_count(bucket); ++each) {
@@ -72,7 +71,7 @@ TEST_CASE("sums are those of f64 within roundings, and the same bits for any ord
             exact += part;
             magnitude += std::abs(part);
           }
-          const double value = left[static_cast<std::size_t>(segment.offset + i)];
+          const double value = left[segment.offset + i];
           CHECK(std::abs(value - exact) <= 10 * 6e-8 * magnitude);
         }
       }
@@ -123,9 +122,9 @@ TEST_CASE("initial weights are those of the spec, whatever the layout") {
     for (index_t server = 0; server < servers; ++server) {
       const Store store(plan, server, OptimizerConfig(), 77);
       for (index_t bucket : store.buckets()) {
-        for (const Segment& segment : plan.buckets()[static_cast<std::size_t>(bucket)].segments) {
-          const auto& spec = plan.specs()[static_cast<std::size_t>(segment.parameter)];
-          std::vector<float> whole(static_cast<std::size_t>(spec.element_count()));
+        for (const Segment& segment : plan.buckets()[bucket].segments) {
+          const auto& spec = plan.specs()[segment.parameter];
+          std::vector<float> whole(spec.element_count());
           initial_weights(spec, 77, {0, spec.element_count()}, whole);
           CHECK(std::equal(whole.begin() + segment.range.begin, whole.begin() + segment.range.end,
                            store.weights(bucket).begin() + segment.offset));

@@ -22,7 +22,7 @@ ServerConfig lamb_config(index_t steps) {
 DirectionPartials made_partials(const BucketPlan& plan, index_t server) {
   DirectionPartials partials = {.update = 1, .server = server, .weights = {}, .directions = {}};
   for (index_t bucket : plan.buckets_of(server)) {
-    for (const Block& block : blocks_of(plan.buckets()[static_cast<std::size_t>(bucket)])) {
+    for (const Block& block : blocks_of(plan.buckets()[bucket])) {
       const double weight = static_cast<double>(block.parameter) + 1;
       partials.weights.push_back(static_cast<double>(block.count) * weight * weight);
       partials.directions.push_back(static_cast<double>(block.count) * 4);
@@ -53,7 +53,7 @@ Doubles plain_lamb(const BucketPlan& plan, const ServerConfig& config, index_t r
   const OptimizerConfig& o = config.optimizer;
   Doubles weights;
   for (const ParameterSpec& spec : plan.specs()) {
-    std::vector<float> initial(static_cast<std::size_t>(spec.element_count()));
+    std::vector<float> initial(spec.element_count());
     initial_weights(spec, config.training.random_seed(), {0, spec.element_count()}, initial);
     weights.emplace_back(initial.begin(), initial.end());
   }
@@ -68,13 +68,13 @@ Doubles plain_lamb(const BucketPlan& plan, const ServerConfig& config, index_t r
     const double rate = rate_at(config.rate, t, config.training.steps);
     for (std::size_t p = 0; p < weights.size(); ++p) {
       const ParameterSpec& spec = plan.specs()[p];
-      const index_t contributors = replicas * static_cast<index_t>(spec.units.size());
+      const index_t contributors = replicas * spec.units.size();
       std::vector<double> direction;
       double weight_squares = 0, direction_squares = 0;
       for (std::size_t e = 0; e < weights[p].size(); ++e) {
         double g = 0;
         for (index_t c = 0; c < contributors; ++c) {
-          g += double(made_up(1000 * t + c, static_cast<index_t>(p), static_cast<index_t>(e)));
+          g += double(made_up(1000 * t + c, p, e));
         }
         g /= count;
         double& m = mean[p][e];
@@ -105,7 +105,7 @@ TEST_CASE("a trust ratio is |w| / |u| of a whole parameter, 1 for norms and bias
     const BucketPlan plan = plan_of({.servers = servers}, 65536);
     const auto ratios = ratios_of(plan, [](DirectionPartials&) {});
     REQUIRE(ratios.size() == plan.specs().size());
-    for (std::size_t p = 0; p < ratios.size(); ++p) {
+    for (index_t p = 0; p < ratios.size(); ++p) {
       CAPTURE(plan.specs()[p].name);
       const bool matrix = plan.specs()[p].shape.size() > 1;
       CHECK(ratios[p] == doctest::Approx(matrix ? (double(p) + 1) / 2 : 1).epsilon(1e-15));
@@ -187,7 +187,7 @@ TEST_CASE(
       for (std::size_t e = 0; e < size; ++e) {
         g[e] = 0;
         for (index_t c = 0; c < 2; ++c) {
-          g[e] += double(gradient(t, c, static_cast<index_t>(p), static_cast<index_t>(e))) / count;
+          g[e] += double(gradient(t, c, p, e)) / count;
         }
         m[e] = o.beta1 * m[e] + (1 - o.beta1) * g[e];
         v[e] = o.beta2 * v[e] + (1 - o.beta2) * g[e] * g[e];
