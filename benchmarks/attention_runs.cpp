@@ -88,29 +88,28 @@ worker::AttentionInput AttentionRun::input(const Sparsity& sparsity) const {
 
 void AttentionRun::forward(const Sparsity& sparsity) {
   const auto rows = static_cast<std::size_t>(sparsity.globals.count() * heads_);
-  const auto part = part_.span().first(rows * static_cast<std::size_t>(channels_ + 2));
+  const auto part = part_.span().first(rows * (channels_ + 2));
   kernels_.attention(input(sparsity), strip(), rows_of(out_, tokens_, heads_ * channels_),
                      log_sum_.span(), part);
   kernels_.join_softmax(part, 1, global_log_sum_.span().first(rows),
-                        rows_of(global_out_, static_cast<index_t>(rows), channels_));
+                        rows_of(global_out_, rows, channels_));
 }
 
 void AttentionRun::backward(const Sparsity& sparsity) {
   const index_t width = heads_ * channels_;
   const index_t globals = sparsity.globals.count();
   kernels_.fill(globals_gradient_.span(), 0);
-  kernels_.attention_backward(
-      input(sparsity), strip(),
-      {.out = rows_of(out_, tokens_, width),
-       .log_sum = log_sum_.span(),
-       .out_gradient = rows_of(out_gradient_, tokens_, width),
-       .global_out = rows_of(global_out_, globals, width),
-       .global_log_sum = global_log_sum_.span().first(static_cast<std::size_t>(globals * heads_)),
-       .global_out_gradient = rows_of(out_gradient_, globals, width)},
-      {.qkv = rows_of(qkv_gradient_, tokens_, 3 * width),
-       .before = {},
-       .after = {},
-       .globals = rows_of(globals_gradient_, globals, 3 * width)});
+  kernels_.attention_backward(input(sparsity), strip(),
+                              {.out = rows_of(out_, tokens_, width),
+                               .log_sum = log_sum_.span(),
+                               .out_gradient = rows_of(out_gradient_, tokens_, width),
+                               .global_out = rows_of(global_out_, globals, width),
+                               .global_log_sum = global_log_sum_.span().first(globals * heads_),
+                               .global_out_gradient = rows_of(out_gradient_, globals, width)},
+                              {.qkv = rows_of(qkv_gradient_, tokens_, 3 * width),
+                               .before = {},
+                               .after = {},
+                               .globals = rows_of(globals_gradient_, globals, 3 * width)});
 }
 
 LayerRun::LayerRun(index_t tokens, index_t heads, index_t head_size, Sparsity sparsity)

@@ -125,7 +125,7 @@ Outcome scored(const Job& job, const Plan& plan, const JobRecord& record,
     const auto suffice = static_cast<std::size_t>(own_digits_suffice(worker::make_listops(
         static_cast<std::uint64_t>(job.seed), worker::ListopsSplit::test, index)));
     samples[suffice] += 1;
-    correct[suffice] += right[static_cast<std::size_t>(index)] ? 1 : 0;
+    correct[suffice] += right[index] ? 1 : 0;
   }
   return {.accuracy = 100 * (correct[0] + correct[1]) / (samples[0] + samples[1]),
           .where_own_digits_suffice = 100 * correct[1] / samples[1],

@@ -27,7 +27,7 @@ void measure_store(TierTeam& team) {
   std::optional<ps::Store> store;
   if (team.is_server())
     store.emplace(plan, team.layout().server(team.world().rank()), ps::OptimizerConfig(), 1);
-  std::vector<index_t> replicas(static_cast<std::size_t>(team.job().workers));
+  std::vector<index_t> replicas(team.job().workers);
   std::iota(replicas.begin(), replicas.end(), 0);
   for (index_t update = 1; update <= team.job().updates + 1; ++update) {
     const double seconds = team.seconds_of([&] {
@@ -128,8 +128,7 @@ void measure_messages(TierTeam& team) {
   std::vector<std::span<float>> frames;
   for (index_t begin = 0; begin < buffer.size(); begin += kFrameElements) {
     const index_t count = std::min(kFrameElements, buffer.size() - begin);
-    frames.push_back(
-        buffer.span().subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)));
+    frames.push_back(buffer.span().subspan(begin, count));
   }
   std::optional<SendChannel> sends;
   std::optional<ReceiveChannel> receives;
@@ -143,7 +142,7 @@ void measure_messages(TierTeam& team) {
     const double seconds = team.seconds_of([&] {
       if (sends) {
         for (std::size_t frame = 0; frame < frames.size(); ++frame) {
-          sends->offer(static_cast<index_t>(frame));
+          sends->offer(frame);
         }
         while (!sends->idle()) sends->progress();
       } else if (receives) {

@@ -29,8 +29,7 @@ Layout layout_of(const TierJob& job) {
 }
 
 BucketPlan plan_of(const TierJob& job, index_t units, index_t bucket_bytes) {
-  return BucketPlan(specs_of(job.elements, units),
-                    std::vector<index_t>(static_cast<std::size_t>(units), 0), layout_of(job),
+  return BucketPlan(specs_of(job.elements, units), std::vector<index_t>(units, 0), layout_of(job),
                     bucket_bytes);
 }
 

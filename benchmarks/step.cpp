@@ -14,7 +14,7 @@ namespace {
 
 /// FLOP/s of sgemm on `cores` cores at the same time, added up.
 double gemm_peak(index_t cores, double seconds) {
-  std::vector<double> peaks(static_cast<std::size_t>(cores));
+  std::vector<double> peaks(cores);
   std::vector<std::thread> threads;
   for (double& peak : peaks) threads.emplace_back([&] { peak = measured_gemm_peak(seconds, 1); });
   for (std::thread& thread : threads) thread.join();

@@ -35,11 +35,10 @@ struct Arenas {
 
   static constexpr index_t kElements = 131072;
   std::span<float> bucket(Buffer& of, index_t index) const {
-    return of.span().subspan(static_cast<std::size_t>(index * kElements), kElements);
+    return of.span().subspan(index * kElements, kElements);
   }
   std::span<std::byte> frame(const Wire& wire, index_t index) {
-    return frames.span().subspan(static_cast<std::size_t>(index * kElements * 8),
-                                 static_cast<std::size_t>(wire.bytes(kElements)));
+    return frames.span().subspan(index * kElements * 8, wire.bytes(kElements));
   }
 
   index_t count;

@@ -19,10 +19,10 @@ std::vector<index_t> first_units(const RunConfig& config) {
 
 ElementRange units_of_stage(const RunConfig& config, const std::vector<index_t>& first_units,
                             index_t stage) {
-  const auto next = static_cast<std::size_t>(stage + 1);
-  return {first_units[next - 1], next < first_units.size()
-                                     ? first_units[next]
-                                     : worker::TransformerModel(config.model).unit_count()};
+  const index_t next = stage + 1;
+  return {first_units[stage], next < std::ssize(first_units)
+                                  ? first_units[next]
+                                  : worker::TransformerModel(config.model).unit_count()};
 }
 
 worker::StageCut stage_cut(const RunConfig& config, const std::vector<index_t>& first_units,
@@ -50,7 +50,7 @@ BucketPlan make_bucket_plan(const RunConfig& config, const std::vector<index_t>&
   std::vector<index_t> unit_stage;
   for (index_t stage = 0; stage < config.layout.stages; ++stage) {
     const ElementRange units = units_of_stage(config, first_units, stage);
-    unit_stage.insert(unit_stage.end(), static_cast<std::size_t>(units.count()), stage);
+    unit_stage.insert(unit_stage.end(), units.count(), stage);
   }
   return BucketPlan(std::move(specs), std::move(unit_stage), config.layout, config.bucket_bytes,
                     config.wire);

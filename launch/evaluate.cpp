@@ -271,7 +271,7 @@ int eval(const Arguments& all) {
   found.samples_in_all = dataset->validation_size();
   const std::vector<index_t> samples =
       worker::spread(found.samples_in_all, own.samples == 0 ? found.samples_in_all : own.samples);
-  found.sample_count = static_cast<index_t>(samples.size());
+  found.sample_count = std::ssize(samples);
   Model model(ranks, *reader, config);
   const double begin = seconds_now();
   found.loss = score(model, config, *dataset, samples, ranks.rank() == 0);

@@ -48,7 +48,7 @@ void print_continuation(worker::Scorer& model, const GenerateConfig& own,
                         std::vector<std::int32_t> tokens, SafeText& shown) {
   const auto window = static_cast<std::size_t>(model.config().length);
   const std::uint64_t stream = stream_of("generate");
-  std::vector<float> logits(static_cast<std::size_t>(model.config().vocabulary));
+  std::vector<float> logits(model.config().vocabulary);
   for (index_t index = 0; index < own.bytes && std::cout; ++index) {
     // The whole window is computed anew for each byte, because the positions of all its tokens have
     // moved.
@@ -70,11 +70,11 @@ index_t choose_token(std::span<const float> logits, double temperature, index_t 
   }
   std::vector<index_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
-  const auto logit = [&](index_t token) { return logits[static_cast<std::size_t>(token)]; };
+  const auto logit = [&](index_t token) { return logits[token]; };
   std::ranges::stable_sort(order, std::ranges::greater(), logit);
   if (temperature == 0) return order.front();
   if (top_k > 0 && top_k < static_cast<index_t>(order.size())) {
-    order.resize(static_cast<std::size_t>(top_k));
+    order.resize(top_k);
   }
   std::vector<double> weights;
   for (const index_t token : order) {

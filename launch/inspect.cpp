@@ -58,12 +58,11 @@ struct Values {
 
 /// Reading also checks the digests.
 Values values_of(const CheckpointReader& reader, index_t record) {
-  const index_t elements =
-      elements_of(reader.manifest().records[static_cast<std::size_t>(record)].shape);
+  const index_t elements = elements_of(reader.manifest().records[record].shape);
   Values values;
   std::vector<float> part;
   for (index_t begin = 0; begin < elements; begin += kDigestElements) {
-    part.resize(static_cast<std::size_t>(std::min(kDigestElements, elements - begin)));
+    part.resize(std::min(kDigestElements, elements - begin));
     reader.read(record, begin, part);
     values.add(part);
   }
@@ -88,11 +87,11 @@ std::string tensor_text(const CheckpointReader& reader, const std::string& name)
     throw UsageError(text("--tensor ", name, ": the checkpoint has no such tensor",
                           did_you_mean(name, known), "; weir inspect lists them"));
   }
-  const CheckpointRecord& record = manifest.records[static_cast<std::size_t>(*index)];
+  const CheckpointRecord& record = manifest.records[*index];
   const Values values = values_of(reader, *index);
   std::string first;
   for (const float value : values.first) first += text(first.empty() ? "" : ", ", value);
-  if (values.count > static_cast<index_t>(values.first.size())) first += ", ...";
+  if (values.count > std::ssize(values.first)) first += ", ...";
   Table table("ll", {"", ""});
   table.add({"tensor", record.name});
   table.add({"shape", shape_text(record.shape)});
@@ -126,7 +125,7 @@ std::string checkpoint_text(const fs::path& folder, const InspectRequest& reques
     }
     model_elements += elements;
     ++model_records;
-    const Values values = values_of(reader, static_cast<index_t>(at));
+    const Values values = values_of(reader, at);
     parameters.add({record.name.substr(kModel.size()), shape_text(record.shape), grouped(elements),
                     values.not_finite_count == 0 ? number_text(values.rms())
                                                  : text(values.not_finite_count, " not finite")});

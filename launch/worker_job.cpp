@@ -61,7 +61,7 @@ StageParts WorkerJob::stage_parts() {
   parts.model = &model_;
   parts.holding = &job_.plan->holding(holder_of(place_));
   parts.cut = cut_;
-  parts.slots.activations = schedule.activation_slots[static_cast<std::size_t>(place_.stage)];
+  parts.slots.activations = schedule.activation_slots[place_.stage];
   parts.dataset = job_.dataset.get();
   parts.parameters = &parameters_;
   parts.kernels = &kernels_;

@@ -11,10 +11,10 @@
 namespace weir::reference {
 namespace {
 
-double& at(Vector v, index_t i) { return v[static_cast<std::size_t>(i)]; }
-double at(ConstVector v, index_t i) { return v[static_cast<std::size_t>(i)]; }
-index_t at(Lengths v, index_t i) { return v[static_cast<std::size_t>(i)]; }
-index_t at(Tokens v, index_t i) { return v[static_cast<std::size_t>(i)]; }
+double& at(Vector v, index_t i) { return v[i]; }
+double at(ConstVector v, index_t i) { return v[i]; }
+index_t at(Lengths v, index_t i) { return v[i]; }
+index_t at(Tokens v, index_t i) { return v[i]; }
 
 }  // namespace
 
@@ -175,8 +175,7 @@ struct Head {
 /// exp(score) over what it sees.
 std::vector<double> weights(ConstMatrix qkv, const Head& head, index_t tokens, index_t i,
                             index_t length, const worker::Sparsity& sparsity, double& log_sum) {
-  std::vector<double> score(static_cast<std::size_t>(tokens),
-                            -std::numeric_limits<double>::infinity());
+  std::vector<double> score(tokens, -std::numeric_limits<double>::infinity());
   bool sees = false;
   for (index_t j = 0; j < tokens; ++j) {
     if (!worker::visible(i, j, length, sparsity)) continue;
@@ -188,7 +187,7 @@ std::vector<double> weights(ConstMatrix qkv, const Head& head, index_t tokens, i
     at(Vector(score), j) = product / std::sqrt(static_cast<double>(head.channels));
   }
   log_sum = -std::numeric_limits<double>::infinity();
-  if (!sees) return std::vector<double>(static_cast<std::size_t>(tokens), 0.0);
+  if (!sees) return std::vector<double>(tokens, 0.0);
   const double maximum = *std::ranges::max_element(score);
   double sum = 0;
   for (const double s : score) sum += std::exp(s - maximum);
@@ -238,7 +237,7 @@ void attention_backward(ConstMatrix qkv, index_t heads, Lengths lengths,
         const auto sees = [&](index_t j) {
           return worker::visible(i, j, at(lengths, b), sparsity);
         };
-        std::vector<double> weight_gradient(static_cast<std::size_t>(tokens), 0.0);
+        std::vector<double> weight_gradient(tokens, 0.0);
         double mean = 0;  // of weight_gradient, weighted
         for (index_t j = 0; j < tokens; ++j) {
           if (!sees(j)) continue;

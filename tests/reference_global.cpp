@@ -7,9 +7,9 @@
 namespace weir::reference {
 namespace {
 
-double& at(Vector v, index_t i) { return v[static_cast<std::size_t>(i)]; }
-double at(ConstVector v, index_t i) { return v[static_cast<std::size_t>(i)]; }
-index_t at(Lengths v, index_t i) { return v[static_cast<std::size_t>(i)]; }
+double& at(Vector v, index_t i) { return v[i]; }
+double at(ConstVector v, index_t i) { return v[i]; }
+index_t at(Lengths v, index_t i) { return v[i]; }
 
 /// Whether row r sees column c of a run.
 bool sees(Lengths limits, index_t first, ConstMatrix scores, index_t r, index_t c) {
@@ -83,7 +83,7 @@ void join_softmax(ConstVector parts, index_t count, Vector log_sum, Matrix mean)
     double all = 0;
     for (index_t e = 0; e < width; ++e) mean(r, e) = 0;
     for (index_t p = 0; p < count; ++p) {
-      const ConstVector part = parts.subspan(static_cast<std::size_t>(p * rows * (width + 2)));
+      const ConstVector part = parts.subspan(p * rows * (width + 2));
       const double scale = std::exp(at(part, r));
       all += scale * at(part, rows + r);
       for (index_t e = 0; e < width; ++e) mean(r, e) += scale * at(part, 2 * rows + r * width + e);

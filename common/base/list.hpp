@@ -84,6 +84,10 @@ class List {
   auto rend() const { return values_.rend(); }
 
   bool operator==(const List& other) const = default;
+  template <class Condition>
+  friend void erase_if(List& list, Condition condition) {
+    std::erase_if(list.values_, condition);
+  }
 
  private:
   Values values_;

@@ -124,7 +124,7 @@ std::vector<double> steps_of_ranks(const RunConfig& config, const Comm& world) {
 std::vector<double> steps_of_server(const RunConfig& config) {
   const BucketPlan plan = plan_of(config);
   ps::Store store(plan, 0, config.server.optimizer, 1);
-  std::vector<index_t> replicas(static_cast<std::size_t>(config.layout.replicas));
+  std::vector<index_t> replicas(config.layout.replicas);
   std::iota(replicas.begin(), replicas.end(), index_t{0});
   std::vector<double> seconds;
   for (index_t step = 1; step <= kSteps; ++step) {
@@ -181,7 +181,7 @@ bool by_messages(const RunConfig& config, const Comm& world) {
   const Comm host = world.host();
   const DataPlane plane = plane_of(config, world, host, plan);
   const Layout& layout = config.layout;
-  const auto self = static_cast<index_t>(world.rank());
+  const index_t self = world.rank();
   double found = 0;
   for (index_t server = 0; server < layout.servers && layout.is_worker(self); ++server) {
     const index_t rank = layout.rank_of_server(server);

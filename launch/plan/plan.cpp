@@ -98,9 +98,8 @@ std::string heading(const RunConfig& config, const BucketPlan& plan,
                            ", ", counted(model.layers, "layer"), ", width ", model.width, ", ",
                            counted(model.heads, "head"), ", feed-forward ", model.feed_forward,
                            ", vocabulary ", model.vocabulary)});
-  table.add({"parameters", text(grouped(elements), " in ",
-                                counted(plan.specs().size(), "tensor"), ": ",
-                                exact(elements * bytes_of(kArenaDtype)))});
+  table.add({"parameters", text(grouped(elements), " in ", counted(plan.specs().size(), "tensor"),
+                                ": ", exact(elements * bytes_of(kArenaDtype)))});
   table.add(
       {"step", text(counted(train.training.batch, "sample"), " of ", grouped(model.length),
                     " tokens in ", counted(train.training.micro_batches(), "micro-batch", "es"),
@@ -118,10 +117,10 @@ std::string heading(const RunConfig& config, const BucketPlan& plan,
 
 /// The memory of a rank, as a worker and as a server together.
 index_t whole_memory(const Layout& layout, const std::vector<RankPlan>& ranks, index_t rank) {
-  const auto at = static_cast<std::size_t>(rank);
   const bool is_both = layout.is_worker(rank) && layout.is_server(rank);
-  const auto as_server = at + static_cast<std::size_t>(layout.worker_count());
-  return kProcessBytes + ranks[at].memory_bytes() + (is_both ? ranks[as_server].memory_bytes() : 0);
+  const index_t as_server = rank + layout.worker_count();
+  return kProcessBytes + ranks[rank].memory_bytes() +
+         (is_both ? ranks[as_server].memory_bytes() : 0);
 }
 
 /// A table with one row a rank.
@@ -166,7 +165,7 @@ std::string schedule_text(const RunConfig& config, double peak_flops) {
     double flops = 0;
     const ElementRange units = units_of_stage(config, cuts, stage);
     for (index_t unit = units.begin; unit < units.end; ++unit) {
-      flops += unit_costs[static_cast<std::size_t>(unit)];
+      flops += unit_costs[unit];
     }
     const double forward_s = flops / 3 * static_cast<double>(config.train.training.micro_batch) /
                              static_cast<double>(config.layout.contexts) /

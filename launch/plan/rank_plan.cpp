@@ -40,7 +40,7 @@ index_t activation_memory(const RunConfig& config, const std::vector<index_t>& f
 /// What a server keeps for elements that it owns: weights and moments, and a copy of both while it
 /// writes a checkpoint.
 index_t owned_memory(const RunConfig& config, index_t elements) {
-  const auto moments = static_cast<index_t>(ps::slot_names(config.server.optimizer.kind).size());
+  const index_t moments = std::ssize(ps::slot_names(config.server.optimizer.kind));
   return 2 * (1 + moments) * elements * bytes_of(kArenaDtype);
 }
 
@@ -54,7 +54,7 @@ RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
   const Holding& holding = plan.holding(holder_of(result.place));
   result.elements = holding.element_count;
   for (const HeldBucket& held : holding.buckets) {
-    const index_t count = plan.buckets()[static_cast<std::size_t>(held.bucket)].element_count;
+    const index_t count = plan.buckets()[held.bucket].element_count;
     result.buckets.push_back(held.bucket);
     result.pulled_bytes += config.wire.pull.bytes(count);
     if (held.pushes) result.pushed_bytes += config.wire.push.bytes(count);
@@ -65,8 +65,7 @@ RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
                                   (config.wire.push.is_raw() ? 0 : result.pushed_bytes) +
                                   (config.wire.pull.is_raw() ? 0 : result.pulled_bytes);
   result.activation_memory_bytes =
-      activation_memory(config, first_units, result,
-                        schedule.activation_slots[static_cast<std::size_t>(result.place.stage)]);
+      activation_memory(config, first_units, result, schedule.activation_slots[result.place.stage]);
   if (config.layout.placement == Placement::local) {
     // The store's weights are the worker's.
     result.parameter_memory_bytes =
@@ -87,17 +86,14 @@ RankPlan server_plan(const RunConfig& config, const BucketPlan& plan, index_t se
   index_t sent_bytes = 0;
   index_t residual_bytes = 0;
   for (const index_t index : result.buckets) {
-    const Bucket& bucket = plan.buckets()[static_cast<std::size_t>(index)];
+    const Bucket& bucket = plan.buckets()[index];
     result.elements += bucket.element_count;
     const index_t count = bucket.element_count;
-    result.pushed_bytes +=
-        push.bytes(count) * replicas * bucket.contributors.size();
-    result.pulled_bytes +=
-        pull.bytes(count) * replicas * bucket.readers.size();
+    result.pushed_bytes += push.bytes(count) * replicas * bucket.contributors.size();
+    result.pulled_bytes += pull.bytes(count) * replicas * bucket.readers.size();
     if (!push.is_raw()) sum_bytes += count * bytes_of(kArenaDtype);
     if (push.keeps_residual()) {
-      residual_bytes += count * bytes_of(kArenaDtype) * replicas *
-                        bucket.contributors.size();
+      residual_bytes += count * bytes_of(kArenaDtype) * replicas * bucket.contributors.size();
     }
     if (!pull.is_raw()) sent_bytes += pull.bytes(count);
   }

@@ -147,7 +147,7 @@ void fit_unit(Chart& chart) {
 
 std::vector<double> smoothed(const std::vector<double>& values, index_t window) {
   std::vector<double> means(values.size(), kNan);
-  const auto size = static_cast<index_t>(values.size());
+  const index_t size = std::ssize(values);
   for (index_t i = 0; i < size; ++i) {
     // Each sum is made anew: a running sum would keep the rounding error of a value like 1e30 for
     // ever.
@@ -156,12 +156,12 @@ std::vector<double> smoothed(const std::vector<double>& values, index_t window) 
     double sum = 0;
     index_t count = 0;
     for (index_t j = begin; j < end; ++j) {
-      const double value = values[static_cast<std::size_t>(j)];
+      const double value = values[j];
       if (!std::isfinite(value)) continue;
       sum += value;
       ++count;
     }
-    if (count > 0) means[static_cast<std::size_t>(i)] = sum / static_cast<double>(count);
+    if (count > 0) means[i] = sum / static_cast<double>(count);
   }
   return means;
 }

@@ -142,7 +142,7 @@ void MetricsFile::step(const StepMetrics& metrics) {
   if (!directive.observed.layer_norms.empty()) {
     Json norms = Json::object();
     for (std::size_t layer = 0; layer < layer_names_.size(); ++layer) {
-      put(norms, layer_names_[layer], directive.observed.layer_norms.at(layer));
+      put(norms, layer_names_[layer], directive.observed.layer_norms[layer]);
     }
     line["layer_norms"] = norms;
   }

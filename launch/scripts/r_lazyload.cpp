@@ -44,7 +44,7 @@ struct Value {
     const auto found = std::find(names.begin(), names.end(), name);
     static const Value none;
     if (found == names.end() || names.size() != items.size()) return none;
-    return items[static_cast<std::size_t>(found - names.begin())];
+    return items[found - names.begin()];
   }
 };
 
@@ -72,7 +72,7 @@ class Reader {
     if (count < 0 || static_cast<std::size_t>(count) > bytes_.size() - offset_) {
       fail("ends too early");
     }
-    const auto part = bytes_.subspan(offset_, static_cast<std::size_t>(count));
+    const auto part = bytes_.subspan(offset_, count);
     offset_ += part.size();
     return {part.begin(), part.end()};
   }

@@ -126,8 +126,7 @@ void ProgressBar::bar(std::string_view what, index_t done, index_t total) {
   const bool ends = done >= total;
   if (now - shown_at_ < (live_ ? kRedrawSeconds : kLineSeconds) && !ends) return;
   const index_t filled = total > 0 ? kBarColumns * std::min(done, total) / total : kBarColumns;
-  const std::string bar = std::string(static_cast<std::size_t>(filled), '#') +
-                          std::string(static_cast<std::size_t>(kBarColumns - filled), '.');
+  const std::string bar = std::string(filled, '#') + std::string(kBarColumns - filled, '.');
   const std::string line =
       text(what, " [", bar, "] ", done, '/', total, ' ', clock_text(now - bar_begun_at_));
   if (live_) {

@@ -42,8 +42,8 @@ std::string percent(double share) {
 std::string grouped(index_t value) {
   std::string digits = std::to_string(value);
   const index_t first = value < 0 ? 1 : 0;
-  for (auto place = static_cast<index_t>(digits.size()) - 3; place > first; place -= 3) {
-    digits.insert(static_cast<std::size_t>(place), 1, ',');
+  for (auto place = std::ssize(digits) - 3; place > first; place -= 3) {
+    digits.insert(place, 1, ',');
   }
   return digits;
 }

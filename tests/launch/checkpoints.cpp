@@ -29,7 +29,7 @@ Arrays random_parameters(const RunConfig& config) {
   for (const ParameterSpec& spec : worker::parameter_specs(config.model)) {
     const bool is_matrix = spec.shape.size() == 2;
     std::vector<float>& values = parameters[spec.name];
-    values.resize(static_cast<std::size_t>(spec.element_count()));
+    values.resize(spec.element_count());
     fill_normal(values, 5, stream_of(spec.name), 0, is_matrix ? 0.5F : 0.2F);
     if (spec.initial == Initial::ones) {
       for (float& value : values) value += 1;
@@ -72,9 +72,8 @@ std::filesystem::path write_checkpoint(const std::filesystem::path& checkpoints,
     const std::span<const float> values =
         name.starts_with("/model/") ? parameters.at(name.substr(7)) : moment;
     const std::size_t cut = values.size() / 3;
-    const auto index = static_cast<index_t>(record);
-    writer.write(index, 0, values.first(cut));
-    writer.write(index, static_cast<index_t>(cut), values.subspan(cut));
+    writer.write(record, 0, values.first(cut));
+    writer.write(record, cut, values.subspan(cut));
   }
   manifest.digests = writer.finish();
   commit_checkpoint(files, checkpoints, manifest);

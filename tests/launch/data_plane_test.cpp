@@ -45,14 +45,13 @@ void run_worker(worker::ServerClient& client, const BucketPlan& plan, const Work
     for (index_t unit = 3; unit >= 0; --unit) {
       for (const HeldBucket& held : holding.buckets) {
         if (held.lowest_unit != unit) continue;
-        const Bucket& bucket = plan.buckets()[static_cast<std::size_t>(held.bucket)];
+        const Bucket& bucket = plan.buckets()[held.bucket];
         const auto& all = bucket.contributors;
         const index_t contributor = place.replica * std::ssize(all) +
                                     (std::ranges::find(all, holder_of(place)) - all.begin());
         for (const Segment& segment : bucket.segments) {
           for (index_t i = 0; i < segment.range.count(); ++i) {
-            as<float>(
-                client.gradients())[static_cast<std::size_t>(held.offset + segment.offset + i)] +=
+            as<float>(client.gradients())[held.offset + segment.offset + i] +=
                 gradient_of(update, contributor, segment.parameter, segment.range.begin + i);
           }
         }
@@ -118,13 +117,10 @@ void check_weights(const test::Ranks& ranks, const Layout& layout, const Comm& h
     twin.run();
     const Parameters weights = twin.weights();
     for (const HeldSlice& slice : plan.holding(holder_of(place)).slices) {
-      const auto& whole = weights[static_cast<std::size_t>(slice.parameter)];
+      const auto& whole = weights[slice.parameter];
       CHECK(std::ranges::equal(
-          std::span(whole).subspan(static_cast<std::size_t>(slice.range.begin),
-                                   static_cast<std::size_t>(slice.range.count())),
-          as<float>(client.weights())
-              .subspan(static_cast<std::size_t>(slice.offset),
-                       static_cast<std::size_t>(slice.range.count()))));
+          std::span(whole).subspan(slice.range.begin, slice.range.count()),
+          as<float>(client.weights()).subspan(slice.offset, slice.range.count())));
     }
   }
   ranks.comm.barrier();
@@ -163,7 +159,7 @@ MPI_TEST_CASE("on several hosts each pair of ranks takes what it has, with the s
     // Ranks told that they share memory with some others only.
     std::vector<int> hosts(8);
     for (int& each : hosts) each = static_cast<int>(random() % 3);
-    const Comm host = ranks.comm.split(hosts[static_cast<std::size_t>(ranks.rank)], ranks.rank);
+    const Comm host = ranks.comm.split(hosts[ranks.rank], ranks.rank);
     check_weights(ranks, layout, host, Transport::automatic, true, seed);
   }
 }
@@ -178,10 +174,9 @@ MPI_TEST_CASE("a worker's weights lie once a host by window, and gradients where
   if (ranks.rank == 3) {
     const BucketMemory memory = plane.server_memory();
     for (const HeldBucket& held : plan.holding({}).buckets) {
-      std::ranges::fill(as<float>(memory.weights[static_cast<std::size_t>(held.bucket)]), 5.0F);
+      std::ranges::fill(as<float>(memory.weights[held.bucket]), 5.0F);
       for (int replica = 0; replica < 3; ++replica) {
-        const Vector contribution = memory.contributions[static_cast<std::size_t>(held.bucket)]
-                                                        [static_cast<std::size_t>(replica)];
+        const Vector contribution = memory.contributions[held.bucket][replica];
         std::ranges::fill(as<float>(contribution), static_cast<float>(10 + replica));
       }
     }

@@ -42,13 +42,13 @@ double twin_loss(const RunConfig& config, const Arrays& parameters,
   const Twin twin(config.model, values);
   const auto dataset =
       worker::make_dataset(config.data, config.train.length, config.train.training.random_seed());
-  worker::Batch batch(*dataset, static_cast<index_t>(samples.size()));
+  worker::Batch batch(*dataset, samples.size());
   batch.load_validation(samples);
   return twin.loss(batch.view(), 0, false);
 }
 
 std::vector<index_t> first(index_t count) {
-  std::vector<index_t> all(static_cast<std::size_t>(count));
+  std::vector<index_t> all(count);
   std::iota(all.begin(), all.end(), 0);
   return all;
 }
@@ -206,7 +206,7 @@ TEST_CASE("a classifier is scored by its accuracy, beside the guesses without a 
   const auto labels = view.integers("labels");
   for (float& weight : parameters["classifier.weight"]) weight = 0;
   for (float& bias : parameters["classifier.bias"]) bias = 0;
-  parameters["classifier.bias"][static_cast<std::size_t>(labels[1])] = 1;
+  parameters["classifier.bias"][labels[1]] = 1;
   write_checkpoint(folder.path() / "checkpoints", 2, config, parameters);
   json = eval_json({folder.path().string(), "--samples=4"});
   CHECK(json["accuracy"] == double(std::ranges::count(labels, labels[1])) / 4);

@@ -43,7 +43,7 @@ std::string likeliest(const Trained& trained, const std::string& prompt, index_t
   for (const char byte : prompt) tokens.push_back(static_cast<unsigned char>(byte));
   for (index_t i = 0; i < count; ++i) {
     BatchData batch;
-    batch.length = std::min(length, static_cast<index_t>(tokens.size()));
+    batch.length = std::min(length, std::ssize(tokens));
     batch.tokens.assign(tokens.end() - batch.length, tokens.end());
     batch.lengths = {batch.length};
     batch.samples = {0};
@@ -109,8 +109,7 @@ TEST_CASE("tokens come as often as softmax(logits / temperature) says") {
     constexpr int kDraws = 10000;
     std::vector<double> found(5);
     for (int i = 0; i < kDraws; ++i) {
-      found[static_cast<std::size_t>(
-          choose_token(logits, temperature, top_k, (i + 0.5) / kDraws))] += 1.0 / kDraws;
+      found[choose_token(logits, temperature, top_k, (i + 0.5) / kDraws)] += 1.0 / kDraws;
     }
     for (std::size_t token = 0; token < 5; ++token) {
       CAPTURE(token);

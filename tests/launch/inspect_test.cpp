@@ -22,9 +22,9 @@ using test::TemporaryFolder;
 fs::path save(const fs::path& run, index_t step, float damage = 0) {
   FileSystem& files = posix_file_system();
   const fs::path checkpoints = run / "checkpoints";
-  std::vector<CheckpointRecord> records = {{"/model/embedding.weight", {4, 3}},
-                                           {"/model/final_norm.bias", {2}},
-                                           {"/optimizer/mean/final_norm.bias", {2}}};
+  List<CheckpointRecord> records = {{"/model/embedding.weight", {4, 3}},
+                                    {"/model/final_norm.bias", {2}},
+                                    {"/optimizer/mean/final_norm.bias", {2}}};
   begin_checkpoint(files, checkpoints, step, records);
   CheckpointWriter writer(files, checkpoints, step, records);
   std::vector<float> embedding(12, -2.0f);

@@ -66,10 +66,9 @@ struct MixedUnit final : Unit {
       const auto rows = as<Bf16>(out[0]);
       const auto sums = as<float>(out[1]);
       for (index_t r = 0; r < batch.rows(); ++r) {
-        const auto token =
-            static_cast<float>(batch.integers("tokens")[static_cast<std::size_t>(r)]);
+        const auto token = static_cast<float>(batch.integers("tokens")[r]);
         for (index_t c = 0; c < kColumns; ++c) {
-          rows(r, c) = half_of(value_of(low(pass)[static_cast<std::size_t>(c)]) * token);
+          rows(r, c) = half_of(value_of(low(pass)[c]) * token);
         }
       }
       for (index_t b = 0; b < batch.sequences; ++b) {
@@ -85,7 +84,7 @@ struct MixedUnit final : Unit {
       for (index_t r = 0; r < batch.rows(); ++r) {
         float sum = 0;
         for (index_t c = 0; c < kColumns; ++c) {
-          sum += value_of(low(pass)[static_cast<std::size_t>(c)]) * value_of(from(r, c));
+          sum += value_of(low(pass)[c]) * value_of(from(r, c));
         }
         as<Bf16>(out[0])(r, 0) = half_of(sum);
       }
@@ -115,7 +114,7 @@ struct MixedUnit final : Unit {
     const auto slot = static_cast<std::size_t>(slots.activation);
     if (index == 2) {
       for (index_t b = 0; b < batch.sequences; ++b) {
-        const float error = errors[slot][static_cast<std::size_t>(b)];
+        const float error = errors[slot][b];
         as<float>(in_gradient[1])(b, 0) = error;
         for (index_t i = 0; i < kLength; ++i) {
           as<Bf16>(in_gradient[0])(b * kLength + i, 0) = half_of(error);
@@ -134,12 +133,11 @@ struct MixedUnit final : Unit {
       for (index_t c = 0; c < kColumns; ++c) {
         const auto at = static_cast<std::size_t>(c);
         if (index == 0) {
-          rows_gradient[at] +=
-              value_of(as<Bf16>(out_gradient[0])(r, c)) *
-              static_cast<float>(batch.integers("tokens")[static_cast<std::size_t>(r)]);
+          rows_gradient[at] += value_of(as<Bf16>(out_gradient[0])(r, c)) *
+                               static_cast<float>(batch.integers("tokens")[r]);
         } else {
           const float upstream = value_of(as<Bf16>(out_gradient[0])(r, 0));
-          rows_gradient[at] += upstream * inputs[slot][static_cast<std::size_t>(r * kColumns + c)];
+          rows_gradient[at] += upstream * inputs[slot][r * kColumns + c];
           as<Bf16>(in_gradient[0])(r, c) = half_of(upstream * value_of(low(pass)[at]));
         }
       }
@@ -150,8 +148,7 @@ struct MixedUnit final : Unit {
   static float token_sum(const MicroBatch& batch, index_t b) {
     float sum = 0;
     for (index_t i = 0; i < kLength; ++i) {
-      sum +=
-          static_cast<float>(batch.integers("tokens")[static_cast<std::size_t>(b * kLength + i)]);
+      sum += static_cast<float>(batch.integers("tokens")[b * kLength + i]);
     }
     return sum;
   }
@@ -199,8 +196,8 @@ class MixedModel final : public Model {
     for (index_t index = cut.first_unit; index <= cut.last_unit; ++index) {
       auto unit = std::make_unique<MixedUnit>();
       unit->index = index;
-      unit->inputs.resize(static_cast<std::size_t>(slots.activations));
-      unit->errors.resize(static_cast<std::size_t>(slots.activations));
+      unit->inputs.resize(slots.activations);
+      unit->errors.resize(slots.activations);
       if (index < 2) {
         unit->rows_weight = {holding.slice(2 * index).offset, kColumns};
         unit->sums_weight = {holding.slice(2 * index + 1).offset, 1};
@@ -219,8 +216,7 @@ class Counting final : public Dataset {
   index_t epoch_size() const override { return 1000; }
   void training_sample(index_t cursor, Sample& sample) const override {
     for (index_t i = 0; i < kLength; ++i) {
-      sample.integers("tokens")[static_cast<std::size_t>(i)] =
-          static_cast<std::int32_t>((cursor * 5 + i * 3) % 4);
+      sample.integers("tokens")[i] = static_cast<std::int32_t>((cursor * 5 + i * 3) % 4);
     }
     sample.length = kLength;
   }
@@ -323,7 +319,7 @@ std::vector<double> train(const test::Ranks& ranks, index_t stages, Transport tr
   parts.cut.first_unit = std::ranges::find(unit_stage, place.stage) - unit_stage.begin();
   parts.cut.last_unit = parts.cut.first_unit + std::ranges::count(unit_stage, place.stage) - 1;
   parts.cut.micro_batch = kMicroBatch;
-  parts.slots.activations = schedule.activation_slots[static_cast<std::size_t>(place.stage)];
+  parts.slots.activations = schedule.activation_slots[place.stage];
   parts.dataset = &data;
   parts.parameters = &client;
   parts.kernels = &kernels;

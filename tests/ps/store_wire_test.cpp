@@ -152,7 +152,7 @@ TEST_CASE(
     std::ranges::sort(runs);
     for (std::size_t i = 1; i < runs.size(); ++i) CHECK(runs[i - 1].second <= runs[i].first);
   }
-  const std::vector<CheckpointRecord> records = residual_records(plan);
+  const List<CheckpointRecord> records = residual_records(plan);
   const std::vector<index_t> first = first_residual_records(plan);
   // The embedding is tied: of each of 3 replicas the first and the last stage contribute.
   REQUIRE(records.size() == 3 * (plan.specs().size() + 1));

@@ -123,7 +123,7 @@ std::vector<float> read_newest_checkpoint(const std::filesystem::path& run_folde
   index_t record = 0;
   for (const CheckpointRecord& each : reader.manifest().records) {
     std::size_t count = 1;
-    for (const index_t extent : each.shape) count *= static_cast<std::size_t>(extent);
+    for (const index_t extent : each.shape) count *= extent;
     all.resize(all.size() + count);
     reader.read(record++, 0, std::span(all).last(count));
   }
@@ -174,10 +174,10 @@ void write_corpus(const std::filesystem::path& path, index_t bytes, std::uint64_
   const char* const words[] = {"the ",   "weir ", "holds ", "water ",  "and ", "a ",
                                "river ", "runs ", "over ",  "stone. ", "low ", "dam "};
   std::string text;
-  for (std::uint64_t index = 0; static_cast<index_t>(text.size()) < bytes; ++index) {
+  for (std::uint64_t index = 0; std::ssize(text) < bytes; ++index) {
     text += words[random_word(seed, 1, index) % std::size(words)];
   }
-  text.resize(static_cast<std::size_t>(bytes));
+  text.resize(bytes);
   std::ofstream(path) << text;
 }
 

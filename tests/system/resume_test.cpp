@@ -99,7 +99,7 @@ TEST_CASE("a job killed at any moment resumes, in another placement, too, to the
     Process job(weir_command(
         colocated ? 2 : 4, arguments(folder, "killed", colocated ? kTwoColocated : kTwoReplicas)));
     wait_for_step(job, folder / "killed", 5 * life + static_cast<int>(random() % 5));
-    sleep_microseconds(static_cast<index_t>(random() % 20000));
+    sleep_microseconds(random() % 20000);
     const std::vector<int> ranks = ranks_of(job.id());
     if (!ranks.empty()) kill(ranks[random() % ranks.size()], SIGKILL);
     const Ended ended = job.wait(30);
@@ -117,7 +117,7 @@ TEST_CASE("a job killed at any moment resumes, in another placement, too, to the
   CHECK(lines.back().step == kSteps);
   for (const StepLine& line : lines) {
     CAPTURE(line.step);
-    CHECK(line == expected[static_cast<std::size_t>(line.step - 1)]);
+    CHECK(line == expected[line.step - 1]);
   }
 }
 
@@ -230,7 +230,7 @@ TEST_CASE("a checkpoint resumes on any other layout, within rounding") {
     CHECK(steps.front().step > 6);
     CHECK(steps.back().step == kSteps);
     for (const StepLine& step : steps) {
-      const StepLine& one = expected[static_cast<std::size_t>(step.step - 1)];
+      const StepLine& one = expected[step.step - 1];
       CAPTURE(step.step);
       CHECK(std::abs(step.loss - one.loss) <= 1e-5 * one.loss);
       CHECK(step.cursor == one.cursor);

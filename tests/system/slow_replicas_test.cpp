@@ -80,7 +80,7 @@ TEST_CASE("ssp: in a real job nobody begins a step farther ahead of the slowest 
                              {"--consistency=ssp", "--staleness=" + std::to_string(staleness)})));
     INFO(ended.output);
     REQUIRE(ended.exit_code == 0);
-    std::vector<index_t> done(static_cast<std::size_t>(replicas), 0);
+    std::vector<index_t> done(replicas, 0);
     index_t farthest = 0;
     read_decisions(folder / run, [&](bool is_close, const std::vector<std::size_t>& who) {
       REQUIRE(is_close);
@@ -109,7 +109,7 @@ TEST_CASE("asp: in a real job the others do not wait for one who is always slow"
         arguments(folder, run, many_steps(replicas, steps, seed, "1:20x", {"--consistency=asp"})));
     INFO(ended.output);
     REQUIRE(ended.exit_code == 0);
-    std::vector<index_t> done(static_cast<std::size_t>(replicas), 0);
+    std::vector<index_t> done(replicas, 0);
     index_t farthest = 0;
     read_decisions(folder / run, [&](bool, const std::vector<std::size_t>& who) {
       ++done[who.front()];
@@ -139,7 +139,7 @@ TEST_CASE("backups: in a real job nothing stands still, and each late contributi
                                       {"--backup=" + std::to_string(backup), "--grace=0.1"})));
     INFO(ended.output);
     REQUIRE(ended.exit_code == 0);
-    std::vector<bool> is_late(static_cast<std::size_t>(replicas), false);
+    std::vector<bool> is_late(replicas, false);
     index_t closes = 0, left_out = 0, dropped = 0;
     read_decisions(folder / run, [&](bool is_close, const std::vector<std::size_t>& who) {
       if (is_close) {

@@ -17,8 +17,7 @@ namespace weir::test {
 /// thread its own.
 class ThreadContexts {
  public:
-  explicit ThreadContexts(index_t count)
-      : count_(count), offers_(static_cast<std::size_t>(count)), barrier_(count) {}
+  explicit ThreadContexts(index_t count) : count_(count), offers_(count), barrier_(count) {}
 
   /// Calls body(group) on `count` threads at once, each with its own index, and waits for all.
   void run(const std::function<void(worker::ContextGroup&)>& body) {
@@ -75,9 +74,7 @@ class ThreadContexts {
           WEIR_ASSERT(std::ssize(sent) == to.size());
           std::ranges::copy(sent, as<float>(to).begin());
         };
-        const auto offer = [&](index_t of) -> const Offer& {
-          return contexts_.offers_[static_cast<std::size_t>(of)];
-        };
+        const auto offer = [&](index_t of) -> const Offer& { return contexts_.offers_[of]; };
         if (index_ > 0) receive(offer(index_ - 1).to_next, from_previous);
         if (index_ + 1 < size()) receive(offer(index_ + 1).to_previous, from_next);
       });
@@ -87,7 +84,7 @@ class ThreadContexts {
     /// Runs `read` while all offers stand.
     template <class Read>
     void meet(const Offer& own, const Read& read) {
-      contexts_.offers_[static_cast<std::size_t>(index_)] = own;
+      contexts_.offers_[index_] = own;
       contexts_.barrier_.arrive_and_wait();
       read();
       contexts_.barrier_.arrive_and_wait();

@@ -15,7 +15,7 @@ namespace weir::test {
 /// `size` floats of N(0, deviation) around `mean`, from seed and name.
 inline std::vector<float> random_values(index_t size, std::uint64_t seed, std::string_view name,
                                         float deviation = 1, float mean = 0) {
-  std::vector<float> values(static_cast<std::size_t>(size));
+  std::vector<float> values(size);
   fill_normal(values, seed, stream_of(name), 0, deviation);
   for (float& value : values) value += mean;
   return values;

@@ -16,8 +16,7 @@ namespace weir::test {
 /// its own.
 class ThreadShards {
  public:
-  explicit ThreadShards(index_t count)
-      : count_(count), parts_(static_cast<std::size_t>(count)), barrier_(count) {}
+  explicit ThreadShards(index_t count) : count_(count), parts_(count), barrier_(count) {}
 
   /// Calls body(group) on `count` threads at once, each with its own index, and waits for all.
   void run(const std::function<void(worker::TensorGroup&)>& body) {
@@ -49,7 +48,7 @@ class ThreadShards {
    private:
     template <class Combine>
     void reduce(std::span<float> values, Combine combine) {
-      shards_.parts_[static_cast<std::size_t>(index_)] = values;
+      shards_.parts_[index_] = values;
       shards_.barrier_.arrive_and_wait();
       std::vector<float> result(shards_.parts_[0].begin(), shards_.parts_[0].end());
       for (std::size_t part = 1; part < shards_.parts_.size(); ++part) {

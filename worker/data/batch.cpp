@@ -11,15 +11,14 @@ Batch::Batch(const Dataset& dataset, index_t sequences, const ContextCut& cut)
       sequences_(sequences),
       cut_(cut),
       sample_length_(dataset.shape().length),
-      lengths_(static_cast<std::size_t>(sequences)),
-      samples_(static_cast<std::size_t>(sequences)) {
+      lengths_(sequences),
+      samples_(sequences) {
   WEIR_ASSERT(cut.fewest_tokens >= 1);  // of empty samples, too: a matrix has rows
   WEIR_ASSERT(cut.contexts * cut.fewest_tokens <= sample_length_);
   for (const ColumnShape& shape : dataset.shape().columns) {
     const index_t elements = shape.elements * (shape.ragged ? sample_length_ : 1);
     const index_t sample_bytes = elements * bytes_of(shape.dtype);
-    const auto bytes = static_cast<std::size_t>(sequences * sample_bytes);
-    columns_.push_back({shape, sample_bytes, std::vector<std::byte>(bytes)});
+    columns_.push_back({shape, sample_bytes, std::vector<std::byte>(sequences * sample_bytes)});
   }
 }
 
@@ -35,15 +34,14 @@ Sample Batch::place(index_t index) {
 }
 
 void Batch::placed(index_t index, index_t key, const Sample& sample) {
-  const auto at = static_cast<std::size_t>(index);
-  samples_[at] = key;
-  lengths_[at] = sample.length;
+  samples_[index] = key;
+  lengths_[index] = sample.length;
 }
 
 void Batch::cut_rows() {
   index_t length = cut_.contexts * cut_.fewest_tokens;
   for (index_t index = 0; index < loaded_; ++index) {
-    length = std::max(length, lengths_[static_cast<std::size_t>(index)]);
+    length = std::max(length, lengths_[index]);
   }
   part_ = part_of_sequence(length, cut_.context, cut_.contexts);
   for (OwnedColumn& column : columns_) {
@@ -69,7 +67,7 @@ void Batch::load_training(index_t cursor) {
 }
 
 void Batch::load_validation(std::span<const index_t> samples) {
-  WEIR_ASSERT(static_cast<index_t>(samples.size()) <= sequences_);
+  WEIR_ASSERT(std::ssize(samples) <= sequences_);
   loaded_ = 0;
   for (index_t validation_sample : samples) {
     Sample sample = place(loaded_);
@@ -80,7 +78,6 @@ void Batch::load_validation(std::span<const index_t> samples) {
 }
 
 MicroBatch Batch::view() const {
-  const auto count = static_cast<std::size_t>(loaded_);
   MicroBatch batch;
   batch.sequences = loaded_;
   batch.length = part_.count();
@@ -92,8 +89,8 @@ MicroBatch Batch::view() const {
     batch.columns.push_back(
         {column.shape.name, ConstVector(column.bytes.data(), dtype, MemoryKind::host, elements)});
   }
-  batch.lengths = std::span(lengths_).first(count);
-  batch.samples = std::span(samples_).first(count);
+  batch.lengths = std::span(lengths_).first(loaded_);
+  batch.samples = std::span(samples_).first(loaded_);
   return batch;
 }
 

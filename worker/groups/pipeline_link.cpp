@@ -78,7 +78,7 @@ struct Inlet {
   Inlet(const Comm& comm, int peer, Direction direction, const FrameShape& shape, index_t slots)
       : frames(shape, slots),
         channel(comm, peer, kind_of(direction), frames.bytes(), static_cast<int>(slots)),
-        arrived(static_cast<std::size_t>(slots)),
+        arrived(slots),
         turn{slots} {
     channel.open_round();
   }
@@ -87,7 +87,7 @@ struct Inlet {
     if (std::uncaught_exceptions() == 0) channel.cancel();
   }
   void progress() {
-    for (const index_t slot : channel.progress()) arrived[static_cast<std::size_t>(slot)] = true;
+    for (const index_t slot : channel.progress()) arrived[slot] = true;
   }
 
   FrameSlots frames;
@@ -167,13 +167,13 @@ void PipelineLink::send(Direction direction, index_t micro_batch, const Frame& f
   const std::size_t slot = out.turn.slot_of(micro_batch);
   const Frame& buffer = out.frames.frame(slot);
   WEIR_ASSERT(frame.size() == buffer.size());
-  state_->wait([&] { return out.channel.sent(static_cast<index_t>(slot)); });
+  state_->wait([&] { return out.channel.sent(slot); });
   for (std::size_t tensor = 0; tensor < frame.size(); ++tensor) {
     const Matrix to = buffer[tensor].rows(0, frame[tensor].extent(0));
     WEIR_ASSERT(frame[tensor].has_shape_of(to) && frame[tensor].dtype() == to.dtype());
     std::ranges::copy(frame[tensor].flat().bytes(), to.flat().bytes().begin());
   }
-  out.channel.offer(static_cast<index_t>(slot));
+  out.channel.offer(slot);
   ++out.turn.this_step;
 }
 
@@ -191,7 +191,7 @@ void PipelineLink::release(Direction direction, index_t micro_batch) {
   const std::size_t slot = in.turn.slot_of(micro_batch);
   WEIR_ASSERT(micro_batch < in.turn.this_step && in.arrived[slot]);
   in.arrived[slot] = false;
-  in.channel.open(static_cast<index_t>(slot));
+  in.channel.open(slot);
 }
 
 void PipelineLink::end_step() {

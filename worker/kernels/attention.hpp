@@ -23,7 +23,7 @@ struct AttentionInput {
   ConstMatrix after;    ///< [B * R, 2 H C]: and of the R tokens from first + N on
   ConstMatrix globals;  ///< [B * G, 3 H C]: as qkv, the global tokens in ascending order
 
-  index_t sequences() const { return static_cast<index_t>(lengths.size()); }
+  index_t sequences() const { return std::ssize(lengths); }
   index_t tokens() const { return qkv.extent(0) / sequences(); }
   index_t width() const { return qkv.extent(1) / 3; }
   index_t channels() const { return width() / heads; }

@@ -13,7 +13,7 @@ namespace weir::worker {
 class Globals {
  public:
   /// The first `count` positions, which most models choose.
-  Globals(index_t count = 0) : positions_(static_cast<std::size_t>(count)) {
+  Globals(index_t count = 0) : positions_(count) {
     std::iota(positions_.begin(), positions_.end(), index_t{0});
   }
   explicit Globals(std::vector<index_t> positions) : positions_(std::move(positions)) {
@@ -22,7 +22,7 @@ class Globals {
   }
 
   std::span<const index_t> positions() const { return positions_; }
-  index_t count() const { return static_cast<index_t>(positions_.size()); }
+  index_t count() const { return std::ssize(positions_); }
   /// How many of them lie before position `end`.
   index_t before(index_t end) const {
     return std::ranges::lower_bound(positions_, end) - positions_.begin();

@@ -93,11 +93,11 @@ struct AttentionLayer::Call {
         left(of.sparsity.left),
         right(of.sparsity.right_reach()),
         rows_of_globals(micro_batch.rows_of(of.sparsity.globals.positions())) {
-    for (std::size_t row = 0; row < rows_of_globals.size(); ++row) {
-      const auto number = row % static_cast<std::size_t>(globals().count());
+    for (index_t row = 0; row < std::ssize(rows_of_globals); ++row) {
+      const index_t number = row % globals().count();
       const bool is_here = rows_of_globals[row] >= 0;
       positions_here.push_back(is_here ? globals().positions()[number] : -1);
-      if (!is_here) elsewhere.push_back(static_cast<index_t>(row));
+      if (!is_here) elsewhere.push_back(row);
     }
     const index_t rows = batch.rows();
     const index_t global_rows =

@@ -58,7 +58,7 @@ struct Rows {
   /// Tokens of sequence `b` here that each global row sees: those before limits[g].
   std::vector<index_t> limits(index_t b) const {
     std::vector<index_t> result;
-    const index_t length = batch.lengths[static_cast<std::size_t>(b)];
+    const index_t length = batch.lengths[b];
     for (const index_t position : sparsity.globals.positions()) {
       const index_t last = visible_keys(position, length, sparsity).last;
       result.push_back(std::clamp<index_t>(last - batch.first, 0, batch.length));
@@ -85,8 +85,8 @@ void collect_inputs(const Pass& pass, const Rows& rows, ConstMatrix x,
   pass.kernels.gather_rows(x, rows.here, 0, rows.inputs(kept));
   std::vector<index_t> seeing;
   for (index_t row = 0; row < rows.count(); ++row) {
-    const index_t length = rows.batch.lengths[static_cast<std::size_t>(row / rows.globals)];
-    if (rows.here[static_cast<std::size_t>(row)] >= 0 && length > 0) seeing.push_back(row);
+    const index_t length = rows.batch.lengths[row / rows.globals];
+    if (rows.here[row] >= 0 && length > 0) seeing.push_back(row);
   }
   pass.kernels.fill(rows.seeing(kept), 0);
   pass.kernels.fill_rows(seeing, 1, Matrix(rows.seeing(kept), rows.count(), 1));

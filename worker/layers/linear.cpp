@@ -9,7 +9,7 @@ namespace {
 /// A vector of all outputs in which those without a bias are zero, and its two other parts.
 struct WholeBias {
   WholeBias(index_t outputs, Interval unbiased)
-      : all(static_cast<std::size_t>(outputs)),
+      : all(outputs),
         before(Vector(all).first(unbiased.begin)),
         after(Vector(all).last(outputs - unbiased.end)) {}
   std::vector<float> all;

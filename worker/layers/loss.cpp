@@ -15,8 +15,7 @@ Loss VocabularyLoss::forward(const Pass& pass, std::span<const std::int32_t> tar
   for (index_t begin = 0; begin < x.extent(0); begin += scratch.logits.extent(0)) {
     const index_t rows = std::min(scratch.logits.extent(0), x.extent(0) - begin);
     const ConstMatrix strip = x.rows(begin, rows);
-    const auto strip_targets =
-        targets.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(rows));
+    const auto strip_targets = targets.subspan(begin, rows);
     const Matrix logits(scratch.logits.flat(), rows, weight.rows);
     const Vector maximum = scratch.maximum.first(rows);
     const Vector sums = scratch.sums.first(2 * rows);

@@ -12,8 +12,7 @@ BatchShape largest_batch(const Model& model, const StageCut& cut) {
 
 std::vector<double> unit_costs(const Model& model) {
   const index_t length = model.length();
-  const BucketPlan plan(model.parameters(),
-                        std::vector<index_t>(static_cast<std::size_t>(model.unit_count())), {},
+  const BucketPlan plan(model.parameters(), std::vector<index_t>(model.unit_count()), {},
                         kBlockElements * bytes_of(Dtype::f32));
   const Holding& holding = plan.holding({});
   SimulatedKernels kernels({});
@@ -39,7 +38,7 @@ std::vector<double> unit_costs(const Model& model) {
   for (index_t unit = 0; unit < model.unit_count(); ++unit) {
     const index_t like = model.first_like(unit);
     if (like < unit) {
-      costs.push_back(costs[static_cast<std::size_t>(like)]);
+      costs.push_back(costs[like]);
       continue;
     }
     const double before = kernels.charged().flops;

@@ -26,7 +26,7 @@ Differences differences_of(const CheckpointReader& reader, const std::vector<Par
       differences.add(text(spec.name, ": missing"));
       continue;
     }
-    const auto& shape = reader.manifest().records[static_cast<std::size_t>(*record)].shape;
+    const auto& shape = reader.manifest().records[*record].shape;
     if (shape != spec.shape) {
       differences.add(text(spec.name, ": ", shape_text(shape), " in the checkpoint, ",
                            shape_text(spec.shape), " in the model"));
@@ -51,8 +51,8 @@ void Scorer::check(const CheckpointReader& reader, const ModelConfig& model) {
 }
 
 StageCut Scorer::cut_of(const Model& model, index_t micro_batch, const ScorerPlace& where) {
-  const auto stage = static_cast<std::size_t>(where.place.stage);
-  const bool is_last = stage + 1 == where.first_units.size();
+  const index_t stage = where.place.stage;
+  const bool is_last = stage + 1 == std::ssize(where.first_units);
   return {.first_unit = where.first_units[stage],
           .last_unit = (is_last ? model.unit_count() : where.first_units[stage + 1]) - 1,
           .contexts = where.layout.contexts,
@@ -85,10 +85,9 @@ Scorer::Scorer(const CheckpointReader& reader, const ModelConfig& model, index_t
   const Holding& holding = plan_->holding(holder_of(where_.place));
   weights_ = Buffer(holding.element_count);
   for (const HeldSlice& slice : holding.slices) {
-    const ParameterSpec& spec = specs[static_cast<std::size_t>(slice.parameter)];
+    const ParameterSpec& spec = specs[slice.parameter];
     reader.read(*reader.find("/model/" + spec.name), slice.range.begin,
-                weights_.span().subspan(static_cast<std::size_t>(slice.offset),
-                                        static_cast<std::size_t>(slice.range.count())));
+                weights_.span().subspan(slice.offset, slice.range.count()));
   }
   units_.emplace(model_, holding, cut_of(model_, micro_batch_, where_), SlotCounts(), kernels_);
 }
@@ -138,8 +137,7 @@ Loss Scorer::score(const Dataset& dataset, std::span<const index_t> samples,
   for (index_t begin = share.begin; begin < share.end; begin += micro_batch_) {
     if (progress) progress(begin - share.begin, share.count());
     const index_t count = std::min(micro_batch_, share.end - begin);
-    batch.load_validation(
-        samples.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)));
+    batch.load_validation(samples.subspan(begin, count));
     loss += forward(batch.view(), index++);
   }
   if (groups_.link() != nullptr) groups_.link()->end_step();
@@ -149,7 +147,7 @@ Loss Scorer::score(const Dataset& dataset, std::span<const index_t> samples,
 }
 
 void Scorer::next_token_logits(std::span<const std::int32_t> tokens, std::span<float> logits) {
-  const auto length = static_cast<index_t>(tokens.size());
+  const index_t length = std::ssize(tokens);
   WEIR_ASSERT(length >= 1 && length <= config().length);
   WEIR_ASSERT(where_.layout.worker_count() == 1);
   const index_t sample = 0;

@@ -10,7 +10,7 @@ BucketFrames::BucketFrames(const BucketPlan& plan, const Holding& holding, Vecto
   const auto& [push, pull] = plan.wire();
   if (push.keeps_residual()) residuals_ = Buffer(holding.element_count);
   const auto count_of = [&](const HeldBucket& held) {
-    return plan.buckets()[static_cast<std::size_t>(held.bucket)].element_count;
+    return plan.buckets()[held.bucket].element_count;
   };
   index_t bytes = 0;
   for (const HeldBucket& held : holding.buckets) {
@@ -22,8 +22,8 @@ BucketFrames::BucketFrames(const BucketPlan& plan, const Holding& holding, Vecto
   const auto frame = [&](const Wire& wire, std::size_t held, Vector arena) {
     if (wire.is_raw()) return part(arena, held).bytes();
     const index_t size = wire.bytes(count_of(holding.buckets[held]));
-    const auto taken = rest.first(static_cast<std::size_t>(size));
-    rest = rest.subspan(static_cast<std::size_t>(round_up(size, kPageBytes)));
+    const auto taken = rest.first(size);
+    rest = rest.subspan(round_up(size, kPageBytes));
     return taken;
   };
   for (index_t held = 0; held < holding.buckets.size(); ++held) {

@@ -35,11 +35,9 @@ void FaultyService::ready(index_t unit) {
   const bool any = std::ranges::any_of(
       injection_.faults, [&](const Fault& fault) { return strikes(fault, step_, seed_); });
   if (any) {
-    const auto is_here = [&](index_t each) {
-      return plan_.unit_stage()[static_cast<std::size_t>(each)] == place_.stage;
-    };
+    const auto is_here = [&](index_t each) { return plan_.unit_stage()[each] == place_.stage; };
     for (const HeldSlice& slice : plan_.holding(holder_of(place_)).slices) {
-      const auto& units = plan_.specs()[static_cast<std::size_t>(slice.parameter)].units;
+      const auto& units = plan_.specs()[slice.parameter].units;
       // Units come in descending order, so a gradient is complete with the lowest unit that is
       // here.
       if (*std::ranges::find_if(units, is_here) != unit) continue;
@@ -59,15 +57,15 @@ void FaultyService::strike(const HeldSlice& slice, std::span<float> gradient) {
       for (const ParameterSpec& spec : specs) element += spec.element_count();
       element = one_of(element);
       for (index_t before = 0; before < slice.parameter; ++before) {
-        element -= specs[static_cast<std::size_t>(before)].element_count();
+        element -= specs[before].element_count();
       }
       // Spoiled once, though several workers may hold it: in one replica, one context, the first of
       // its stages.
-      const auto& units = specs[static_cast<std::size_t>(slice.parameter)].units;
+      const auto& units = specs[slice.parameter].units;
       const bool owns = place_.replica == 0 && place_.context == 0 &&
-                        plan_.unit_stage()[static_cast<std::size_t>(units.front())] == place_.stage;
+                        plan_.unit_stage()[units.front()] == place_.stage;
       if (owns && slice.range.begin <= element && element < slice.range.end) {
-        gradient[static_cast<std::size_t>(element - slice.range.begin)] = kFlipped;
+        gradient[element - slice.range.begin] = kFlipped;
       }
       continue;
     }

@@ -25,7 +25,7 @@ template <class Number>
 bool take(std::string_view& rest, Number& number, std::string_view suffix) {
   const auto [end, code] = std::from_chars(rest.data(), rest.data() + rest.size(), number);
   if (code != std::errc()) return false;
-  rest.remove_prefix(static_cast<std::size_t>(end - rest.data()));
+  rest.remove_prefix(end - rest.data());
   if (!rest.starts_with(suffix)) return false;
   rest.remove_prefix(suffix.size());
   return true;

@@ -56,7 +56,7 @@ struct ServerClient::State {
     std::vector<std::span<float>> residuals;
     for (index_t index = 0; index < holding.buckets.size(); ++index) {
       const HeldBucket& held = holding.buckets[index];
-      const Bucket& bucket = plan.buckets()[static_cast<std::size_t>(held.bucket)];
+      const Bucket& bucket = plan.buckets()[held.bucket];
       if (bucket.server != server) continue;
       if (held.pushes) {
         peer.pushed.push_back(index);
@@ -100,7 +100,7 @@ struct ServerClient::State {
       }
       if (!peer.pull) continue;
       for (index_t frame : peer.pull->progress()) {
-        const std::size_t index = peer.pulled[static_cast<std::size_t>(frame)];
+        const std::size_t index = peer.pulled[frame];
         frames.read(index);
         ++arrived[index];
         moved = true;
@@ -140,7 +140,7 @@ struct ServerClient::State {
   void push_residuals() {
     for (Peer& peer : peers) {
       for (std::size_t frame = 0; peer.residuals_out && frame < peer.pushed.size(); ++frame) {
-        peer.residuals_out->offer(static_cast<index_t>(frame));
+        peer.residuals_out->offer(frame);
       }
     }
   }
@@ -224,7 +224,7 @@ void ServerClient::ready(index_t unit) {
     while (peer.offered < peer.pushed.size() &&
            state_->holding.buckets[peer.pushed[peer.offered]].lowest_unit >= unit) {
       state_->frames.write(peer.pushed[peer.offered]);
-      peer.push->offer(static_cast<index_t>(peer.offered++));
+      peer.push->offer(peer.offered++);
     }
   }
 }

@@ -32,7 +32,7 @@ Pass Stage::pass(bool training) {
 }
 
 Loss Stage::forward(bool training, const Action& action) {
-  const MicroBatch batch = batches_[static_cast<std::size_t>(action.slot)].view();
+  const MicroBatch batch = batches_[action.slot].view();
   const BatchShape shape = UnitChain::shape_of(batch);
   if (parts_.stage > 0) {
     copy_frame(*parts_.kernels, *from_previous_, units_.entering(shape));
@@ -52,7 +52,7 @@ Loss Stage::forward(bool training, const Action& action) {
 }
 
 void Stage::backward(const Schedule& schedule, const Action& action) {
-  const MicroBatch batch = batches_[static_cast<std::size_t>(action.slot)].view();
+  const MicroBatch batch = batches_[action.slot].view();
   const BatchShape shape = UnitChain::shape_of(batch);
   if (parts_.stage + 1 < schedule.stages()) {
     copy_frame(*parts_.kernels, *from_next_, units_.leaving_gradient(shape));
@@ -69,10 +69,10 @@ void Stage::backward(const Schedule& schedule, const Action& action) {
 template <class Load>
 Loss Stage::run(const Schedule& schedule, bool training, const Load& load) {
   Loss loss;
-  for (const Action& action : schedule.actions[static_cast<std::size_t>(parts_.stage)]) {
+  for (const Action& action : schedule.actions[parts_.stage]) {
     switch (action.kind) {
       case ActionKind::forward:
-        load(action.micro_batch, batches_[static_cast<std::size_t>(action.slot)]);
+        load(action.micro_batch, batches_[action.slot]);
         loss += forward(training, action);
         break;
       case ActionKind::backward:
@@ -100,15 +100,14 @@ Loss Stage::run(const Schedule& schedule, bool training, const Load& load) {
 Loss Stage::train(const Schedule& schedule, std::span<const index_t> first_samples) {
   parts_.parameters->begin_update();
   return run(schedule, true, [&](index_t micro_batch, Batch& batch) {
-    batch.load_training(first_samples[static_cast<std::size_t>(micro_batch)]);
+    batch.load_training(first_samples[micro_batch]);
   });
 }
 
 Loss Stage::evaluate(const Schedule& schedule, std::span<const index_t> samples) {
   return run(schedule, false, [&](index_t micro_batch, Batch& batch) {
-    const auto begin = static_cast<std::size_t>(micro_batch * parts_.cut.micro_batch);
-    const auto count =
-        std::min(samples.size() - begin, static_cast<std::size_t>(parts_.cut.micro_batch));
+    const index_t begin = micro_batch * parts_.cut.micro_batch;
+    const index_t count = std::min(std::ssize(samples) - begin, parts_.cut.micro_batch);
     batch.load_validation(samples.subspan(begin, count));
   });
 }

@@ -27,7 +27,7 @@ using test::TemporaryFolder;
 namespace {
 
 /// The first record is longer than one digest, so that its ranges are cut.
-std::vector<CheckpointRecord> some_records() {
+List<CheckpointRecord> some_records() {
   return {{"/model/embedding.weight", {600, 1000}},
           {"/model/norm.scale", {64}},
           {"/optimizer/momentum/norm.scale", {64}}};
@@ -51,13 +51,13 @@ Manifest some_manifest(index_t step) {
 
 /// A whole save as the servers do it: two servers, each with half of every record.
 void save(FileSystem& files, const fs::path& checkpoints, index_t step,
-          std::vector<CheckpointRecord> records = some_records()) {
+          List<CheckpointRecord> records = some_records()) {
   begin_checkpoint(files, checkpoints, step, records);
   Manifest manifest = some_manifest(step);
   manifest.records = records;
   for (const int server : {1, 0}) {
     CheckpointWriter writer(files, checkpoints, step, records);
-    for (index_t i = 0; i < std::ssize(records); ++i) {
+    for (index_t i = 0; i < records.size(); ++i) {
       const auto values = values_of(records[i], step);
       const auto middle = values.size() / 2;
       const auto half =
@@ -133,7 +133,7 @@ void change_byte(const fs::path& file, index_t offset) {
 
 TEST_CASE("model.h5 says its step, its format and what the caller tells of the model") {
   const TemporaryFolder folder;
-  std::vector<CheckpointRecord> records = some_records();
+  List<CheckpointRecord> records = some_records();
   records[0].layout = "[tokens, features]";
   begin_checkpoint(posix_file_system(), folder.path(), 7, records, {{"model.heads", index_t{4}}});
   const fs::path file = folder.path() / ".tmp-step-00000007" / "model.h5";
@@ -178,7 +178,7 @@ TEST_CASE("what several servers wrote reads back to the bit, by weir in any rang
 
   const auto datasets = test::hdf5_datasets(*found / "model.h5");
   REQUIRE(datasets.size() == records.size());
-  for (std::size_t i = 0; i < datasets.size(); ++i) {
+  for (index_t i = 0; i < datasets.size(); ++i) {
     CHECK(datasets[i].path == records[i].name);
     CHECK(datasets[i].shape == records[i].shape);
     CHECK(datasets[i].offset == reader.manifest().records[i].offset);

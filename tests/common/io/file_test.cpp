@@ -149,7 +149,7 @@ TEST_CASE("files and folders follow the umask, also what HDF5 makes, and can be 
     const fs::path inside = folder.path() / name;
     files.make_folder(inside);
     files.close(files.create(inside / "file"));
-    std::vector<Hdf5Dataset> datasets = {{"/model/a", {3}}};
+    List<Hdf5Dataset> datasets = {{"/model/a", {3}}};
     create_hdf5(inside / "model.h5", datasets);
     const FolderLock lock(inside);
     std::vector<mode_t> all = {mode_of(inside)};

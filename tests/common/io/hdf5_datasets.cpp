@@ -69,7 +69,7 @@ herr_t visit_link(hid_t root, const char* name, const H5L_info_t* link, void* ou
 
 }  // namespace
 
-std::vector<Hdf5Dataset> hdf5_datasets(const fs::path& file) {
+List<Hdf5Dataset> hdf5_datasets(const fs::path& file) {
   check_hdf5_signature(file);
   const index_t file_bytes = File::open(file).size();
   start_hdf5();
@@ -79,7 +79,7 @@ std::vector<Hdf5Dataset> hdf5_datasets(const fs::path& file) {
   checked(H5Lvisit(open, H5_INDEX_NAME, H5_ITER_INC, visit_link, &links), "read", file);
   if (!links.refused.empty()) throw Error(text(file.string(), ": ", links.refused));
 
-  std::vector<Hdf5Dataset> datasets;
+  List<Hdf5Dataset> datasets;
   for (const auto& path : links.datasets) {
     const Dataset dataset(checked(H5Dopen2(open, path.c_str(), H5P_DEFAULT), "read", file));
     const auto problem = not_plain(dataset);

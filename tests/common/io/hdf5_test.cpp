@@ -25,7 +25,7 @@ using test::hdf5_datasets;
 
 namespace {
 
-std::vector<Hdf5Dataset> two_datasets() {
+List<Hdf5Dataset> two_datasets() {
   return {{"/model/layers.3.attention.query.weight", {6, 4}}, {"/optimizer/momentum/bias", {3}}};
 }
 
@@ -93,7 +93,7 @@ TEST_CASE(
     "a skeleton has the promised shapes, each dataset on its own pages, in little more room") {
   const test::TemporaryFolder folder;
   const fs::path path = folder.path() / "model.h5";
-  std::vector<Hdf5Dataset> datasets = {{"/model/one", {}}, {"/model/big", {300, 1000}}};
+  List<Hdf5Dataset> datasets = {{"/model/one", {}}, {"/model/big", {300, 1000}}};
   index_t bytes = 0;
   for (int i = 0; i < 100; ++i) datasets.push_back({text("/model/layers.", i, ".bias"), {i + 1}});
   for (const auto& dataset : datasets) bytes += elements_of(dataset.shape) * 4;
@@ -155,7 +155,7 @@ TEST_CASE("attributes of the file and of datasets are what HDF5 reads, beside th
 
   const auto found = hdf5_datasets(path);
   REQUIRE(found.size() == 2);
-  for (std::size_t i = 0; i < found.size(); ++i) CHECK(found[i].offset == datasets[i].offset);
+  for (index_t i = 0; i < found.size(); ++i) CHECK(found[i].offset == datasets[i].offset);
 }
 
 TEST_CASE("the same datasets and attributes give the same bytes") {
@@ -195,11 +195,11 @@ TEST_CASE("a skeleton that cannot be made is an Error with HDF5's reason") {
                        doctest::Contains("missing/model.h5: No such file or directory"), Error);
   create_hdf5(path, datasets);
   CHECK_THROWS_WITH_AS(create_hdf5(path, datasets), doctest::Contains("cannot create "), Error);
-  std::vector<Hdf5Dataset> twice = {{"/model/a", {2}}, {"/model/a", {2}}};
+  List<Hdf5Dataset> twice = {{"/model/a", {2}}, {"/model/a", {2}}};
   CHECK_THROWS_WITH_AS(create_hdf5(folder.path() / "twice", twice),
                        doctest::Contains("cannot make the dataset /model/a in "), Error);
   for (const index_t extent : {index_t{0}, index_t{-1}, index_t{1} << 61}) {
-    std::vector<Hdf5Dataset> impossible = {{"/model/a", {2, extent}}};
+    List<Hdf5Dataset> impossible = {{"/model/a", {2, extent}}};
     CHECK_THROWS_AS(create_hdf5(folder.path() / text(extent), impossible), Error);
   }
 }

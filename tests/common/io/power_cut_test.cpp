@@ -16,7 +16,7 @@ using namespace weir::test;
 
 namespace {
 
-std::vector<CheckpointRecord> small_records() {
+List<CheckpointRecord> small_records() {
   return {{"/model/weight", {50, 10}}, {"/optimizer/mean/weight", {50, 10}}};
 }
 
@@ -27,7 +27,7 @@ std::vector<float> values_at(index_t step) {
 }
 
 void save(FileSystem& files, const fs::path& checkpoints, index_t step) {
-  std::vector<CheckpointRecord> records = small_records();
+  List<CheckpointRecord> records = small_records();
   begin_checkpoint(files, checkpoints, step, records);
   CheckpointWriter writer(files, checkpoints, step, records);
   for (const index_t record : {0, 1}) writer.write(record, 0, values_at(step));

@@ -42,7 +42,7 @@ class Ragged final : public Dataset {
   BatchData padded(index_t begin, index_t end) const {
     BatchData batch = test::part_of(data_, model_, begin, end);
     for (index_t at = begin; at < end; ++at) {
-      batch.samples[static_cast<std::size_t>(at - begin)] = at;
+      batch.samples[at - begin] = at;
     }
     return batch;
   }
@@ -77,7 +77,7 @@ class Mixed final : public Dataset {
     for (index_t position = 0; position < 8; ++position) {
       const auto at = static_cast<std::size_t>(position);
       for (index_t element = 0; element < 3; ++element) {
-        features[3 * at + static_cast<std::size_t>(element)] = feature(cursor, position, element);
+        features[3 * at + element] = feature(cursor, position, element);
       }
       half[at].bits = static_cast<std::uint16_t>(cursor * 100 + position);
     }
@@ -129,12 +129,12 @@ TEST_CASE("a micro-batch is as long as its longest sample, and its rows are thos
         const auto size = static_cast<std::size_t>(length);
         CHECK(std::ranges::equal(view.integers("tokens").subspan(at, size),
                                  std::span(one.tokens).first(size)));
-        CHECK(view.lengths[static_cast<std::size_t>(row)] == one.lengths[0]);
-        CHECK(view.samples[static_cast<std::size_t>(row)] == begin + row);
+        CHECK(view.lengths[row] == one.lengths[0]);
+        CHECK(view.samples[row] == begin + row);
         if (task == Task::language) {
           CHECK(std::ranges::equal(targets.subspan(at, size), std::span(one.targets).first(size)));
         } else {
-          CHECK(targets[static_cast<std::size_t>(row)] == one.targets[0]);
+          CHECK(targets[row] == one.targets[0]);
         }
       }
     };
@@ -179,19 +179,18 @@ TEST_CASE(
           next += view.length;
           REQUIRE(next <= longest);
           const auto here = [&](const std::vector<std::int32_t>& row) {
-            return std::span(row).subspan(static_cast<std::size_t>(view.first),
-                                          static_cast<std::size_t>(view.length));
+            return std::span(row).subspan(view.first, view.length);
           };
           for (index_t row = 0; row < 3; ++row) {
             const BatchData one = dataset.one(begin + row);
             const auto at = static_cast<std::size_t>(row * view.length);
             const auto size = static_cast<std::size_t>(view.length);
             CHECK(std::ranges::equal(view.integers("tokens").subspan(at, size), here(one.tokens)));
-            CHECK(view.lengths[static_cast<std::size_t>(row)] == one.lengths[0]);  // of the whole
+            CHECK(view.lengths[row] == one.lengths[0]);  // of the whole
             if (task == Task::language) {
               CHECK(std::ranges::equal(targets.subspan(at, size), here(one.targets)));
             } else {
-              CHECK(targets[static_cast<std::size_t>(row)] == one.targets[0]);
+              CHECK(targets[row] == one.targets[0]);
             }
           }
         }
@@ -222,8 +221,7 @@ TEST_CASE("columns of any dtype and width are cut over contexts, those without p
         const auto at = static_cast<std::size_t>(sequence * view.length + token);
         CHECK(half[at].bits == (2 + sequence) * 100 + position);
         for (index_t element = 0; element < 3; ++element) {
-          CHECK(features[3 * at + static_cast<std::size_t>(element)] ==
-                Mixed::feature(2 + sequence, position, element));
+          CHECK(features[3 * at + element] == Mixed::feature(2 + sequence, position, element));
         }
       }
     }

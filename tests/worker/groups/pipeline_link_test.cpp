@@ -138,7 +138,7 @@ MPI_TEST_CASE("a frame is several tensors of different dtypes, and may have fewe
     REQUIRE(frame.size() == 2);
     CHECK(frame[0].extent(0) == 3);
     for (index_t i = 0; i < 10; ++i) {
-      CHECK(as<Bf16>(frame[0].flat())[static_cast<std::size_t>(i)].bits == 100 + i);
+      CHECK(as<Bf16>(frame[0].flat())[i].bits == 100 + i);
     }
     CHECK(as<float>(frame[1].flat())[0] == 0.5F);
     CHECK(as<float>(frame[1].flat())[1] == -2);

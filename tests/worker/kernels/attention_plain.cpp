@@ -1,19 +1,13 @@
 #include "tests/worker/kernels/attention_case.hpp"
 
 namespace weir::worker::test {
-namespace {
-
-std::size_t at(index_t index) { return static_cast<std::size_t>(index); }
-
-}  // namespace
-
 PlainResult run_plain(const AttentionCase& c, const Block& qkv, const Block& upstream) {
   const index_t width = c.width();
   PlainResult result;
-  result.out.resize(at(c.sequences() * c.tokens * width));
-  result.log_sum.resize(at(c.sequences() * c.heads * c.tokens),
+  result.out.resize(c.sequences() * c.tokens * width);
+  result.log_sum.resize(c.sequences() * c.heads * c.tokens,
                         -std::numeric_limits<double>::infinity());
-  std::vector<float> gradient(at(c.sequences() * c.tokens * 3 * width));
+  std::vector<float> gradient(c.sequences() * c.tokens * 3 * width);
   std::vector<float> terms(gradient.size());
   const float scale = 1 / std::sqrt(static_cast<float>(c.channels));
   for (index_t b = 0; b < c.sequences(); ++b) {
@@ -23,7 +17,7 @@ PlainResult run_plain(const AttentionCase& c, const Block& qkv, const Block& ups
       };
       const auto add = [&](index_t i, index_t part, index_t k, float term, float size) {
         const std::size_t place =
-            at((b * c.tokens + i) * 3 * width + part * width + h * c.channels + k);
+            (b * c.tokens + i) * 3 * width + part * width + h * c.channels + k;
         gradient[place] += term;
         terms[place] += std::abs(size);
       };
@@ -31,7 +25,7 @@ PlainResult run_plain(const AttentionCase& c, const Block& qkv, const Block& ups
         if (!c.does_globals() && c.sparsity.globals.holds(i)) continue;
         std::vector<index_t> keys;
         for (index_t j = 0; j < c.tokens; ++j) {
-          if (visible(i, j, c.lengths[at(b)], c.sparsity)) keys.push_back(j);
+          if (visible(i, j, c.lengths[b], c.sparsity)) keys.push_back(j);
         }
         if (keys.empty()) continue;
         std::vector<float> weights, slopes;
@@ -50,8 +44,8 @@ PlainResult run_plain(const AttentionCase& c, const Block& qkv, const Block& ups
         float sum = 0, mean = 0;
         for (float& weight : weights) sum += weight = std::exp(weight - maximum);
         for (std::size_t s = 0; s < keys.size(); ++s) mean += (weights[s] /= sum) * slopes[s];
-        result.log_sum[at((b * c.heads + h) * c.tokens + i)] = maximum + std::log(sum);
-        std::vector<float> out(at(c.channels));
+        result.log_sum[(b * c.heads + h) * c.tokens + i] = maximum + std::log(sum);
+        std::vector<float> out(c.channels);
         for (std::size_t s = 0; s < keys.size(); ++s) {
           const float slope = weights[s] * (slopes[s] - mean) * scale;
           const float size = weights[s] * (std::abs(slopes[s]) + std::abs(mean)) * scale;
@@ -59,7 +53,7 @@ PlainResult run_plain(const AttentionCase& c, const Block& qkv, const Block& ups
             const float query = row(qkv, i, 0)[k];
             const float key = row(qkv, keys[s], 1)[k];
             const float given = weights[s] * row(upstream, i, 0)[k];
-            out[at(k)] += weights[s] * row(qkv, keys[s], 2)[k];
+            out[k] += weights[s] * row(qkv, keys[s], 2)[k];
             add(i, 0, k, slope * key, size * key);
             add(keys[s], 1, k, slope * query, size * query);
             add(keys[s], 2, k, given, given);

@@ -68,7 +68,7 @@ class BlockOf {
  public:
   BlockOf(index_t rows, index_t columns, index_t misalignment = 0)
       : rows_(rows), columns_(columns), begin_(kGuard + misalignment) {
-    store_.assign(static_cast<std::size_t>(begin_ + rows * columns + kGuard), rounded_to<T>(kNan));
+    store_.assign(begin_ + rows * columns + kGuard, rounded_to<T>(kNan));
   }
   /// Uniform in [-spread, spread).
   BlockOf& randomize(std::mt19937_64& random, float spread = 1) {
@@ -114,7 +114,7 @@ using Block = BlockOf<float>;
 class Exact {
  public:
   Exact(index_t rows, index_t columns)
-      : rows_(rows), columns_(columns), store_(static_cast<std::size_t>(rows * columns), 0.0) {}
+      : rows_(rows), columns_(columns), store_(rows * columns, 0.0) {}
   template <class T>
   Exact(const BlockOf<T>& block) : Exact(block.view().extent(0), block.view().extent(1)) {
     std::ranges::transform(block.span(), store_.begin(), [](T value) { return float_of(value); });

@@ -48,9 +48,7 @@ struct Truth {
 Truth truth_of(const Case& c, const Rig& rig, const std::vector<float>& x_in,
                const std::vector<float>& out_gradient_in) {
   const index_t rows = c.rows();
-  const auto doubles = [&](index_t columns) {
-    return std::vector<double>(static_cast<std::size_t>(rows * columns));
-  };
+  const auto doubles = [&](index_t columns) { return std::vector<double>(rows * columns); };
   std::vector<double> x = in_double(x_in);
   std::vector<double> weights = in_double(rig.weights);
   std::vector<double> out_gradient = in_double(out_gradient_in);
@@ -140,7 +138,7 @@ void check_attention(const Case& c, index_t contexts = 1) {
     std::vector<float> own_gradient = part_of(out_gradient, c, begin, end);
     std::vector<float> own_out(own_x.size(), 7), own_x_gradient(own_x.size(), 7);
     layer.forward(pass, batch, matrix(own_x, rows), kept, scratch, matrix(own_out, rows));
-    std::vector<float> qkv_gradient(static_cast<std::size_t>(rows * 3 * kHeld), 7);
+    std::vector<float> qkv_gradient(rows * 3 * kHeld, 7);
     layer.backward(pass, batch, kept, matrix(own_x, rows), matrix(own_gradient, rows), scratch,
                    matrix(qkv_gradient, rows), matrix(own_x_gradient, rows));
     layer.weight_gradient(pass, kept, matrix(own_x, rows), matrix(own_gradient, rows),
@@ -193,7 +191,7 @@ index_t floats_sent(const Case& c) {
   ThreadContexts(3).run([&](worker::ContextGroup& group) {
     CountingContexts counting(group);
     const index_t tokens = c.tokens / 3;
-    std::vector<float> x(static_cast<std::size_t>(tokens * kWidth), 1);
+    std::vector<float> x(tokens * kWidth, 1);
     std::vector<float> out(x.size()), gradients(rig.weights.size());
     const worker::AttentionShape shape = {.sequences = 1,
                                           .rows = tokens,
@@ -212,7 +210,7 @@ index_t floats_sent(const Case& c) {
     const worker::Pass pass = {kernels, alone, counting, rig.weights, gradients, 5, true};
     const worker::MicroBatch batch = {1, tokens, {}, c.lengths, {}, group.index() * tokens};
     layer.forward(pass, batch, matrix(x, tokens), kept, scratch, matrix(out, tokens));
-    std::vector<float> qkv_gradient(static_cast<std::size_t>(tokens * 3 * kHeld));
+    std::vector<float> qkv_gradient(tokens * 3 * kHeld);
     layer.backward(pass, batch, kept, matrix(x, tokens), matrix(out, tokens), scratch,
                    matrix(qkv_gradient, tokens), matrix(x, tokens));
     const std::lock_guard lock(mutex);

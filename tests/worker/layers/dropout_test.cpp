@@ -22,7 +22,7 @@ std::vector<float> dropped(double rate, const std::string& layer, std::uint64_t 
   worker::SingleContext whole;
   const auto rows = static_cast<index_t>(samples.size()) * kLength;
   const std::vector<index_t> lengths(samples.size(), kLength);
-  std::vector<float> values(static_cast<std::size_t>(rows * kWidth), 1);
+  std::vector<float> values(rows * kWidth, 1);
   const worker::MicroBatch batch = {
       static_cast<index_t>(samples.size()), kLength, {}, lengths, samples};
   worker::Dropout{rate, stream_of(layer)}.apply({kernels, alone, whole, {}, {}, seed, training},

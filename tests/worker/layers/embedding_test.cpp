@@ -23,8 +23,7 @@ TEST_CASE("an embedding is its tokens' rows plus its places' rows; gradients add
     std::vector<double> out;
     for (std::size_t row = 0; row < 6; ++row) {
       for (std::size_t c = 0; c < kWidth; ++c) {
-        out.push_back(weights[static_cast<std::size_t>(tokens[row]) * kWidth + c] +
-                      weights[(5 + row % 3) * kWidth + c]);
+        out.push_back(weights[tokens[row] * kWidth + c] + weights[(5 + row % 3) * kWidth + c]);
       }
     }
     return out;
@@ -46,8 +45,7 @@ TEST_CASE("a part of a sequence takes its own places") {
     std::vector<double> out;
     for (std::size_t row = 0; row < 6; ++row) {
       for (std::size_t c = 0; c < kWidth; ++c) {
-        out.push_back(weights[static_cast<std::size_t>(tokens[row]) * kWidth + c] +
-                      weights[(5 + 4 + row % 3) * kWidth + c]);
+        out.push_back(weights[tokens[row] * kWidth + c] + weights[(5 + 4 + row % 3) * kWidth + c]);
       }
     }
     return out;

@@ -61,12 +61,11 @@ std::vector<double> unfolded(const Case& c, const std::vector<double>& weights,
   const auto project = [&](index_t matrix, index_t token, index_t feature) {
     double sum = 0;
     for (index_t e = 0; e < kWidth; ++e) {
-      sum += weights[static_cast<std::size_t>(matrix * kMatrix + feature * kWidth + e)] *
-             x[static_cast<std::size_t>(token * kWidth + e)];
+      sum += weights[matrix * kMatrix + feature * kWidth + e] * x[token * kWidth + e];
     }
     if (matrix == 1) return sum + 0.7 * double(feature);
     const index_t bias = 3 * kMatrix + (matrix == 2 ? kHeld : 0) + feature;
-    return sum + weights[static_cast<std::size_t>(bias)];
+    return sum + weights[bias];
   };
   std::vector<double> out;
   for (std::size_t b = 0; b < c.lengths.size(); ++b) {
@@ -157,7 +156,7 @@ TEST_CASE("the folded branch is attention with keys and values of all tokens, gr
       const std::vector<float> x = random_values(sequences * c.tokens * kWidth, 1, "x");
       const index_t out_size = sequences * c.sparsity.globals.count() * kHeld;
       const std::vector<float> out_gradient = random_values(out_size, 1, "gradient");
-      Found found = {std::vector<float>(static_cast<std::size_t>(out_size), 7), x};
+      Found found = {std::vector<float>(out_size, 7), x};
       run_part(rig.pass(), branch, c, 0, c.tokens, strip_tokens, found.x_gradient, found.out,
                out_gradient);
       check_layer(rig, x, out_gradient, found, [&](const auto& weights, const auto& input) {
@@ -192,11 +191,11 @@ TEST_CASE("over 2, 3 and 4 contexts the branch gives what it gives on one, every
     const std::vector<float> x = random_values(sequences * c.tokens * kWidth, 2, "x");
     const index_t out_size = sequences * c.sparsity.globals.count() * kHeld;
     const std::vector<float> out_gradient = random_values(out_size, 2, "gradient");
-    Found truth = {std::vector<float>(static_cast<std::size_t>(out_size), 7), x};
+    Found truth = {std::vector<float>(out_size, 7), x};
     run_part(rig.pass(), branch, c, 0, c.tokens, 12, truth.x_gradient, truth.out, out_gradient);
     for (const index_t count : {2, 3, 4}) {
       CAPTURE(count);
-      std::vector<Found> found(static_cast<std::size_t>(count));
+      std::vector<Found> found(count);
       std::vector<std::vector<float>> gradients(found.size());
       const auto begin_of = [&](index_t context) { return context * c.tokens / count; };
       ThreadContexts(count).run([&](worker::ContextGroup& group) {
@@ -204,7 +203,7 @@ TEST_CASE("over 2, 3 and 4 contexts the branch gives what it gives on one, every
         worker::CpuKernels kernels;
         worker::SingleShard alone;
         gradients[index].assign(rig.gradients.size(), 0.0F);
-        found[index].out.assign(static_cast<std::size_t>(out_size), 7);
+        found[index].out.assign(out_size, 7);
         const index_t begin = begin_of(group.index());
         const index_t end = begin_of(group.index() + 1);
         found[index].x_gradient = cut(x, c.tokens, begin, end);
@@ -241,15 +240,15 @@ TEST_CASE("scores far apart, over several strips of tokens and contexts, keep th
   branch.sparsity = form_of({150}, false);
   // Only feature 0 counts: the score of token j is x_j, its value too.
   std::ranges::fill(rig.weights, 0.0F);
-  rig.weights[static_cast<std::size_t>(branch.query_bias.offset)] = 1;
-  rig.weights[static_cast<std::size_t>(branch.key.offset)] = 1;
-  rig.weights[static_cast<std::size_t>(branch.value.offset)] = 1;
+  rig.weights[branch.query_bias.offset] = 1;
+  rig.weights[branch.key.offset] = 1;
+  rig.weights[branch.value.offset] = 1;
   std::vector<float> x(kTokens * kWide);
   double sum = 0;
   double weighted = 0;
   for (index_t j = 0; j < 190; ++j) {  // rising by 1 a token, falling again from 170 on
     const double score = j < 170 ? double(j) : double(300 - j);
-    x[static_cast<std::size_t>(j * kWide)] = static_cast<float>(score);
+    x[j * kWide] = static_cast<float>(score);
     sum += std::exp(score - 200);
     weighted += std::exp(score - 200) * score;
   }

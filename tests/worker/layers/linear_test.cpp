@@ -46,7 +46,7 @@ TEST_CASE("outputs without a bias have none: the others' are held side by side")
       std::size_t held = 18;
       for (index_t output = 0; output < 6; ++output) {
         if (unbiased.holds(output)) continue;
-        bias[static_cast<std::size_t>(output)] = weights[held++];
+        bias[output] = weights[held++];
       }
       std::vector<double> out(kRows * 6);
       reference::multiply_transposed(matrix(input, kRows), matrix(weights, 0, 6, 3),
@@ -87,7 +87,7 @@ TEST_CASE("a row-cut product over three shards adds the bias once, with one sum"
     std::vector<float> columns;  // of x, this shard's
     for (index_t row = 0; row < kRows; ++row) {
       for (index_t c = first; c < first + 2; ++c) {
-        columns.push_back(x[static_cast<std::size_t>(row * 6 + c)]);
+        columns.push_back(x[row * 6 + c]);
       }
     }
     worker::CpuKernels kernels;

@@ -13,10 +13,10 @@ namespace weir::test {
 
 /// A rank-2 look at the rows of x.
 inline View<float, 2> matrix(std::vector<float>& x, index_t rows) {
-  return {x.data(), {rows, static_cast<index_t>(x.size()) / rows}};
+  return {x.data(), {rows, std::ssize(x) / rows}};
 }
 inline View<double, 2> matrix(std::vector<double>& x, index_t rows) {
-  return {x.data(), {rows, static_cast<index_t>(x.size()) / rows}};
+  return {x.data(), {rows, std::ssize(x) / rows}};
 }
 inline View<const double, 2> matrix(const std::vector<double>& x, index_t offset, index_t rows,
                                     index_t columns) {
@@ -41,7 +41,7 @@ class Rig {
 
  private:
   index_t grow(index_t size) {
-    const auto offset = static_cast<index_t>(weights.size());
+    const index_t offset = std::ssize(weights);
     const auto values = random_values(size, 1, text("weights from ", offset), 0.5F);
     weights.insert(weights.end(), values.begin(), values.end());
     gradients.resize(weights.size(), kBefore);

@@ -59,7 +59,7 @@ Worker make_worker(const worker::TransformerModel& model, const BucketPlan& plan
   const auto size = static_cast<std::size_t>(holding.element_count);
   Worker worker{holding, std::vector<float>(size), std::vector<float>(cut.training ? size : 0), {}};
   for (const HeldSlice& slice : holding.slices) {
-    const auto& whole = parameters.at(plan.specs()[static_cast<std::size_t>(slice.parameter)].name);
+    const auto& whole = parameters.at(plan.specs()[slice.parameter].name);
     std::copy(whole.begin() + slice.range.begin, whole.begin() + slice.range.end,
               worker.weights.begin() + slice.offset);
   }
@@ -113,11 +113,11 @@ Loss walk(std::vector<Worker*> stages, const std::vector<BatchData>& micro_batch
     return Pass{kernels, shards, contexts, worker.weights, worker.gradients, seed, cut.training};
   };
   Loss loss;
-  const auto count = static_cast<index_t>(micro_batches.size());
+  const index_t count = std::ssize(micro_batches);
   for (index_t first = 0; first < count; first += cut.slots) {
     const index_t end = std::min(count, first + cut.slots);
     for (index_t index = first; index < end; ++index) {
-      const MicroBatch batch = micro_batches[static_cast<std::size_t>(index)].view();
+      const MicroBatch batch = micro_batches[index].view();
       const auto shape = worker::UnitChain::shape_of(batch);
       for (std::size_t stage = 0; stage < stages.size(); ++stage) {
         // Never zeros: whoever reads what it should overwrite is found out.
@@ -129,7 +129,7 @@ Loss walk(std::vector<Worker*> stages, const std::vector<BatchData>& micro_batch
       }
     }
     for (index_t index = first; index < end && cut.training; ++index) {
-      const MicroBatch batch = micro_batches[static_cast<std::size_t>(index)].view();
+      const MicroBatch batch = micro_batches[index].view();
       const auto shape = worker::UnitChain::shape_of(batch);
       const worker::Slots slots = {index - first, cut.defers_weights ? index - first : 0};
       for (std::size_t stage = stages.size(); stage-- > 0;) {
@@ -146,7 +146,7 @@ Loss walk(std::vector<Worker*> stages, const std::vector<BatchData>& micro_batch
       }
     }
     for (index_t index = first; index < end && cut.training && cut.defers_weights; ++index) {
-      const MicroBatch batch = micro_batches[static_cast<std::size_t>(index)].view();
+      const MicroBatch batch = micro_batches[index].view();
       for (Worker* worker : stages) {
         worker->units->weight_gradient(pass(*worker), batch, {index - first, index - first}, {});
       }
@@ -167,13 +167,13 @@ std::vector<Loss> run_as_threads(const Cut& cut, const Body& body) {
   for (index_t context = 0; context < cut.contexts; ++context) {
     shards.push_back(std::make_unique<ThreadShards>(cut.shards));
   }
-  std::vector<Loss> losses(static_cast<std::size_t>(cut.contexts * cut.shards));
+  std::vector<Loss> losses(cut.contexts * cut.shards);
   std::vector<std::thread> threads;
   for (std::size_t at = 0; at < losses.size(); ++at) {
     threads.emplace_back([&, at] {
       const std::size_t context = at / contexts.size(), shard = at % contexts.size();
-      const auto of_shard = contexts[shard]->group(static_cast<index_t>(context));
-      const auto of_context = shards[context]->group(static_cast<index_t>(shard));
+      const auto of_shard = contexts[shard]->group(context);
+      const auto of_context = shards[context]->group(shard);
       losses[at] = body(*of_shard, *of_context);
     });
   }
@@ -203,7 +203,7 @@ Outcome run(const ModelConfig& config, const Arrays& parameters,
             const std::vector<BatchData>& micro_batches, const Cut& cut, std::uint64_t seed) {
   const worker::TransformerModel model(config);
   const BucketPlan plan = plan_of(config, cut);
-  const auto micro_batch = static_cast<index_t>(micro_batches.front().lengths.size());
+  const index_t micro_batch = std::ssize(micro_batches.front().lengths);
   std::vector<Worker> workers;  // at (stage * contexts + context) * shards + shard
   for (index_t stage = 0; stage < cut.stages; ++stage) {
     for (index_t context = 0; context < cut.contexts; ++context) {
@@ -215,7 +215,7 @@ Outcome run(const ModelConfig& config, const Arrays& parameters,
   }
   const auto worker_of = [&](Holder holder) -> Worker& {
     const index_t at = (holder.stage * cut.contexts + holder.context) * cut.shards + holder.shard;
-    return workers[static_cast<std::size_t>(at)];
+    return workers[at];
   };
 
   const std::vector<Loss> losses =
@@ -231,25 +231,23 @@ Outcome run(const ModelConfig& config, const Arrays& parameters,
         return walk(stages, parts, cut, seed, contexts, shards);
       });
   Outcome outcome;
-  outcome.losses.resize(static_cast<std::size_t>(cut.shards));
+  outcome.losses.resize(cut.shards);
   for (std::size_t at = 0; at < losses.size(); ++at) {
     outcome.losses[at % outcome.losses.size()] += losses[at];
   }
 
   if (!cut.training) return outcome;
   for (const ParameterSpec& spec : plan.specs()) {
-    outcome.gradients[spec.name].resize(static_cast<std::size_t>(spec.element_count()));
+    outcome.gradients[spec.name].resize(spec.element_count());
   }
   for (const Bucket& bucket : plan.buckets()) {
     for (const Holder& contributor : bucket.contributors) {
       const Worker& worker = worker_of(contributor);
       for (const Segment& segment : bucket.segments) {
-        auto& whole =
-            outcome.gradients[plan.specs()[static_cast<std::size_t>(segment.parameter)].name];
+        auto& whole = outcome.gradients[plan.specs()[segment.parameter].name];
         const index_t place = worker.place(segment);
         for (index_t i = 0; i < segment.range.count(); ++i) {
-          whole[static_cast<std::size_t>(segment.range.begin + i)] +=
-              worker.gradients[static_cast<std::size_t>(place + i)];
+          whole[segment.range.begin + i] += worker.gradients[place + i];
         }
       }
     }
@@ -266,7 +264,7 @@ std::vector<float> next_logits(const ModelConfig& config, const Arrays& paramete
   worker::CpuKernels kernels;
   worker::SingleShard alone;
   worker::SingleContext whole;
-  std::vector<float> logits(static_cast<std::size_t>(config.vocabulary));
+  std::vector<float> logits(config.vocabulary);
   const index_t last = batch.lengths.front() - 1;
   worker.units->predict({kernels, alone, whole, worker.weights, {}, 0, false}, batch.view(),
                         {&last, 1}, Matrix(logits, 1, config.vocabulary));

@@ -177,7 +177,7 @@ Twin::Rows Twin::attention(const Rows& x, const std::string& layer, index_t leng
   }
   const worker::Globals& globals = sparsity_.globals;
   for (std::size_t i = 0; i < out.size(); ++i) {
-    const bool apart = form != GlobalForm::shared && globals.holds(static_cast<index_t>(i));
+    const bool apart = form != GlobalForm::shared && globals.holds(i);
     const bool own_output = apart && form == GlobalForm::split;
     out[i] = from_inputs(apart ? global_out[i] : out[i],
                          layer + (own_output ? ".global_output" : ".output"));

@@ -24,9 +24,8 @@ class Counting final : public Dataset {
     const auto tokens = sample.integers("tokens");
     const auto targets = sample.integers("targets");
     for (index_t i = 0; i < 32; ++i) {
-      tokens[static_cast<std::size_t>(i)] = static_cast<std::int32_t>((cursor + i) % 256);
-      targets[static_cast<std::size_t>(i)] =
-          i < 4 ? -1 : static_cast<std::int32_t>((cursor + i + 1) % 256);
+      tokens[i] = static_cast<std::int32_t>((cursor + i) % 256);
+      targets[i] = i < 4 ? -1 : static_cast<std::int32_t>((cursor + i + 1) % 256);
     }
     sample.length = 32;
   }
@@ -38,7 +37,7 @@ class Counting final : public Dataset {
 /// A worker's memory and nothing behind it.
 class NoService final : public ParameterService {
  public:
-  explicit NoService(index_t elements) : memory_(static_cast<std::size_t>(elements), 1.0F) {}
+  explicit NoService(index_t elements) : memory_(elements, 1.0F) {}
   ConstVector weights() const override { return memory_; }
   Vector gradients() override { return memory_; }
   Directive start() override { return {.step = 6}; }
@@ -74,16 +73,15 @@ std::vector<std::vector<float>> struck_gradients(const Layout& layout, const std
       FaultyService service(memory, plan, place, parse_injection(inject), 3);
       service.start();
       for (index_t unit = 3; unit >= 0; --unit) {
-        if (plan.unit_stage()[static_cast<std::size_t>(unit)] == stage) service.ready(unit);
+        if (plan.unit_stage()[unit] == stage) service.ready(unit);
       }
       for (const HeldBucket& held : holding.buckets) {
         if (!held.pushes) continue;
-        for (const Segment& segment :
-             plan.buckets()[static_cast<std::size_t>(held.bucket)].segments) {
-          auto& sum = sums[static_cast<std::size_t>(segment.parameter)];
+        for (const Segment& segment : plan.buckets()[held.bucket].segments) {
+          auto& sum = sums[segment.parameter];
           for (index_t i = 0; i < segment.range.count(); ++i) {
-            sum[static_cast<std::size_t>(segment.range.begin + i)] += as<float>(
-                memory.gradients())[static_cast<std::size_t>(held.offset + segment.offset + i)];
+            sum[segment.range.begin + i] +=
+                as<float>(memory.gradients())[held.offset + segment.offset + i];
           }
         }
       }

@@ -16,9 +16,8 @@ class PlainService final : public ParameterService {
     weights_ = Buffer(holding.element_count);
     gradients_ = Buffer(holding.element_count);
     for (const HeldSlice& slice : holding.slices) {
-      initial_weights(plan.specs()[static_cast<std::size_t>(slice.parameter)], seed, slice.range,
-                      weights_.span().subspan(static_cast<std::size_t>(slice.offset),
-                                              static_cast<std::size_t>(slice.range.count())));
+      initial_weights(plan.specs()[slice.parameter], seed, slice.range,
+                      weights_.span().subspan(slice.offset, slice.range.count()));
     }
   }
   ConstVector weights() const override { return weights_.span(); }

@@ -30,11 +30,10 @@ class Phrase final : public Dataset {
     const auto targets = sample.integers("targets");
     for (index_t at = 0; at < length_; ++at) {
       const auto token = [&](index_t offset) {
-        return static_cast<std::int32_t>(
-            phrase[static_cast<std::size_t>(cursor * 7 + at + offset) % phrase.size()]);
+        return static_cast<std::int32_t>(phrase[(cursor * 7 + at + offset) % std::ssize(phrase)]);
       };
-      tokens[static_cast<std::size_t>(at)] = token(0);
-      targets[static_cast<std::size_t>(at)] = token(1);
+      tokens[at] = token(0);
+      targets[at] = token(1);
     }
     sample.length = length_;
   }

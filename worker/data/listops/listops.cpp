@@ -65,10 +65,10 @@ class Attempt {
     std::array<int, kArgumentsMax> values;
     for (int i = 0; i < arguments; ++i) {
       if (tokens_.size() >= kShorterThan) return 0;
-      values[static_cast<std::size_t>(i)] = node(depth + 1);
+      values[i] = node(depth + 1);
     }
     append(kClose);
-    return value_of(Operator(name), std::span(values).first(static_cast<std::size_t>(arguments)));
+    return value_of(Operator(name), std::span(values).first(arguments));
   }
 
  private:
@@ -88,7 +88,7 @@ class Attempt {
 std::uint64_t stream_of_split(ListopsSplit split) {
   static const std::array<std::uint64_t, 3> streams = {
       stream_of("listops.train"), stream_of("listops.validation"), stream_of("listops.test")};
-  return streams[static_cast<std::size_t>(split)];
+  return streams[split];
 }
 
 }  // namespace
@@ -129,7 +129,7 @@ void ListopsDataset::fill(ListopsSplit split, index_t index, Sample& sample) con
   const auto expression = make_listops(seed_, split, index);
   const auto rest = std::copy(expression.tokens.begin(), expression.tokens.end(), tokens.begin());
   std::fill(rest, tokens.end(), 0);
-  sample.length = static_cast<index_t>(expression.tokens.size());
+  sample.length = std::ssize(expression.tokens);
   sample.integers("labels")[0] = expression.value;
 }
 

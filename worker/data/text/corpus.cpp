@@ -23,22 +23,22 @@ Corpus::Corpus(const std::vector<std::string>& paths, std::vector<std::string> w
     if (!refusal.empty()) throw Error(refusal);
     std::string doubt = doubt_about(bytes, path);
     if (!doubt.empty()) warnings_.push_back(std::move(doubt));
-    size_ += static_cast<index_t>(bytes.size());
+    size_ += std::ssize(bytes);
   }
 }
 
 void Corpus::copy(index_t offset, std::span<std::int32_t> out) const {
-  WEIR_ASSERT(0 <= offset && offset + static_cast<index_t>(out.size()) <= size_);
+  WEIR_ASSERT(0 <= offset && offset + std::ssize(out) <= size_);
   // The last piece that begins at or before the offset.
   auto piece = std::upper_bound(pieces_.begin(), pieces_.end(), offset,
                                 [](index_t at, const Piece& p) { return at < p.begin; }) -
                1;
   for (; !out.empty(); ++piece) {
-    const auto bytes = piece->file.bytes().subspan(static_cast<std::size_t>(offset - piece->begin));
-    const std::size_t count = std::min(bytes.size(), out.size());
+    const auto bytes = piece->file.bytes().subspan(offset - piece->begin);
+    const index_t count = std::min(std::ssize(bytes), std::ssize(out));
     std::copy_n(bytes.begin(), count, out.begin());
     out = out.subspan(count);
-    offset += static_cast<index_t>(count);
+    offset += count;
   }
 }
 
@@ -47,12 +47,10 @@ std::uint32_t Corpus::crc(index_t begin, index_t end) const {
   std::uint32_t crc = 0;
   for (const auto& piece : pieces_) {
     const auto bytes = std::as_bytes(piece.file.bytes());
-    const index_t size = static_cast<index_t>(bytes.size());
+    const index_t size = std::ssize(bytes);
     const index_t first = std::clamp<index_t>(begin - piece.begin, 0, size);
     const index_t last = std::clamp<index_t>(end - piece.begin, 0, size);
-    crc = crc32c(
-        bytes.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first)),
-        crc);
+    crc = crc32c(bytes.subspan(first, last - first), crc);
   }
   return crc;
 }

@@ -24,7 +24,7 @@ class Corpus {
   /// out[i] = token offset + i. 0 <= offset, offset + out.size() <= size().
   void copy(index_t offset, std::span<std::int32_t> out) const;
 
-  index_t file_count() const { return static_cast<index_t>(pieces_.size()); }
+  index_t file_count() const { return std::ssize(pieces_); }
 
   /// CRC-32C of the tokens [begin, end) as bytes. 0 <= begin <= end <= size().
   std::uint32_t crc(index_t begin, index_t end) const;

@@ -376,7 +376,7 @@ inline void mask_scores(const Tile& tile, const KeyPieces& pieces, const Globals
     }
   };
   for (index_t g = 0; g < pieces.globals && !tile.plain; ++g) {
-    mask_row(globals.positions()[static_cast<std::size_t>(g)], true, scores + g * kTile);
+    mask_row(globals.positions()[g], true, scores + g * kTile);
   }
   float* const band = scores + (pieces.globals - pieces.keys.begin) * kTile;
   const Interval plain = overlap(tile.every, pieces.keys);
@@ -388,7 +388,7 @@ inline void mask_scores(const Tile& tile, const KeyPieces& pieces, const Globals
   }
   if (!tile.holes) return;
   for (index_t g = globals.before(pieces.keys.begin); g < globals.before(pieces.keys.end); ++g) {
-    const index_t key = globals.positions()[static_cast<std::size_t>(g)];
+    const index_t key = globals.positions()[g];
     for (index_t lane = 0; lane < kTile; lane += kLanes) store(nothing, band + key * kTile + lane);
   }
 }

@@ -259,8 +259,7 @@ void CpuKernels::each_head(const AttentionInput& input, const AttentionStrip& st
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
     for (index_t item = 0; item < items; ++item) {
       const auto own = static_cast<std::size_t>(omp_get_thread_num() * floats);
-      task(blocks[static_cast<std::size_t>(item / input.heads)][at], item % input.heads,
-           scratch.subspan(own, static_cast<std::size_t>(floats)));
+      task(blocks[item / input.heads][at], item % input.heads, scratch.subspan(own, floats));
     }
   }
 }

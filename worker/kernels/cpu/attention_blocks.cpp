@@ -77,7 +77,7 @@ Tile Tile::global(index_t number, index_t count, index_t length, const Sparsity&
 std::vector<Block> blocks_of(const AttentionInput& input, const AttentionStrip& strip,
                              index_t sequence) {
   const Sparsity& sparsity = *input.sparsity;
-  const index_t length = input.lengths[static_cast<std::size_t>(sequence)];
+  const index_t length = input.lengths[sequence];
   std::vector<Tile> global;
   for (index_t number = 0; number < input.global_queries(); number += kTile) {
     global.push_back(

@@ -118,7 +118,7 @@ void drop(const DropoutKey& key, std::uint64_t stream, std::uint64_t first_index
 void dropout(const DropoutKey& key, Matrix values) {
   by_dtype(values.dtype(), [&]<class T>() HWY_ATTR {
     for (index_t r = 0; r < values.extent(0); ++r) {
-      const index_t sample = key.samples[static_cast<std::size_t>(r / key.tokens_a_sample)];
+      const index_t sample = key.samples[r / key.tokens_a_sample];
       const index_t token = key.first_token + r % key.tokens_a_sample;
       const index_t first = token * key.width + key.first_feature;
       drop(key, dropout_stream(key, sample), static_cast<std::uint64_t>(first), values.extent(1),

@@ -25,7 +25,7 @@ void add_row(View<const From, 1> from, View<To, 1> to) {
 void gather(Tokens tokens, ConstMatrix table, index_t first_row, Matrix out) {
   by_dtype(out.dtype(), [&]<class T>() HWY_ATTR {
     for (index_t r = 0; r < out.extent(0); ++r) {
-      const index_t row = tokens[static_cast<std::size_t>(r)] - first_row;
+      const index_t row = tokens[r] - first_row;
       if (0 <= row && row < table.extent(0)) add_row(as<T>(table)[row], as<T>(out)[r]);
     }
   });
@@ -34,7 +34,7 @@ void gather(Tokens tokens, ConstMatrix table, index_t first_row, Matrix out) {
 void scatter_add(Tokens tokens, ConstMatrix gradient, index_t first_row, Matrix table_gradient) {
   by_dtype(gradient.dtype(), [&]<class T>() HWY_ATTR {
     for (index_t r = 0; r < gradient.extent(0); ++r) {
-      const index_t row = tokens[static_cast<std::size_t>(r)] - first_row;
+      const index_t row = tokens[r] - first_row;
       if (0 <= row && row < table_gradient.extent(0)) {
         add_row(as<T>(gradient)[r], as<float>(table_gradient)[row]);
       }
@@ -74,7 +74,7 @@ void CpuKernels::gather_rows(ConstMatrix from, std::span<const index_t> rows, in
                              Matrix to) {
   WEIR_ASSERT(std::ssize(rows) == to.extent(0) && column + to.extent(1) <= from.extent(1));
   for (index_t i = 0; i < to.extent(0); ++i) {
-    const index_t row = rows[static_cast<std::size_t>(i)];
+    const index_t row = rows[i];
     if (row < 0) {
       fill(to[i], 0);
     } else {
@@ -87,7 +87,7 @@ void CpuKernels::scatter_rows(ConstMatrix from, std::span<const index_t> rows, i
                               bool accumulate, Matrix to) {
   WEIR_ASSERT(std::ssize(rows) == from.extent(0) && column + from.extent(1) <= to.extent(1));
   for (index_t i = 0; i < from.extent(0); ++i) {
-    const index_t row = rows[static_cast<std::size_t>(i)];
+    const index_t row = rows[i];
     if (row < 0) continue;
     const Vector part = to[row].part(column, from.extent(1));
     if (accumulate) {
@@ -118,7 +118,7 @@ void CpuKernels::mean_pool(ConstMatrix x, std::span<const index_t> lengths, inde
   const Vector sum = Vector(scratch_of(out.extent(1))).first(out.extent(1));
   for (index_t b = 0; b < out.extent(0); ++b) {
     const index_t tokens = x.extent(0) / out.extent(0);
-    const index_t length = lengths[static_cast<std::size_t>(b)];
+    const index_t length = lengths[b];
     fill(sum, 0);
     add_column_sums(x.rows(b * tokens, std::clamp<index_t>(length - first, 0, tokens)), sum);
     HWY_DYNAMIC_DISPATCH(divide)
@@ -133,7 +133,7 @@ void CpuKernels::mean_pool_backward(ConstMatrix out_gradient, std::span<const in
   WEIR_ASSERT(x_gradient.extent(0) % std::max<index_t>(samples, 1) == 0);
   for (index_t b = 0; b < samples; ++b) {
     const index_t tokens = x_gradient.extent(0) / samples;
-    const index_t length = lengths[static_cast<std::size_t>(b)];
+    const index_t length = lengths[b];
     const index_t here = std::clamp<index_t>(length - first, 0, tokens);
     const Matrix sample = x_gradient.rows(b * tokens, tokens);
     for (index_t r = 0; r < here; ++r) {

@@ -20,7 +20,7 @@ using Limits = std::span<const index_t>;
 /// Columns of a run that row `row` sees; see Kernels::continue_softmax.
 index_t seen_columns(Limits limits, index_t first, ConstMatrix scores, index_t row) {
   const index_t rows_a_group = scores.extent(0) / std::ssize(limits);
-  const index_t limit = limits[static_cast<std::size_t>(row / rows_a_group)];
+  const index_t limit = limits[row / rows_a_group];
   return std::clamp<index_t>(limit - first, 0, scores.extent(1));
 }
 
@@ -83,10 +83,9 @@ void softmax_slopes(Limits limits, index_t first, ConstVector log_sum, ConstVect
                     Matrix scores, Matrix probability_gradients) {
   by_dtype(scores.dtype(), [&]<class T>() HWY_ATTR {
     for (index_t r = 0; r < scores.extent(0); ++r) {
-      const auto row = static_cast<std::size_t>(r);
       slopes_row(as<T>(scores)[r].data(), as<T>(probability_gradients)[r].data(), scores.extent(1),
-                 seen_columns(limits, first, scores, r), as<float>(log_sum)[row],
-                 as<float>(mean_product)[row]);
+                 seen_columns(limits, first, scores, r), as<float>(log_sum)[r],
+                 as<float>(mean_product)[r]);
     }
   });
 }
@@ -95,8 +94,7 @@ void row_products(ConstMatrix a, ConstMatrix b, Vector out) {
   const auto product = [](V x, V y) HWY_ATTR { return hn::Mul(x, y); };
   by_dtype(a.dtype(), [&]<class T>() HWY_ATTR {
     for (index_t r = 0; r < a.extent(0); ++r) {
-      as<float>(out)[static_cast<std::size_t>(r)] =
-          map_sum(a.extent(1), product, as<T>(a)[r].data(), as<T>(b)[r].data());
+      as<float>(out)[r] = map_sum(a.extent(1), product, as<T>(a)[r].data(), as<T>(b)[r].data());
     }
   });
 }
@@ -104,8 +102,7 @@ void row_products(ConstMatrix a, ConstMatrix b, Vector out) {
 void scale_rows(ConstVector factors, Matrix rows) {
   by_dtype(rows.dtype(), [&]<class T>() HWY_ATTR {
     for (index_t r = 0; r < rows.extent(0); ++r) {
-      scale_row(as<T>(rows)[r].data(), rows.extent(1),
-                float_of(as<T>(factors)[static_cast<std::size_t>(r)]));
+      scale_row(as<T>(rows)[r].data(), rows.extent(1), float_of(as<T>(factors)[r]));
     }
   });
 }
@@ -294,7 +291,7 @@ void CpuKernels::join_softmax(ConstVector parts, index_t count, Vector log_sum, 
     float all = 0;
     for (index_t p = 0; p < count; ++p) all += factor(p) * sum(p);
     // -inf if nothing is seen.
-    as<float>(log_sum)[static_cast<std::size_t>(r)] = greatest + std::log(all);
+    as<float>(log_sum)[r] = greatest + std::log(all);
     factors.clear();
     for (index_t p = 0; p < count && all != 0; ++p) factors.push_back(factor(p) / all);
     HWY_DYNAMIC_DISPATCH(join_rows)

@@ -82,10 +82,9 @@ void layer_norm_backward(ConstMatrix x, ConstVector weight, ConstVector mean,
                          Vector weight_gradient, Vector bias_gradient) {
   by_dtype(x.dtype(), [&]<class T>() HWY_ATTR {
     for (index_t r = 0; r < x.extent(0); ++r) {
-      const auto row = static_cast<std::size_t>(r);
-      norm_row_backward(as<T>(x)[r].data(), as<T>(weight).data(), as<float>(mean)[row],
-                        as<float>(inverse_deviation)[row], as<T>(out_gradient)[r].data(),
-                        x.extent(1), as<T>(x_gradient)[r].data(), as<float>(weight_gradient).data(),
+      norm_row_backward(as<T>(x)[r].data(), as<T>(weight).data(), as<float>(mean)[r],
+                        as<float>(inverse_deviation)[r], as<T>(out_gradient)[r].data(), x.extent(1),
+                        as<T>(x_gradient)[r].data(), as<float>(weight_gradient).data(),
                         as<float>(bias_gradient).data());
     }
   });

@@ -66,7 +66,7 @@ index_t with_room(index_t positions) {
 }  // namespace
 
 index_t CpuKernels::rotary_bytes(index_t positions, index_t channels) {
-  return with_room(positions) * channels * static_cast<index_t>(sizeof(float));
+  return with_room(positions) * channels * index_t{sizeof(float)};
 }
 
 const CpuKernels::RotaryTable& CpuKernels::rotary_table(Interval positions, index_t half_channels) {
@@ -78,7 +78,7 @@ const CpuKernels::RotaryTable& CpuKernels::rotary_table(Interval positions, inde
   positions.end = positions.begin + with_room(positions.count());
   rotary_.positions = positions;
   rotary_.half_channels = half_channels;
-  rotary_.cosine.resize(static_cast<std::size_t>(positions.count() * half_channels));
+  rotary_.cosine.resize(positions.count() * half_channels);
   rotary_.sine.resize(rotary_.cosine.size());
   for (index_t c = 0; c < half_channels; ++c) {
     // Angles are computed in double: at position 100,000 a float one is off by 4e-3.
@@ -86,7 +86,7 @@ const CpuKernels::RotaryTable& CpuKernels::rotary_table(Interval positions, inde
         std::pow(kRotaryBase, -static_cast<double>(c) / static_cast<double>(half_channels));
     for (index_t row = 0; row < positions.count(); ++row) {
       const double angle = static_cast<double>(positions.begin + row) * frequency;
-      const auto at = static_cast<std::size_t>(row * half_channels + c);
+      const index_t at = row * half_channels + c;
       rotary_.cosine[at] = static_cast<float>(std::cos(angle));
       rotary_.sine[at] = static_cast<float>(std::sin(angle));
     }
@@ -98,7 +98,7 @@ void CpuKernels::rotate_rows(Matrix qkv, index_t heads, std::span<const index_t>
                              int direction) {
   WEIR_ASSERT(std::ssize(positions) == qkv.extent(0));
   for (index_t r = 0; r < qkv.extent(0); ++r) {
-    const index_t position = positions[static_cast<std::size_t>(r)];
+    const index_t position = positions[r];
     if (position >= 0) rotate(qkv.rows(r, 1), heads, position, 1, direction);
   }
 }

@@ -149,7 +149,7 @@ HWY_INLINE float map_sum(index_t size, const Function& function, const From*... 
   for (; i + kLanes <= size; i += kLanes) sum[0] = hn::Add(sum[0], function(load(from + i)...));
   if (i < size) {
     const V tail = function(load_up_to(from + i, size - i)...);
-    const auto valid = hn::FirstN(kFloats, static_cast<std::size_t>(size - i));
+    const auto valid = hn::FirstN(kFloats, size - i);
     sum[1] = hn::Add(sum[1], hn::IfThenElseZero(valid, tail));
   }
   const V all = hn::Add(hn::Add(sum[0], sum[1]), hn::Add(sum[2], sum[3]));

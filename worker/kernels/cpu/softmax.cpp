@@ -25,8 +25,7 @@ index_t column_of(std::int32_t target, index_t first_column, index_t columns) {
 void row_maximum(ConstMatrix logits, Vector maximum) {
   by_dtype(logits.dtype(), [&]<class T>() HWY_ATTR {
     for (index_t r = 0; r < logits.extent(0); ++r) {
-      as<float>(maximum)[static_cast<std::size_t>(r)] =
-          largest(as<T>(logits)[r].data(), logits.extent(1));
+      as<float>(maximum)[r] = largest(as<T>(logits)[r].data(), logits.extent(1));
     }
   });
 }
@@ -42,7 +41,7 @@ void softmax_sums(ConstMatrix logits, ConstVector maximum, Targets targets, inde
                   Vector sums, Vector target_logit) {
   by_dtype(logits.dtype(), [&]<class T>() HWY_ATTR {
     for (std::size_t r = 0; r < targets.size(); ++r) {
-      const T* const row = as<T>(logits)[static_cast<index_t>(r)].data();
+      const T* const row = as<T>(logits)[r].data();
       as<float>(sums)[r] = exponential_sum(row, logits.extent(1), as<float>(maximum)[r]);
       const index_t column = column_of(targets[r], first_column, logits.extent(1));
       as<float>(target_logit)[r] = column >= 0 ? float_of(row[column]) : 0;
@@ -71,7 +70,7 @@ void softmax_gradient(Matrix logits, ConstVector maximum, ConstVector sums, Targ
                       index_t first_column, float scale) {
   by_dtype(logits.dtype(), [&]<class T>() HWY_ATTR {
     for (std::size_t r = 0; r < targets.size(); ++r) {
-      const auto row = as<T>(logits)[static_cast<index_t>(r)];
+      const auto row = as<T>(logits)[r];
       if (targets[r] < 0) {
         std::ranges::fill(row.span(), T{});
         continue;

@@ -23,14 +23,14 @@ double pair_channels(const AttentionInput& input, const AttentionStrip& strip) {
   const Sparsity& sparsity = *input.sparsity;
   index_t pairs = 0;
   for (index_t b = strip.first_sequence; b < strip.first_sequence + strip.sequences; ++b) {
-    const index_t length = input.lengths[static_cast<std::size_t>(b)];
+    const index_t length = input.lengths[b];
     for (index_t token = strip.tokens.begin; token < strip.tokens.end; ++token) {
       const index_t query = input.first + token;
       if (!sparsity.globals.holds(query)) pairs += visible_count(query, length, sparsity);
     }
     const Interval here{input.first + strip.tokens.begin, input.first + strip.tokens.end};
     for (index_t g = 0; g < input.global_queries(); ++g) {
-      const index_t query = sparsity.globals.positions()[static_cast<std::size_t>(g)];
+      const index_t query = sparsity.globals.positions()[g];
       pairs += overlap(here, {0, visible_keys(query, length, sparsity).last}).count();
     }
   }

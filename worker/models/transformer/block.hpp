@@ -31,10 +31,10 @@ class BlockUnit final : public Unit {
 
  private:
   const BlockActivations& kept(index_t slot) const {
-    return memory_->activations ? *memory_->activations : kept_[static_cast<std::size_t>(slot)];
+    return memory_->activations ? *memory_->activations : kept_[slot];
   }
   Vector input(index_t slot, ConstMatrix x) const {
-    return inputs_[static_cast<std::size_t>(slot)].elements(x.dtype()).first(x.size());
+    return inputs_[slot].elements(x.dtype()).first(x.size());
   }
   void run(const Pass& pass, const MicroBatch& batch, const BlockActivations& kept, Matrix x) const;
 

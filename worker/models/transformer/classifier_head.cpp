@@ -34,7 +34,7 @@ namespace {
 std::vector<index_t> end_rows(const MicroBatch& batch, index_t first_local) {
   std::vector<index_t> rows;
   for (index_t sequence = 0; sequence < batch.sequences; ++sequence) {
-    const index_t length = batch.lengths[static_cast<std::size_t>(sequence)];
+    const index_t length = batch.lengths[sequence];
     const index_t end = std::max<index_t>(length - 1, 0);
     rows.push_back(batch.row_of(sequence, std::min(first_local, end)));
     rows.push_back(batch.row_of(sequence, end));
@@ -68,7 +68,7 @@ void ClassifierHeadUnit::pool_backward(const Pass& pass, const MicroBatch& batch
 
 Loss ClassifierHeadUnit::forward(const Pass& pass, const MicroBatch& batch, Slots slots,
                                  const Frame& in, const Frame&) {
-  const ClassifierHeadActivations& kept = kept_[static_cast<std::size_t>(slots.activation)];
+  const ClassifierHeadActivations& kept = kept_[slots.activation];
   const Matrix normed = memory_->scratch.normed.rows(0, batch.rows());
   const Matrix pooled = kept.pooled.rows(0, batch.sequences);
   const Matrix logits = kept.logits_gradient.rows(0, batch.sequences);
@@ -93,7 +93,7 @@ Loss ClassifierHeadUnit::forward(const Pass& pass, const MicroBatch& batch, Slot
 
 void ClassifierHeadUnit::backward(const Pass& pass, const MicroBatch& batch, Slots slots,
                                   const Frame&, const Frame& in_gradient) {
-  const ClassifierHeadActivations& kept = kept_[static_cast<std::size_t>(slots.activation)];
+  const ClassifierHeadActivations& kept = kept_[slots.activation];
   const Matrix pooled_gradient = kept.pooled_gradient.rows(0, batch.sequences);
   const Matrix normed_gradient = memory_->scratch.normed.rows(0, batch.rows());
   classes_.backward(pass, kept.logits_gradient.rows(0, batch.sequences), pooled_gradient);
@@ -104,7 +104,7 @@ void ClassifierHeadUnit::backward(const Pass& pass, const MicroBatch& batch, Slo
 
 void ClassifierHeadUnit::weight_gradient(const Pass& pass, const MicroBatch& batch, Slots slots) {
   if (pass.contexts.index() > 0) return;
-  const ClassifierHeadActivations& kept = kept_[static_cast<std::size_t>(slots.activation)];
+  const ClassifierHeadActivations& kept = kept_[slots.activation];
   classes_.weight_gradient(pass, kept.logits_gradient.rows(0, batch.sequences),
                            kept.pooled.rows(0, batch.sequences));
 }

@@ -21,7 +21,7 @@ LanguageHeadUnit::LanguageHeadUnit(const StageShape& shape, const HeldParameters
 
 Loss LanguageHeadUnit::forward(const Pass& pass, const MicroBatch& batch, Slots slots,
                                const Frame& in, const Frame&) {
-  const LanguageHeadActivations& kept = kept_[static_cast<std::size_t>(slots.activation)];
+  const LanguageHeadActivations& kept = kept_[slots.activation];
   const Matrix normed = memory_->scratch.normed.rows(0, batch.rows());
   norm_.forward(pass, in[0], kept.norm, normed);
   return loss_.forward(pass, batch.integers("targets"), normed, memory_->scratch.loss,
@@ -30,7 +30,7 @@ Loss LanguageHeadUnit::forward(const Pass& pass, const MicroBatch& batch, Slots 
 
 void LanguageHeadUnit::backward(const Pass& pass, const MicroBatch& batch, Slots slots,
                                 const Frame&, const Frame& in_gradient) {
-  const LanguageHeadActivations& kept = kept_[static_cast<std::size_t>(slots.activation)];
+  const LanguageHeadActivations& kept = kept_[slots.activation];
   const Matrix normed_gradient = kept.normed_gradient.rows(0, batch.rows());
   pass.shards.sum(normed_gradient.flat());
   pass.kernels.fill(in_gradient[0].flat(), 0);

@@ -106,9 +106,7 @@ class GradientSlots {
       own_.emplace_back(shape.kernels->memory(), shape);
     }
   }
-  const Gradients& operator[](index_t slot) const {
-    return own_.empty() ? of_stage_ : own_[static_cast<std::size_t>(slot)];
-  }
+  const Gradients& operator[](index_t slot) const { return own_.empty() ? of_stage_ : own_[slot]; }
 
  private:
   std::vector<Carved<Gradients>> own_;

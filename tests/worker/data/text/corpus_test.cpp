@@ -35,7 +35,7 @@ TEST_CASE("several files, plain and gzip'ed, read as one text wherever it is cut
       if (offset + static_cast<index_t>(count) > corpus.size()) continue;
       CAPTURE(offset);
       CAPTURE(count);
-      CHECK(read(corpus, offset, count) == all.substr(static_cast<std::size_t>(offset), count));
+      CHECK(read(corpus, offset, count) == all.substr(offset, count));
     }
   }
   CHECK(corpus.names() == "a + b + c");

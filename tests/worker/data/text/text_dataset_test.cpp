@@ -19,13 +19,11 @@ struct Text {
   Text(std::size_t size, index_t length, index_t held_out, index_t stride, std::uint64_t seed = 1)
       : bytes(random_text(size, 11)),
         dataset(Corpus({scratch.write("text", bytes)}), length, held_out, stride, seed),
-        tokens(static_cast<std::size_t>(length), -9),
-        targets(static_cast<std::size_t>(length), -9),
+        tokens(length, -9),
+        targets(length, -9),
         sample{.columns = {{"tokens", tokens}, {"targets", targets}}} {}
 
-  index_t byte(index_t at) const {
-    return static_cast<std::uint8_t>(bytes.at(static_cast<std::size_t>(at)));
-  }
+  index_t byte(index_t at) const { return static_cast<std::uint8_t>(bytes.at(at)); }
 
   /// Where the sample's tokens stand in the text.
   index_t offset() const {
@@ -135,17 +133,17 @@ TEST_CASE("every held-out byte is scored exactly once, from the text before it, 
       const index_t offset = text.offset();
       CHECK(text.sample.length == c.length);
       for (index_t i = 0; i < c.length; ++i) {
-        const index_t target = text.targets[static_cast<std::size_t>(i)];
+        const index_t target = text.targets[i];
         if (target == -1) continue;
         CHECK(target == text.byte(offset + i + 1));
-        ++scored[static_cast<std::size_t>(offset + i + 1)];
+        ++scored[offset + i + 1];
         // Context: all but `stride` of the window, for any byte after the first window's.
         const index_t stride = c.stride == 0 ? c.length / 2 : c.stride;
         if (index > 0) CHECK(i >= c.length - stride);
       }
     }
     for (index_t at = 0; at < 1'000; ++at) {
-      CHECK(scored[static_cast<std::size_t>(at)] == (at >= training ? 1 : 0));
+      CHECK(scored[at] == (at >= training ? 1 : 0));
     }
   }
 }

@@ -262,7 +262,7 @@ TEST_CASE("single rows are rotated by positions of their own, and rows without o
   kernels.rotate_rows(rows.view(), 2, positions, 1);
   Exact exact(before);
   for (index_t row = 0; row < 5; ++row) {
-    const index_t position = positions[static_cast<std::size_t>(row)];
+    const index_t position = positions[row];
     if (position < 0) continue;
     Block sequence(position + 1, 12);  // this row at the end of a sequence
     std::copy_n(before.view()[row].data(), 12, sequence.view()[position].data());

@@ -43,7 +43,7 @@ TEST_CASE("rows are gathered and scattered as they are, or added, a part of the 
       kernels.scatter_rows(out.view(), rows, 1, false, copied.view());
       kernels.scatter_rows(out.view(), rows, 1, true, added.view());
       for (index_t i = 0; i < 4; ++i) {
-        const index_t row = rows[static_cast<std::size_t>(i)];
+        const index_t row = rows[i];
         for (index_t c = 0; c < columns; ++c) {
           CHECK(out(i, c) == (row < 0 ? 0 : table(row, c + 2)));
           if (row < 0) continue;

@@ -125,10 +125,7 @@ TEST_CASE("joined parts of a softmax agree with the formula, in any number and w
             if (r == 0 || (r == 1 && p % 2 == 0)) {
               maximum = -kInfinity;
               sum = 0;
-              std::ranges::fill(
-                  parts.span().subspan(static_cast<std::size_t>(p * part + 2 * rows + r * width),
-                                       static_cast<std::size_t>(width)),
-                  0.0F);
+              std::ranges::fill(parts.span().subspan(p * part + 2 * rows + r * width, width), 0.0F);
             }
           }
         }
