@@ -46,13 +46,13 @@ std::vector<Option> generate_options(RunConfig& config, GenerateConfig& own) {
 /// Prints `own.bytes` bytes after the tokens, each as soon as it is known.
 void print_continuation(worker::Scorer& model, const GenerateConfig& own,
                         std::vector<std::int32_t> tokens, SafeText& shown) {
-  const auto window = static_cast<std::size_t>(model.config().length);
+  const index_t window = model.config().length;
   const std::uint64_t stream = stream_of("generate");
   std::vector<float> logits(model.config().vocabulary);
   for (index_t index = 0; index < own.bytes && std::cout; ++index) {
     // The whole window is computed anew for each byte, because the positions of all its tokens have
     // moved.
-    model.next_token_logits(std::span(tokens).last(std::min(window, tokens.size())), logits);
+    model.next_token_logits(std::span(tokens).last(std::min(window, std::ssize(tokens))), logits);
     const index_t token = choose_token(
         logits, own.temperature, own.top_k,
         uniform(static_cast<std::uint64_t>(own.seed), stream, static_cast<std::uint64_t>(index)));
@@ -73,7 +73,7 @@ index_t choose_token(std::span<const float> logits, double temperature, index_t 
   const auto logit = [&](index_t token) { return logits[token]; };
   std::ranges::stable_sort(order, std::ranges::greater(), logit);
   if (temperature == 0) return order.front();
-  if (top_k > 0 && top_k < static_cast<index_t>(order.size())) {
+  if (top_k > 0 && top_k < std::ssize(order)) {
     order.resize(top_k);
   }
   std::vector<double> weights;

@@ -9,7 +9,7 @@
 namespace weir::worker {
 namespace {
 
-using Actions = std::vector<Action>;
+using Actions = List<Action>;
 
 constexpr index_t kNoSlot = -1;
 
@@ -58,7 +58,7 @@ Actions with_messages(const Actions& compute, index_t stage, index_t stages) {
 // Pass 3: each forward gets the lowest free activation slot, and its backward the same one;
 // messages take the link's slots in turn. Returns the number of activation slots.
 index_t assign_slots(Actions& list, index_t link_slots, bool has_backward) {
-  std::vector<index_t> micro_batch_in;  // one a slot; kNoSlot: it is free
+  List<index_t> micro_batch_in;  // one a slot; kNoSlot: it is free
   for (Action& action : list) {
     if (action.kind == ActionKind::forward) {
       auto at = std::ranges::find(micro_batch_in, kNoSlot);
@@ -74,16 +74,16 @@ index_t assign_slots(Actions& list, index_t link_slots, bool has_backward) {
       action.slot = action.micro_batch % link_slots;
     }
   }
-  return static_cast<index_t>(micro_batch_in.size());
+  return micro_batch_in.size();
 }
 
-Schedule lower(std::vector<Actions> compute, index_t micro_batches, index_t link_slots,
+Schedule lower(List<Actions> compute, index_t micro_batches, index_t link_slots,
                bool has_backward) {
   WEIR_ASSERT(link_slots >= 1);
   Schedule schedule{micro_batches, link_slots, has_backward, {}, {}};
-  const auto stages = static_cast<index_t>(compute.size());
+  const index_t stages = compute.size();
   for (index_t stage = 0; stage < stages; ++stage) {
-    Actions list = with_messages(compute[static_cast<std::size_t>(stage)], stage, stages);
+    Actions list = with_messages(compute[stage], stage, stages);
     schedule.activation_slots.push_back(assign_slots(list, link_slots, has_backward));
     schedule.actions.push_back(std::move(list));
   }
@@ -113,7 +113,7 @@ const char* letters(ActionKind kind) {
 Schedule make_schedule(ScheduleKind kind, index_t stages, index_t micro_batches,
                        index_t link_slots) {
   WEIR_ASSERT(stages >= 1 && micro_batches >= 1);
-  std::vector<Actions> compute;
+  List<Actions> compute;
   for (index_t stage = 0; stage < stages; ++stage) {
     compute.push_back(compute_list(kind, stage, stages, micro_batches));
   }
@@ -122,10 +122,10 @@ Schedule make_schedule(ScheduleKind kind, index_t stages, index_t micro_batches,
 
 Schedule make_forward_only(index_t stages, index_t micro_batches, index_t link_slots) {
   WEIR_ASSERT(stages >= 1 && micro_batches >= 1);
-  std::vector<Actions> compute(static_cast<std::size_t>(stages));
+  List<Actions> compute(stages);
   for (index_t stage = 0; stage < stages; ++stage) {
     for (index_t i = 0; i < micro_batches; ++i) {
-      compute[static_cast<std::size_t>(stage)].push_back({ActionKind::forward, stage, i, kNoSlot});
+      compute[stage].push_back({ActionKind::forward, stage, i, kNoSlot});
     }
   }
   return lower(std::move(compute), micro_batches, link_slots, false);
@@ -138,7 +138,7 @@ std::string to_text(const Action& action) {
 std::string to_text(const Schedule& schedule) {
   std::string out;
   for (const Actions& list : schedule.actions) {
-    for (std::size_t i = 0; i < list.size(); ++i) out += text(i == 0 ? "" : " ", to_text(list[i]));
+    for (index_t i = 0; i < list.size(); ++i) out += text(i == 0 ? "" : " ", to_text(list[i]));
     out += '\n';
   }
   return out;

@@ -1,9 +1,8 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
-#include "common/base/index.hpp"
+#include "common/base/list.hpp"
 
 namespace weir::worker {
 
@@ -61,11 +60,11 @@ struct Action {
 struct Schedule {
   index_t micro_batches = 0;
   index_t link_slots = 0;
-  bool has_backward = true;               ///< false: evaluation, forwards and their messages only
-  std::vector<index_t> activation_slots;  ///< the most activations that each stage ever holds
-  std::vector<std::vector<Action>> actions;  ///< each stage's, in order
+  bool has_backward = true;        ///< false: evaluation, forwards and their messages only
+  List<index_t> activation_slots;  ///< the most activations that each stage ever holds
+  List<List<Action>> actions;      ///< each stage's, in order
 
-  index_t stages() const { return static_cast<index_t>(actions.size()); }
+  index_t stages() const { return actions.size(); }
 };
 
 /// gpipe: all forwards, then all backwards. one_forward_one_backward (1f1b): as few forwards ahead

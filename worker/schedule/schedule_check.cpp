@@ -13,7 +13,6 @@ constexpr std::array kAllKinds = {ActionKind::forward,       ActionKind::backwar
                                   ActionKind::send_forward,  ActionKind::receive_forward,
                                   ActionKind::send_backward, ActionKind::receive_backward};
 
-std::size_t at(index_t index) { return static_cast<std::size_t>(index); }
 std::size_t at(ActionKind kind) { return static_cast<std::size_t>(kind); }
 
 // A stage has messages with the neighbours that exist: the first has none before it, the last none
@@ -44,12 +43,12 @@ class StageWalk {
   StageWalk(const Schedule& schedule, index_t stage)
       : schedule_(schedule),
         stage_(stage),
-        micro_batch_in_(at(schedule.activation_slots[at(stage)]), kFree) {}
+        micro_batch_in_(schedule.activation_slots[stage], kFree) {}
 
   // What is wrong with the list; empty if it is right.
   std::string fault() {
-    const std::vector<Action>& list = schedule_.actions[at(stage_)];
-    for (std::size_t i = 0; i < list.size(); ++i) {
+    const List<Action>& list = schedule_.actions[stage_];
+    for (index_t i = 0; i < list.size(); ++i) {
       const std::string reason = take(list[i]);
       if (!reason.empty()) {
         return text("stage ", stage_, ", action ", i, " (", to_text(list[i]), "): ", reason);
@@ -128,10 +127,10 @@ class StageWalk {
   }
 
   std::string occupy(const Action& action) {
-    if (action.slot < 0 || at(action.slot) >= micro_batch_in_.size()) {
+    if (action.slot < 0 || action.slot >= micro_batch_in_.size()) {
       return text("no activation slot ", action.slot, "; the stage has ", micro_batch_in_.size());
     }
-    index_t& occupant = micro_batch_in_[at(action.slot)];
+    index_t& occupant = micro_batch_in_[action.slot];
     if (occupant != kFree) {
       return text("activation slot ", action.slot, " still holds micro-batch ", occupant);
     }
@@ -145,11 +144,11 @@ class StageWalk {
   }
 
   std::string free(const Action& action) {
-    if (action.slot < 0 || at(action.slot) >= micro_batch_in_.size() ||
-        micro_batch_in_[at(action.slot)] != action.micro_batch) {
+    if (action.slot < 0 || action.slot >= micro_batch_in_.size() ||
+        micro_batch_in_[action.slot] != action.micro_batch) {
       return text("its activation is not in slot ", action.slot);
     }
-    micro_batch_in_[at(action.slot)] = kFree;
+    micro_batch_in_[action.slot] = kFree;
     --activations_;
     return {};
   }
@@ -171,7 +170,7 @@ class StageWalk {
   const Schedule& schedule_;
   const index_t stage_;
   std::array<index_t, kAllKinds.size()> counts_{};  // the next micro-batch of each kind
-  std::vector<index_t> micro_batch_in_;             // one an activation slot
+  List<index_t> micro_batch_in_;                    // one an activation slot
   index_t activations_ = 0;
   index_t peak_ = 0;
 };
@@ -190,7 +189,7 @@ class Simulation {
       for (index_t stage = 0; stage < schedule_.stages(); ++stage) moved |= advance(stage);
     }
     return std::ranges::all_of(stages_, [this](const Stage& stage) {
-      return stage.next == schedule_.actions[at(&stage - stages_.data())].size();
+      return stage.next == schedule_.actions[&stage - stages_.data()].size();
     });
   }
 
@@ -198,8 +197,8 @@ class Simulation {
   std::string waiting() const {
     std::string out;
     for (index_t stage = 0; stage < schedule_.stages(); ++stage) {
-      const std::vector<Action>& list = schedule_.actions[at(stage)];
-      const std::size_t next = stages_[at(stage)].next;
+      const List<Action>& list = schedule_.actions[stage];
+      const index_t next = stages_[stage].next;
       out += text(stage == 0 ? "" : "; ", "stage ", stage);
       if (next == list.size()) {
         out += " has finished";
@@ -232,10 +231,10 @@ class Simulation {
 
  private:
   struct Stage {
-    std::size_t next = 0;  // index of the next action
+    index_t next = 0;  // index of the next action
     double clock_s = 0;
-    std::array<std::vector<double>, kAllKinds.size()> end_s;  // [kind][micro-batch]
-    std::vector<ComputeSpan> spans;
+    std::array<List<double>, kAllKinds.size()> end_s;  // [kind][micro-batch]
+    List<ComputeSpan> spans;
   };
 
   static bool is_send(ActionKind kind) {
@@ -252,16 +251,15 @@ class Simulation {
   std::optional<double> arrival_s(index_t sender, index_t receiver, index_t i) const {
     const bool forward = sender < receiver;
     const auto& sent_s =
-        stages_[at(sender)]
-            .end_s[at(forward ? ActionKind::send_forward : ActionKind::send_backward)];
+        stages_[sender].end_s[at(forward ? ActionKind::send_forward : ActionKind::send_backward)];
     const auto& read_s =
-        stages_[at(receiver)].end_s[at(forward ? ActionKind::forward : ActionKind::backward)];
-    if (at(i) >= sent_s.size()) return std::nullopt;
-    double start_s = sent_s[at(i)];
+        stages_[receiver].end_s[at(forward ? ActionKind::forward : ActionKind::backward)];
+    if (i >= sent_s.size()) return std::nullopt;
+    double start_s = sent_s[i];
     if (i >= schedule_.link_slots) {
       const index_t before = i - schedule_.link_slots;  // the frame that had the receive buffer
-      if (at(before) >= read_s.size()) return std::nullopt;
-      start_s = std::max(start_s, read_s[at(before)]);
+      if (before >= read_s.size()) return std::nullopt;
+      start_s = std::max(start_s, read_s[before]);
     }
     return start_s + costs_.link_s;
   }
@@ -286,10 +284,10 @@ class Simulation {
 
   // Does everything that one stage can do now. True if there was anything to do.
   bool advance(index_t stage_index) {
-    const std::vector<Action>& list = schedule_.actions[at(stage_index)];
-    const StageCost& cost = costs_.stages[at(stage_index)];
-    Stage& stage = stages_[at(stage_index)];
-    const std::size_t begin = stage.next;
+    const List<Action>& list = schedule_.actions[stage_index];
+    const StageCost& cost = costs_.stages[stage_index];
+    Stage& stage = stages_[stage_index];
+    const index_t begin = stage.next;
     for (; stage.next < list.size(); ++stage.next) {
       const Action& action = list[stage.next];
       const std::optional<double> ready = ready_s(stage_index, action);
@@ -307,7 +305,7 @@ class Simulation {
 
   const Schedule& schedule_;
   const ScheduleCosts& costs_;
-  std::vector<Stage> stages_;
+  List<Stage> stages_;
 };
 
 }  // namespace
@@ -316,7 +314,7 @@ ScheduleVerdict check(const Schedule& schedule, const ScheduleCosts& costs) {
   WEIR_ASSERT(costs.stages.size() == schedule.actions.size());
   WEIR_ASSERT(schedule.activation_slots.size() == schedule.actions.size());
   WEIR_ASSERT(schedule.link_slots >= 1 && schedule.micro_batches >= 1);
-  std::vector<index_t> peak_activations;
+  List<index_t> peak_activations;
   for (index_t stage = 0; stage < schedule.stages(); ++stage) {
     StageWalk walk(schedule, stage);
     std::string fault = walk.fault();

@@ -2,7 +2,6 @@
 
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "common/base/index.hpp"
 #include "worker/schedule/schedule.hpp"
@@ -18,7 +17,7 @@ struct StageCost {
 /// link_s: from the start of a frame's transfer to its arrival. Transfers do not slow each other,
 /// nor the computation; sends and receives themselves take no time.
 struct ScheduleCosts {
-  std::vector<StageCost> stages;
+  List<StageCost> stages;
   double link_s = 0;
 };
 
@@ -30,10 +29,10 @@ struct ComputeSpan {
 };
 
 struct ScheduleReport {
-  double makespan_s = 0;  ///< until the last stage has finished its list
-  double idle_share = 0;  ///< idle time over stages x makespan; "the bubble", 0 to 1
-  std::vector<index_t> peak_activations;        ///< each stage's
-  std::vector<std::vector<ComputeSpan>> spans;  ///< each stage's, in order of time
+  double makespan_s = 0;           ///< until the last stage has finished its list
+  double idle_share = 0;           ///< idle time over stages x makespan; "the bubble", 0 to 1
+  List<index_t> peak_activations;  ///< each stage's
+  List<List<ComputeSpan>> spans;   ///< each stage's, in order of time
 };
 
 /// A report if the schedule keeps to the contract of schedule.hpp, else what is wrong with it.

@@ -33,7 +33,7 @@ double scale_of(const ScheduleReport& report, std::size_t label_columns) {
   return std::min(static_cast<double>(label_columns) / shortest_s, kColumnsMax / longest_s);
 }
 
-std::string line_of(const std::vector<ComputeSpan>& spans, double scale, std::size_t columns) {
+std::string line_of(const List<ComputeSpan>& spans, double scale, std::size_t columns) {
   std::string line(columns, ' ');
   for (const ComputeSpan& span : spans) {
     const bool forward = span.action.kind == ActionKind::forward;
@@ -74,7 +74,7 @@ std::string draw(const Schedule& schedule, const ScheduleCosts& costs, index_t w
   const std::size_t line_columns =
       static_cast<std::size_t>(std::max<index_t>(width, 40)) - name_columns;
   std::string out;
-  for (std::size_t stage = 0; stage < report.spans.size(); ++stage) {
+  for (index_t stage = 0; stage < report.spans.size(); ++stage) {
     std::string line = shortened(line_of(report.spans[stage], scale, columns), line_columns);
     line.erase(line.find_last_not_of(' ') + 1);
     out += text(padded(text("stage ", stage), name_columns, ' '), line, '\n');

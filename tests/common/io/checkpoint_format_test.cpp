@@ -243,11 +243,11 @@ TEST_CASE("what cannot be read is not called damaged") {
     CAPTURE(name);
     fs::rename(newest / name, folder.path() / "away");
     fs::create_symlink(std::string(300, 'x'), newest / name);  // nor can root read through it
-    CHECK(message_of(folder, [&] { newest_complete(folder.path()); }) ==
-          text("cannot open step-00000006/", name,
-               ": File name too long; nobody "
-               "knows whether step-00000006 is whole: make it readable, or move it away to take "
-               "an older one"));
+    CHECK(
+        message_of(folder, [&] { newest_complete(folder.path()); }) ==
+        text("cannot open step-00000006/", name,
+             ": File name too long; step-00000006 may be whole: make it readable, or move it away "
+             "to use an older one"));
     CHECK_THROWS_AS(remove_old_checkpoints(files, folder.path(), 6, 1), FileError);
     CHECK(fs::exists(checkpoint_folder(folder.path(), 4)));
     fs::rename(folder.path() / "away", newest / name);

@@ -105,7 +105,7 @@ TEST_CASE("a trust ratio is |w| / |u| of a whole parameter, 1 for norms and bias
     const BucketPlan plan = plan_of({.servers = servers}, 65536);
     const auto ratios = ratios_of(plan, [](DirectionPartials&) {});
     REQUIRE(ratios.size() == plan.specs().size());
-    for (index_t p = 0; p < ratios.size(); ++p) {
+    for (std::size_t p = 0; p < ratios.size(); ++p) {
       CAPTURE(plan.specs()[p].name);
       const bool matrix = plan.specs()[p].shape.size() > 1;
       CHECK(ratios[p] == doctest::Approx(matrix ? (double(p) + 1) / 2 : 1).epsilon(1e-15));
@@ -116,7 +116,7 @@ TEST_CASE("a trust ratio is |w| / |u| of a whole parameter, 1 for norms and bias
 TEST_CASE("where weights or directions are all zero the ratio is 1") {
   const BucketPlan plan = plan_of({.servers = 2});
   const std::vector<double> ones(plan.specs().size(), 1);
-  const auto zero = [](std::vector<double>& all) { std::ranges::fill(all, 0); };
+  const auto zero = [](List<double>& all) { std::ranges::fill(all, 0); };
   CHECK(ratios_of(plan, [&](DirectionPartials& each) { zero(each.weights); }) == ones);
   CHECK(ratios_of(plan, [&](DirectionPartials& each) { zero(each.directions); }) == ones);
 }

@@ -98,26 +98,26 @@ ScheduleCosts draw_costs(Random& random, index_t stages) {
   return costs;
 }
 
-std::vector<Action>& draw_list(Random& random, Schedule& schedule) {
-  return schedule.actions[static_cast<std::size_t>(draw_number(random, 0, schedule.stages() - 1))];
+List<Action>& draw_list(Random& random, Schedule& schedule) {
+  return schedule.actions[draw_number(random, 0, schedule.stages() - 1)];
 }
 
-std::size_t draw_index(Random& random, const std::vector<Action>& list) {
-  return static_cast<std::size_t>(draw_number(random, 0, std::ssize(list) - 1));
+index_t draw_index(Random& random, const List<Action>& list) {
+  return draw_number(random, 0, list.size() - 1);
 }
 
 enum class Mutation { drop, swap, swap_neighbours, swap_stages, duplicate, relabel };
 
 // Another index than this one, if there is one.
-std::size_t draw_other_index(Random& random, const std::vector<Action>& list, std::size_t index) {
+index_t draw_other_index(Random& random, const List<Action>& list, index_t index) {
   if (list.size() == 1) return index;
-  return (index + 1 + random() % (list.size() - 1)) % list.size();
+  return (index + draw_number(random, 1, list.size() - 1)) % list.size();
 }
 
 void mutate(Random& random, Mutation mutation, Schedule& schedule) {
-  std::vector<Action>& list = draw_list(random, schedule);
-  const std::size_t index = draw_index(random, list);
-  const auto at = [&list](std::size_t i) { return list.begin() + static_cast<std::ptrdiff_t>(i); };
+  List<Action>& list = draw_list(random, schedule);
+  const index_t index = draw_index(random, list);
+  const auto at = [&list](index_t i) { return list.begin() + i; };
   switch (mutation) {
     case Mutation::drop:
       list.erase(at(index));
@@ -129,7 +129,7 @@ void mutate(Random& random, Mutation mutation, Schedule& schedule) {
       std::swap(list[index], list[(index + 1) % list.size()]);
       return;
     case Mutation::swap_stages: {
-      std::vector<Action>& other = draw_list(random, schedule);
+      List<Action>& other = draw_list(random, schedule);
       std::swap(list[index], other[draw_index(random, other)]);
       return;
     }
@@ -171,7 +171,7 @@ void compare(const Schedule& schedule, const ScheduleCosts& costs, Tally& tally)
 }
 
 ScheduleCosts unit_costs(const Schedule& schedule) {
-  return {std::vector<StageCost>(schedule.actions.size(), {1, 2}), 0};
+  return {List<StageCost>(schedule.actions.size(), {1, 2}), 0};
 }
 
 }  // namespace
@@ -251,8 +251,8 @@ TEST_CASE("the same schedule and costs give the same times twice") {
   const auto again = check(make_schedule(ScheduleKind::gpipe, 4, 8), costs);
   REQUIRE(once.report.has_value());
   CHECK(once.report->makespan_s == again.report->makespan_s);
-  for (std::size_t stage = 0; stage < 4; ++stage) {
-    for (std::size_t i = 0; i < once.report->spans[stage].size(); ++i) {
+  for (index_t stage = 0; stage < 4; ++stage) {
+    for (index_t i = 0; i < once.report->spans[stage].size(); ++i) {
       CHECK(once.report->spans[stage][i].begin_s == again.report->spans[stage][i].begin_s);
     }
   }
@@ -261,7 +261,7 @@ TEST_CASE("the same schedule and costs give the same times twice") {
 TEST_CASE("a deadlock names the action that each stage waits at") {
   Schedule schedule = make_schedule(ScheduleKind::gpipe, 3, 2);
   // Stage 1 wants the gradient of 0 before it hands on the activation of 1.
-  std::vector<Action>& list = schedule.actions[1];
+  List<Action>& list = schedule.actions[1];
   REQUIRE(to_text(list[5]) == "1SF1");
   std::swap(list[5], list[6]);
   CHECK(check(schedule, unit_costs(schedule)).fault ==

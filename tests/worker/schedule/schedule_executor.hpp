@@ -21,7 +21,7 @@ struct Played {
   std::string broken;  ///< what went wrong first; empty: the step was completed as it must be
   bool stuck = false;  ///< broken because nobody could go on
   double makespan_s = 0;
-  std::vector<index_t> peak_activations;
+  List<index_t> peak_activations;
 };
 
 struct Broken {
@@ -49,20 +49,20 @@ struct SendBuffer {
 };
 
 struct Link {
-  std::vector<SendBuffer> send;
-  std::vector<ReceiveBuffer> receive;
+  List<SendBuffer> send;
+  List<ReceiveBuffer> receive;
   index_t sent = 0;
   index_t received = 0;
 };
 
 struct Stage {
-  std::size_t next = 0;
+  index_t next = 0;
   bool busy = false;
   double finished_s = 0;
-  std::vector<std::optional<index_t>> activations;  // micro-batch by slot
+  List<std::optional<index_t>> activations;  // micro-batch by slot
   index_t peak = 0;
   std::optional<index_t> unsent_output, unsent_gradient;
-  std::vector<index_t> forwards, backwards;  // micro-batches in the order they ran
+  List<index_t> forwards, backwards;  // micro-batches in the order they ran
 };
 
 struct Event {
@@ -82,11 +82,11 @@ class World {
         stages_(schedule.actions.size()),
         to_next_(schedule.actions.size()),
         to_previous_(schedule.actions.size()) {
-    for (std::size_t s = 0; s < stages_.size(); ++s) {
-      stages_[s].activations.resize(static_cast<std::size_t>(schedule.activation_slots[s]));
+    for (index_t s = 0; s < stages_.size(); ++s) {
+      stages_[s].activations.resize(schedule.activation_slots[s]);
       for (Link* link : {&to_next_[s], &to_previous_[s]}) {
-        link->send.resize(static_cast<std::size_t>(schedule.link_slots));
-        link->receive.resize(static_cast<std::size_t>(schedule.link_slots));
+        link->send.resize(schedule.link_slots);
+        link->receive.resize(schedule.link_slots);
       }
     }
   }
@@ -102,7 +102,7 @@ class World {
         event.happen();
         settle();
       }
-      for (std::size_t s = 0; s < stages_.size(); ++s) {
+      for (index_t s = 0; s < stages_.size(); ++s) {
         if (stages_[s].next < schedule_.actions[s].size()) {
           played.stuck = true;
           must(false, "stuck");
@@ -125,7 +125,7 @@ class World {
   void settle() {
     for (bool changed = true; changed;) {
       changed = false;
-      for (std::size_t s = 0; s < stages_.size(); ++s) {
+      for (index_t s = 0; s < stages_.size(); ++s) {
         while (!stages_[s].busy && stages_[s].next < schedule_.actions[s].size() &&
                attempt(s, schedule_.actions[s][stages_[s].next])) {
           ++stages_[s].next;
@@ -144,7 +144,7 @@ class World {
 
   bool start_transfers(Link& link) {
     bool changed = false;
-    for (std::size_t b = 0; b < link.send.size(); ++b) {
+    for (index_t b = 0; b < link.send.size(); ++b) {
       SendBuffer& from = link.send[b];
       ReceiveBuffer& into = link.receive[b];
       if (from.state != SendBuffer::waiting || into.state != ReceiveBuffer::posted) continue;
@@ -161,8 +161,8 @@ class World {
   }
 
   // False: the stage has to wait.
-  bool attempt(std::size_t s, const Action& action) {
-    must(action.chunk == static_cast<index_t>(s), "a chunk of another stage");
+  bool attempt(index_t s, const Action& action) {
+    must(action.chunk == s, "a chunk of another stage");
     Stage& stage = stages_[s];
     const bool first = s == 0, last = s + 1 == stages_.size();
     switch (action.kind) {
@@ -211,7 +211,7 @@ class World {
     ReceiveBuffer* frame = fetched_frame(input, action.micro_batch);
     must(!stage.unsent_output, "an output is lost");
     must(action.slot >= 0 && action.slot < std::ssize(stage.activations), "no such slot");
-    auto& slot = stage.activations[static_cast<std::size_t>(action.slot)];
+    auto& slot = stage.activations[action.slot];
     must(!slot, "an activation is lost");
     slot = action.micro_batch;
     stage.peak = std::max<index_t>(
@@ -231,7 +231,7 @@ class World {
     ReceiveBuffer* frame = fetched_frame(input, action.micro_batch);
     must(!stage.unsent_gradient, "a gradient is lost");
     must(action.slot >= 0 && action.slot < std::ssize(stage.activations), "no such slot");
-    auto& slot = stage.activations[static_cast<std::size_t>(action.slot)];
+    auto& slot = stage.activations[action.slot];
     must(slot == action.micro_batch, "not the activation of this micro-batch");
     stage.backwards.push_back(action.micro_batch);
     compute(stage, cost_s, [&stage, &slot, frame, sends, i = action.micro_batch] {
@@ -247,7 +247,7 @@ class World {
     must(link.sent == action.micro_batch, "not the frame's turn");
     const index_t b = link.sent % schedule_.link_slots;
     must(action.slot == b, "another send buffer");
-    SendBuffer& buffer = link.send[static_cast<std::size_t>(b)];
+    SendBuffer& buffer = link.send[b];
     if (buffer.state != SendBuffer::empty) return false;
     buffer = {SendBuffer::waiting, {link.sent++, action.micro_batch}};
     result.reset();
@@ -257,7 +257,7 @@ class World {
   bool receive(Link& link, const Action& action) {
     const index_t b = link.received % schedule_.link_slots;
     must(action.slot == b, "another receive buffer");
-    ReceiveBuffer& buffer = link.receive[static_cast<std::size_t>(b)];
+    ReceiveBuffer& buffer = link.receive[b];
     if (buffer.state != ReceiveBuffer::arrived) return false;
     must(buffer.frame.number == link.received, "frames out of turn");
     must(buffer.frame.micro_batch == action.micro_batch, "not the frame that was expected");
@@ -267,11 +267,11 @@ class World {
   }
 
   void look_at_the_end() {
-    std::vector<index_t> all;
+    List<index_t> all;
     for (index_t i = 0; i < schedule_.micro_batches; ++i) all.push_back(i);
     for (const Stage& stage : stages_) {
       must(stage.forwards == all, "forwards");
-      must(stage.backwards == (schedule_.has_backward ? all : std::vector<index_t>{}), "backwards");
+      must(stage.backwards == (schedule_.has_backward ? all : List<index_t>{}), "backwards");
       must(!stage.unsent_output && !stage.unsent_gradient, "a result was never sent");
     }
     for (const auto* links : {&to_next_, &to_previous_}) {
@@ -291,8 +291,8 @@ class World {
   double now_s_ = 0;
   index_t events_made_ = 0;
   std::priority_queue<Event, std::vector<Event>, std::greater<>> events_;
-  std::vector<Stage> stages_;
-  std::vector<Link> to_next_, to_previous_;  // by sending stage
+  List<Stage> stages_;
+  List<Link> to_next_, to_previous_;  // by sending stage
 };
 
 inline Played play(const Schedule& schedule, const ScheduleCosts& costs) {

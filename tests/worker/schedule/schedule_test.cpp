@@ -14,8 +14,7 @@ using namespace weir::worker;
 namespace {
 
 ScheduleCosts equal_costs(index_t stages, double forward_s, double backward_s, double link_s = 0) {
-  return {std::vector<StageCost>(static_cast<std::size_t>(stages), {forward_s, backward_s}),
-          link_s};
+  return {std::vector<StageCost>(stages, {forward_s, backward_s}), link_s};
 }
 
 ScheduleReport report_of(const Schedule& schedule, const ScheduleCosts& costs) {
@@ -48,7 +47,7 @@ TEST_CASE("gpipe and 1f1b take the time and the activations of the formulas") {
             CHECK(report.idle_share == doctest::Approx(double(p - 1) / double(m + p - 1)));
             for (index_t s = 0; s < p; ++s) {
               const index_t peak = kind == ScheduleKind::gpipe ? m : std::min(p - s, m);
-              CHECK(report.peak_activations[static_cast<std::size_t>(s)] == peak);
+              CHECK(report.peak_activations[s] == peak);
             }
             CHECK(report.peak_activations == schedule.activation_slots);
           }
@@ -56,7 +55,7 @@ TEST_CASE("gpipe and 1f1b take the time and the activations of the formulas") {
           const ScheduleReport report = report_of(evaluation, costs);
           CHECK(report.makespan_s == double(m + p - 1) * cost.forward_s);
           CHECK(report.peak_activations == evaluation.activation_slots);
-          CHECK(report.peak_activations == std::vector<index_t>(static_cast<std::size_t>(p), 1));
+          CHECK(report.peak_activations == std::vector<index_t>(p, 1));
         }
       }
     }

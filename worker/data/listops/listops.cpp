@@ -88,7 +88,7 @@ class Attempt {
 std::uint64_t stream_of_split(ListopsSplit split) {
   static const std::array<std::uint64_t, 3> streams = {
       stream_of("listops.train"), stream_of("listops.validation"), stream_of("listops.test")};
-  return streams[split];
+  return streams[static_cast<std::size_t>(split)];
 }
 
 }  // namespace

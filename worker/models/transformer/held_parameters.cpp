@@ -6,12 +6,11 @@ namespace weir::worker {
 
 HeldParameters::HeldParameters(const ModelConfig& config, const Holding& holding)
     : specs_(parameter_specs(config)) {
-  for (std::size_t index = 0; index < specs_.size(); ++index) {
-    found_[specs_[index].name] = {&specs_[index],
-                                  {.parameter = static_cast<index_t>(index), .range = {}}};
+  for (index_t index = 0; index < specs_.size(); ++index) {
+    found_[specs_[index].name] = {&specs_[index], {.parameter = index, .range = {}}};
   }
   for (const HeldSlice& slice : holding.slices) {
-    found_.at(specs_[static_cast<std::size_t>(slice.parameter)].name).slice = slice;
+    found_.at(specs_[slice.parameter].name).slice = slice;
   }
 }
 

@@ -35,7 +35,7 @@ class HeldParameters {
   };
   const Found& find(std::string_view name) const;
 
-  std::vector<ParameterSpec> specs_;
+  List<ParameterSpec> specs_;
   std::unordered_map<std::string_view, Found> found_;  ///< the keys are the names in specs_
 };
 
