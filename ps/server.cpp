@@ -8,42 +8,6 @@
 #include "ps/save/resume.hpp"
 
 namespace weir::ps {
-namespace {
-
-DecideConfig decide_config(const ServerConfig& config) {
-  return {.clip = config.clip,
-          .rate = config.rate,
-          .rollback = config.rollback,
-          .norms = config.norms,
-          .consistency = config.consistency,
-          .training = config.training,
-          .decisions = config.decisions,
-          .replay = config.replay,
-          .checkpoints = !config.checkpoint.folder.empty(),
-          .checkpoint_every = config.checkpoint.every};
-}
-
-ServerConfig completed(ServerConfig config) {
-  config.optimizer.clips_updates = config.clip.policy == ClipPolicy::update_rms;
-  if (config.consistency.mode == Consistency::local) {
-    config.checkpoint.round_steps = config.consistency.round_steps;
-  }
-  return config;
-}
-
-}  // namespace
-
-std::vector<Option> options(ServerConfig& config) {
-  std::vector<Option> rows = options(config.optimizer);
-  for (const auto& table : {options(config.rate), options(config.clip), options(config.rollback),
-                            options(config.checkpoint), options(config.consistency)}) {
-    rows.insert(rows.end(), table.begin(), table.end());
-  }
-  rows.push_back({"norms", "",
-                  "gradient norms in metrics.jsonl: only the total, or also the norm of each layer",
-                  choice(config.norms, {{"total", Norms::total}, {"layers", Norms::layers}})});
-  return rows;
-}
 
 Server::Server(const BucketPlan& plan, index_t server, const ServerConfig& config,
                const BucketMemory& given)

@@ -4,38 +4,19 @@
 #include <filesystem>
 #include <optional>
 #include <variant>
-#include <vector>
 
 #include "common/base/list.hpp"
 #include "common/job/bucket.hpp"
-#include "common/job/training.hpp"
 #include "common/net/messages.hpp"
 #include "ps/decide/decide.hpp"
 #include "ps/save/copies.hpp"
 #include "ps/save/save_round.hpp"
-#include "ps/update/optimizer.hpp"
+#include "ps/server_config.hpp"
 #include "ps/update/store.hpp"
 #include "ps/update/traffic.hpp"
 #include "ps/update/trust.hpp"
 
 namespace weir::ps {
-
-struct ServerConfig {
-  OptimizerConfig optimizer;
-  ClipConfig clip;
-  RateConfig rate;
-  RollbackConfig rollback;
-  Norms norms = Norms::total;
-  SnapshotConfig checkpoint;
-  ConsistencyConfig consistency;
-  // No options: what follows from the rest of the job, as in DecideConfig.
-  Training training;
-  std::filesystem::path decisions;
-  std::filesystem::path replay;
-};
-
-/// The rows of all tables that the configuration consists of.
-std::vector<Option> options(ServerConfig& config);
 
 /// The weights of this bucket are those after directive(): they may go to its readers in the
 /// replicas that the directive releases.
