@@ -9,7 +9,6 @@
 #include "common/base/error.hpp"
 #include "common/base/log.hpp"
 #include "common/job/share.hpp"
-#include "ps/update/block_order.hpp"
 
 namespace weir::ps {
 namespace {
@@ -27,8 +26,6 @@ List<index_t> all_of(index_t count) {
   return all;
 }
 
-bool all(const List<bool>& flags) { return std::ranges::find(flags, false) == flags.end(); }
-
 }  // namespace
 
 Decider::Decider(const BucketPlan& plan, const DecideConfig& config)
@@ -36,22 +33,15 @@ Decider::Decider(const BucketPlan& plan, const DecideConfig& config)
       config_(config),
       clip_(make_clip(config.clip, plan.specs().size())),
       last_step_(config.training.steps),
-      order_(plan),
+      intake_(plan, !waits_for_all(config.consistency)),
+      counted_(intake_.reports().size()),
       balance_(config.training.micro_batches(), plan.layout().replicas),
       rollback_(config.rollback) {
-  squares_.resize(order_.canonical.size());
-  partials_here_.assign(plan.layout().servers, false);
-  server_times_.resize(partials_here_.size());
-  const index_t reports = plan.layout().replicas * plan.layout().contexts;
-  reports_here_.assign(reports, false);
-  reports_.resize(reports_here_.size());
-  counted_.resize(reports_here_.size());
   standing_.clip_state = clip_->state();
   if (waits_for_all(config.consistency)) {
     restore(standing_);
     return;
   }
-  arrived_.assign(replicas(), partials_here_);
   clocks_.emplace(config.consistency, replicas(), [this](index_t count) {
     const index_t step = steps_of_clock(count);
     const auto due = [&](index_t every) { return every > 0 && step % every == 0; };
@@ -112,84 +102,32 @@ index_t Decider::cursor_after(index_t step) const {
 }
 
 void Decider::on_report(const Report& report, double now) {
-  const Layout& layout = plan_->layout();
-  const bool known = 0 <= report.replica && report.replica < layout.replicas &&
-                     0 <= report.context && report.context < layout.contexts;
-  if (known) {
+  if (intake_.knows(report)) {
     check_present("the report of replica", report.replica, "step", report.step,
                   step_after(step_of(report.replica)));
   }
-  const index_t at = report.replica * layout.contexts + report.context;
-  if (!known || reports_here_[at] || report.count < 0) {
-    throw Error(text("the report of replica ", report.replica, ", context ", report.context,
-                     " for step ", report.step, " with ", report.count,
-                     " loss terms is a second one or impossible"));
-  }
-  reports_[at] = report;
-  reports_here_[at] = true;
-  if (clocks_) arrive_if_whole(report.replica, now);
+  intake_.take(report);
+  arrive_if_whole(report.replica, now);
 }
 
 void Decider::on_arrival(const Arrival& arrival, double now) {
-  const index_t server = arrival.server, replica = arrival.replica;
-  const bool known = clocks_ && 0 <= replica && replica < arrived_.size() && 0 <= server &&
-                     server < partials_here_.size();
-  if (!known || arrived_[replica][server]) {
-    throw Error(text("server ", arrival.server, " says that replica ", arrival.replica,
-                     " has arrived, which cannot be; are all ranks the same build?"));
-  }
-  arrived_[replica][server] = true;
+  intake_.take(arrival);
   arrive_if_whole(arrival.replica, now);
 }
 
-bool Decider::has_reported(index_t replica) const {
-  const index_t contexts = plan_->layout().contexts;
-  const auto begin = reports_here_.begin() + replica * contexts;
-  return std::find(begin, begin + contexts, false) == begin + contexts;
-}
-
 void Decider::arrive_if_whole(index_t replica, double now) {
-  if (!has_reported(replica)) return;
-  const List<bool>& servers = arrived_[replica];
-  for (index_t server = 0; server < servers.size(); ++server) {
-    const bool owns = order_.server_begin[server] < order_.server_begin[server + 1];
-    if (owns && !servers[server]) return;
-  }
-  clocks_->arrived(replica, now);
-}
-
-void Decider::forget_reports(std::span<const index_t> replicas) {
-  const index_t contexts = plan_->layout().contexts;
-  for (index_t replica : replicas) {
-    std::fill_n(reports_here_.begin() + replica * contexts, contexts, false);
-    if (clocks_) arrived_[replica].assign(partials_here_.size(), false);
-  }
+  if (clocks_ && intake_.whole(replica)) clocks_->arrived(replica, now);
 }
 
 void Decider::on_partials(const Partials& partials) {
   check_present("partial sums of server", partials.server, "update", partials.update,
                 standing_.update + 1);
-  const index_t server = partials.server;
-  const bool known = 0 <= server && server < partials_here_.size() && !partials_here_[server];
-  if (!known ||
-      order_.server_begin[server] + partials.squares.size() != order_.server_begin[server + 1]) {
-    throw Error(text("the ", partials.squares.size(), " partial sums of server ", partials.server,
-                     " for update ", partials.update, " come twice or do not fit the plan"));
-  }
-  std::ranges::copy(partials.squares, squares_.begin() + order_.server_begin[server]);
-  partials_here_[server] = true;
-  server_times_[server] = partials.time;
+  intake_.take(partials);
 }
 
 void Decider::request_stop() {
   last_step_ = std::min(last_step_,
                         clocks_ ? steps_of_clock(clocks_->farthest()) : step_after(standing_.step));
-}
-
-double Decider::total_squares() const {
-  double total = 0;
-  for (index_t at : order_.canonical) total += squares_[at];
-  return total;
 }
 
 Directive Decider::start() const {
@@ -211,11 +149,11 @@ Directive Decider::start() const {
 
 std::optional<std::variant<Close, Directive>> Decider::decide(double now) {
   if (!clocks_) {
-    if (!all(reports_here_) || !all(partials_here_)) return std::nullopt;
+    if (!intake_.all_reports() || !intake_.all_partials()) return std::nullopt;
     return close(all_of(replicas()), now);
   }
   if (!contributors_.empty()) {
-    if (!all(partials_here_)) return std::nullopt;
+    if (!intake_.all_partials()) return std::nullopt;
     return close(std::exchange(contributors_, {}), now);
   }
   const std::optional<Decision> decision = clocks_->next(now);
@@ -232,7 +170,7 @@ std::optional<std::variant<Close, Directive>> Decider::decide(double now) {
   directive.order.keep = directive.order.checkpoint = false;
   directive.observed.dropped_count = standing_.dropped_count;
   directive.replicas.dropped = decision->replicas;
-  forget_reports(decision->replicas);
+  intake_.forget(decision->replicas);
   let_go(directive, now);
   return directive;
 }
@@ -277,9 +215,10 @@ Directive Decider::close(const List<index_t>& contributors, double now) {
   // If replicas step one by one, the loss is the mean over the newest reports of all of them.
   double own_loss_sum = 0, loss_sum = 0;
   index_t loss_count = 0;
-  for (index_t at = 0; at < reports_.size(); ++at) {
-    if (std::ranges::binary_search(contributors, reports_[at].replica)) {
-      counted_[at] = reports_[at];
+  for (index_t at = 0; at < counted_.size(); ++at) {
+    const Report& report = intake_.reports()[at];
+    if (std::ranges::binary_search(contributors, report.replica)) {
+      counted_[at] = report;
       own_loss_sum += counted_[at].loss_sum;
       directive.observed.count += counted_[at].count;
     } else if (together) {
@@ -302,8 +241,8 @@ Directive Decider::close(const List<index_t>& contributors, double now) {
   clip_or_skip(directive, own_loss_sum);
   rollback_.on_step(directive, standing_, *clip_);
   alarms_.on_step(directive);
-  forget_reports(contributors);
-  partials_here_.assign(partials_here_.size(), false);
+  intake_.forget(contributors);
+  intake_.forget_partials();
   let_go(directive, now);
   newest_ = directive;
   return directive;
@@ -312,7 +251,7 @@ Directive Decider::close(const List<index_t>& contributors, double now) {
 List<double> Decider::layer_norms(double count) const {
   const LayerGroups groups = layer_groups(plan_->specs());
   List<double> norms(groups.names.size(), 0);
-  const List<double> squares = sums_by_parameter(*plan_, order_, squares_);
+  const List<double> squares = intake_.squares_by_parameter();
   for (index_t each = 0; each < squares.size(); ++each) {
     norms[groups.of[each]] += squares[each];
   }
@@ -322,12 +261,12 @@ List<double> Decider::layer_norms(double count) const {
 
 void Decider::clip_or_skip(Directive& directive, double loss_sum) {
   const auto count = static_cast<double>(directive.observed.count);
-  directive.observed.norm = static_cast<float>(std::sqrt(total_squares()) / count);
+  directive.observed.norm = static_cast<float>(std::sqrt(intake_.total_squares()) / count);
   if (config_.norms == Norms::layers) directive.observed.layer_norms = layer_norms(count);
   if (std::isfinite(directive.observed.norm) && std::isfinite(loss_sum)) {
     List<double> parameters;
     if (config_.clip.policy == ClipPolicy::per_tensor) {
-      parameters = sums_by_parameter(*plan_, order_, squares_);
+      parameters = intake_.squares_by_parameter();
       for (double& each : parameters) each = static_cast<float>(std::sqrt(each) / count);
     }
     ClipDecision clip = clip_->decide({directive.observed.norm, parameters});
@@ -364,7 +303,7 @@ void Decider::clip_or_skip(Directive& directive, double loss_sum) {
 /// job may save and end here.
 void Decider::let_go(Directive& directive, double now) {
   directive.replicas.released.clear();
-  directive.observed.server_times = server_times_;
+  directive.observed.server_times = intake_.server_times();
   directive.order.stop = false;
   for (index_t replica : clocks_ ? clocks_->release(now) : all_of(replicas())) {
     directive.replicas.released.push_back(

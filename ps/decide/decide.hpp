@@ -15,10 +15,10 @@
 #include "ps/decide/clip.hpp"
 #include "ps/decide/clocks.hpp"
 #include "ps/decide/decision_log.hpp"
+#include "ps/decide/intake.hpp"
 #include "ps/decide/rate.hpp"
 #include "ps/decide/rollback.hpp"
 #include "ps/decide/standing.hpp"
-#include "ps/update/block_order.hpp"
 
 namespace weir::ps {
 
@@ -89,7 +89,6 @@ class Decider {
   std::optional<std::variant<Close, Directive>> decide(double now);
 
  private:
-  double total_squares() const;
   index_t replicas() const { return plan_->layout().replicas; }
   /// The step that the update after `step` ends with: with rounds the next multiple of their
   /// length.
@@ -107,9 +106,7 @@ class Decider {
   }
   /// The global index of the first new sample after `step` steps.
   index_t cursor_after(index_t step) const;
-  bool has_reported(index_t replica) const;
   void arrive_if_whole(index_t replica, double now);
-  void forget_reports(std::span<const index_t> replicas);
   void advance_cursor(std::span<const index_t> contributors);
   Directive close(const List<index_t>& contributors, double now);
   List<double> layer_norms(double count) const;
@@ -126,20 +123,13 @@ class Decider {
   Standing origin_;    ///< where this job began
   index_t last_step_;  ///< where the job ends
   bool checkpoint_due_ = false;
-  /// Partials of all servers one after the other, as order_ says.
-  List<double> squares_;
-  BlockOrder order_;
-  List<bool> partials_here_;  ///< one flag a server
-  List<ServerTime> server_times_;
-  List<bool> reports_here_;  ///< one flag a replica and context
-  List<Report> reports_;     ///< the newest that came
-  List<Report> counted_;     ///< the newest that made an update
+  Intake intake_;
+  List<Report> counted_;  ///< of each replica and context, the newest that made an update
   Balance balance_;
   DecisionLog log_;
   std::deque<LoggedDecision> replayed_shares_;  ///< to come, if decisions are replayed
   // Unless every update waits for all:
   std::optional<Clocks> clocks_;
-  List<List<bool>> arrived_;    ///< one flag a replica and server
   List<index_t> contributors_;  ///< those whose update is being added up
   Alarms alarms_;
   Rollback rollback_;
