@@ -124,7 +124,7 @@ class Decider {
   index_t last_step_;  ///< where the job ends
   bool checkpoint_due_ = false;
   Intake intake_;
-  List<Report> counted_;  ///< of each replica and context, the newest that made an update
+  List<Report> counted_;  ///< the newest of each replica and context that made an update
   Balance balance_;
   DecisionLog log_;
   std::deque<LoggedDecision> replayed_shares_;  ///< to come, if decisions are replayed
