@@ -17,7 +17,7 @@ prefix=$folder/prefix
 for file in bin/weir bin/mpirun-weir share/weir/{README.md,LICENSE,hostfile.example,configs/quickstart.ini}; do
   [[ -f $prefix/$file ]] || fail "$file is not installed"
 done
-for path in "$build" "$folder/first"; do
+for path in "$source" "$build" "$folder/first"; do
   grep -rlF "$path" "$prefix" && fail "installed files contain $path"
 done
 
