@@ -2,37 +2,31 @@
 
 #include <functional>
 
-#include "common/net/mpi.hpp"
 #include "worker/groups/context_group.hpp"
+#include "worker/groups/group_comm.hpp"
 
 namespace weir::worker {
 
 /// The contexts of one shard of one stage of one replica, one rank each.
 class MpiContextGroup final : public ContextGroup {
  public:
-  /// comm: the contexts, by rank. `serve` as in MpiTensorGroup.
+  /// comm: the contexts, by rank. `serve`: see GroupComm.
   explicit MpiContextGroup(Comm comm, std::function<bool()> serve = {})
-      : comm_(std::move(comm)), serve_(std::move(serve)) {}
+      : comm_(std::move(comm), std::move(serve)) {}
   index_t size() const override { return comm_.size(); }
   index_t index() const override { return comm_.rank(); }
-  void sum(Vector values) override { met().sum(as<float>(values)); }
+  void sum(Vector values) override { comm_.met().sum(as<float>(values)); }
   void gather(ConstVector values, Vector all) override {
-    met().gather(as<float>(values), as<float>(all));
+    comm_.met().gather(as<float>(values), as<float>(all));
   }
   void exchange(ConstVector to_previous, ConstVector to_next, Vector from_previous,
                 Vector from_next) override {
-    met().exchange(as<float>(to_previous), as<float>(to_next), as<float>(from_previous),
-                   as<float>(from_next));
+    comm_.met().exchange(as<float>(to_previous), as<float>(to_next), as<float>(from_previous),
+                         as<float>(from_next));
   }
 
  private:
-  const Comm& met() const {
-    if (serve_) comm_.meet(serve_);
-    return comm_;
-  }
-
-  Comm comm_;
-  std::function<bool()> serve_;
+  GroupComm comm_;
 };
 
 }  // namespace weir::worker

@@ -235,7 +235,15 @@ TEST_CASE("how a batch is cut into micro-batches does not show") {
   }
 }
 
-TEST_CASE("micro-batches in slots of their own do not disturb each other: the same bits") {
+TEST_CASE(
+    "micro-batches in slots of their own, and weight gradients that wait for later backwards, have "
+    "the same bits") {
+  const std::vector<Cut> cuts = {{.slots = 2},
+                                 {.slots = 3},
+                                 {.slots = 4},
+                                 {.slots = 1, .defers_weights = true},
+                                 {.slots = 2, .defers_weights = true},
+                                 {.slots = 4, .defers_weights = true}};
   for (const ModelConfig& config : {all_on(), small_classifier()}) {
     const Arrays parameters = random_parameters(config, 1);
     const BatchData whole = random_batch(config, {9, 5, 7, 2}, 9);
@@ -244,28 +252,10 @@ TEST_CASE("micro-batches in slots of their own do not disturb each other: the sa
       parts.push_back(part_of(whole, config, index, index + 1));
     }
     const Outcome truth = run(config, parameters, parts, {.slots = 1}, 3);
-    for (const index_t slots : {2, 3, 4}) {
-      CAPTURE(slots);
-      const Outcome found = run(config, parameters, parts, {.slots = slots}, 3);
-      CHECK(found.losses[0].sum == truth.losses[0].sum);
-      CHECK(found.gradients == truth.gradients);
-    }
-  }
-}
-
-TEST_CASE("weight gradients that wait for later backwards have the same bits") {
-  for (const ModelConfig& config : {all_on(), small_classifier()}) {
-    const Arrays parameters = random_parameters(config, 1);
-    const BatchData whole = random_batch(config, {9, 5, 7, 2}, 9);
-    std::vector<BatchData> parts;
-    for (index_t index = 0; index < 4; ++index) {
-      parts.push_back(part_of(whole, config, index, index + 1));
-    }
-    const Outcome truth = run(config, parameters, parts, {.slots = 1}, 3);
-    for (const index_t slots : {1, 2, 4}) {
-      CAPTURE(slots);
-      const Outcome found =
-          run(config, parameters, parts, {.slots = slots, .defers_weights = true}, 3);
+    for (const Cut& cut : cuts) {
+      CAPTURE(cut.slots);
+      CAPTURE(cut.defers_weights);
+      const Outcome found = run(config, parameters, parts, cut, 3);
       CHECK(found.losses[0].sum == truth.losses[0].sum);
       CHECK(found.gradients == truth.gradients);
     }
@@ -318,7 +308,7 @@ TEST_CASE("the logits of the next token are the twin's, at every length") {
     CAPTURE(length);
     BatchData batch = random_batch(config, {length}, 12);
     batch.length = length;
-    batch.tokens.resize(static_cast<std::size_t>(length));
+    batch.tokens.resize(length);
     const auto truth = twin.logits(batch.view(), 0);
     check_close(next_logits(config, parameters, batch), truth.back(), 1e-5);
   }
