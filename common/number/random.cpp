@@ -50,18 +50,6 @@ float uniform_float(std::uint64_t seed, std::uint64_t stream, std::uint64_t inde
   return to_unit(block(seed, stream, index / 4)[index % 4]);
 }
 
-void fill_uniform(std::span<float> out, std::uint64_t seed, std::uint64_t stream,
-                  std::uint64_t first_index) {
-  std::size_t done = 0;
-  while (done < out.size()) {
-    const std::uint64_t index = first_index + done;
-    const auto words = block(seed, stream, index / 4);
-    for (std::size_t lane = index % 4; lane < 4 && done < out.size(); ++lane) {
-      out[done++] = to_unit(words[lane]);
-    }
-  }
-}
-
 void fill_normal(std::span<float> out, std::uint64_t seed, std::uint64_t stream,
                  std::uint64_t first_index, float deviation) {
   std::size_t done = 0;

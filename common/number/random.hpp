@@ -31,10 +31,6 @@ double uniform(std::uint64_t seed, std::uint64_t stream, std::uint64_t index);
 /// A draw from [0, 1), a multiple of 2^-24. Four successive indices share one block of Philox.
 float uniform_float(std::uint64_t seed, std::uint64_t stream, std::uint64_t index);
 
-/// out[i] = uniform_float(seed, stream, first_index + i), at a quarter of the cost of single calls.
-void fill_uniform(std::span<float> out, std::uint64_t seed, std::uint64_t stream,
-                  std::uint64_t first_index);
-
 /// out[i] = deviation * z(first_index + i), z ~ N(0, 1) by Box-Muller in double: the two numbers of
 /// block k belong to the indices 2k and 2k + 1, so that a range may be filled in any pieces.
 void fill_normal(std::span<float> out, std::uint64_t seed, std::uint64_t stream,

@@ -35,7 +35,7 @@ List<CheckpointRecord> some_records() {
 
 std::vector<float> values_of(const CheckpointRecord& record, index_t step) {
   std::vector<float> values(elements_of(record.shape));
-  fill_uniform(values, static_cast<std::uint64_t>(step), stream_of(record.name), 0);
+  fill_normal(values, static_cast<std::uint64_t>(step), stream_of(record.name), 0, 1.0F);
   return values;
 }
 
