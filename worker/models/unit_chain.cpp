@@ -9,26 +9,33 @@ namespace weir::worker {
 FrameMemory::FrameMemory(const Model& model, index_t first_border, index_t last_border,
                          const BatchShape& largest, MemoryKind kind)
     : model_(&model), first_border_(first_border) {
-  std::vector<FrameShape> shapes;
+  List<FrameShape> shapes;
   for (index_t border = first_border; border <= last_border; ++border) {
     const FrameShape shape = model.frame(border, largest);
     const auto found = std::ranges::find(shapes, shape);
-    memory_of_border_.push_back(static_cast<std::size_t>(found - shapes.begin()));
+    memory_of_border_.push_back(found - shapes.begin());
     if (found != shapes.end()) continue;
     shapes.push_back(shape);
-    std::vector<Memory>& tensors = memory_.emplace_back();
+    List<Memory>& tensors = memory_.emplace_back();
     for (const TensorShape& tensor : shape) tensors.emplace_back(tensor.bytes(), 1, kind);
   }
 }
 
 Frame FrameMemory::at(index_t border, const BatchShape& batch) const {
-  const auto index = static_cast<std::size_t>(border - first_border_);
-  const std::vector<Memory>& tensors = memory_[memory_of_border_[index]];
+  const List<Memory>& tensors = memory_[memory_of_border_[border - first_border_]];
   Frame frame;
   for (const TensorShape& shape : model_->frame(border, batch)) {
     frame.emplace_back(tensors[frame.size()].elements(shape.dtype), shape.rows, shape.columns);
   }
   return frame;
+}
+
+index_t FrameMemory::bytes() const {
+  index_t sum = 0;
+  for (const List<Memory>& tensors : memory_) {
+    for (const Memory& tensor : tensors) sum += tensor.bytes();
+  }
+  return sum;
 }
 
 UnitChain::UnitChain(const Model& model, const Holding& holding, const StageCut& cut,
@@ -44,9 +51,14 @@ UnitChain::UnitChain(const Model& model, const Holding& holding, const StageCut&
 
 Loss UnitChain::forward(const Pass& pass, const MicroBatch& batch, Slots slots,
                         const UnitHook& before, const UnitHook& after) {
+  return run_before(end_unit(), pass, batch, slots, before, after);
+}
+
+Loss UnitChain::run_before(index_t end, const Pass& pass, const MicroBatch& batch, Slots slots,
+                           const UnitHook& before, const UnitHook& after) {
   const BatchShape shape = shape_of(batch);
   Loss loss;
-  for (index_t at = first_unit_; at < end_unit(); ++at) {
+  for (index_t at = first_unit_; at < end; ++at) {
     if (before) before(at);
     loss +=
         unit(at).forward(pass, batch, slots, outputs_.at(at, shape), outputs_.at(at + 1, shape));
@@ -82,12 +94,9 @@ void UnitChain::weight_gradient(const Pass& pass, const MicroBatch& batch, Slots
 
 void UnitChain::predict(const Pass& pass, const MicroBatch& batch, std::span<const index_t> rows,
                         Matrix scores) {
-  const BatchShape shape = shape_of(batch);
   const index_t last = end_unit() - 1;
-  for (index_t at = first_unit_; at < last; ++at) {
-    unit(at).forward(pass, batch, {}, outputs_.at(at, shape), outputs_.at(at + 1, shape));
-  }
-  unit(last).predict(pass, batch, outputs_.at(last, shape), rows, scores);
+  run_before(last, pass, batch, {}, {}, {});
+  unit(last).predict(pass, batch, outputs_.at(last, shape_of(batch)), rows, scores);
 }
 
 void copy_frame(Kernels& kernels, const Frame& from, const Frame& to) {
@@ -97,15 +106,9 @@ void copy_frame(Kernels& kernels, const Frame& from, const Frame& to) {
 }
 
 index_t frame_bytes(const Model& model, const StageCut& cut) {
-  index_t bytes = 0;
-  std::vector<FrameShape> shapes;
-  for (index_t border = cut.first_unit; border <= cut.last_unit + 1; ++border) {
-    const FrameShape shape = model.frame(border, largest_batch(model, cut));
-    if (std::ranges::find(shapes, shape) != shapes.end()) continue;
-    shapes.push_back(shape);
-    for (const TensorShape& tensor : shape) bytes += 2 * tensor.bytes();  // and its gradient
-  }
-  return bytes;
+  const FrameMemory outputs(model, cut.first_unit, cut.last_unit + 1, largest_batch(model, cut),
+                            MemoryKind::none);
+  return 2 * outputs.bytes();  // and as much for their gradients
 }
 
 }  // namespace weir::worker

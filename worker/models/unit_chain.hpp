@@ -2,8 +2,8 @@
 
 #include <functional>
 #include <memory>
-#include <vector>
 
+#include "common/base/list.hpp"
 #include "common/number/memory.hpp"
 #include "worker/models/model.hpp"
 
@@ -17,12 +17,14 @@ class FrameMemory {
               const BatchShape& largest, MemoryKind kind);
   /// The tensors at a border, for a micro-batch of this shape.
   Frame at(index_t border, const BatchShape& batch) const;
+  /// All of it.
+  index_t bytes() const;
 
  private:
   const Model* model_;
   index_t first_border_;
-  std::vector<std::vector<Memory>> memory_;  ///< for each distinct frame, a tensor each
-  std::vector<std::size_t> memory_of_border_;
+  List<List<Memory>> memory_;  ///< for each distinct frame, a tensor each
+  List<index_t> memory_of_border_;
 };
 
 /// The units of a cut of a model. Training, validation and inference all run units through it.
@@ -62,11 +64,14 @@ class UnitChain {
   static BatchShape shape_of(const MicroBatch& batch) { return {batch.sequences, batch.length}; }
 
  private:
-  Unit& unit(index_t index) { return *units_[static_cast<std::size_t>(index - first_unit_)]; }
-  index_t end_unit() const { return first_unit_ + std::ssize(units_); }
+  /// The units before `end`, as forward().
+  Loss run_before(index_t end, const Pass& pass, const MicroBatch& batch, Slots slots,
+                  const UnitHook& before, const UnitHook& after);
+  Unit& unit(index_t index) { return *units_[index - first_unit_]; }
+  index_t end_unit() const { return first_unit_ + units_.size(); }
 
   index_t first_unit_;
-  std::vector<std::unique_ptr<Unit>> units_;
+  List<std::unique_ptr<Unit>> units_;
   FrameMemory outputs_;
   FrameMemory gradients_;
 };
