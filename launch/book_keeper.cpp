@@ -81,6 +81,9 @@ void BookKeeper::step(const Directive& directive) {
   const auto batch = static_cast<double>(job_.config.train.training.batch);
   metrics.tokens_per_second = batch * job_.dataset->mean_length() / metrics.step_seconds;
   metrics.flop_fraction = batch * flops_a_sample_ / metrics.step_seconds / gemm_peak_;
+  if (job_.config.train.training.precision == Precision::fp16) {
+    metrics.loss_scale = directive.order.loss_scale;
+  }
   metrics.elapsed_seconds = now - began_at_;
   training_seconds_ += metrics.step_seconds;
   training_waited_seconds_ += metrics.waited_seconds;
@@ -131,6 +134,7 @@ void BookKeeper::summary(SummaryMetrics metrics, const Directive& last, double p
     const double batches = steps * static_cast<double>(job_.config.train.training.batch);
     metrics.loss = newest_->directive.observed.loss;
     metrics.bits_per_byte = newest_->bits_per_byte;
+    metrics.loss_scale = newest_->loss_scale;
     metrics.tokens_per_second = batches * job_.dataset->mean_length() / training_seconds_;
     metrics.flop_fraction = batches * flops_a_sample_ / training_seconds_ / gemm_peak_;
   }

@@ -271,6 +271,10 @@ void check(const RunConfig& config) {
     }
   }
   check(config.train, layout.replicas);
+  if (config.train.training.precision != Precision::fp32) {
+    throw UsageError(text("--precision ", name_of(config.train.training.precision),
+                          ": this version of weir computes in fp32 only; leave it out"));
+  }
   check(config.server.consistency, layout.replicas);
   if (config.server.consistency.mode == ps::Consistency::local) check_local_steps(config);
   const bool decides = !waits_for_all(config.server.consistency);
@@ -287,6 +291,7 @@ void check(const RunConfig& config) {
   }
   check(config.model, layout);
   check(config.server.optimizer);
+  check(config.server.loss_scale);
   if (config.server.clip.policy == ps::ClipPolicy::update_rms &&
       config.server.optimizer.kind != ps::OptimizerKind::adamw) {
     throw UsageError(text("--clip.policy update_rms looks at the variance that adamw keeps, which ",

@@ -47,8 +47,9 @@ Directive LocalSteps::start() {
   load_own();
   own_.begin_at(round_.step);
   take_weights();  // the servers', not this replica's own
-  own_service_.start();
-  return round_;
+  Directive directive = round_;
+  directive.order.loss_scale = own_service_.start().order.loss_scale;
+  return directive;
 }
 
 void LocalSteps::load_own() {
@@ -159,6 +160,7 @@ ServerConfig server_config_of_rounds(ServerConfig config, const LocalConfig& loc
                       .weight_decay = 0};
   config.clip = {.policy = ClipPolicy::none};
   config.rate = {.schedule = RateSchedule::constant, .peak = local.rate};
+  config.training.precision = Precision::fp32;  // how far a replica went has no scale
   return config;
 }
 

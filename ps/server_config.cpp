@@ -4,7 +4,8 @@ namespace weir::ps {
 
 std::vector<Option> options(ServerConfig& config) {
   std::vector<Option> rows = options(config.optimizer);
-  for (const auto& table : {options(config.rate), options(config.clip), options(config.rollback),
+  for (const auto& table : {options(config.rate), options(config.clip), options(config.loss_scale),
+                            options(config.rollback),
                             options(config.checkpoint), options(config.consistency)}) {
     rows.insert(rows.end(), table.begin(), table.end());
   }
@@ -25,6 +26,7 @@ ServerConfig completed(ServerConfig config) {
 DecideConfig decide_config(const ServerConfig& config) {
   return {.clip = config.clip,
           .rate = config.rate,
+          .loss_scale = config.loss_scale,
           .rollback = config.rollback,
           .norms = config.norms,
           .consistency = config.consistency,

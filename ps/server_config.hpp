@@ -16,6 +16,7 @@ struct ServerConfig {
   OptimizerConfig optimizer;
   ClipConfig clip;
   RateConfig rate;
+  LossScaleConfig loss_scale;
   RollbackConfig rollback;
   Norms norms = Norms::total;
   SnapshotConfig checkpoint;

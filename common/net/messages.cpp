@@ -72,7 +72,7 @@ class Reader {
   void one(double& value) { archive_(value); }
   void one(bool& value) { value = byte_below(2, "a truth value") != 0; }
   void one(SkipReason& value) {
-    constexpr auto kLast = static_cast<std::uint8_t>(SkipReason::rollback);
+    constexpr auto kLast = static_cast<std::uint8_t>(SkipReason::overflow);
     value = static_cast<SkipReason>(byte_below(kLast + 1, "a reason to skip"));
   }
   template <class Struct>

@@ -30,11 +30,12 @@ struct Report {
   double loss_sum = 0;  ///< natural logarithm, summed over the loss terms
   /// Loss terms (predicted tokens, or samples of a classifier); a context may have none.
   index_t count = 0;
-  double seconds = 0;  ///< time in which this worker computed in the step
+  double seconds = 0;     ///< time in which this worker computed in the step
+  double loss_scale = 1;  ///< Order::loss_scale of the directive that the step began with
 
   static constexpr const char* kName = "report";
   static void fields(auto& each, auto& m) {
-    each(m.step, m.replica, m.context, m.loss_sum, m.count, m.seconds);
+    each(m.step, m.replica, m.context, m.loss_sum, m.count, m.seconds, m.loss_scale);
   }
 };
 
@@ -83,6 +84,7 @@ enum class SkipReason : std::uint8_t {
   not_finite,
   spike,     ///< the clip holds the norm for a fault
   rollback,  ///< several bad steps in a row: the servers go back to the state they have kept
+  overflow,  ///< not finite, because the loss scale was too high for fp16
 };
 
 /// A replica gets the weights as they stand after a directive, and begins its next step.
@@ -145,11 +147,14 @@ struct Observed {
 
 /// What the job does after an update.
 struct Order {
+  /// What the loss of the next step is multiplied by before backward: a power of two. Workers take
+  /// it out of the gradients again before they push them.
+  double loss_scale = 1;
   bool keep = false;        ///< a rollback goes back to the state after this update
   bool checkpoint = false;  ///< the servers save after applying this update
   bool stop = false;        ///< the job ends after this update (and its checkpoint)
 
-  static void fields(auto& each, auto& m) { each(m.keep, m.checkpoint, m.stop); }
+  static void fields(auto& each, auto& m) { each(m.loss_scale, m.keep, m.checkpoint, m.stop); }
 };
 
 /// 2c. Server 0 -> all servers and the workers of the replicas that it releases: what was decided.

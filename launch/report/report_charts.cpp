@@ -50,6 +50,7 @@ const std::vector<ChartSpec>& chart_specs() {
        logarithmic,
        {{"norm", "norm"}, {"threshold of the clip", "threshold"}}},
       {"Coefficient of the clip", "", logarithmic, {{"coefficient", "coefficient"}}},
+      {"Loss scale", "", logarithmic, {{"loss scale", "loss_scale"}}},
       {"Learning rate", "", from_zero, {{"rate", "rate"}}},
       {"Speed", "tokens/s", from_zero, {{"tokens per second", "tokens_per_s", smooth}}},
       {"Share of the measured GEMM peak", "%", from_zero, {{"share", "flop_fraction", smooth}}},

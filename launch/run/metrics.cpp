@@ -53,6 +53,8 @@ std::string name_of(SkipReason reason) {
       return "spike";
     case SkipReason::rollback:
       return "rollback";
+    case SkipReason::overflow:
+      return "overflow";
   }
   WEIR_UNREACHABLE();
 }
@@ -154,6 +156,7 @@ void MetricsFile::step(const StepMetrics& metrics) {
   line["contributors"] = directive.replicas.contributors.size();
   line["dropped_count"] = directive.observed.dropped_count;
   line["staleness"] = directive.observed.staleness;
+  if (!std::isnan(metrics.loss_scale)) put(line, "loss_scale", metrics.loss_scale);
   put(line, "rate", directive.rule.rate);
   put(line, "tokens_per_s", metrics.tokens_per_second);
   put_if_known(line, "flop_fraction", metrics.flop_fraction);
@@ -197,6 +200,7 @@ void MetricsFile::summary(const SummaryMetrics& metrics) {
   put(line, metrics.servers);
   put(line, "checkpoint_s", metrics.checkpoint_seconds);
   put(line, "validation_s", metrics.validation_seconds);
+  if (!std::isnan(metrics.loss_scale)) put(line, "loss_scale", metrics.loss_scale);
   line["checkpoint_count"] = metrics.checkpoint_count;
   line["peak_memory_bytes"] = metrics.peak_memory_bytes;
   append(line.dump());

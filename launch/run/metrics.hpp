@@ -48,6 +48,7 @@ struct StepMetrics {
   ServerLoad servers = {};
   double tokens_per_second = 0;     ///< over all replicas, padding left out
   double flop_fraction = kUnknown;  ///< share of the GEMM peak measured on the same cores
+  double loss_scale = kUnknown;     ///< of the next step; known in fp16, and not shown elsewhere
   double elapsed_seconds = 0;       ///< since the job began
 };
 
@@ -82,6 +83,7 @@ struct SummaryMetrics {
   ServerLoad servers = {};
   double checkpoint_seconds = 0;  ///< a server's, snapshot and commit
   double validation_seconds = 0;
+  double loss_scale = kUnknown;  ///< at the end, as in StepMetrics
   index_t checkpoint_count = 0;
   index_t peak_memory_bytes = 0;  ///< the largest rank's
 };

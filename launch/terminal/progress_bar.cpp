@@ -58,6 +58,9 @@ std::string progress_line(const ProgressBarState& state) {
   if (!state.skips.empty()) {
     line += text(" (", skips_text(state.skips, directive.observed.skipped_count), ')');
   }
+  if (!std::isnan(state.newest.loss_scale)) {
+    line += text(" scale ", power_text(state.newest.loss_scale));
+  }
   if (!std::isnan(state.newest.flop_fraction)) {
     line += text(" | ", percent(state.newest.flop_fraction), " of peak");
   }

@@ -54,6 +54,10 @@ std::string short_count(double value) {
   return three_digits(scaled.value) + scaled.prefix;
 }
 
+std::string power_text(double power_of_two) {
+  return fmt::format("2^{}", std::ilogb(power_of_two));
+}
+
 std::string with_prefix(double value, const char* unit) {
   const Scaled scaled = scaled_by_1000(value);
   return fmt::format("{} {}{}", three_digits(scaled.value), scaled.prefix, unit);

@@ -48,6 +48,9 @@ Rows summary_rows(const SummaryMetrics& metrics) {
                     or_unknown(metrics.tokens_per_second, short_count(metrics.tokens_per_second)));
   rows.emplace_back("of measured GEMM peak",
                     or_unknown(metrics.flop_fraction, percent(metrics.flop_fraction)));
+  if (!std::isnan(metrics.loss_scale)) {
+    rows.emplace_back("loss scale", power_text(metrics.loss_scale));
+  }
   const double elapsed = metrics.elapsed_seconds;
   rows.emplace_back("time", or_unknown(elapsed, seconds_text(elapsed)));
   for (const auto& [name, seconds] : {std::pair("  compute", metrics.compute_seconds),

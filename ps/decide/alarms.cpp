@@ -1,6 +1,7 @@
 #include "ps/decide/alarms.hpp"
 
 #include <algorithm>
+#include <bit>
 
 #include "common/base/error.hpp"
 #include "common/base/log.hpp"
@@ -33,6 +34,26 @@ void Alarms::on_step(const Directive& directive) {
                      directive.observed.threshold, ", norm ", directive.observed.norm,
                      "): the model hardly learns; take another clip.policy"));
   }
+}
+
+void Alarms::on_not_finite(const Directive& directive, std::string_view what,
+                           index_t in_a_row) const {
+  // 1, 2, 4, 8 …: a line each would drown the others.
+  if (std::has_single_bit(static_cast<std::uint64_t>(in_a_row))) {
+    const std::string row = in_a_row > 1 ? text(" (", in_a_row, " in a row)") : "";
+    if (directive.rule.skip == SkipReason::overflow) {
+      log_info(text("step ", directive.step, " is skipped: its gradients overflow fp16", row,
+                    "; the loss scale is ", directive.order.loss_scale, " now"));
+    } else {
+      log_warning(text("step ", directive.step, " is skipped: the ", what, " is not finite", row));
+    }
+  }
+  if (in_a_row < kSkipsInARowMax) return;
+  const bool is_scaled = directive.order.loss_scale != 1;
+  throw Error(text("the last ", kSkipsInARowMax, " steps up to step ", directive.step,
+                   " had no finite gradient and were skipped; take a lower rate.peak",
+                   is_scaled ? ", --precision bf16, whose range is that of fp32," : "",
+                   " or look at the data"));
 }
 
 }  // namespace weir::ps

@@ -1,10 +1,14 @@
 #pragma once
 
 #include <deque>
+#include <string_view>
 
 #include "common/net/messages.hpp"
 
 namespace weir::ps {
+
+/// This number of steps in a row without a finite gradient ends the job.
+inline constexpr index_t kSkipsInARowMax = 50;
 
 /// Warns of what users would want to know before they look for it: more than 1 % of the last 1,000
 /// steps were skipped; the clip has left less than a thousandth of the gradient for 100 steps,
@@ -14,6 +18,9 @@ class Alarms {
  public:
   /// To be called with each directive that closes an update.
   void on_step(const Directive& directive);
+  /// This step is skipped because `what`, its loss or its gradient, is not finite: the
+  /// `in_a_row`-th of them. Says so, and throws Error after kSkipsInARowMax.
+  void on_not_finite(const Directive& directive, std::string_view what, index_t in_a_row) const;
 
  private:
   std::deque<bool> skipped_;  ///< the newest steps, oldest first

@@ -1,7 +1,6 @@
 #include "ps/decide/decide.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <numeric>
 #include <utility>
@@ -32,6 +31,7 @@ Decider::Decider(const BucketPlan& plan, const DecideConfig& config)
     : plan_(&plan),
       config_(config),
       clip_(make_clip(config.clip, plan.specs().size())),
+      loss_scale_(config.loss_scale, config.training.precision),
       last_step_(config.training.steps),
       intake_(plan, !waits_for_all(config.consistency)),
       counted_(intake_.reports().size()),
@@ -52,7 +52,9 @@ Decider::Decider(const BucketPlan& plan, const DecideConfig& config)
 
 void Decider::restore(const Standing& standing) {
   clip_->restore(standing.clip_state);
+  loss_scale_.restore(standing.loss_scale_state);
   standing_ = origin_ = standing;
+  standing_.loss_scale_state = loss_scale_.state();  // it may begin anew
   rollback_.begin(standing);
   log_ = DecisionLog(config_.decisions, job(), standing.update);
   if (clocks_) {
@@ -140,6 +142,7 @@ Directive Decider::start() const {
   directive.observed.skipped_count = standing_.skipped_count;
   directive.observed.dropped_count = standing_.dropped_count;
   directive.observed.threshold = clip_->threshold();
+  directive.order.loss_scale = loss_scale_.scale();
   directive.order.stop = standing_.step >= last_step_;
   for (index_t replica = 0; replica < replicas(); ++replica) {
     directive.replicas.released.push_back({replica, standing_.step, standing_.cursor});
@@ -213,7 +216,7 @@ Directive Decider::close(const List<index_t>& contributors, double now) {
                         static_cast<double>(together ? 1 : replicas());
   // Summed in this order and not in that of arrival, so that every run has the same bits.
   // If replicas step one by one, the loss is the mean over the newest reports of all of them.
-  double own_loss_sum = 0, loss_sum = 0;
+  double own_loss_sum = 0, loss_sum = 0, scale = 0;
   index_t loss_count = 0;
   for (index_t at = 0; at < counted_.size(); ++at) {
     const Report& report = intake_.reports()[at];
@@ -221,6 +224,7 @@ Directive Decider::close(const List<index_t>& contributors, double now) {
       counted_[at] = report;
       own_loss_sum += counted_[at].loss_sum;
       directive.observed.count += counted_[at].count;
+      scale = std::max(scale, counted_[at].loss_scale);
     } else if (together) {
       continue;
     }
@@ -238,7 +242,7 @@ Directive Decider::close(const List<index_t>& contributors, double now) {
           std::max(directive.observed.staleness, clocks_->staleness(replica));
     }
   }
-  clip_or_skip(directive, own_loss_sum);
+  clip_or_skip(directive, own_loss_sum, scale);
   rollback_.on_step(directive, standing_, *clip_);
   alarms_.on_step(directive);
   intake_.forget(contributors);
@@ -259,44 +263,45 @@ List<double> Decider::layer_norms(double count) const {
   return norms;
 }
 
-void Decider::clip_or_skip(Directive& directive, double loss_sum) {
+void Decider::clip_or_skip(Directive& directive, double loss_sum, double scale) {
   const auto count = static_cast<double>(directive.observed.count);
   directive.observed.norm = static_cast<float>(std::sqrt(intake_.total_squares()) / count);
   if (config_.norms == Norms::layers) directive.observed.layer_norms = layer_norms(count);
-  if (std::isfinite(directive.observed.norm) && std::isfinite(loss_sum)) {
-    List<double> parameters;
-    if (config_.clip.policy == ClipPolicy::per_tensor) {
-      parameters = intake_.squares_by_parameter();
-      for (double& each : parameters) each = static_cast<float>(std::sqrt(each) / count);
-    }
-    ClipDecision clip = clip_->decide({directive.observed.norm, parameters});
-    directive.observed.coefficient = clip.coefficient;
-    directive.rule.factor = clip.coefficient / count;
-    directive.rule.factors = std::move(clip.parameters);
-    for (double& factor : directive.rule.factors) factor /= count;
-    directive.observed.threshold = clip.threshold;
-    directive.observed.clipped = clip.clipped;
-    if (clip.skip) {
-      directive.rule.skip = SkipReason::spike;
-      directive.observed.skipped_count = ++standing_.skipped_count;
-    }
-    standing_.clip_state = clip_->state();
-    standing_.skips_in_a_row = 0;
-    return;
+  if (!std::isfinite(directive.observed.norm) || !std::isfinite(loss_sum)) {
+    return skip_not_finite(directive, loss_sum, scale);
   }
-  directive.rule.skip = SkipReason::not_finite;
+  loss_scale_.on_finite(scale);
+  directive.order.loss_scale = loss_scale_.scale();
+  List<double> parameters;
+  if (config_.clip.policy == ClipPolicy::per_tensor) {
+    parameters = intake_.squares_by_parameter();
+    for (double& each : parameters) each = static_cast<float>(std::sqrt(each) / count);
+  }
+  ClipDecision clip = clip_->decide({directive.observed.norm, parameters});
+  directive.observed.coefficient = clip.coefficient;
+  directive.rule.factor = clip.coefficient / count;
+  directive.rule.factors = std::move(clip.parameters);
+  for (double& factor : directive.rule.factors) factor /= count;
+  directive.observed.threshold = clip.threshold;
+  directive.observed.clipped = clip.clipped;
+  if (clip.skip) {
+    directive.rule.skip = SkipReason::spike;
+    directive.observed.skipped_count = ++standing_.skipped_count;
+  }
+  standing_.clip_state = clip_->state();
+  standing_.loss_scale_state = loss_scale_.state();
+  standing_.skips_in_a_row = 0;
+}
+
+void Decider::skip_not_finite(Directive& directive, double loss_sum, double scale) {
+  // Forward knows no scale: if the loss is not finite, a lower one would not help.
+  const bool overflow = std::isfinite(loss_sum) && loss_scale_.on_overflow(scale);
+  directive.rule.skip = overflow ? SkipReason::overflow : SkipReason::not_finite;
+  directive.order.loss_scale = loss_scale_.scale();
   directive.observed.skipped_count = ++standing_.skipped_count;
-  const auto in_a_row = static_cast<std::uint64_t>(++standing_.skips_in_a_row);
-  if (std::has_single_bit(in_a_row)) {  // 1, 2, 4, 8 …: a line each would drown the others
-    log_warning(text("step ", directive.step, " is skipped: the ",
-                     std::isfinite(loss_sum) ? "gradient" : "loss", " is not finite",
-                     in_a_row > 1 ? text(" (", in_a_row, " in a row)") : ""));
-  }
-  if (standing_.skips_in_a_row >= kSkipsInARowMax) {
-    throw Error(text("the last ", kSkipsInARowMax, " steps up to step ", directive.step,
-                     " had no finite gradient and were skipped; take a lower rate.peak or look "
-                     "at the data"));
-  }
+  standing_.loss_scale_state = loss_scale_.state();
+  alarms_.on_not_finite(directive, std::isfinite(loss_sum) ? "gradient" : "loss",
+                        ++standing_.skips_in_a_row);
 }
 
 /// Releases the replicas that go on with the weights of this directive. If all do so together, the

@@ -16,14 +16,12 @@
 #include "ps/decide/clocks.hpp"
 #include "ps/decide/decision_log.hpp"
 #include "ps/decide/intake.hpp"
+#include "ps/decide/loss_scale.hpp"
 #include "ps/decide/rate.hpp"
 #include "ps/decide/rollback.hpp"
 #include "ps/decide/standing.hpp"
 
 namespace weir::ps {
-
-/// This number of steps in a row without a finite gradient ends the job.
-inline constexpr index_t kSkipsInARowMax = 50;
 
 enum class Norms {
   total,
@@ -33,6 +31,7 @@ enum class Norms {
 struct DecideConfig {
   ClipConfig clip;
   RateConfig rate;
+  LossScaleConfig loss_scale = {};
   RollbackConfig rollback = {};
   Norms norms = Norms::total;
   ConsistencyConfig consistency = {};
@@ -48,8 +47,9 @@ struct DecideConfig {
 /// The order of events: the squares of all blocks are summed in the order of parameter, slice and
 /// block, whichever server they come from, so the bits are the same for any number of servers and
 /// any bucket size. The norm of the mean gradient is sqrt(total) / count, rounded to float. If it
-/// or the loss is not finite, the step is skipped; else the clip decides. Then follow rate, cursor,
-/// checkpoint and stop. If every update waits for all replicas, updates are numbered by the step
+/// or the loss is not finite, the step is skipped and the loss scale perhaps lowered; else the clip
+/// decides. Gradients come in units of the loss, divided by the scale already, so the clip knows
+/// nothing of it. Then follow rate, cursor, checkpoint and stop. If every update waits for all replicas, updates are numbered by the step
 /// they make and nothing else is decided. Else Clocks says whose contributions make an update,
 /// which a Close tells the other servers before they add up, and whose come too late.
 ///
@@ -110,7 +110,9 @@ class Decider {
   void advance_cursor(std::span<const index_t> contributors);
   Directive close(const List<index_t>& contributors, double now);
   List<double> layer_norms(double count) const;
-  void clip_or_skip(Directive& directive, double loss_sum);
+  /// scale: that the gradients were made with.
+  void clip_or_skip(Directive& directive, double loss_sum, double scale);
+  void skip_not_finite(Directive& directive, double loss_sum, double scale);
   void let_go(Directive& directive, double now);
   void replay_from(index_t update);
   DecidingJob job() const;
@@ -119,6 +121,7 @@ class Decider {
   const BucketPlan* plan_;
   DecideConfig config_;
   std::unique_ptr<Clip> clip_;
+  LossScale loss_scale_;
   Standing standing_;
   Standing origin_;    ///< where this job began
   index_t last_step_;  ///< where the job ends

@@ -30,7 +30,7 @@ bool Intake::knows(const Report& report) const {
 
 void Intake::take(const Report& report) {
   const index_t at = report.replica * plan_->layout().contexts + report.context;
-  if (!knows(report) || reports_here_[at] || report.count < 0) {
+  if (!knows(report) || reports_here_[at] || report.count < 0 || !(report.loss_scale > 0)) {
     throw Error(text("the report of replica ", report.replica, ", context ", report.context,
                      " for step ", report.step, " with ", report.count,
                      " loss terms is a second one or impossible"));

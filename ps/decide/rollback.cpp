@@ -43,7 +43,8 @@ void Rollback::follow(double loss) {
 
 void Rollback::on_step(Directive& directive, Standing& standing, Clip& clip) {
   if (bad_steps_max_ == 0) return;
-  const bool bad = directive.rule.skip != SkipReason::none ||
+  const SkipReason skip = directive.rule.skip;
+  const bool bad = (skip != SkipReason::none && skip != SkipReason::overflow) ||
                    !std::isfinite(directive.observed.loss) || is_far(directive.observed.loss);
   if (!bad) {
     follow(directive.observed.loss);

@@ -22,8 +22,8 @@ std::vector<Option> options(RollbackConfig& config);
 /// moments and the clip become what they were; step and cursor go on, so the data between is passed
 /// over.
 ///
-/// A step is bad if it is skipped, or its loss is not finite or 6 sigma above the moving average
-/// (0.98) of the good ones. After `bad_steps` of them in a row the servers go back. Every 20 steps
+/// A step is bad if it is skipped (but not for an overflow, which the loss scale answers), or its
+/// loss is not finite or 6 sigma above the moving average (0.98) of the good ones. After `bad_steps` of them in a row the servers go back. Every 20 steps
 /// the servers keep the state after a good step that has `bad_steps` good ones before it, so that a
 /// spike which shows in the loss one step later is not in it. They also keep the state of every
 /// checkpoint, so that a job that resumes from one does what it would have done. After 3 rollbacks

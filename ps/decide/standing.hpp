@@ -16,9 +16,10 @@ struct Standing {
   index_t dropped_count = 0;
   index_t skipped_count = 0;
   index_t skips_in_a_row = 0;
-  index_t moments_begin = 0;    ///< updates applied before the moments began, at zero
-  List<double> clip_state;      ///< Clip::state
-  List<double> rollback_state;  ///< empty: it begins anew
+  index_t moments_begin = 0;      ///< updates applied before the moments began, at zero
+  List<double> clip_state;        ///< Clip::state
+  List<double> loss_scale_state;  ///< LossScale::state; empty: it begins anew
+  List<double> rollback_state;    ///< empty: it begins anew
 };
 
 }  // namespace weir::ps

@@ -235,6 +235,7 @@ Standing load_checkpoint(const std::filesystem::path& checkpoint, const ResumeCo
           .skips_in_a_row = integer(manifest, "skips_in_a_row", checkpoint),
           .moments_begin = moments_begin,
           .clip_state = clip_state(manifest, config.clip, plan.specs().size(), keeps_clip),
+          .loss_scale_state = goes_on ? numbers(manifest, kLossScalePrefix) : List<double>(),
           .rollback_state = goes_on ? numbers(manifest, kRollbackPrefix) : List<double>()};
 }
 

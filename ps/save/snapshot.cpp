@@ -209,11 +209,12 @@ Manifest Snapshot::manifest() const {
   manifest.integers["skipped"] = standing_.skipped_count;
   manifest.integers["skips_in_a_row"] = standing_.skips_in_a_row;
   if (standing_.moments_begin > 0) manifest.integers[kMomentsBegin] = standing_.moments_begin;
-  for (index_t i = 0; i < standing_.clip_state.size(); ++i) {
-    manifest.numbers[text(kClipPrefix, i)] = standing_.clip_state[i];
-  }
-  for (index_t i = 0; i < standing_.rollback_state.size(); ++i) {
-    manifest.numbers[text(kRollbackPrefix, i)] = standing_.rollback_state[i];
+  for (const auto& [prefix, state] : {std::pair(kClipPrefix, &standing_.clip_state),
+                                      {kLossScalePrefix, &standing_.loss_scale_state},
+                                      {kRollbackPrefix, &standing_.rollback_state}}) {
+    for (index_t i = 0; i < state->size(); ++i) {
+      manifest.numbers[text(prefix, i)] = (*state)[i];
+    }
   }
   manifest.records = records_;
   for (const SavePrepared& each : prepared_) {

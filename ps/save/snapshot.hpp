@@ -80,8 +80,9 @@ inline constexpr const char* kMomentsBegin = "moments_begin";
 
 /// Prefix of the integers 0, 1, … of a manifest that hold Standing::again.
 inline constexpr const char* kAgainPrefix = "again.";
-/// Prefixes of the numbers that hold Standing::clip_state and rollback_state.
+/// Prefixes of the numbers that hold Standing::clip_state, loss_scale_state and rollback_state.
 inline constexpr const char* kClipPrefix = "clip.";
+inline constexpr const char* kLossScalePrefix = "loss_scale.";
 inline constexpr const char* kRollbackPrefix = "rollback.";
 
 struct SaveTotals {

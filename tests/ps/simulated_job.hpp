@@ -122,7 +122,8 @@ class SimulatedJob {
                                        .replica = release.replica,
                                        .context = context,
                                        .loss_sum = loss_sum(release.step + 1),
-                                       .count = 700 + release.replica});
+                                       .count = 700 + release.replica,
+                                       .loss_scale = directive.order.loss_scale});
       }
     }
   }

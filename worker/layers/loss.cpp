@@ -34,7 +34,8 @@ Loss VocabularyLoss::forward(const Pass& pass, std::span<const std::int32_t> tar
       kernels.fill(strip_gradient.flat(), 0);
       continue;
     }
-    kernels.softmax_gradient(logits, maximum, sums.first(rows), strip_targets, first_row, 1.0F);
+    kernels.softmax_gradient(logits, maximum, sums.first(rows), strip_targets, first_row,
+                             pass.loss_factor);
     kernels.multiply(logits, weight.weights(pass), false, strip_gradient);
     kernels.add_transposed_product(logits, strip, weight.gradients(pass));
   }

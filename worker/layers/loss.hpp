@@ -31,8 +31,9 @@ struct VocabularyLoss {
 
   /// x [M, E], targets [M], -1 where there is no loss term. In training x_gradient [M, E] is
   /// overwritten with this shard's part, to be summed over the shards, and the gradient of the
-  /// weights is added. The loss is the same on all shards. Every shard's scratch has the same strip
-  /// rows, and at least weight.rows columns.
+  /// weights is added, both times pass.loss_factor. The loss itself is the same on all shards and
+  /// has no factor. Every shard's scratch has the same strip rows, and at least weight.rows
+  /// columns.
   Loss forward(const Pass& pass, std::span<const std::int32_t> targets, ConstMatrix x,
                const LossScratch& scratch, Matrix x_gradient) const;
 };

@@ -50,6 +50,9 @@ struct Pass {
   Vector gradients;        ///< likewise; empty in evaluation
   std::uint64_t seed = 0;  ///< for dropout
   bool training = true;    ///< false: no dropout, nothing is kept for backward
+  /// The head multiplies the gradient of the loss by this power of two, and what follows from it in
+  /// backward is so much larger or smaller: fp16 has a small range.
+  float loss_factor = 1;
   /// The weights in another dtype, at the same elements as in `weights`; empty if no unit uses it.
   ConstVector low_weights = {};
 };

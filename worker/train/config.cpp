@@ -51,6 +51,12 @@ std::vector<Option> options(TrainConfig& config) {
        "even: replicas take equal numbers of micro-batches; measured: slower ones take fewer",
        choice(config.training.balance,
               {{"even", BalanceKind::even}, {"measured", BalanceKind::measured}})},
+      {"precision", "",
+       "numbers that workers compute with. fp32; bf16: weights, activations and pipeline frames "
+       "take half the memory and traffic; fp16: the same, with finer steps and a small range, for "
+       "which the loss is scaled (--loss-scale.*). Sums, norms, softmax, loss, moments and the "
+       "servers' weights are fp32 in all of them, and each resumes a checkpoint of the others",
+       choice(config.training.precision, kPrecisionNames)},
       {"inject", "",
        "faults on purpose, to test how a job copes. Slow replicas: slow=1:3x makes replica 1 take "
        "three times as long, slow=1:5x:20% does so in a fifth of its steps, slow=any:5x:5% slows "
@@ -58,9 +64,8 @@ std::vector<Option> options(TrainConfig& config) {
        "bad=1%:30x gives a hundredth of the batches, from step 100 on, random targets and "
        "gradients "
        "30 times as large; scale=300-:4x multiplies all gradients by 4 from step 300 on; "
-       "tensor=1%:1000x those of one parameter; flip=1% sets one element to 1e30. These four take "
-       "a "
-       "share of the steps (1%) or a range of steps (300-319)",
+       "tensor=1%:1000x those of one parameter; flip=1% sets one element to 1e30, overflow=1% to "
+       "infinity. These five take a share of the steps (1%) or a range of steps (300-319)",
        &config.inject},
   };
 }

@@ -1,6 +1,7 @@
 #include "worker/train/faults.hpp"
 
 #include <algorithm>
+#include <limits>
 
 #include "common/number/random.hpp"
 
@@ -52,7 +53,7 @@ void FaultyService::strike(const HeldSlice& slice, std::span<float> gradient) {
   for (const Fault& fault : injection_.faults) {
     if (!strikes(fault, step_, seed_)) continue;
     const auto one_of = [&](index_t count) { return struck(fault, step_, seed_, count); };
-    if (fault.kind == FaultKind::flip) {
+    if (strikes_one_element(fault.kind)) {
       index_t element = 0;  // of all parameters, then of this one
       for (const ParameterSpec& spec : specs) element += spec.element_count();
       element = one_of(element);
@@ -65,7 +66,8 @@ void FaultyService::strike(const HeldSlice& slice, std::span<float> gradient) {
       const bool owns = place_.replica == 0 && place_.context == 0 &&
                         plan_.unit_stage()[units.front()] == place_.stage;
       if (owns && slice.range.begin <= element && element < slice.range.end) {
-        gradient[element - slice.range.begin] = kFlipped;
+        gradient[element - slice.range.begin] =
+            fault.kind == FaultKind::flip ? kFlipped : std::numeric_limits<float>::infinity();
       }
       continue;
     }

@@ -9,10 +9,12 @@
 namespace weir::worker {
 namespace {
 
-const std::vector<std::pair<std::string, FaultKind>> kFaultNames = {{"bad", FaultKind::bad},
-                                                                    {"scale", FaultKind::scale},
-                                                                    {"tensor", FaultKind::tensor},
-                                                                    {"flip", FaultKind::flip}};
+const std::vector<std::pair<std::string, FaultKind>> kFaultNames = {
+    {"bad", FaultKind::bad},
+    {"scale", FaultKind::scale},
+    {"tensor", FaultKind::tensor},
+    {"flip", FaultKind::flip},
+    {"overflow", FaultKind::overflow}};
 
 std::uint64_t stream_of_fault(FaultKind kind, std::string_view what = "") {
   const auto found =
@@ -46,7 +48,7 @@ bool take_when(std::string_view& rest, Fault& fault) {
 
 bool parse_fault(std::string_view rest, Fault& fault) {
   if (!take_when(rest, fault)) return false;
-  if (fault.kind == FaultKind::flip) return rest.empty();
+  if (strikes_one_element(fault.kind)) return rest.empty();
   if (!rest.starts_with(":")) return false;
   rest.remove_prefix(1);
   return take(rest, fault.factor, "x") && rest.empty() && fault.factor >= 1;
@@ -96,7 +98,7 @@ Injection parse_injection(const std::string& words) {
           " is not understood; expected slow=REPLICA:FACTORx, as slow=1:3x, or "
           "slow=1:5x:20% for a fifth of its steps, slow=any:5x:5%, sleep=50ms; or, for a share of "
           "the steps as 1% or for steps as 300-319 or 300-, bad=1%:30x, scale=300-:4x, "
-          "tensor=1%:1000x, flip=1%"));
+          "tensor=1%:1000x, flip=1%, overflow=1%"));
     }
     rest.remove_prefix(std::min(comma + 1, rest.size()));
   }

@@ -12,13 +12,17 @@ namespace weir::worker {
 
 /// What is wrong with the gradient of a step.
 enum class FaultKind {
-  bad,     ///< its targets are random, and it is `factor` times as large
-  scale,   ///< it is `factor` times as large, and else as it should be
-  tensor,  ///< that of one parameter, drawn, is `factor` times as large
-  flip,    ///< one element, drawn, is kFlipped
+  bad,       ///< its targets are random, and it is `factor` times as large
+  scale,     ///< it is `factor` times as large, and else as it should be
+  tensor,    ///< that of one parameter, drawn, is `factor` times as large
+  flip,      ///< one element, drawn, is kFlipped
+  overflow,  ///< one element, drawn, is infinite
 };
 
 inline constexpr float kFlipped = 1e30F;
+constexpr bool strikes_one_element(FaultKind kind) {
+  return kind == FaultKind::flip || kind == FaultKind::overflow;
+}
 inline constexpr index_t kFirstFaultyStep = 100;  ///< unless a fault names its steps
 
 /// Affects a share of the steps first … last; whether it affects a step is drawn by the step's
@@ -43,8 +47,8 @@ struct Injection {
 /// Comma-separated: `slow=1:3x` (replica 1, three times as long) or `slow=1:5x:20%` (in a fifth of
 /// its steps), `slow=any:5x:5%` (each of them, now and then); `sleep=50ms` (all replicas, each
 /// step); and, each for a share of the steps as `1%` or for steps as `300-319` or `300-`,
-/// `bad=1%:30x`, `scale=300-:4x`, `tensor=1%:1000x`, `flip=1%`. Throws UsageError for anything
-/// else.
+/// `bad=1%:30x`, `scale=300-:4x`, `tensor=1%:1000x`, `flip=1%`, `overflow=1%`. Throws UsageError
+/// for anything else.
 Injection parse_injection(const std::string& words);
 
 /// Seconds that `replica` is to wait before step `step` if its computing takes `seconds`.

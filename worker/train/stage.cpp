@@ -8,7 +8,8 @@ namespace weir::worker {
 
 Stage::Stage(StageParts parts)
     : parts_(std::move(parts)),
-      units_(*parts_.model, *parts_.holding, parts_.cut, parts_.slots, *parts_.kernels) {
+      units_(*parts_.model, *parts_.holding, parts_.cut, parts_.slots, *parts_.kernels),
+      unscaling_(*parts_.model, *parts_.holding, parts_.cut.first_unit) {
   const ContextCut cut = {.context = parts_.contexts->index(),
                           .contexts = parts_.contexts->size(),
                           .fewest_tokens = parts_.model->fewest_tokens(parts_.contexts->size())};
@@ -28,6 +29,7 @@ Pass Stage::pass(bool training) {
           .gradients = training ? parts_.parameters->gradients() : Vector(),
           .seed = parts_.seed,
           .training = training,
+          .loss_factor = loss_factor_,
           .low_weights = low_weights_ ? low_weights_->all() : ConstVector()};
 }
 
@@ -60,7 +62,10 @@ void Stage::backward(const Schedule& schedule, const Action& action) {
   }
   const bool last = action.micro_batch + 1 == schedule.micro_batches;
   units_.backward(pass(true), batch, {.activation = action.slot}, [&](index_t unit) {
-    if (last) parts_.parameters->ready(unit);
+    if (last) {
+      unscaling_.complete(unit, loss_factor_, as<float>(parts_.parameters->gradients()));
+      parts_.parameters->ready(unit);
+    }
     parts_.parameters->progress();
   });
   to_previous_ = units_.entering_gradient(shape);
@@ -97,7 +102,9 @@ Loss Stage::run(const Schedule& schedule, bool training, const Load& load) {
   return loss;
 }
 
-Loss Stage::train(const Schedule& schedule, std::span<const index_t> first_samples) {
+Loss Stage::train(const Schedule& schedule, std::span<const index_t> first_samples,
+                  float loss_factor) {
+  loss_factor_ = loss_factor;
   parts_.parameters->begin_update();
   return run(schedule, true, [&](index_t micro_batch, Batch& batch) {
     batch.load_training(first_samples[micro_batch]);

@@ -10,6 +10,7 @@
 #include "worker/groups/pipeline_link.hpp"
 #include "worker/models/unit_chain.hpp"
 #include "worker/schedule/schedule.hpp"
+#include "worker/train/loss_scaling.hpp"
 #include "worker/train/low_weights.hpp"
 
 namespace weir::worker {
@@ -38,9 +39,11 @@ class Stage {
 
   /// Forward and backward of this replica's micro-batches of one update: micro-batch i holds the
   /// training samples from first_samples[i] on. Awaits parameters before their first
-  /// use and calls ready() after their last gradient. The loss of this context's tokens on the last
-  /// stage, 0 terms elsewhere.
-  Loss train(const Schedule& schedule, std::span<const index_t> first_samples);
+  /// use and calls ready() after their last gradient. Backward runs with Pass::loss_factor, and the
+  /// gradients are without it when they are ready. The loss of this context's tokens on the last
+  /// stage, 0 terms elsewhere; it never has the factor.
+  Loss train(const Schedule& schedule, std::span<const index_t> first_samples,
+             float loss_factor = 1);
 
   /// Forward without dropout of the validation samples `samples`: micro-batch i takes
   /// samples[i * micro_batch …]. Weights must have been awaited.
@@ -56,6 +59,8 @@ class Stage {
 
   StageParts parts_;
   UnitChain units_;
+  Unscaling unscaling_;
+  float loss_factor_ = 1;  ///< of the present step
   std::optional<LowWeights> low_weights_;
   std::vector<Batch> batches_;  ///< one an activation slot
   Frame to_next_;               ///< what the newest forward has made

@@ -15,7 +15,9 @@ std::vector<index_t> spread(index_t size, index_t count) {
 }
 
 Trainer::Trainer(TrainerParts parts)
-    : parts_(std::move(parts)), injection_(parse_injection(parts_.config.inject)) {}
+    : parts_(std::move(parts)),
+      loss_terms_(loss_terms(parts_.dataset->shape(), parts_.config.training.batch)),
+      injection_(parse_injection(parts_.config.inject)) {}
 
 Directive Trainer::run() {
   ParameterService& parameters = *parts_.parameters;
@@ -26,7 +28,8 @@ Directive Trainer::run() {
     take_share(directive);
     const double slept = be_slow(directive.step + 1);
     const double begin = seconds_now() - parameters.waited_seconds();
-    const Loss loss = parts_.stage->train(schedule_, first_samples(directive));
+    const Loss loss =
+        parts_.stage->train(schedule_, first_samples(directive), loss_factor_of(directive));
     step_seconds_ = seconds_now() - parameters.waited_seconds() - begin;
     if (reports) {
       parameters.report({.step = directive.step + 1,
@@ -34,7 +37,8 @@ Directive Trainer::run() {
                          .context = parts_.place.context,
                          .loss_sum = loss.sum,
                          .count = loss.count,
-                         .seconds = step_seconds_ + slept});
+                         .seconds = step_seconds_ + slept,
+                         .loss_scale = directive.order.loss_scale});
     }
     directive = parameters.directive();
     for (Observer* const each : parts_.observers) each->step(directive);
@@ -58,6 +62,10 @@ std::vector<index_t> Trainer::first_samples(const Directive& directive) const {
                                   parts_.config.training.micro_batch, index));
   }
   return firsts;
+}
+
+float Trainer::loss_factor_of(const Directive& directive) const {
+  return loss_factor(parts_.config.training.precision, directive.order.loss_scale, loss_terms_);
 }
 
 double Trainer::be_slow(index_t step) {

@@ -42,6 +42,8 @@ class Trainer {
  private:
   /// The first samples of this replica's micro-batches in the step after the directive.
   std::vector<index_t> first_samples(const Directive& directive) const;
+  /// What the step after the directive multiplies its loss by.
+  float loss_factor_of(const Directive& directive) const;
   /// Takes the share that the directive says.
   void take_share(const Directive& directive);
   /// Waits as --inject wants this replica to before its step; how long, in seconds.
@@ -49,8 +51,9 @@ class Trainer {
   void validate_at(const Directive& directive, index_t sample_count);
 
   TrainerParts parts_;
-  Interval share_;     ///< the present step's
-  Schedule schedule_;  ///< for the micro-batches of share_
+  index_t loss_terms_;  ///< of a batch, at most
+  Interval share_;      ///< the present step's
+  Schedule schedule_;   ///< for the micro-batches of share_
   Injection injection_;
   double step_seconds_ = 0;  ///< that this worker computed in its last step
 };

@@ -31,6 +31,7 @@ Directive some_directive() {
   directive.rule.skip = SkipReason::not_finite;
   directive.observed.skipped_count = 5;
   directive.order.stop = true;
+  directive.order.loss_scale = 0x1p-5;
   return directive;
 }
 
@@ -56,13 +57,18 @@ constexpr std::size_t kCountOffset = 1 + 8 + 8 + 16;
 }  // namespace
 
 TEST_CASE("messages come back as they were") {
-  const auto report = from_bytes<Report>(to_bytes(
-      Report{.step = 3, .replica = 1, .context = 2, .loss_sum = 0.1 + 0.2, .count = 4096}));
+  const auto report = from_bytes<Report>(to_bytes(Report{.step = 3,
+                                                         .replica = 1,
+                                                         .context = 2,
+                                                         .loss_sum = 0.1 + 0.2,
+                                                         .count = 4096,
+                                                         .loss_scale = 0x1p17}));
   CHECK(report.step == 3);
   CHECK(report.replica == 1);
   CHECK(report.context == 2);
   CHECK(report.loss_sum == 0.1 + 0.2);
   CHECK(report.count == 4096);
+  CHECK(report.loss_scale == 0x1p17);
 
   const auto arrival = from_bytes<Arrival>(to_bytes(Arrival{.server = 2, .replica = 5}));
   CHECK(arrival.server == 2);
@@ -108,6 +114,7 @@ TEST_CASE("messages come back as they were") {
   CHECK(directive.observed.skipped_count == 5);
   CHECK(!directive.order.checkpoint);
   CHECK(directive.order.stop);
+  CHECK(directive.order.loss_scale == 0x1p-5);
 
   const auto partials = from_bytes<DirectionPartials>(to_bytes(DirectionPartials{
       .update = 9, .server = 3, .weights = {1.5, 2.5}, .directions = {0.1, 1e-300}}));
@@ -228,7 +235,7 @@ TEST_CASE("no mutated message does worse than an Error") {
         CHECK(message.squares.size() <= std::ssize(bytes) / index_t{sizeof(double)});
       } else if (round % 3 == 1) {
         const auto message = from_bytes<Directive>(bytes);
-        CHECK(message.rule.skip <= SkipReason::rollback);
+        CHECK(message.rule.skip <= SkipReason::overflow);
       } else {
         const auto message = from_bytes<SavePrepared>(bytes);
         CHECK(message.ranges.size() <= bytes.size() / sizeof(SavedRange));

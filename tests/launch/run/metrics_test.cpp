@@ -83,6 +83,18 @@ TEST_CASE("a loss and a norm that are not finite stay visible") {
   CHECK(line["skipped_count"] == 1);
 }
 
+TEST_CASE("an overflow has a reason of its own, and the loss scale stands there in fp16 alone") {
+  const MetricsPath where;
+  StepMetrics metrics = step_3();
+  MetricsFile(where.path()).step(metrics);
+  CHECK_FALSE(where.lines().at(0).contains("loss_scale"));
+  metrics.directive.rule.skip = SkipReason::overflow;
+  metrics.loss_scale = 32768;
+  MetricsFile(where.path()).step(metrics);
+  CHECK(where.lines().at(1)["skip"] == "overflow");
+  CHECK(where.lines().at(1)["loss_scale"] == 32768);
+}
+
 TEST_CASE("norms of layers stand by their names, also one that is not finite") {
   const MetricsPath where;
   StepMetrics metrics = step_3();

@@ -67,6 +67,10 @@ TEST_CASE("a line of progress holds what is known") {
   CHECK(progress_line(state).find(
             "skip 32 (3 not finite, 2 spike, 1 rollback, 26 undone or before) |") !=
         std::string::npos);
+  state.skips = {{SkipReason::overflow, 32}};
+  state.newest.loss_scale = 0x1p15;
+  CHECK(progress_line(state).find("skip 32 (32 overflow) scale 2^15 | 61 % of peak") !=
+        std::string::npos);
   state.newest.directive.observed.loss = std::nan("");
   CHECK(progress_line(state).find("loss nan") != std::string::npos);
 }

@@ -41,6 +41,9 @@ TEST_CASE("the summary says what is unknown and where the time went") {
   CHECK(summary_table(metrics).find(
             "  servers                busy 20.0 s; busiest over mean: time 1.25, bytes 1.02\n") !=
         std::string::npos);
+  CHECK(summary_table(metrics).find("loss scale") == std::string::npos);  // in fp16 alone
+  metrics.loss_scale = 0x1p-5;
+  CHECK(summary_table(metrics).find("  loss scale             2^-5\n") != std::string::npos);
   metrics.stopped = true;
   CHECK(summary_table(metrics).find("4,000 (stopped on request) (3 skipped") != std::string::npos);
 }

@@ -73,6 +73,23 @@ TEST_CASE("after bad steps in a row every server has the state that it kept, wha
   }
 }
 
+TEST_CASE("overflows of fp16 are no bad steps: the loss scale answers them") {
+  const QuietLog quiet;
+  const BucketPlan plan = plan_of({});
+  ServerConfig config = config_with_rollback(60);
+  config.training.precision = Precision::fp16;
+  SimulatedJob job(plan, config, 1);
+  job.gradient = [](index_t update, index_t salt, index_t parameter, index_t element) {
+    if (40 <= update && update < 50) return std::numeric_limits<float>::infinity();
+    return made_up(1000 * update + salt, parameter, element);
+  };
+  job.loss_sum = loss_with_spike(0, 0);
+  job.run();
+  CHECK(rollbacks_of(job).empty());
+  CHECK(job.directives.back().observed.skipped_count == 10);
+  CHECK(job.directives.back().order.loss_scale == 64);
+}
+
 TEST_CASE("readers get the weights that are put back, also where the wire is not raw") {
   const QuietLog quiet;
   const WireConfig wire = {.push = {}, .pull = {WireFormat::bf16}};

@@ -127,6 +127,14 @@ TEST_CASE("a fault strikes the same elements on every layout: all, one parameter
       }
     }
   }
+  // An overflow is infinite in one element, of one shard.
+  for (const Layout& layout : {Layout{.placement = Placement::local}, {.stages = 2, .shards = 3}}) {
+    index_t infinite = 0;
+    for (const std::vector<float>& each : struck_gradients(layout, "overflow=1-9", 0)) {
+      infinite += std::ranges::count_if(each, [](float value) { return std::isinf(value); });
+    }
+    CHECK(infinite == 1);
+  }
   // One of several replicas has the bit that flips: the sum is what a single replica would send.
   CHECK(struck_gradients({.replicas = 2}, "flip=1-9", 1) == plain);
 }

@@ -26,12 +26,13 @@ TEST_CASE("a slow replica takes so many times as long, in its share of the steps
 }
 
 TEST_CASE("an injection that is none is refused with what would be one") {
-  for (const char* words : {"slow",          "slow=1",     "slow=1:3",       "slow=x:3x",
-                            "slow=1:0.5x",   "slow=-1:2x", "slow=1:3x:120%", "slow=1:3x:",
-                            "slow=1:3x 20%", "sleep=5",    "sleep=-1ms",     "slow=1:3x,,sleep=1ms",
-                            "fast=1:3x",     "bad=30x",    "bad=101%:30x",   "bad=1%:0.5x",
-                            "bad=20-10:3x",  "bad=0-:3x",  "bad=5:3x",       "scale=1%",
-                            "flip=1%:3x",    "tensor=-:3x"}) {
+  for (const char* words :
+       {"slow",          "slow=1",      "slow=1:3",       "slow=x:3x",
+        "slow=1:0.5x",   "slow=-1:2x",  "slow=1:3x:120%", "slow=1:3x:",
+        "slow=1:3x 20%", "sleep=5",     "sleep=-1ms",     "slow=1:3x,,sleep=1ms",
+        "fast=1:3x",     "bad=30x",     "bad=101%:30x",   "bad=1%:0.5x",
+        "bad=20-10:3x",  "bad=0-:3x",   "bad=5:3x",       "scale=1%",
+        "flip=1%:3x",    "tensor=-:3x", "overflow=1%:2x"}) {
     CAPTURE(words);
     CHECK_THROWS_WITH_AS(parse_injection(words), doctest::Contains("slow=REPLICA:FACTORx"),
                          UsageError);

@@ -25,6 +25,7 @@ class PlainService final : public ParameterService {
   Directive start() override {
     Directive directive;
     directive.replicas.shares = {batch_ / micro_batch};
+    directive.order.loss_scale = loss_scale;
     return directive;
   }
   void begin_update() override {
@@ -32,7 +33,10 @@ class PlainService final : public ParameterService {
   }
   void ready(index_t unit) override { ready_units.push_back(unit); }
   bool progress() override { return false; }
-  void report(const Report& report) override { report_ = report; }
+  void report(const Report& report) override {
+    report_ = report;
+    reported_scale = report.loss_scale;
+  }
   Directive directive() override {
     Directive directive;
     directive.update = directive.step = ++step_;
@@ -41,6 +45,7 @@ class PlainService final : public ParameterService {
     directive.observed.loss = report_.loss_sum / static_cast<double>(report_.count);
     directive.observed.count = report_.count;
     directive.order.stop = step_ == steps_;
+    directive.order.loss_scale = loss_scale;
     const auto factor = static_cast<float>(rate_ / static_cast<double>(report_.count));
     for (index_t at = 0; at < weights_.size(); ++at) weights_[at] -= factor * gradients_[at];
     losses.push_back(directive.observed.loss);
@@ -54,6 +59,8 @@ class PlainService final : public ParameterService {
   index_t pulled_bytes() const override { return 0; }
 
   index_t micro_batch = 1;  ///< samples
+  double loss_scale = 1;    ///< what it asks for
+  double reported_scale = 0;
   std::vector<index_t> awaited_units;
   std::vector<index_t> ready_units;
   std::vector<double> losses;

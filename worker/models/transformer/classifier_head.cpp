@@ -85,7 +85,7 @@ Loss ClassifierHeadUnit::forward(const Pass& pass, const MicroBatch& batch, Slot
   pass.kernels.softmax_sums(logits, maximum, labels, 0, exponential_sum, target_logit);
   const Loss loss = pass.kernels.cross_entropy(labels, maximum, exponential_sum, target_logit);
   if (pass.training) {
-    pass.kernels.softmax_gradient(logits, maximum, exponential_sum, labels, 0, 1.0F);
+    pass.kernels.softmax_gradient(logits, maximum, exponential_sum, labels, 0, pass.loss_factor);
   }
   // Every context computes the same from the pooling on, so only one counts.
   return pass.contexts.index() == 0 ? loss : Loss{};
