@@ -4,6 +4,7 @@
 
 #include "benchmarks/bench.hpp"
 #include "benchmarks/job.hpp"
+#include "benchmarks/product_rates.hpp"
 #include "common/base/machine.hpp"
 #include "common/base/text.hpp"
 #include "worker/kernels/cpu/blas.hpp"
@@ -93,6 +94,27 @@ void measure(const Case& what, const Options& options, const std::string& corpus
   report.add({what.name, "waiting for servers", spread_of(waited), "% of a step", "aim", 10});
 }
 
+/// What products alone reach at the model's own shapes, by each library and in each dtype.
+void measure_products(const Options& options, Report& report) {
+  const worker::ModelConfig model = model_of(options.quick);
+  const worker::ProductChoice machine;
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+    for (const auto library : {worker::ProductLibrary::openblas, worker::ProductLibrary::onednn}) {
+      if (library == worker::ProductLibrary::onednn && !onednn_packs(machine.instructions))
+        continue;
+      const worker::ProductChoice choice = {.library = library};
+      std::vector<double> rates;
+      for (index_t repeat = 0; repeat < (options.quick ? 1 : 3); ++repeat) {
+        rates.push_back(measured_product_rate(model, library, dtype, options.quick ? 2 : 5) / 1e9);
+      }
+      report.add({"products alone, 1 core",
+                  text(name_of(dtype), choice.is_native(dtype) ? "" : " by conversion", ", ",
+                       name_of(library)),
+                  spread_of(rates), "GFLOP/s"});
+    }
+  }
+}
+
 void run(const Options& options) {
   Report report("step", "what share of the machine's GEMM peak does a training step reach?",
                 options);
@@ -100,6 +122,7 @@ void run(const Options& options) {
   const ScratchFolder scratch;
   const std::string corpus = write_letters(scratch.path() / "bytes", 64 * model.length);
 
+  measure_products(options, report);
   measure({"1 rank", 1, 1}, options, corpus, report);
   measure({"2 workers + 1 server", 2, 3}, options, corpus, report);
   report.remark(text("width ", model.width, ", ", model.heads, " heads, ", model.layers,

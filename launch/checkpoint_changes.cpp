@@ -99,7 +99,19 @@ void log_changes(const Manifest& checkpoint, const std::vector<Setting>& setting
         text(changes.empty() ? "" : ", ", now.name, " ", now.value, " (was ", old.value, ")");
   }
   if (!changes.empty()) log_info(text("changed since the checkpoint: ", changes));
+  if (const std::string change = instructions_change(checkpoint, config); !change.empty()) {
+    log_warning(change);
+  }
   if (const std::string jump = rate_jump(checkpoint, config); !jump.empty()) log_warning(jump);
+}
+
+std::string instructions_change(const Manifest& checkpoint, const RunConfig& config) {
+  const auto before = checkpoint.settings.find(kInstructionsNote);
+  const std::string now = name_of(config.products.instructions);
+  if (before == checkpoint.settings.end() || before->second == now) return "";
+  return text("the checkpoint's run made its matrix products with ", before->second,
+              " instructions, this one makes them with ", now,
+              ": the last bits of its results will be others than there");
 }
 
 std::string rate_jump(const Manifest& checkpoint, const RunConfig& config) {

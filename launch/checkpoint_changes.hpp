@@ -21,10 +21,17 @@ void check_text(const Manifest& checkpoint, const Job& job);
 /// out.
 void warn_of_scored_text(const Manifest& checkpoint, const worker::Dataset& scored, bool is_chosen);
 
-/// Logs the settings with other values, except those of Scope::machine, and a learning rate that
-/// jumps. `settings`: those of `config`.
+/// Under this name a checkpoint keeps the instructions that its run's products were made with.
+inline constexpr const char* kInstructionsNote = "products.instructions";
+
+/// Logs the settings with other values, except those of Scope::machine, and warns of other
+/// instructions for products and of a learning rate that jumps. `settings`: those of `config`.
 void log_changes(const Manifest& checkpoint, const std::vector<Setting>& settings,
                  const RunConfig& config);
+
+/// A line that says that products are made with other instructions than in the checkpoint's run;
+/// empty if not, or if the checkpoint is too old to say.
+std::string instructions_change(const Manifest& checkpoint, const RunConfig& config);
 
 /// A line that says from what to what the learning rate jumps, and why; empty if the next rate is
 /// within a tenth of what the checkpoint's own schedule would have been.

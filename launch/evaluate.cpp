@@ -14,6 +14,7 @@
 #include "launch/checkpoint_path.hpp"
 #include "launch/command.hpp"
 #include "launch/cut.hpp"
+#include "launch/instructions.hpp"
 #include "launch/ranks.hpp"
 #include "launch/run_paths.hpp"
 #include "launch/terminal/progress_bar.hpp"
@@ -49,8 +50,8 @@ std::vector<Option> eval_options(RunConfig& config, EvalConfig& own) {
   };
   for (const Option& option :
        chosen_options(config, {"stages", "contexts", "shards", "length", "micro-batch", "threads",
-                               "progress", "data.files", "data.validation", "data.held-out",
-                               "data.stride", "data.listops-split"})) {
+                               "products", "progress", "data.files", "data.validation",
+                               "data.held-out", "data.stride", "data.listops-split"})) {
     table.push_back(option);
   }
   return table;
@@ -110,8 +111,9 @@ struct Model {
           layout, where.place, ranks.world, worker::Scorer::link_shape(model, cut),
           [] { return false; }, std::function<bool()>());
     }
-    ranks.together(
-        [&] { scorer.emplace(reader, config.model, micro_batch, config.threads, where); });
+    ranks.together([&] {
+      scorer.emplace(reader, config.model, micro_batch, config.threads, where, config.products);
+    });
   }
   std::optional<worker::WorkerGroups> groups;
   std::optional<worker::Scorer> scorer;
@@ -259,6 +261,7 @@ int eval(const Arguments& all) {
     warn_of_scored_text(reader->manifest(), *dataset, is_chosen);
   });
   set_blas_threads(static_cast<int>(config.threads));
+  agree_on_instructions(ranks, config.products);
 
   Evaluation found;
   found.checkpoint = folder;

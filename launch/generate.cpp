@@ -37,7 +37,7 @@ std::vector<Option> generate_options(RunConfig& config, GenerateConfig& own) {
       {"top-k", "", "choose among this number of likeliest bytes; 0: all", &own.top_k, {0, 256}},
       {"seed", "", "seed of the draws: the same seed gives the same text", &own.seed, {0, 1e15}},
   };
-  for (const Option& option : chosen_options(config, {"length", "threads"})) {
+  for (const Option& option : chosen_options(config, {"length", "threads", "products"})) {
     table.push_back(option);
   }
   return table;

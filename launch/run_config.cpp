@@ -69,6 +69,14 @@ std::vector<Option> own_options(RunConfig& config) {
        &config.threads,
        {1, 1024},
        Scope::machine},
+      {"products", "",
+       "who makes matrix products with weights: onednn, which keeps them packed for the products "
+       "of "
+       "a step; openblas; auto: the faster one for this processor and each shape",
+       choice(config.products.library,
+              {{name_of(worker::ProductLibrary::automatic), worker::ProductLibrary::automatic},
+               {name_of(worker::ProductLibrary::onednn), worker::ProductLibrary::onednn},
+               {name_of(worker::ProductLibrary::openblas), worker::ProductLibrary::openblas}})},
       {"bucket-bytes",
        "bytes",
        "parameters travel to and from servers in buckets of at most this size",
@@ -217,6 +225,7 @@ ParsedConfig run_config_from_text(const std::string& text) {
 
 void fit_model_to_data(RunConfig& config) {
   worker::fit(config.model, worker::shape_of(config.data, config.train.length));
+  config.model.dtype = dtype_of(config.train.training.precision);
 }
 
 namespace {
@@ -270,11 +279,14 @@ void check(const RunConfig& config) {
                             " can only be fp32; take --placement dedicated"));
     }
   }
-  check(config.train, layout.replicas);
-  if (config.train.training.precision != Precision::fp32) {
-    throw UsageError(text("--precision ", name_of(config.train.training.precision),
-                          ": this version of weir computes in fp32 only; leave it out"));
+  if (config.products.library == worker::ProductLibrary::onednn &&
+      !worker::onednn_packs(config.products.instructions)) {
+    throw UsageError(text(
+        "--products onednn: oneDNN keeps weights packed on processors with AVX-512 alone, and this "
+        "job has ",
+        name_of(config.products.instructions), "; take --products auto"));
   }
+  check(config.train, layout.replicas);
   check(config.server.consistency, layout.replicas);
   if (config.server.consistency.mode == ps::Consistency::local) check_local_steps(config);
   const bool decides = !waits_for_all(config.server.consistency);

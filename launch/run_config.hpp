@@ -13,6 +13,7 @@
 #include "ps/local_steps.hpp"
 #include "ps/server.hpp"
 #include "worker/data/dataset.hpp"
+#include "worker/kernels/cpu/product_choice.hpp"
 #include "worker/models/transformer/config.hpp"
 #include "worker/train/config.hpp"
 
@@ -32,6 +33,7 @@ struct RunConfig {
   bool accept_changed_data = false;
   std::string replay;  ///< a decision log whose decisions are repeated
   index_t threads = 1;
+  worker::ProductChoice products;  ///< instructions: the weakest of all ranks
   index_t bucket_bytes = 524288;
   Transport transport = Transport::automatic;
   index_t ring_depth = kChannelDepth;

@@ -83,7 +83,8 @@ void complete(const CheckpointReader& reader, RunConfig& config) {
 
 worker::Scorer scorer_of(const CheckpointReader& reader, RunConfig& config) {
   complete(reader, config);
-  return worker::Scorer(reader, config.model, config.train.training.micro_batch, config.threads);
+  return worker::Scorer(reader, config.model, config.train.training.micro_batch, config.threads, {},
+                        config.products);
 }
 
 }  // namespace weir

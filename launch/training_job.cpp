@@ -13,6 +13,7 @@
 #include "launch/checkpoint_path.hpp"
 #include "launch/checkpoint_room.hpp"
 #include "launch/cut.hpp"
+#include "launch/instructions.hpp"
 #include "launch/run_paths.hpp"
 #include "launch/start_report.hpp"
 #include "launch/text_record.hpp"
@@ -110,6 +111,7 @@ void TrainingJob::agree(const Arguments& arguments) {
   }
   for (const std::string& remark : parsed_.remarks) log_info(remark);
   set_blas_threads(static_cast<int>(config.threads));
+  agree_on_instructions(ranks_, parsed_.config.products);
 }
 
 void TrainingJob::plan() {
@@ -186,7 +188,7 @@ void TrainingJob::prepare_folder() {
   remove_leftovers(posix_file_system(), folder_->checkpoints());
   check_room(job_, folder_->checkpoints(), before.step);
   folder_->write_config(settings_);
-  folder_->write_environment(ranks_.size(), data_);
+  folder_->write_environment(ranks_.size(), job_.config.products.describe(), data_);
   if (!checkpoint_.empty()) log_changes(before, settings_, job_.config);
   for (const std::string& line : start_report(job_, before.step, before.cursor)) log_info(line);
 }
@@ -207,6 +209,7 @@ ps::ServerConfig TrainingJob::server_config() const {
     auto& place = decides_the_function ? config.checkpoint.settings : config.checkpoint.notes;
     place[setting.name] = setting.value;
   }
+  config.checkpoint.notes[kInstructionsNote] = name_of(job.products.instructions);
   if (const worker::TextDataset* const text = job_.dataset->as_text()) {
     config.checkpoint.notes.merge(as_settings(record_of(*text)));
   }

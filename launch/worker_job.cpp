@@ -33,7 +33,7 @@ WorkerJob::WorkerJob(const Job& job, const WorkerPlace& place, const Comm& worke
       parameters_(parameters),
       model_(job.config.model),
       cut_(stage_cut(job.config, job.first_unit, place.stage)),
-      kernels_(job.config.threads) {
+      kernels_(job.config.threads, job.config.products) {
   connect();
   stage_.emplace(stage_parts());
   kernels_.set_progress([this] { parameters_.progress(); });

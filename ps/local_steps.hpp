@@ -31,12 +31,12 @@ struct LocalPlace {
 /// multiples of H: a job that continues from another step begins with a shorter round. Source:
 /// Douillard et al., DiLoCo, arXiv 2311.08105.
 ///
-/// The state of a replica's own server (moments, clip, loss scale, counters) has checkpoints of its own beside
-/// the servers' (replica_checkpoints), so that a resumed job continues to the same bits. They are
-/// committed before the round's result travels, or right after if only the servers know of the
-/// checkpoint (when a job is asked to stop). A replica that finds no checkpoint that fits begins
-/// anew, with a warning. If the servers' checkpoint is of another consistency mode, all replicas
-/// begin with its moments and clip.
+/// The state of a replica's own server (moments, clip, loss scale, counters) has checkpoints of its
+/// own beside the servers' (replica_checkpoints), so that a resumed job continues to the same bits.
+/// They are committed before the round's result travels, or right after if only the servers know of
+/// the checkpoint (when a job is asked to stop). A replica that finds no checkpoint that fits
+/// begins anew, with a warning. If the servers' checkpoint is of another consistency mode, all
+/// replicas begin with its moments and clip.
 class LocalSteps final : public ParameterService {
  public:
   /// `servers` make rounds of H steps (server_config_of_rounds). `own` is the only server of

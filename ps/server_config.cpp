@@ -4,9 +4,9 @@ namespace weir::ps {
 
 std::vector<Option> options(ServerConfig& config) {
   std::vector<Option> rows = options(config.optimizer);
-  for (const auto& table : {options(config.rate), options(config.clip), options(config.loss_scale),
-                            options(config.rollback),
-                            options(config.checkpoint), options(config.consistency)}) {
+  for (const auto& table :
+       {options(config.rate), options(config.clip), options(config.loss_scale),
+        options(config.rollback), options(config.checkpoint), options(config.consistency)}) {
     rows.insert(rows.end(), table.begin(), table.end());
   }
   rows.push_back({"norms", "",

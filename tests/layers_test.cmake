@@ -46,6 +46,7 @@ set(TABLE
 set(LIBRARIES
   "mpi[.]h: ^(tests/)?common/net/"
   "hdf5[.]h|H5.*[.]h: ^(tests/)?common/io/"
+  "dnnl.*: ^worker/kernels/cpu/onednn[.]cpp$"
   "boost/.*: [.]cpp$"
   "spdlog/.*: [.]cpp$"
   "nlohmann/.*: [.]cpp$"

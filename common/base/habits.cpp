@@ -13,7 +13,7 @@ const std::vector<Habit>& habits() {
       "bytes / --length windows";
   static const std::string devices = "weir computes on CPUs: mpirun -n says how many ranks";
   static const std::string precision =
-      "weir computes in fp32; --wire-push and --wire-pull say what travels between ranks";
+      "--precision bf16 or fp16; --wire-push and --wire-pull say what travels between ranks";
   static const std::vector<Habit> all = {
       // Training.
       {"lr", "rate.peak", ""},
@@ -128,12 +128,11 @@ const std::vector<Habit>& habits() {
       {"gpus", "threads", devices},
       {"device", "threads", devices},
       {"cuda", "threads", devices},
-      {"fp16", "wire-push", precision},
-      {"bf16", "wire-push", precision},
-      {"amp", "wire-push", precision},
-      {"dtype", "wire-push", precision},
-      {"precision", "wire-push", precision},
-      {"mixed-precision", "wire-push", precision},
+      {"fp16", "precision", precision},
+      {"bf16", "precision", precision},
+      {"amp", "precision", precision},
+      {"dtype", "precision", precision},
+      {"mixed-precision", "precision", precision},
       // Text that a model writes.
       {"max-tokens", "bytes", ""},
       {"max-new-tokens", "bytes", ""},

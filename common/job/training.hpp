@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/base/index.hpp"
+#include "common/number/dtype.hpp"
 
 namespace weir {
 
@@ -26,6 +27,8 @@ enum class Precision {
 inline const std::vector<std::pair<std::string, Precision>> kPrecisionNames = {
     {"fp32", Precision::fp32}, {"bf16", Precision::bf16}, {"fp16", Precision::fp16}};
 std::string name_of(Precision precision);
+/// What elements are in it.
+Dtype dtype_of(Precision precision);
 
 /// What workers and servers both need to know of a training: its length, its batches, the numbers
 /// that it computes with, and the seed. It is said once here; the configurations of both hold this

@@ -48,10 +48,13 @@ void wait_for(MPI_Request request, const char* doing, const std::function<bool()
   wait_until([&] { return has_ended(request, doing); }, progress);
 }
 
-int message_size(std::size_t elements) {
-  WEIR_ASSERT(elements <= std::size_t(std::numeric_limits<int>::max()));
-  return static_cast<int>(elements);
+int message_size(const ConstVector& values) {
+  WEIR_ASSERT(values.size() <= std::numeric_limits<int>::max());
+  return static_cast<int>(values.size());
 }
+
+/// The type that moves such elements; nothing computes with it.
+MPI_Datatype moved_as(Dtype dtype) { return bytes_of(dtype) == 4 ? MPI_UINT32_T : MPI_UINT16_T; }
 
 template <class T>
 void reduce(std::span<T> values, MPI_Op operation, MPI_Comm comm, const char* doing,
@@ -204,26 +207,28 @@ void Comm::max(std::span<float> values) const { reduce(values, MPI_MAX, raw(), "
 void Comm::max(std::span<double> values) const { reduce(values, MPI_MAX, raw(), "maximizing"); }
 void Comm::max(std::span<index_t> values) const { reduce(values, MPI_MAX, raw(), "maximizing"); }
 
-void Comm::gather(std::span<const float> values, std::span<float> all) const {
-  WEIR_ASSERT(std::ssize(all) == std::ssize(values) * size_);
-  const int count = message_size(values.size());
-  check_mpi(MPI_Allgather(values.data(), count, MPI_FLOAT, all.data(), count, MPI_FLOAT, raw()),
-            "gathering");
+void Comm::gather(ConstVector values, Vector all) const {
+  WEIR_ASSERT(all.size() == values.size() * size_ && all.dtype() == values.dtype());
+  const int count = message_size(values);
+  const MPI_Datatype type = moved_as(values.dtype());
+  check_mpi(
+      MPI_Allgather(values.bytes().data(), count, type, all.bytes().data(), count, type, raw()),
+      "gathering");
 }
 
-void Comm::exchange(std::span<const float> to_previous, std::span<const float> to_next,
-                    std::span<float> from_previous, std::span<float> from_next) const {
+void Comm::exchange(ConstVector to_previous, ConstVector to_next, Vector from_previous,
+                    Vector from_next) const {
   constexpr const char* kDoing = "exchanging with neighbours";
   constexpr int kTag = 0;
   List<MPI_Request> requests;
-  const auto receive = [&](std::span<float> values, int peer) {
-    check_mpi(MPI_Irecv(values.data(), message_size(values.size()), MPI_FLOAT, peer, kTag, raw(),
-                        &requests.emplace_back()),
+  const auto receive = [&](const Vector& values, int peer) {
+    check_mpi(MPI_Irecv(values.bytes().data(), message_size(values), moved_as(values.dtype()), peer,
+                        kTag, raw(), &requests.emplace_back()),
               kDoing);
   };
-  const auto send = [&](std::span<const float> values, int peer) {
-    check_mpi(MPI_Isend(values.data(), message_size(values.size()), MPI_FLOAT, peer, kTag, raw(),
-                        &requests.emplace_back()),
+  const auto send = [&](const ConstVector& values, int peer) {
+    check_mpi(MPI_Isend(values.bytes().data(), message_size(values), moved_as(values.dtype()), peer,
+                        kTag, raw(), &requests.emplace_back()),
               kDoing);
   };
   const bool has_previous = rank_ > 0, has_next = rank_ + 1 < size_;

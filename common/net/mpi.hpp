@@ -13,6 +13,7 @@
 
 #include "common/base/handle.hpp"
 #include "common/base/index.hpp"
+#include "common/number/tensor.hpp"
 
 namespace weir {
 
@@ -105,12 +106,12 @@ class Comm {
 
   /// all = the values of rank 0, then those of rank 1, and so on; equally many from each. Waits
   /// awake, as exchange() does.
-  void gather(std::span<const float> values, std::span<float> all) const;
+  void gather(ConstVector values, Vector all) const;
   /// Neighbours swap, both ways at once: `to_next` arrives as the next rank's `from_previous`,
   /// `to_previous` as the previous one's `from_next`. Spans towards a rank that is not there are
   /// left alone. A span holds at most 2^31 - 1 numbers, here and in gather.
-  void exchange(std::span<const float> to_previous, std::span<const float> to_next,
-                std::span<float> from_previous, std::span<float> from_next) const;
+  void exchange(ConstVector to_previous, ConstVector to_next, Vector from_previous,
+                Vector from_next) const;
   double max(double value) const;
   index_t max(index_t value) const;
 

@@ -105,7 +105,9 @@ std::vector<Option> options(WireConfig& config) {
                                    {"int8", WireFormat::int8},
                                    {"topk", WireFormat::topk}})},
       {"wire-pull", "", "format in which weights are sent",
-       choice(config.pull.format, {{"fp32", WireFormat::fp32}, {"bf16", WireFormat::bf16}})},
+       choice(
+           config.pull.format,
+           {{"fp32", WireFormat::fp32}, {"bf16", WireFormat::bf16}, {"fp16", WireFormat::fp16}})},
       {"topk-percent",
        "%",
        "topk: the share of a bucket that is sent: its largest elements",

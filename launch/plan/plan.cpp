@@ -189,6 +189,12 @@ std::string plan_text(const RunConfig& config, double peak_flops) {
   }
   out += text("  memory: an estimate of the most that a rank holds, with ",
               bytes_text(kProcessBytes), " for the process itself and without the data\n");
+  index_t packed = 0;
+  for (const RankPlan& rank : ranks) packed = std::max(packed, rank.packed_memory_bytes);
+  if (packed > 0) {
+    out += text("  packed weights (--products) are up to ", bytes_text(packed),
+                " of a worker's memory\n");
+  }
   if (config.layout.placement == Placement::colocated) {
     out +=
         "  a rank's memory is that of its worker and its server; what it pushes to itself counts, "
@@ -249,11 +255,11 @@ int plan(const Arguments& arguments) {
         "each. --rank N prints only what rank N is: its replica, stage and shard, or its server.\n"
         "The command takes the options of `weir train`; those that matter here:",
         chosen_options(standard,
-                       {"batch",     "micro-batch",   "length",    "schedule",   "recompute",
-                        "threads",   "bucket-bytes",  "transport", "ring-depth", "wire-push",
-                        "wire-pull", "topk-percent",  "replicas",  "stages",     "contexts",
-                        "shards",    "servers",       "placement", "model.",     "attention.",
-                        "data.kind", "optimizer.kind"}));
+                       {"batch",      "micro-batch", "length",        "schedule",  "recompute",
+                        "threads",    "products",    "bucket-bytes",  "transport", "ring-depth",
+                        "wire-push",  "wire-pull",   "topk-percent",  "replicas",  "stages",
+                        "contexts",   "shards",      "servers",       "placement", "model.",
+                        "attention.", "data.kind",   "optimizer.kind"}));
     return 0;
   }
   Arguments words = arguments;

@@ -1,6 +1,7 @@
 #include "launch/plan/rank_plan.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "common/base/error.hpp"
 #include "launch/cut.hpp"
@@ -13,8 +14,9 @@
 namespace weir {
 namespace {
 
-index_t activation_memory(const RunConfig& config, const std::vector<index_t>& first_units,
-                          const RankPlan& rank, index_t slots) {
+/// Sets what a worker holds beside its parameters.
+void plan_activations(const RunConfig& config, const worker::Kernels& kernels,
+                      const std::vector<index_t>& first_units, index_t slots, RankPlan& rank) {
   const worker::TransformerModel model(config.model);
   const auto cut = stage_cut(config, first_units, rank.place.stage);
   const worker::BatchShape largest = largest_batch(model, cut);
@@ -23,7 +25,8 @@ index_t activation_memory(const RunConfig& config, const std::vector<index_t>& f
     for (const worker::TensorShape& tensor : model.frame(border, largest)) bytes += tensor.bytes();
     return 2 * worker::kLinkSlots * bytes;
   };
-  const worker::UnitMemory memory = model.memory(cut, worker::CpuKernels());
+  worker::UnitMemory memory = model.memory(cut, kernels);
+  rank.packed_memory_bytes = std::exchange(memory.packed_bytes, 0);
   index_t bytes = worker::frame_bytes(model, cut);
   if (rank.place.stage > 0) bytes += link_bytes(cut.first_unit);
   if (rank.place.stage + 1 < config.layout.stages) bytes += link_bytes(cut.last_unit + 1);
@@ -33,8 +36,8 @@ index_t activation_memory(const RunConfig& config, const std::vector<index_t>& f
   // Computed in double first: for an absurd configuration it may be larger than any integer.
   const double all =
       static_cast<double>(memory.bytes_an_activation_slot) * static_cast<double>(slots);
-  if (all > 0x1p60) return index_t{1} << 60;
-  return bytes + memory.total({.activations = slots});
+  rank.activation_memory_bytes =
+      all > 0x1p60 ? index_t{1} << 60 : bytes + memory.total({.activations = slots});
 }
 
 /// What a server keeps for elements that it owns: weights and moments, and a copy of both while it
@@ -45,8 +48,8 @@ index_t owned_memory(const RunConfig& config, index_t elements) {
 }
 
 RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
-                     const std::vector<index_t>& first_units, const worker::Schedule& schedule,
-                     index_t rank) {
+                     const worker::Kernels& kernels, const std::vector<index_t>& first_units,
+                     const worker::Schedule& schedule, index_t rank) {
   RankPlan result;
   result.rank = rank;
   result.place = config.layout.worker(rank);
@@ -64,13 +67,16 @@ RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
   result.parameter_memory_bytes = arenas * holding.element_count * bytes_of(kArenaDtype) +
                                   (config.wire.push.is_raw() ? 0 : result.pushed_bytes) +
                                   (config.wire.pull.is_raw() ? 0 : result.pulled_bytes);
-  result.activation_memory_bytes =
-      activation_memory(config, first_units, result, schedule.activation_slots[result.place.stage]);
+  plan_activations(config, kernels, first_units, schedule.activation_slots[result.place.stage],
+                   result);
   if (config.layout.placement == Placement::local) {
     // The store's weights are the worker's.
     result.parameter_memory_bytes =
         owned_memory(config, holding.element_count) + holding.element_count * bytes_of(kArenaDtype);
     result.pushed_bytes = result.pulled_bytes = 0;  // nothing travels
+  }
+  if (config.model.dtype != Dtype::f32) {  // once more, as layers read them
+    result.parameter_memory_bytes += holding.element_count * bytes_of(config.model.dtype);
   }
   return result;
 }
@@ -117,9 +123,10 @@ std::vector<RankPlan> rank_plans(const RunConfig& config) {
   }
   const worker::Schedule schedule = schedule_of(
       config.train, config.layout, most_micro_batches(config.train, config.layout.replicas));
+  const worker::CpuKernels kernels(config.threads, config.products);
   std::vector<RankPlan> ranks;
   for (index_t rank = 0; rank < config.layout.worker_count(); ++rank) {
-    ranks.push_back(worker_plan(config, plan, cuts, schedule, rank));
+    ranks.push_back(worker_plan(config, plan, kernels, cuts, schedule, rank));
   }
   if (config.layout.placement == Placement::local) return ranks;
   for (index_t server = 0; server < config.layout.servers; ++server) {

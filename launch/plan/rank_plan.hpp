@@ -21,7 +21,10 @@ struct RankPlan {
   index_t pulled_bytes = 0;            ///< what a worker receives or a server sends
   index_t parameter_memory_bytes = 0;  ///< weights, gradients, moments, contributions, copies
   index_t activation_memory_bytes = 0;
-  index_t memory_bytes() const { return parameter_memory_bytes + activation_memory_bytes; }
+  index_t packed_memory_bytes = 0;  ///< weights once more, as products read them
+  index_t memory_bytes() const {
+    return parameter_memory_bytes + activation_memory_bytes + packed_memory_bytes;
+  }
 };
 
 /// A process without a model: MPI, OpenBLAS after a product, libraries. Measured, resident: 22 MiB

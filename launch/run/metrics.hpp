@@ -48,7 +48,7 @@ struct StepMetrics {
   ServerLoad servers = {};
   double tokens_per_second = 0;     ///< over all replicas, padding left out
   double flop_fraction = kUnknown;  ///< share of the GEMM peak measured on the same cores
-  double loss_scale = kUnknown;     ///< of the next step; known in fp16, and not shown elsewhere
+  double loss_scale = kUnknown;     ///< the next step's; known in fp16, and not shown elsewhere
   double elapsed_seconds = 0;       ///< since the job began
 };
 

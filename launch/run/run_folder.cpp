@@ -90,11 +90,13 @@ void RunFolder::write_config(const std::vector<Setting>& settings) const {
   replace_file(path_ / "config.ini", settings_as_ini(settings));
 }
 
-void RunFolder::write_environment(index_t ranks, std::string_view data) const {
-  replace_file(path_ / "environment.txt",
-               text("weir       ", WEIR_VERSION, "\nhost       ", host_name(), "\ncpu        ",
-                    cpu_name(), "\ncores      ", core_count(), "\nOpenBLAS   ", blas_core(),
-                    "\nranks      ", ranks, "\ndata       ", data, "\n"));
+void RunFolder::write_environment(index_t ranks, std::string_view products,
+                                  std::string_view data) const {
+  replace_file(
+      path_ / "environment.txt",
+      text("weir       ", WEIR_VERSION, "\nhost       ", host_name(), "\ncpu        ", cpu_name(),
+           "\ncores      ", core_count(), "\nOpenBLAS   ", blas_core(), "\nproducts   ", products,
+           "\nranks      ", ranks, "\ndata       ", data, "\n"));
 }
 
 }  // namespace weir

@@ -35,7 +35,7 @@ class RunFolder {
 
   void write_config(const std::vector<Setting>& settings) const;
   /// `data`: a line that says what is learnt (Dataset::describe).
-  void write_environment(index_t ranks, std::string_view data) const;
+  void write_environment(index_t ranks, std::string_view products, std::string_view data) const;
 
   /// Paths in a run folder, for ranks that do not hold it.
   static fs::path checkpoints_of(const fs::path& run) { return run / "checkpoints"; }

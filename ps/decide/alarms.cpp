@@ -49,11 +49,11 @@ void Alarms::on_not_finite(const Directive& directive, std::string_view what,
     }
   }
   if (in_a_row < kSkipsInARowMax) return;
-  const bool is_scaled = directive.order.loss_scale != 1;
-  throw Error(text("the last ", kSkipsInARowMax, " steps up to step ", directive.step,
-                   " had no finite gradient and were skipped; take a lower rate.peak",
-                   is_scaled ? ", --precision bf16, whose range is that of fp32," : "",
-                   " or look at the data"));
+  throw Error(
+      text("the last ", kSkipsInARowMax, " steps up to step ", directive.step,
+           " had no finite gradient and were skipped; take a lower rate.peak",
+           precision_ == Precision::fp16 ? ", --precision bf16, whose range is that of fp32," : "",
+           " or look at the data"));
 }
 
 }  // namespace weir::ps

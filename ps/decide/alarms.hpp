@@ -3,6 +3,7 @@
 #include <deque>
 #include <string_view>
 
+#include "common/job/training.hpp"
 #include "common/net/messages.hpp"
 
 namespace weir::ps {
@@ -16,6 +17,8 @@ inline constexpr index_t kSkipsInARowMax = 50;
 /// do not hold it.
 class Alarms {
  public:
+  explicit Alarms(Precision precision = Precision::fp32) : precision_(precision) {}
+
   /// To be called with each directive that closes an update.
   void on_step(const Directive& directive);
   /// This step is skipped because `what`, its loss or its gradient, is not finite: the
@@ -23,6 +26,7 @@ class Alarms {
   void on_not_finite(const Directive& directive, std::string_view what, index_t in_a_row) const;
 
  private:
+  Precision precision_;
   std::deque<bool> skipped_;  ///< the newest steps, oldest first
   index_t crushed_in_a_row_ = 0;
 };

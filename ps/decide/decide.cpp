@@ -36,6 +36,7 @@ Decider::Decider(const BucketPlan& plan, const DecideConfig& config)
       intake_(plan, !waits_for_all(config.consistency)),
       counted_(intake_.reports().size()),
       balance_(config.training.micro_batches(), plan.layout().replicas),
+      alarms_(config.training.precision),
       rollback_(config.rollback) {
   standing_.clip_state = clip_->state();
   if (waits_for_all(config.consistency)) {

@@ -49,9 +49,10 @@ struct DecideConfig {
 /// any bucket size. The norm of the mean gradient is sqrt(total) / count, rounded to float. If it
 /// or the loss is not finite, the step is skipped and the loss scale perhaps lowered; else the clip
 /// decides. Gradients come in units of the loss, divided by the scale already, so the clip knows
-/// nothing of it. Then follow rate, cursor, checkpoint and stop. If every update waits for all replicas, updates are numbered by the step
-/// they make and nothing else is decided. Else Clocks says whose contributions make an update,
-/// which a Close tells the other servers before they add up, and whose come too late.
+/// nothing of it. Then follow rate, cursor, checkpoint and stop. If every update waits for all
+/// replicas, updates are numbered by the step they make and nothing else is decided. Else Clocks
+/// says whose contributions make an update, which a Close tells the other servers before they add
+/// up, and whose come too late.
 ///
 /// The update of a round (local) makes several steps, up to the next multiple of the round's
 /// length: so rounds end where checkpoints are due, wherever training began.

@@ -36,7 +36,7 @@ void check(const LossScaleConfig& config);
 /// s differs from S where replicas step one by one (ssp, asp): S may change between the pull of a
 /// replica and its push. A warning says when S falls to the floor.
 ///
-/// In fp32 and bf16 the scale is always 1 and there is no state.
+/// The scale of fp32 and bf16 is always 1 and has no state.
 ///
 /// Source: Micikevicius et al., arXiv 1710.03740, with the constants of PyTorch's GradScaler; the
 /// hysteresis is Megatron-LM's.

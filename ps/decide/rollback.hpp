@@ -23,11 +23,12 @@ std::vector<Option> options(RollbackConfig& config);
 /// over.
 ///
 /// A step is bad if it is skipped (but not for an overflow, which the loss scale answers), or its
-/// loss is not finite or 6 sigma above the moving average (0.98) of the good ones. After `bad_steps` of them in a row the servers go back. Every 20 steps
-/// the servers keep the state after a good step that has `bad_steps` good ones before it, so that a
-/// spike which shows in the loss one step later is not in it. They also keep the state of every
-/// checkpoint, so that a job that resumes from one does what it would have done. After 3 rollbacks
-/// in a row without a good step between them, the new loss counts as usual.
+/// loss is not finite or 6 sigma above the moving average (0.98) of the good ones. After
+/// `bad_steps` of them in a row the servers go back. Every 20 steps the servers keep the state
+/// after a good step that has `bad_steps` good ones before it, so that a spike which shows in the
+/// loss one step later is not in it. They also keep the state of every checkpoint, so that a job
+/// that resumes from one does what it would have done. After 3 rollbacks in a row without a good
+/// step between them, the new loss counts as usual.
 ///
 /// It runs on server 0 alone and depends only on losses and skips: so it is the same with any
 /// number of servers, and in a replayed run.

@@ -40,6 +40,19 @@ Job job_of(const fs::path& text, index_t steps, index_t held_out, bool accept = 
   return make_job(config);
 }
 
+TEST_CASE("other instructions for products than the checkpoint's are said, equal ones are not") {
+  RunConfig config;
+  config.products.instructions = worker::Instructions::avx512;
+  Manifest checkpoint;
+  CHECK(instructions_change(checkpoint, config) == "");  // of an earlier version
+  checkpoint.settings[kInstructionsNote] = "avx512";
+  CHECK(instructions_change(checkpoint, config) == "");
+  checkpoint.settings[kInstructionsNote] = "amx";
+  CHECK(instructions_change(checkpoint, config) ==
+        "the checkpoint's run made its matrix products with amx instructions, this one makes them "
+        "with avx512: the last bits of its results will be others than there");
+}
+
 TEST_CASE("a schedule that is stretched after its end makes the rate jump, and that is said") {
   // Cosine to a tenth; at step 7 of 12 half of the way down: 1e-3 (0.1 + 0.9 (1 + cos(7/12 pi))/2).
   CHECK(jump(6, {"--steps=6"}, {"--steps=12"}) ==

@@ -72,7 +72,8 @@ struct MixedUnit final : Unit {
         }
       }
       for (index_t b = 0; b < batch.sequences; ++b) {
-        sums(b, 0) = as<float>(sums_weight.weights(pass))[0] * token_sum(batch, b);
+        sums(b, 0) = as<float>(pass.weights.part(sums_weight.offset, sums_weight.size))[0] *
+                     token_sum(batch, b);
       }
       return {};
     }
@@ -89,7 +90,9 @@ struct MixedUnit final : Unit {
         as<Bf16>(out[0])(r, 0) = half_of(sum);
       }
       for (index_t b = 0; b < batch.sequences; ++b) {
-        as<float>(out[1])(b, 0) = as<float>(in[1])(b, 0) + as<float>(sums_weight.weights(pass))[0];
+        as<float>(out[1])(b, 0) =
+            as<float>(in[1])(b, 0) +
+            as<float>(pass.weights.part(sums_weight.offset, sums_weight.size))[0];
       }
       return {};
     }

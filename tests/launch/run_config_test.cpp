@@ -182,7 +182,6 @@ TEST_CASE("settings that do not go together are refused with the way out") {
   refuses({"--optimizer.kind", "adam"}, "one of sgd, adamw, lion, lamb");
   refuses({"--loss-scale.initial", "1000"},
           "is not a power of two, which rounds nothing; take 1024");
-  refuses({"--precision", "bf16"}, "computes in fp32 only; leave it out");
   refuses({"--precision", "half"}, "one of fp32, bf16, fp16");
   refuses({"--progress", "fancy"}, "one of auto, live, line, none");
   refuses({"--stpes", "5"}, "did you mean --steps?");

@@ -126,7 +126,7 @@ TEST_CASE("every wire has the same bits for any servers, wherever they are, and 
   int number = 0;
   for (const Words& wire :
        {Words{"--wire-push=bf16"}, Words{"--wire-push=fp16"}, Words{"--wire-push=int8"},
-        Words{"--wire-push=topk"}, Words{"--wire-pull=bf16"}}) {
+        Words{"--wire-push=topk"}, Words{"--wire-pull=bf16"}, Words{"--wire-pull=fp16"}}) {
     CAPTURE(wire.front());
     const std::string one = "one" + std::to_string(number);
     const std::string two = "two" + std::to_string(number++);

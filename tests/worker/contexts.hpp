@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/base/error.hpp"
+#include "tests/worker/low_types.hpp"
 #include "worker/groups/context_group.hpp"
 
 namespace weir::test {
@@ -45,7 +46,7 @@ class ThreadContexts {
     index_t size() const override { return contexts_.count_; }
     index_t index() const override { return index_; }
     void sum(Vector vector) override {
-      const std::span<float> values = as<float>(vector);
+      const std::vector<float> values = floats_of(vector);
       std::vector<float> result(values.size(), 0);
       meet({values, {}, {}}, [&] {
         for (const Offer& offer : contexts_.offers_) {
@@ -53,12 +54,12 @@ class ThreadContexts {
           for (std::size_t i = 0; i < result.size(); ++i) result[i] += offer.values[i];
         }
       });
-      std::ranges::copy(result, values.begin());
+      round_to(result, vector);
     }
     void gather(ConstVector vector, Vector vectors) override {
-      const std::span<const float> values = as<float>(vector);
-      const std::span<float> all = as<float>(vectors);
-      WEIR_ASSERT(all.size() == values.size() * contexts_.offers_.size());
+      const std::vector<float> values = floats_of(vector);
+      std::vector<float> all(values.size() * contexts_.offers_.size());
+      WEIR_ASSERT(vectors.size() == std::ssize(all));
       meet({values, {}, {}}, [&] {
         auto to = all.begin();
         for (const Offer& offer : contexts_.offers_) {
@@ -66,13 +67,16 @@ class ThreadContexts {
           to = std::ranges::copy(offer.values, to).out;
         }
       });
+      round_to(all, vectors);
     }
     void exchange(ConstVector to_previous, ConstVector to_next, Vector from_previous,
                   Vector from_next) override {
-      meet({{}, as<float>(to_previous), as<float>(to_next)}, [&] {
+      const std::vector<float> back = floats_of(to_previous);
+      const std::vector<float> on = floats_of(to_next);
+      meet({{}, back, on}, [&] {
         const auto receive = [](std::span<const float> sent, Vector to) {
           WEIR_ASSERT(std::ssize(sent) == to.size());
-          std::ranges::copy(sent, as<float>(to).begin());
+          round_to({sent.begin(), sent.end()}, to);
         };
         const auto offer = [&](index_t of) -> const Offer& { return contexts_.offers_[of]; };
         if (index_ > 0) receive(offer(index_ - 1).to_next, from_previous);

@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/worker/low_types.hpp"
 #include "worker/groups/tensor_group.hpp"
 
 namespace weir::test {
@@ -39,7 +40,9 @@ class ThreadShards {
     index_t size() const override { return shards_.count_; }
     index_t index() const override { return index_; }
     void sum(Vector values) override {
-      reduce(as<float>(values), [](float a, float b) { return a + b; });
+      std::vector<float> floats = floats_of(values);
+      reduce(floats, [](float a, float b) { return a + b; });
+      round_to(floats, values);
     }
     void max(Vector values) override {
       reduce(as<float>(values), [](float a, float b) { return std::max(a, b); });

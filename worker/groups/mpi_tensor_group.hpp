@@ -3,6 +3,7 @@
 #include <functional>
 
 #include "worker/groups/group_comm.hpp"
+#include "worker/groups/sum_in_f32.hpp"
 #include "worker/groups/tensor_group.hpp"
 
 namespace weir::worker {
@@ -16,11 +17,12 @@ class MpiTensorGroup final : public TensorGroup {
       : comm_(std::move(comm), std::move(serve)) {}
   index_t size() const override { return comm_.size(); }
   index_t index() const override { return comm_.rank(); }
-  void sum(Vector values) override { comm_.met().sum(as<float>(values)); }
+  void sum(Vector values) override { sum_in_f32(comm_.met(), values, staging_); }
   void max(Vector values) override { comm_.met().max(as<float>(values)); }
 
  private:
   GroupComm comm_;
+  Buffer staging_;
 };
 
 }  // namespace weir::worker

@@ -37,6 +37,12 @@ inline constexpr double kNormEpsilon = 1e-5;
 /// The base of the angles of rotary positions.
 inline constexpr double kRotaryBase = 10000;
 
+/// The products that read a matrix of weights as their second factor.
+struct WeightUses {
+  bool multiply = false;
+  bool multiply_transposed = false;
+};
+
 /// Loss of one micro-batch or a part of it, natural logarithm, summed over its loss terms.
 struct Loss {
   double sum = 0;
@@ -77,6 +83,14 @@ class Kernels {
   virtual index_t product_strip(index_t rows, index_t columns) const = 0;
 
   // --- matrix products
+  // out and bias are T or f32. A product accumulates in f32.
+  /// Keeps weights in the form that these products are fastest with. From now on products whose `b`
+  /// is exactly this matrix read that form and not `weights`: pack again after every change of the
+  /// weights, before the next product, and pack what is packed as long as this table is used.
+  virtual void pack(ConstMatrix weights, WeightUses uses) = 0;
+  /// Memory that `pack` takes for weights [rows, columns].
+  virtual index_t packed_bytes(index_t rows, index_t columns, Dtype dtype,
+                               WeightUses uses) const = 0;
   /// out[m, n] = a[m, k] b[n, k]^T (+ bias[n] if not empty). Linear layer: weights are [out, in].
   virtual void multiply_transposed(ConstMatrix a, ConstMatrix b, ConstVector bias, Matrix out) = 0;
   /// out[m, n] = a[m, k] b[k, n], or out += with accumulate. Gradient to the input of a linear

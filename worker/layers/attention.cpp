@@ -12,18 +12,19 @@ static GlobalBranchShape branch_shape(const AttentionShape& shape) {
           .head_size = shape.part() / shape.branch_heads,
           .width = shape.width,
           .contexts = shape.contexts,
-          .strip_tokens = shape.branch_strip_tokens};
+          .strip_tokens = shape.branch_strip_tokens,
+          .dtype = shape.dtype};
 }
 
 void AttentionActivations::take(Pieces& pieces, const AttentionShape& shape) {
   const index_t part = shape.part();
-  qkv = pieces.matrix(shape.rows, 3 * part);
-  out = pieces.matrix(shape.rows, part);
+  qkv = pieces.matrix(shape.rows, 3 * part, shape.dtype);
+  out = pieces.matrix(shape.rows, part, shape.dtype);
   log_sum = pieces.vector(shape.rows * shape.heads);
-  before = pieces.matrix(shape.sequences * shape.left, 2 * part);
-  after = pieces.matrix(shape.sequences * shape.right, 2 * part);
-  globals = pieces.matrix(shape.global_rows(), 3 * part);
-  global_out = pieces.matrix(shape.global_rows(), part);
+  before = pieces.matrix(shape.sequences * shape.left, 2 * part, shape.dtype);
+  after = pieces.matrix(shape.sequences * shape.right, 2 * part, shape.dtype);
+  globals = pieces.matrix(shape.global_rows(), 3 * part, shape.dtype);
+  global_out = pieces.matrix(shape.global_rows(), part, shape.dtype);
   global_log_sum = pieces.vector(shape.global_rows() * shape.heads);
   if (shape.branch_heads > 0) branch.take(pieces, branch_shape(shape));
 }
@@ -33,16 +34,19 @@ void AttentionScratch::take(Pieces& pieces, const AttentionShape& shape) {
   const index_t softmax = shape.global_rows() * shape.heads * (shape.head_size + 2);
   strip_tokens = shape.strip_tokens;
   // A strip may be several short sequences.
-  heads_gradient = pieces.matrix(std::min(shape.rows, strip_tokens), width);
+  heads_gradient = pieces.matrix(std::min(shape.rows, strip_tokens), width, shape.dtype);
   part = pieces.vector(softmax);
   parts = pieces.vector(shape.contexts * softmax);
-  global_rows = pieces.matrix(shape.global_rows(), shape.width);
-  global_heads_gradient = pieces.matrix(shape.global_rows(), width);
+  global_rows = pieces.matrix(shape.global_rows(), shape.width, shape.dtype);
+  global_heads_gradient = pieces.matrix(shape.global_rows(), width, shape.dtype);
   globals_gradient = pieces.matrix(shape.global_rows(), 3 * width);
-  before_gradient = pieces.matrix(shape.sequences * shape.left, 2 * width);
-  after_gradient = pieces.matrix(shape.sequences * shape.right, 2 * width);
-  first_border = pieces.matrix(shape.sequences * shape.right, 2 * width);
-  last_border = pieces.matrix(shape.sequences * shape.left, 2 * width);
+  globals_rows_gradient = shape.dtype == Dtype::f32
+                              ? globals_gradient
+                              : pieces.matrix(shape.global_rows(), 3 * width, shape.dtype);
+  before_gradient = pieces.matrix(shape.sequences * shape.left, 2 * width, shape.dtype);
+  after_gradient = pieces.matrix(shape.sequences * shape.right, 2 * width, shape.dtype);
+  first_border = pieces.matrix(shape.sequences * shape.right, 2 * width, shape.dtype);
+  last_border = pieces.matrix(shape.sequences * shape.left, 2 * width, shape.dtype);
   if (shape.branch_heads > 0) branch.take(pieces, branch_shape(shape));
 }
 
@@ -314,10 +318,15 @@ void AttentionLayer::backward(const Pass& pass, const MicroBatch& batch,
   }
   // The gradients of the copies of global keys and values go to the rows that they were made of.
   if (gradients.globals.extent(0) > 0) {
+    const Matrix globals_gradient =
+        scratch.globals_rows_gradient.rows(0, gradients.globals.extent(0));
     pass.contexts.sum(gradients.globals.flat());
     call.rotate_globals(gradients.globals, -1);
-    pass.kernels.scatter_rows(gradients.globals, call.rows_of_globals, 0, true, qkv_gradient);
-    query_key_value.backward(pass, gradients.globals, global_rows_gradient);
+    if (globals_gradient.dtype() != Dtype::f32) {
+      pass.kernels.copy(gradients.globals.flat(), globals_gradient.flat());
+    }
+    pass.kernels.scatter_rows(globals_gradient, call.rows_of_globals, 0, true, qkv_gradient);
+    query_key_value.backward(pass, globals_gradient, global_rows_gradient);
     pass.kernels.scatter_rows(global_rows_gradient, call.rows_of_globals, 0, true, x_gradient);
   }
   if (branch) {

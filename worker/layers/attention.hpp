@@ -23,6 +23,7 @@ struct AttentionShape {
   index_t right = 0;         ///< and from the next
   index_t strip_tokens = 0;  ///< worked on at a time: Kernels::attention_strip(part())
   index_t branch_strip_tokens = 0;  ///< for a branch: Kernels::product_strip(tokens, width)
+  Dtype dtype = Dtype::f32;         ///< that of activations; logarithms and sums are f32
 
   index_t part() const { return heads * head_size; }
   index_t global_rows() const { return sequences * globals; }
@@ -51,7 +52,8 @@ struct AttentionScratch {
   Vector parts;                  ///< those of all contexts
   Matrix global_rows;            ///< [B * G, E], of inputs, outputs or their gradients
   Matrix global_heads_gradient;  ///< [B * G, heads * C]
-  Matrix globals_gradient;       ///< [B * G, 3 * heads * C]
+  Matrix globals_gradient;       ///< [B * G, 3 * heads * C], f32: many queries add to it
+  Matrix globals_rows_gradient;  ///< the same memory, or another in the low type
   Matrix before_gradient;        ///< as before, and so on
   Matrix after_gradient;
   Matrix first_border;  ///< [B * right, 2 * heads * C], of the first tokens here

@@ -2,8 +2,8 @@
 
 namespace weir::worker {
 
-void FeedForwardActivations::take(Pieces& pieces, index_t rows, index_t width) {
-  before_gelu = pieces.matrix(rows, width);
+void FeedForwardActivations::take(Pieces& pieces, index_t rows, index_t width, Dtype dtype) {
+  before_gelu = pieces.matrix(rows, width, dtype);
 }
 
 void FeedForwardLayer::forward(const Pass& pass, ConstMatrix x, const FeedForwardActivations& kept,

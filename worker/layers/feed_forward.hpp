@@ -9,7 +9,7 @@ namespace weir::worker {
 struct FeedForwardActivations {
   Matrix before_gelu;  ///< [M, F of this shard]
 
-  void take(Pieces& pieces, index_t rows, index_t width);
+  void take(Pieces& pieces, index_t rows, index_t width, Dtype dtype);
 };
 
 /// out = gelu(x U^T + b) D + c, row by row. The inner width F is cut over the shards; forward has

@@ -8,10 +8,10 @@ namespace weir::worker {
 
 void GlobalBranchActivations::take(Pieces& pieces, const GlobalBranchShape& shape) {
   const index_t rows = shape.sequences * shape.globals;
-  x = pieces.vector(rows * (shape.width + 1));
-  query = pieces.matrix(rows, shape.heads * shape.head_size);
-  folded = pieces.matrix(rows * shape.heads, shape.width);
-  mean = pieces.matrix(rows * shape.heads, shape.width);
+  x = pieces.vector(rows * (shape.width + 1), shape.dtype);
+  query = pieces.matrix(rows, shape.heads * shape.head_size, shape.dtype);
+  folded = pieces.matrix(rows * shape.heads, shape.width, shape.dtype);
+  mean = pieces.matrix(rows * shape.heads, shape.width, shape.dtype);
   log_sum = pieces.vector(rows * shape.heads);
 }
 
@@ -20,16 +20,16 @@ void GlobalBranchScratch::take(Pieces& pieces, const GlobalBranchShape& shape) {
   const index_t heads = shape.heads;
   const index_t width = shape.width;
   strip_tokens = shape.strip_tokens;
-  strip = pieces.matrix(2 * shape.globals * heads, strip_tokens);
-  factors = pieces.matrix(2 * shape.globals * heads, width);
+  strip = pieces.matrix(2 * shape.globals * heads, strip_tokens, shape.dtype);
+  factors = pieces.matrix(2 * shape.globals * heads, width, shape.dtype);
   part = pieces.vector(rows * heads * (width + 2));
   parts = pieces.vector(shape.contexts * rows * heads * (width + 2));
-  mean_gradient = pieces.matrix(rows * heads, width);
+  mean_gradient = pieces.matrix(rows * heads, width, shape.dtype);
   folded_gradient = pieces.matrix(rows * heads, width);
   mean_product = pieces.vector(rows * heads);
-  heads_gradient = pieces.matrix(rows, heads * shape.head_size);
-  query_gradient = pieces.matrix(rows, heads * shape.head_size);
-  x_gradient = pieces.matrix(rows, width);
+  heads_gradient = pieces.matrix(rows, heads * shape.head_size, shape.dtype);
+  query_gradient = pieces.matrix(rows, heads * shape.head_size, shape.dtype);
+  x_gradient = pieces.matrix(rows, width, shape.dtype);
 }
 
 namespace {

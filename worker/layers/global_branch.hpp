@@ -16,6 +16,7 @@ struct GlobalBranchShape {
   index_t width = 0;      ///< E
   index_t contexts = 1;
   index_t strip_tokens = 0;  ///< rows of x that are worked on at a time
+  Dtype dtype = Dtype::f32;  ///< that of activations; sums over tokens and logarithms are f32
 };
 
 /// What the backward of the branch needs of one micro-batch: nothing that grows with N.
@@ -37,7 +38,7 @@ struct GlobalBranchScratch {
   Vector part;               ///< [B * G * H * (E + 2)]: this context's part of the softmaxes
   Vector parts;              ///< those of all contexts
   Matrix mean_gradient;      ///< [B * G * H, E]
-  Matrix folded_gradient;    ///< [B * G * H, E]
+  Matrix folded_gradient;    ///< [B * G * H, E], f32
   Vector mean_product;       ///< [B * G * H]
   Matrix heads_gradient;     ///< [B * G, H * C]
   Matrix query_gradient;     ///< [B * G, H * C]
@@ -79,6 +80,10 @@ struct GlobalBranch {
   index_t heads = 0;      ///< H, of this shard
   Sparsity sparsity;      ///< whose globals are the rows, ascending
 
+  /// Those of the query; the others are folded.
+  ProductWeights product_weights(const Pass& pass) const {
+    return {query.weights(pass), {.multiply = pass.training, .multiply_transposed = true}};
+  }
   /// x [B * N, E], whole on every shard; out [B * G, H * C], the same on every context.
   void forward(const Pass& pass, const MicroBatch& batch, ConstMatrix x,
                const GlobalBranchActivations& kept, const GlobalBranchScratch& scratch,

@@ -4,6 +4,12 @@
 
 namespace weir::worker {
 
+/// A matrix of weights, and the products that read it: what is packed (Kernels::pack).
+struct ProductWeights {
+  ConstMatrix matrix;
+  WeightUses uses;
+};
+
 /// Where a matrix that this worker holds lies in the arenas of weights and of gradients. It may
 /// have 0 rows: a shard whose slice of a small vocabulary is empty.
 struct HeldMatrix {
@@ -12,10 +18,7 @@ struct HeldMatrix {
   index_t columns = 0;
 
   ConstMatrix weights(const Pass& pass) const {
-    return {pass.weights.part(offset, rows * columns), rows, columns};
-  }
-  ConstMatrix low_weights(const Pass& pass) const {
-    return {pass.low_weights.part(offset, rows * columns), rows, columns};
+    return {pass.read_weights().part(offset, rows * columns), rows, columns};
   }
   Matrix gradients(const Pass& pass) const {
     return {pass.gradients.part(offset, rows * columns), rows, columns};
@@ -27,7 +30,7 @@ struct HeldVector {
   index_t offset = 0;  ///< elements
   index_t size = 0;
 
-  ConstVector weights(const Pass& pass) const { return pass.weights.part(offset, size); }
+  ConstVector weights(const Pass& pass) const { return pass.read_weights().part(offset, size); }
   Vector gradients(const Pass& pass) const { return pass.gradients.part(offset, size); }
 };
 

@@ -1,6 +1,6 @@
 #include "worker/layers/linear.hpp"
 
-#include <vector>
+#include "common/number/memory.hpp"
 
 namespace weir::worker {
 
@@ -8,11 +8,13 @@ namespace {
 
 /// A vector of all outputs in which those without a bias are zero, and its two other parts.
 struct WholeBias {
-  WholeBias(index_t outputs, Interval unbiased)
-      : all(outputs),
-        before(Vector(all).first(unbiased.begin)),
-        after(Vector(all).last(outputs - unbiased.end)) {}
-  std::vector<float> all;
+  WholeBias(index_t outputs, Interval unbiased, const Kernels& kernels, Dtype dtype)
+      : memory(outputs, bytes_of(dtype), kernels.memory()),
+        all(memory.elements(dtype)),
+        before(all.first(unbiased.begin)),
+        after(all.last(outputs - unbiased.end)) {}
+  Memory memory;
+  Vector all;
   Vector before;
   Vector after;
 };
@@ -25,7 +27,7 @@ void ColumnLinear::forward(const Pass& pass, ConstMatrix x, Matrix out) const {
     pass.kernels.multiply_transposed(x, weight.weights(pass), held, out);
     return;
   }
-  const WholeBias whole(weight.rows, unbiased);
+  const WholeBias whole(weight.rows, unbiased, pass.kernels, held.dtype());
   pass.kernels.copy(held.first(whole.before.size()), whole.before);
   pass.kernels.copy(held.last(whole.after.size()), whole.after);
   pass.kernels.multiply_transposed(x, weight.weights(pass), whole.all, out);
@@ -43,7 +45,7 @@ void ColumnLinear::weight_gradient(const Pass& pass, ConstMatrix out_gradient,
     pass.kernels.add_column_sums(out_gradient, held);
     return;
   }
-  WholeBias whole(weight.rows, unbiased);
+  const WholeBias whole(weight.rows, unbiased, pass.kernels, held.dtype());
   pass.kernels.add_column_sums(out_gradient, whole.all);
   pass.kernels.add(whole.before, held.first(whole.before.size()));
   pass.kernels.add(whole.after, held.last(whole.after.size()));

@@ -11,6 +11,9 @@ struct ColumnLinear {
   HeldVector bias;         ///< [outputs of this shard], without those that have none
   Interval unbiased = {};  ///< outputs without a bias
 
+  ProductWeights product_weights(const Pass& pass) const {
+    return {weight.weights(pass), {.multiply = pass.training, .multiply_transposed = true}};
+  }
   /// x [M, inputs], the same on every shard; out [M, outputs of this shard].
   void forward(const Pass& pass, ConstMatrix x, Matrix out) const;
   /// x_gradient is overwritten with this shard's part: it is complete after a sum over the shards,
@@ -25,6 +28,9 @@ struct RowLinear {
   HeldMatrix weight;  ///< [inputs of this shard, outputs]
   HeldVector bias;    ///< [outputs], on every shard
 
+  ProductWeights product_weights(const Pass& pass) const {
+    return {weight.weights(pass), {.multiply = true, .multiply_transposed = pass.training}};
+  }
   /// x [M, inputs of this shard]; out [M, outputs], complete and the same on every shard: one sum
   /// over them.
   void forward(const Pass& pass, ConstMatrix x, Matrix out) const;

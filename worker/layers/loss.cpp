@@ -2,8 +2,8 @@
 
 namespace weir::worker {
 
-void LossScratch::take(Pieces& pieces, index_t strip_rows, index_t columns) {
-  logits = pieces.matrix(strip_rows, columns);
+void LossScratch::take(Pieces& pieces, index_t strip_rows, index_t columns, Dtype dtype) {
+  logits = pieces.matrix(strip_rows, columns, dtype);
   maximum = pieces.vector(strip_rows);
   sums = pieces.vector(2 * strip_rows);
 }

@@ -11,7 +11,7 @@ struct LossScratch {
   Vector maximum;  ///< [rows of a strip]
   Vector sums;     ///< [2 * rows of a strip]: exponential sums, then logits of the targets
 
-  void take(Pieces& pieces, index_t strip_rows, index_t columns);
+  void take(Pieces& pieces, index_t strip_rows, index_t columns, Dtype dtype);
 };
 
 /// Cross-entropy of rows against the vocabulary, which is cut over the shards in runs of rows; the
@@ -29,6 +29,9 @@ struct VocabularyLoss {
   HeldMatrix weight;      ///< [rows of this shard, E]
   index_t first_row = 0;  ///< the token of the slice's first row
 
+  ProductWeights product_weights(const Pass& pass) const {
+    return {weight.weights(pass), {.multiply = pass.training, .multiply_transposed = true}};
+  }
   /// x [M, E], targets [M], -1 where there is no loss term. In training x_gradient [M, E] is
   /// overwritten with this shard's part, to be summed over the shards, and the gradient of the
   /// weights is added, both times pass.loss_factor. The loss itself is the same on all shards and

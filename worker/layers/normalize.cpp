@@ -2,8 +2,8 @@
 
 namespace weir::worker {
 
-void NormActivations::take(Pieces& pieces, index_t rows, index_t width) {
-  x = pieces.matrix(rows, width);
+void NormActivations::take(Pieces& pieces, index_t rows, index_t width, Dtype dtype) {
+  x = pieces.matrix(rows, width, dtype);
   mean = pieces.vector(rows);
   inverse_deviation = pieces.vector(rows);
 }

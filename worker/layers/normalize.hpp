@@ -7,11 +7,11 @@ namespace weir::worker {
 
 /// What the backward of a norm needs of one micro-batch.
 struct NormActivations {
-  Matrix x;  ///< [M, E]
-  Vector mean;
+  Matrix x;     ///< [M, E]
+  Vector mean;  ///< [M] f32, as the next
   Vector inverse_deviation;
 
-  void take(Pieces& pieces, index_t rows, index_t width);
+  void take(Pieces& pieces, index_t rows, index_t width, Dtype dtype);
 };
 
 /// Layer norm over the features of each row (kernels.hpp says the formula). It is not cut: every

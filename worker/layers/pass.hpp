@@ -55,6 +55,9 @@ struct Pass {
   float loss_factor = 1;
   /// The weights in another dtype, at the same elements as in `weights`; empty if no unit uses it.
   ConstVector low_weights = {};
+
+  /// What layers read.
+  const ConstVector& read_weights() const { return low_weights.empty() ? weights : low_weights; }
 };
 
 }  // namespace weir::worker

@@ -33,10 +33,11 @@ struct UnitMemory {
   index_t bytes_an_activation_slot = 0;  ///< kept for backward, all units together
   index_t bytes_a_gradient_slot = 0;     ///< kept for weight_gradient, all units together
   index_t scratch_bytes = 0;             ///< once a stage; holds the gradient slot that units share
+  index_t packed_bytes = 0;              ///< weights of products, packed by the kernels
 
   index_t total(const SlotCounts& slots) const {
     return bytes_an_activation_slot * slots.activations + bytes_a_gradient_slot * slots.gradients +
-           scratch_bytes;
+           scratch_bytes + packed_bytes;
   }
 };
 

@@ -1,10 +1,11 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
 #include "common/base/error.hpp"
 #include "worker/groups/frame.hpp"
-#include "worker/layers/pass.hpp"
+#include "worker/layers/held.hpp"
 
 namespace weir::worker {
 
@@ -43,6 +44,12 @@ class Unit {
                         const Frame& out_gradient, const Frame& in_gradient) = 0;
   /// Adds to pass.gradients what forward and backward have not added already.
   virtual void weight_gradient(const Pass& pass, const MicroBatch& batch, Slots slots) = 0;
+
+  /// The weights that the unit's products read in such a pass.
+  virtual std::vector<ProductWeights> product_weights(const Pass& pass) const {
+    static_cast<void>(pass);
+    return {};
+  }
 
   /// Only for the last unit: what it predicts, before any softmax, instead of a loss. scores[i]
   /// belong to rows[i] of `in` and this shard's part of the vocabulary (language model), or to

@@ -49,6 +49,16 @@ UnitChain::UnitChain(const Model& model, const Holding& holding, const StageCut&
   WEIR_ASSERT(end_unit() == cut.last_unit + 1);
 }
 
+void UnitChain::pack(index_t at, const Pass& pass) {
+  for (const ProductWeights& weights : unit(at).product_weights(pass)) {
+    pass.kernels.pack(weights.matrix, weights.uses);
+  }
+}
+
+void UnitChain::pack(const Pass& pass) {
+  for (index_t at = first_unit_; at < end_unit(); ++at) pack(at, pass);
+}
+
 Loss UnitChain::forward(const Pass& pass, const MicroBatch& batch, Slots slots,
                         const UnitHook& before, const UnitHook& after) {
   return run_before(end_unit(), pass, batch, slots, before, after);

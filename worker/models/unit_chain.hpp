@@ -34,6 +34,12 @@ class UnitChain {
   UnitChain(const Model& model, const Holding& holding, const StageCut& cut,
             const SlotCounts& slots, const Kernels& kernels);
 
+  /// Packs the weights of a unit's products. Call it whenever they have changed; they are read as
+  /// they were until then.
+  void pack(index_t unit, const Pass& pass);
+  /// Those of all units.
+  void pack(const Pass& pass);
+
   /// Called with the index of a unit, before or after it runs.
   using UnitHook = std::function<void(index_t unit)>;
 

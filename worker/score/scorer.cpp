@@ -67,12 +67,12 @@ LinkShape Scorer::link_shape(const Model& model, const StageCut& cut) {
 }
 
 Scorer::Scorer(const CheckpointReader& reader, const ModelConfig& model, index_t micro_batch,
-               index_t threads, const ScorerPlace& where)
+               index_t threads, const ScorerPlace& where, ProductChoice products)
     : model_(model),
       micro_batch_(micro_batch),
       where_(where),
       groups_(where.groups != nullptr ? *where.groups : alone_),
-      kernels_(threads) {
+      kernels_(threads, products) {
   check(reader, model);  // before anything is planned
   const std::vector<ParameterSpec> specs = model_.parameters();
   std::vector<index_t> unit_stage;
@@ -89,7 +89,16 @@ Scorer::Scorer(const CheckpointReader& reader, const ModelConfig& model, index_t
     reader.read(*reader.find("/model/" + spec.name), slice.range.begin,
                 weights_.span().subspan(slice.offset, slice.range.count()));
   }
+  if (model_.weight_dtype() != Dtype::f32) {
+    low_weights_.emplace(model_, holding);
+    const StageCut cut = cut_of(model_, micro_batch_, where_);
+    for (index_t unit = cut.first_unit; unit <= cut.last_unit; ++unit) {
+      low_weights_->refresh(kernels_, unit, weights_.span());
+    }
+    weights_ = Buffer();
+  }
   units_.emplace(model_, holding, cut_of(model_, micro_batch_, where_), SlotCounts(), kernels_);
+  units_->pack(pass());
 }
 
 Pass Scorer::pass() {
@@ -99,7 +108,8 @@ Pass Scorer::pass() {
           .weights = std::as_const(weights_).span(),
           .gradients = {},
           .seed = 0,
-          .training = false};
+          .training = false,
+          .low_weights = low_weights_ ? low_weights_->all() : ConstVector()};
 }
 
 Loss Scorer::loss(const MicroBatch& batch) {
@@ -157,7 +167,10 @@ void Scorer::next_token_logits(std::span<const std::int32_t> tokens, std::span<f
                             .lengths = {&length, 1},
                             .samples = {&sample, 1}};
   const index_t last = length - 1;
-  units_->predict(pass(), batch, {&last, 1}, Matrix(logits, 1, std::ssize(logits)));
+  const Dtype dtype = model_.weight_dtype();
+  const Memory scores(std::ssize(logits), bytes_of(dtype));
+  units_->predict(pass(), batch, {&last, 1}, Matrix(scores.elements(dtype), 1, std::ssize(logits)));
+  kernels_.copy(scores.elements(dtype), logits);
 }
 
 }  // namespace weir::worker

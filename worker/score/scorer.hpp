@@ -12,6 +12,7 @@
 #include "worker/data/batch.hpp"
 #include "worker/groups/worker_groups.hpp"
 #include "worker/kernels/cpu/cpu_kernels.hpp"
+#include "worker/models/low_weights.hpp"
 #include "worker/models/transformer/transformer.hpp"
 #include "worker/models/unit_chain.hpp"
 
@@ -33,7 +34,7 @@ class Scorer {
   /// model: as trained, except for the length. Throws as check() does, before anything is
   /// allocated. Each rank reads the slices that it holds. Sends no messages.
   Scorer(const CheckpointReader& reader, const ModelConfig& model, index_t micro_batch,
-         index_t threads, const ScorerPlace& where = {});
+         index_t threads, const ScorerPlace& where = {}, ProductChoice products = {});
 
   /// Throws Error, listing what differs, if the tensors of the checkpoint are not those of this
   /// model. Then the model is as large as the file, whatever its settings say.
@@ -70,6 +71,7 @@ class Scorer {
   CpuKernels kernels_;
   std::unique_ptr<BucketPlan> plan_;
   Buffer weights_;
+  std::optional<LowWeights> low_weights_;  ///< instead of weights_, if the model has another dtype
   std::optional<UnitChain> units_;
 };
 

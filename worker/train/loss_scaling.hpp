@@ -38,7 +38,7 @@ class Unscaling {
     index_t offset = 0;
     index_t count = 0;
   };
-  std::vector<std::vector<Run>> runs_;  ///< of each unit: what is complete with it
+  std::vector<std::vector<Run>> runs_;  ///< for each unit, what is complete with it
 };
 
 }  // namespace weir::worker

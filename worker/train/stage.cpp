@@ -40,13 +40,16 @@ Loss Stage::forward(bool training, const Action& action) {
     copy_frame(*parts_.kernels, *from_previous_, units_.entering(shape));
     parts_.link->release(Direction::forward, action.micro_batch);
   }
-  const bool awaits = training && action.micro_batch == 0;
+  const Pass pass = this->pass(training);
   const Loss loss = units_.forward(
-      pass(training), batch, {.activation = action.slot},
+      pass, batch, {.activation = action.slot},
       [&](index_t unit) {
-        if (!awaits) return;
-        parts_.parameters->await(unit);
-        if (low_weights_) low_weights_->refresh(unit, as<float>(parts_.parameters->weights()));
+        if (action.micro_batch > 0) return;  // the weights are those of the micro-batch before
+        if (training) parts_.parameters->await(unit);
+        if (low_weights_) {
+          low_weights_->refresh(*parts_.kernels, unit, parts_.parameters->weights());
+        }
+        units_.pack(unit, pass);
       },
       [&](index_t) { parts_.parameters->progress(); });
   to_next_ = units_.leaving(shape);

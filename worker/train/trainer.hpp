@@ -51,7 +51,7 @@ class Trainer {
   void validate_at(const Directive& directive, index_t sample_count);
 
   TrainerParts parts_;
-  index_t loss_terms_;  ///< of a batch, at most
+  index_t loss_terms_;  ///< the most that a batch has
   Interval share_;      ///< the present step's
   Schedule schedule_;   ///< for the micro-batches of share_
   Injection injection_;

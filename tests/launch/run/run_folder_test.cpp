@@ -29,9 +29,10 @@ TEST_CASE("a run folder is made with its parents, and keeps configuration and en
   const std::string config = contents(folder.path() / "config.ini");
   CHECK(config.find("steps = 7  # command line") != std::string::npos);
   CHECK(config.find("[clip]") != std::string::npos);
-  folder.write_environment(3, "emma.txt, 880,000 bytes");
+  folder.write_environment(3, "oneDNN with avx512", "emma.txt, 880,000 bytes");
   const std::string environment = contents(folder.path() / "environment.txt");
   CHECK(environment.find("ranks      3\n") != std::string::npos);
+  CHECK(environment.find("products   oneDNN with avx512\n") != std::string::npos);
   CHECK(environment.find(cpu_name()) != std::string::npos);
   CHECK(environment.find("data       emma.txt, 880,000 bytes\n") != std::string::npos);
 }

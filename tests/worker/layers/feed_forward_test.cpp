@@ -21,7 +21,7 @@ TEST_CASE("a feed-forward layer's output and gradients") {
   std::vector<float> hidden(kRows * kInner, 7);
   std::vector<float> hidden_gradient(kRows * kInner, 7);
   Found found = {std::vector<float>(x.size(), 7), std::vector<float>(x.size(), 7)};
-  worker::Carved<worker::FeedForwardActivations> kept(kRows + 2, kInner);
+  worker::Carved<worker::FeedForwardActivations> kept(kRows + 2, kInner, Dtype::f32);
 
   layer.forward(rig.pass(), matrix(x, kRows), kept, matrix(hidden, kRows),
                 matrix(found.out, kRows));

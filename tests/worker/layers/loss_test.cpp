@@ -38,7 +38,7 @@ double cross_entropy_of(const std::vector<double>& weights, const std::vector<do
 }
 
 worker::Carved<worker::LossScratch> scratch_of(index_t strip_rows, index_t columns) {
-  return worker::Carved<worker::LossScratch>(strip_rows, columns);
+  return worker::Carved<worker::LossScratch>(strip_rows, columns, Dtype::f32);
 }
 
 }  // namespace

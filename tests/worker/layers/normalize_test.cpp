@@ -13,8 +13,8 @@ TEST_CASE("a norm's output and gradients, from a copy of x that outlives x") {
   constexpr index_t kWidth = 5;
   Rig rig;
   const worker::Norm layer = {rig.vector(kWidth), rig.vector(kWidth)};
-  worker::Carved<worker::NormActivations> kept(index_t{8},
-                                               kWidth);  // fewer rows than there is room
+  worker::Carved<worker::NormActivations> kept(index_t{8}, kWidth,
+                                               Dtype::f32);  // fewer rows than there is room
   const std::vector<float> x = random_values(kRows * kWidth, 1, "x");
   std::vector<float> overwritten = x;
   std::vector<float> out_gradient = random_values(kRows * kWidth, 1, "gradient");

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "tests/worker/contexts.hpp"
+#include "tests/worker/low_types.hpp"
 #include "tests/worker/numbers.hpp"
 #include "tests/worker/shards.hpp"
 #include "worker/kernels/cpu/cpu_kernels.hpp"
@@ -43,6 +44,7 @@ struct Worker {
   const Holding& holding;
   std::vector<float> weights;
   std::vector<float> gradients;
+  Memory low_weights;  ///< those of the model's dtype, unless that is f32
   std::unique_ptr<worker::UnitChain> units;
 
   /// Element `begin` of a parameter in an arena of this worker.
@@ -57,11 +59,16 @@ Worker make_worker(const worker::TransformerModel& model, const BucketPlan& plan
   const ModelConfig& config = model.config();
   const Holding& holding = plan.holding(holder);
   const auto size = static_cast<std::size_t>(holding.element_count);
-  Worker worker{holding, std::vector<float>(size), std::vector<float>(cut.training ? size : 0), {}};
+  Worker worker{
+      holding, std::vector<float>(size), std::vector<float>(cut.training ? size : 0), {}, {}};
   for (const HeldSlice& slice : holding.slices) {
     const auto& whole = parameters.at(plan.specs()[slice.parameter].name);
     std::copy(whole.begin() + slice.range.begin, whole.begin() + slice.range.end,
               worker.weights.begin() + slice.offset);
+  }
+  if (config.dtype != Dtype::f32) {
+    worker.low_weights = Memory(holding.element_count, bytes_of(config.dtype));
+    round_to(worker.weights, worker.low_weights.elements(config.dtype));
   }
   static const worker::CpuKernels kernels;
   worker.units = std::make_unique<worker::UnitChain>(
@@ -97,21 +104,27 @@ BatchData part_of_context(const BatchData& batch, const ModelConfig& config, ind
 }
 
 void fill(const worker::Frame& frame, float value) {
-  for (const Matrix& tensor : frame) std::ranges::fill(as<float>(tensor.flat()), value);
+  for (const Matrix& tensor : frame) {
+    round_to(std::vector<float>(static_cast<std::size_t>(tensor.size()), value), tensor.flat());
+  }
 }
 void copy(const worker::Frame& from, const worker::Frame& to) {
   for (std::size_t at = 0; at < to.size(); ++at) {
-    std::ranges::copy(as<float>(from[at].flat()), as<float>(to[at].flat()).begin());
+    round_to(floats_of(from[at].flat()), to[at].flat());
   }
 }
 
 /// Walks all stages of one shard and context.
 Loss walk(std::vector<Worker*> stages, const std::vector<BatchData>& micro_batches, const Cut& cut,
-          std::uint64_t seed, worker::ContextGroup& contexts, worker::TensorGroup& shards) {
+          Dtype dtype, std::uint64_t seed, worker::ContextGroup& contexts,
+          worker::TensorGroup& shards) {
   worker::CpuKernels kernels;
   const auto pass = [&](Worker& worker) {
-    return Pass{kernels, shards, contexts, worker.weights, worker.gradients, seed, cut.training};
+    Pass pass{kernels, shards, contexts, worker.weights, worker.gradients, seed, cut.training};
+    if (dtype != Dtype::f32) pass.low_weights = worker.low_weights.elements(dtype);
+    return pass;
   };
+  for (Worker* worker : stages) worker->units->pack(pass(*worker));
   Loss loss;
   const index_t count = std::ssize(micro_batches);
   for (index_t first = 0; first < count; first += cut.slots) {
@@ -228,7 +241,7 @@ Outcome run(const ModelConfig& config, const Arrays& parameters,
         for (const BatchData& batch : micro_batches) {
           parts.push_back(part_of_context(batch, config, contexts.index(), contexts.size()));
         }
-        return walk(stages, parts, cut, seed, contexts, shards);
+        return walk(stages, parts, cut, config.dtype, seed, contexts, shards);
       });
   Outcome outcome;
   outcome.losses.resize(cut.shards);
@@ -266,8 +279,9 @@ std::vector<float> next_logits(const ModelConfig& config, const Arrays& paramete
   worker::SingleContext whole;
   std::vector<float> logits(config.vocabulary);
   const index_t last = batch.lengths.front() - 1;
-  worker.units->predict({kernels, alone, whole, worker.weights, {}, 0, false}, batch.view(),
-                        {&last, 1}, Matrix(logits, 1, config.vocabulary));
+  const Pass pass{kernels, alone, whole, worker.weights, {}, 0, false};
+  worker.units->pack(pass);
+  worker.units->predict(pass, batch.view(), {&last, 1}, Matrix(logits, 1, config.vocabulary));
   return logits;
 }
 

@@ -117,7 +117,7 @@ TEST_CASE("as a power of two the scale shows in no bit where the range is that o
   for (const Task task : {Task::language, Task::classifier}) {
     const std::vector<double> plain = losses_of(task, Precision::fp32, 1);
     REQUIRE(plain.size() == 8);
-    CHECK(plain.back() < plain.front());
+    CHECK(std::ranges::min(plain) < plain.front());  // it learns, so gradients matter
     for (const double scale : {0x1p16, 0x1p-3, 128.0}) {
       CAPTURE(scale);
       CHECK(losses_of(task, Precision::fp16, scale) == plain);

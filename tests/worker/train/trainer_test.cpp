@@ -62,7 +62,8 @@ struct ValidationLoss final : Observer {
   double mean = 0;
 };
 
-Outcome train(index_t micro_batch, ScheduleKind schedule, index_t steps) {
+Outcome train(index_t micro_batch, ScheduleKind schedule, index_t steps,
+              ProductLibrary library = ProductLibrary::automatic) {
   ModelConfig model = {.layers = 2, .width = 32, .heads = 2, .feed_forward = 64, .dropout = 0.1};
   model.length = 40;
   TrainConfig config = {.training = {.steps = steps, .batch = 8, .micro_batch = micro_batch},
@@ -73,7 +74,7 @@ Outcome train(index_t micro_batch, ScheduleKind schedule, index_t steps) {
   test::PlainService service(plan, 1, 0.3, config.training.batch, config.training.steps);
   service.micro_batch = micro_batch;
   const TransformerModel transformer(model);
-  CpuKernels kernels;
+  CpuKernels kernels(1, {.library = library});
   SingleShard shards;
   SingleContext whole;
   const index_t slots = make_schedule(config.schedule, 1, config.training.batch / micro_batch)
@@ -126,6 +127,18 @@ TEST_CASE("neither the micro-batch nor the schedule shows in the losses, dropout
       }
     }
   }
+}
+
+TEST_CASE("steps and validations read the newest weights, packed or not") {
+  if (!onednn_packs(machine_instructions())) return;
+  const Outcome plain = train(8, ScheduleKind::gpipe, 6, ProductLibrary::openblas);
+  const Outcome packed = train(8, ScheduleKind::gpipe, 6, ProductLibrary::onednn);
+  for (std::size_t step = 0; step < plain.losses.size(); ++step) {
+    CAPTURE(step);
+    CHECK(packed.losses[step] == doctest::Approx(plain.losses[step]).epsilon(1e-5));
+  }
+  CHECK(packed.validation_loss == doctest::Approx(plain.validation_loss).epsilon(1e-5));
+  CHECK(plain.validation_loss < plain.losses.back() - 0.01);  // a step old they would not do
 }
 
 TEST_CASE("units are awaited upwards and become ready downwards, once an update each") {

@@ -1,31 +1,42 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "common/number/memory.hpp"
+#include "worker/kernels/cpu/product_choice.hpp"
 #include "worker/kernels/kernels.hpp"
 
 namespace weir::worker {
 
 struct Block;
+class Products;
 
-/// Kernels on the cores of this host: products by OpenBLAS, the rest vectorised for the best
-/// instructions that the processor has (Highway). The same bits every run on the same kind of
+/// Kernels on the cores of this host: products by oneDNN or OpenBLAS, the rest vectorised for the
+/// best instructions that the processor has (Highway). The same bits every run on the same kind of
 /// processor: no atomics, sums in an order that the shapes alone decide; attention has them for any
 /// number of threads, too. A NaN in gives a NaN out. Not safe to share between threads: it keeps
 /// scratch memory.
 class CpuKernels : public Kernels {
  public:
-  /// Attention computes with this many threads; products take the number that OpenBLAS was told.
-  explicit CpuKernels(index_t threads = 1) : threads_(threads) {}
+  /// Attention and products by oneDNN compute with this many threads; products by OpenBLAS take the
+  /// number that it was told.
+  explicit CpuKernels(index_t threads = 1, ProductChoice choice = {});
+  ~CpuKernels() override;
+  CpuKernels(CpuKernels&&) noexcept;
 
   /// What `rotate` keeps for this number of successive positions and C channels a head, for plans.
   static index_t rotary_bytes(index_t positions, index_t channels);
 
   index_t attention_strip(index_t heads_width) const override;
   index_t product_strip(index_t rows, index_t columns) const override;
+  /// Whether products of this dtype are computed in it. Those of the others are converted to f32:
+  /// a low dtype then saves memory, not time.
+  bool multiplies_natively(Dtype dtype) const;
 
+  void pack(ConstMatrix weights, WeightUses uses) override;
+  index_t packed_bytes(index_t rows, index_t columns, Dtype dtype, WeightUses uses) const override;
   void multiply_transposed(ConstMatrix a, ConstMatrix b, ConstVector bias, Matrix out) override;
   void multiply(ConstMatrix a, ConstMatrix b, bool accumulate, Matrix out) override;
   void add_transposed_product(ConstMatrix a, ConstMatrix b, Matrix out) override;
@@ -115,6 +126,7 @@ class CpuKernels : public Kernels {
   std::span<float> scratch_of(index_t floats);
 
   index_t threads_;
+  std::unique_ptr<Products> products_;
   RotaryTable rotary_;
   Buffer scratch_;
 };

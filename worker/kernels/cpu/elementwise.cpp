@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "common/base/error.hpp"
+#include "worker/kernels/cpu/convert.hpp"
 #include "worker/kernels/cpu/cpu_kernels.hpp"
 #include "worker/kernels/cpu/simd.hpp"
 
@@ -77,7 +78,7 @@ void add_bias(ConstVector bias, Matrix to) {
   });
 }
 
-void convert(ConstVector from, Vector to) {
+void convert_elements(ConstVector from, Vector to) {
   by_dtype(from.dtype(), [&]<class From>() HWY_ATTR {
     by_dtype(to.dtype(), [&]<class To>() HWY_ATTR {
       map(
@@ -121,7 +122,7 @@ HWY_EXPORT(gelu);
 HWY_EXPORT(gelu_backward);
 HWY_EXPORT(add);
 HWY_EXPORT(add_bias);
-HWY_EXPORT(convert);
+HWY_EXPORT(convert_elements);
 HWY_EXPORT(add_column_sums);
 
 void CpuKernels::gelu(ConstVector x, Vector out) {
@@ -139,15 +140,17 @@ void CpuKernels::add(ConstVector from, Vector to) {
   HWY_DYNAMIC_DISPATCH(add)(from, to);
 }
 
-void CpuKernels::copy(ConstVector from, Vector to) {
+void convert(ConstVector from, Vector to) {
   WEIR_ASSERT(from.size() == to.size());
   WEIR_ASSERT(from.kind() == MemoryKind::host && to.kind() == MemoryKind::host);
   if (from.dtype() == to.dtype()) {
     std::ranges::copy(from.bytes(), to.bytes().begin());
   } else {
-    HWY_DYNAMIC_DISPATCH(convert)(from, to);
+    HWY_DYNAMIC_DISPATCH(convert_elements)(from, to);
   }
 }
+
+void CpuKernels::copy(ConstVector from, Vector to) { convert(from, to); }
 
 void CpuKernels::fill(Vector to, float value) {
   by_dtype(to.dtype(), [&]<class T>() { std::ranges::fill(as<T>(to), rounded_to<T>(value)); });

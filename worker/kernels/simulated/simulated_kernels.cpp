@@ -69,6 +69,17 @@ index_t SimulatedKernels::product_strip(index_t rows, index_t columns) const {
   return CpuKernels().product_strip(rows, columns);
 }
 
+void SimulatedKernels::pack(ConstMatrix weights, WeightUses uses) {
+  charge(0, 2 * static_cast<double>(
+                    packed_bytes(weights.extent(0), weights.extent(1), weights.dtype(), uses)));
+}
+
+index_t SimulatedKernels::packed_bytes(index_t rows, index_t columns, Dtype dtype,
+                                       WeightUses uses) const {
+  const index_t forms = (uses.multiply ? 1 : 0) + (uses.multiply_transposed ? 1 : 0);
+  return forms * rows * columns * weir::bytes_of(dtype);
+}
+
 void SimulatedKernels::multiply_transposed(ConstMatrix a, ConstMatrix b, ConstVector bias,
                                            Matrix out) {
   charge(product_flops(out.extent(0), out.extent(1), a.extent(1)),

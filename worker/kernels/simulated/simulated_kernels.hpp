@@ -36,6 +36,8 @@ class SimulatedKernels final : public Kernels {
   index_t attention_strip(index_t heads_width) const override;
   index_t product_strip(index_t rows, index_t columns) const override;
 
+  void pack(ConstMatrix weights, WeightUses uses) override;
+  index_t packed_bytes(index_t rows, index_t columns, Dtype dtype, WeightUses uses) const override;
   void multiply_transposed(ConstMatrix a, ConstMatrix b, ConstVector bias, Matrix out) override;
   void multiply(ConstMatrix a, ConstMatrix b, bool accumulate, Matrix out) override;
   void add_transposed_product(ConstMatrix a, ConstMatrix b, Matrix out) override;

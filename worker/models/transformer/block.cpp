@@ -59,6 +59,15 @@ BlockUnit::BlockUnit(const StageShape& shape, index_t layer, const HeldParameter
   }
 }
 
+std::vector<ProductWeights> BlockUnit::product_weights(const Pass& pass) const {
+  std::vector<ProductWeights> all = {
+      attention_.query_key_value.product_weights(pass), attention_.output.product_weights(pass),
+      feed_forward_.up.product_weights(pass), feed_forward_.down.product_weights(pass)};
+  if (attention_.branch) all.push_back(attention_.branch->product_weights(pass));
+  if (attention_.branch_output) all.push_back(attention_.branch_output->product_weights(pass));
+  return all;
+}
+
 Loss BlockUnit::forward(const Pass& pass, const MicroBatch& batch, Slots slots, const Frame& in,
                         const Frame&) {
   const Matrix x = in[0];

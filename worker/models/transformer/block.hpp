@@ -28,6 +28,7 @@ class BlockUnit final : public Unit {
   void backward(const Pass& pass, const MicroBatch& batch, Slots slots, const Frame& out_gradient,
                 const Frame& in_gradient) override;
   void weight_gradient(const Pass& pass, const MicroBatch& batch, Slots slots) override;
+  std::vector<ProductWeights> product_weights(const Pass& pass) const override;
 
  private:
   const BlockActivations& kept(index_t slot) const {

@@ -5,10 +5,11 @@
 namespace weir::worker {
 
 void ClassifierHeadActivations::take(Pieces& pieces, const StageShape& shape, index_t sequences) {
-  norm.take(pieces, shape.rows, shape.config.width);
-  pooled = pieces.matrix(sequences, shape.config.pooled_width());
-  logits_gradient = pieces.matrix(sequences, shape.config.classes);
-  pooled_gradient = pieces.matrix(sequences, shape.config.pooled_width());
+  const Dtype dtype = shape.config.dtype;
+  norm.take(pieces, shape.rows, shape.config.width, dtype);
+  pooled = pieces.matrix(sequences, shape.config.pooled_width(), dtype);
+  logits_gradient = pieces.matrix(sequences, shape.config.classes, dtype);
+  pooled_gradient = pieces.matrix(sequences, shape.config.pooled_width(), dtype);
   maximum = pieces.vector(sequences);
   exponential_sum = pieces.vector(sequences);
   target_logit = pieces.vector(sequences);
@@ -107,6 +108,10 @@ void ClassifierHeadUnit::weight_gradient(const Pass& pass, const MicroBatch& bat
   const ClassifierHeadActivations& kept = kept_[slots.activation];
   classes_.weight_gradient(pass, kept.logits_gradient.rows(0, batch.sequences),
                            kept.pooled.rows(0, batch.sequences));
+}
+
+std::vector<ProductWeights> ClassifierHeadUnit::product_weights(const Pass& pass) const {
+  return {classes_.product_weights(pass)};
 }
 
 void ClassifierHeadUnit::predict(const Pass& pass, const MicroBatch& batch, const Frame& in,

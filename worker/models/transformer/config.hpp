@@ -52,6 +52,10 @@ struct ModelConfig {
   /// Positions that a checkpoint has learned, at least `length`; 0: as many as length.
   index_t learned_positions = 0;
 
+  /// From --precision: what layers compute with, weights, activations and frames. No property of
+  /// the function.
+  Dtype dtype = Dtype::f32;
+
   index_t head_size() const { return width / heads; }
   /// Heads of the global branch, if the global tokens have projections of their own.
   index_t branch_heads() const { return globals == GlobalForm::split ? global_heads : heads; }

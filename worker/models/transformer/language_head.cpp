@@ -3,8 +3,8 @@
 namespace weir::worker {
 
 void LanguageHeadActivations::take(Pieces& pieces, const StageShape& shape) {
-  norm.take(pieces, shape.rows, shape.config.width);
-  normed_gradient = pieces.matrix(shape.rows, shape.config.width);
+  norm.take(pieces, shape.rows, shape.config.width, shape.config.dtype);
+  normed_gradient = pieces.matrix(shape.rows, shape.config.width, shape.config.dtype);
 }
 
 LanguageHeadUnit::LanguageHeadUnit(const StageShape& shape, const HeldParameters& parameters,
@@ -38,6 +38,10 @@ void LanguageHeadUnit::backward(const Pass& pass, const MicroBatch& batch, Slots
 }
 
 void LanguageHeadUnit::weight_gradient(const Pass&, const MicroBatch&, Slots) {}
+
+std::vector<ProductWeights> LanguageHeadUnit::product_weights(const Pass& pass) const {
+  return {loss_.product_weights(pass)};
+}
 
 void LanguageHeadUnit::predict(const Pass& pass, const MicroBatch&, const Frame& in,
                                std::span<const index_t> rows, Matrix scores) {

@@ -34,6 +34,7 @@ class LanguageHeadUnit final : public Unit {
   void backward(const Pass& pass, const MicroBatch& batch, Slots slots, const Frame& out_gradient,
                 const Frame& in_gradient) override;
   void weight_gradient(const Pass& pass, const MicroBatch& batch, Slots slots) override;
+  std::vector<ProductWeights> product_weights(const Pass& pass) const override;
   void predict(const Pass& pass, const MicroBatch& batch, const Frame& in,
                std::span<const index_t> rows, Matrix scores) override;
 

@@ -21,39 +21,80 @@ AttentionShape attention_shape(const StageShape& shape) {
           .right = is_cut ? sparsity.right_reach() : 0,
           .strip_tokens = shape.kernels->attention_strip(shape.heads() * config.head_size()),
           .branch_strip_tokens =
-              shape.kernels->product_strip(shape.rows / shape.sequences, config.width)};
+              shape.kernels->product_strip(shape.rows / shape.sequences, config.width),
+          .dtype = config.dtype};
+}
+
+namespace {
+
+/// Uses of weights [outputs, inputs], whose forward multiplies by their transpose.
+index_t packed_columns(const StageShape& shape, index_t outputs, index_t inputs) {
+  return shape.kernels->packed_bytes(outputs, inputs, Dtype::f32,
+                                     {.multiply = shape.training, .multiply_transposed = true});
+}
+/// Uses of weights [inputs, outputs].
+index_t packed_rows(const StageShape& shape, index_t inputs, index_t outputs) {
+  return shape.kernels->packed_bytes(inputs, outputs, Dtype::f32,
+                                     {.multiply = true, .multiply_transposed = shape.training});
+}
+
+}  // namespace
+
+index_t packed_bytes_of_block(const StageShape& shape) {
+  const AttentionShape attention = attention_shape(shape);
+  const index_t width = shape.config.width;
+  index_t bytes = packed_columns(shape, 3 * attention.part(), width) +
+                  packed_rows(shape, attention.part(), width) +
+                  packed_columns(shape, shape.feed_forward(), width) +
+                  packed_rows(shape, shape.feed_forward(), width);
+  const index_t branch = attention.branch_heads * attention.head_size;
+  const GlobalForm form = shape.config.sparsity().form;
+  if (form != GlobalForm::shared) bytes += packed_columns(shape, branch, width);
+  if (form == GlobalForm::split) bytes += packed_rows(shape, branch, width);
+  return bytes;
+}
+
+index_t packed_bytes_of_head(const StageShape& shape) {
+  const ModelConfig& config = shape.config;
+  return config.task == Task::language
+             ? packed_columns(shape, shape.vocabulary(), config.width)
+             : packed_columns(shape, config.classes, config.pooled_width());
 }
 
 void UnitScratch::take(Pieces& pieces, const StageShape& shape) {
   const index_t rows = shape.rows;
   const index_t width = shape.config.width;
-  normed = pieces.matrix(rows, width);
-  branch = pieces.matrix(rows, width);
+  const Dtype dtype = shape.config.dtype;
+  normed = pieces.matrix(rows, width, dtype);
+  branch = pieces.matrix(rows, width, dtype);
   attention.take(pieces, attention_shape(shape));
-  if (shape.recompute == Recompute::block) rerun = pieces.matrix(rows, width);
-  hidden = pieces.matrix(rows, shape.feed_forward());
+  if (shape.recompute == Recompute::block) rerun = pieces.matrix(rows, width, dtype);
+  hidden = pieces.matrix(rows, shape.feed_forward(), dtype);
   if (shape.has_head && shape.config.task == Task::language) {
-    loss.take(pieces, shape.kernels->product_strip(rows, shape.vocabulary()), shape.vocabulary());
+    loss.take(pieces, shape.kernels->product_strip(rows, shape.vocabulary()), shape.vocabulary(),
+              dtype);
   }
 }
 
 void BlockActivations::take(Pieces& pieces, const StageShape& shape) {
-  attention_norm.take(pieces, shape.rows, shape.config.width);
+  const Dtype dtype = shape.config.dtype;
+  attention_norm.take(pieces, shape.rows, shape.config.width, dtype);
   attention.take(pieces, attention_shape(shape));
-  feed_forward_norm.take(pieces, shape.rows, shape.config.width);
-  feed_forward.take(pieces, shape.rows, shape.feed_forward());
+  feed_forward_norm.take(pieces, shape.rows, shape.config.width, dtype);
+  feed_forward.take(pieces, shape.rows, shape.feed_forward(), dtype);
 }
 
 void BlockGradients::take(Pieces& pieces, const StageShape& shape) {
   if (!shape.training) return;
-  attention_branch = pieces.matrix(shape.rows, shape.config.width);
-  feed_forward_branch = pieces.matrix(shape.rows, shape.config.width);
-  qkv = pieces.matrix(shape.rows, 3 * shape.heads() * shape.config.head_size());
-  hidden = pieces.matrix(shape.rows, shape.feed_forward());
+  const Dtype dtype = shape.config.dtype;
+  attention_branch = pieces.matrix(shape.rows, shape.config.width, dtype);
+  feed_forward_branch = pieces.matrix(shape.rows, shape.config.width, dtype);
+  qkv = pieces.matrix(shape.rows, 3 * shape.heads() * shape.config.head_size(), dtype);
+  hidden = pieces.matrix(shape.rows, shape.feed_forward(), dtype);
 }
 
 void EmbeddingGradients::take(Pieces& pieces, const StageShape& shape) {
-  output = pieces.matrix(shape.rows, shape.config.width);
+  output = pieces.matrix(shape.rows, shape.config.width, shape.config.dtype);
 }
 
 }  // namespace weir::worker

@@ -30,10 +30,16 @@ struct StageShape {
   /// Whether blocks keep what their backward needs in one place, in turn.
   bool shares_activations() const { return recompute == Recompute::block || !training; }
   /// Bytes of a block's input, which is all that a block keeps of its own if they share.
-  index_t input_bytes() const { return training ? rows * config.width * bytes_of(Dtype::f32) : 0; }
+  index_t input_bytes() const {
+    return training ? rows * config.width * bytes_of(config.dtype) : 0;
+  }
   /// Rows of the largest vocabulary slice; slices may be smaller or empty.
   index_t vocabulary() const { return (config.vocabulary + shards - 1) / shards; }
 };
+
+/// What packed weights of a block, and of the head, take: those of product_weights().
+index_t packed_bytes_of_block(const StageShape& shape);
+index_t packed_bytes_of_head(const StageShape& shape);
 
 AttentionShape attention_shape(const StageShape& shape);
 

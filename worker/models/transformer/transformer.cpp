@@ -31,7 +31,7 @@ std::string TransformerModel::unit_name(index_t unit) const {
 
 FrameShape TransformerModel::frame(index_t unit, const BatchShape& batch) const {
   if (unit == 0 || unit == unit_count()) return {};
-  return {{Dtype::f32, batch.rows(), config_.width}};
+  return {{config_.dtype, batch.rows(), config_.width}};
 }
 
 DataShape TransformerModel::data() const {
@@ -85,7 +85,10 @@ UnitMemory TransformerModel::memory(const StageCut& cut, const Kernels& kernels)
   const StageShape shape = shape_of(*this, cut, kernels);
   UnitMemory memory;
   const index_t block = Carved<BlockActivations>::bytes(shape);
+  const index_t packed_block = packed_bytes_of_block(shape);
   for (index_t unit = cut.first_unit; unit <= cut.last_unit; ++unit) {
+    if (is_block(unit)) memory.packed_bytes += packed_block;
+    if (is_head(unit)) memory.packed_bytes += packed_bytes_of_head(shape);
     if (is_block(unit)) {
       memory.bytes_an_activation_slot += shape.shares_activations() ? shape.input_bytes() : block;
       memory.bytes_a_gradient_slot += Carved<BlockGradients>::bytes(shape);

@@ -7,7 +7,7 @@ namespace weir::worker {
 
 /// A pre-norm Transformer with window and global-token attention (config.hpp). Unit 0 is the
 /// embedding, units 1 … L are the blocks, unit L + 1 is the head; the frame between two units is
-/// one f32 matrix [B * N, d].
+/// one matrix [B * N, d] of ModelConfig::dtype.
 class TransformerModel final : public Model {
  public:
   explicit TransformerModel(ModelConfig config) : config_(std::move(config)) {}
@@ -18,6 +18,7 @@ class TransformerModel final : public Model {
   std::string unit_name(index_t unit) const override;
   index_t first_like(index_t unit) const override { return is_block(unit) ? 1 : unit; }
   bool fills_a_stage(index_t unit) const override { return is_block(unit); }
+  Dtype weight_dtype() const override { return config_.dtype; }
   FrameShape frame(index_t unit, const BatchShape& batch) const override;
   DataShape data() const override;
   void check(const Layout& layout) const override { worker::check(config_, layout); }

@@ -15,7 +15,7 @@ class LowWeights {
  public:
   LowWeights(const Model& model, const Holding& holding);
   /// Converts the weights of a unit, to nearest even, once its new f32 weights are here.
-  void refresh(index_t unit, std::span<const float> weights);
+  void refresh(Kernels& kernels, index_t unit, ConstVector weights);
   ConstVector all() const { return memory_.elements(dtype_); }
 
  private:

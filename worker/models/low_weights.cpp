@@ -1,7 +1,4 @@
-#include "worker/train/low_weights.hpp"
-
-#include "common/base/error.hpp"
-#include "common/wire/narrow.hpp"
+#include "worker/models/low_weights.hpp"
 
 namespace weir::worker {
 
@@ -9,7 +6,6 @@ LowWeights::LowWeights(const Model& model, const Holding& holding)
     : dtype_(model.weight_dtype()),
       memory_(holding.element_count, bytes_of(dtype_)),
       slices_(model.unit_count()) {
-  WEIR_ASSERT(dtype_ == Dtype::bf16);
   const std::vector<ParameterSpec> specs = model.parameters();
   for (const HeldSlice& slice : holding.slices) {
     for (const index_t unit : specs[slice.parameter].units) {
@@ -18,11 +14,10 @@ LowWeights::LowWeights(const Model& model, const Holding& holding)
   }
 }
 
-void LowWeights::refresh(index_t unit, std::span<const float> weights) {
+void LowWeights::refresh(Kernels& kernels, index_t unit, ConstVector weights) {
   for (const HeldSlice& slice : slices_[unit]) {
-    const index_t count = slice.range.count();
-    const std::span<Bf16> low = as<Bf16>(memory_.elements(dtype_).part(slice.offset, count));
-    to_bf16(weights.subspan(slice.offset, count), {&low.data()->bits, low.size()});
+    kernels.copy(weights.part(slice.offset, slice.range.count()),
+                 memory_.elements(dtype_).part(slice.offset, slice.range.count()));
   }
 }
 
