@@ -85,7 +85,7 @@ bool LossScale::on_overflow(double used) {
   return true;
 }
 
-std::vector<double> LossScale::state() const {
+List<double> LossScale::state() const {
   if (is_constant_) return {};
   return {scale_, static_cast<double>(clean_steps_), static_cast<double>(overflow_count_)};
 }

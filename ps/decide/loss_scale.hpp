@@ -3,6 +3,7 @@
 #include <span>
 #include <vector>
 
+#include "common/base/list.hpp"
 #include "common/base/options.hpp"
 #include "common/job/training.hpp"
 
@@ -50,7 +51,7 @@ class LossScale {
   bool on_overflow(double used);
 
   /// Raw doubles; a LossScale that restores them goes on to the bit. Empty if it is constant.
-  std::vector<double> state() const;
+  List<double> state() const;
   /// An empty state begins anew, and a constant scale stays what it is. Throws Error if these are
   /// no state.
   void restore(std::span<const double> state);

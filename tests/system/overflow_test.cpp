@@ -1,9 +1,28 @@
 #include <doctest/doctest.h>
 
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+
 #include "tests/system/job.hpp"
 
 using namespace weir;
 using namespace weir::test;
+
+namespace {
+
+/// The scale after each step, as metrics.jsonl has it.
+std::map<index_t, double> loss_scales(const std::filesystem::path& run) {
+  std::ifstream file(run / "metrics.jsonl");
+  std::map<index_t, double> scales;
+  for (std::string line; std::getline(file, line);) {
+    const auto json = nlohmann::json::parse(line);
+    if (json.at("kind") == "step") scales[json.at("step")] = json.at("loss_scale");
+  }
+  return scales;
+}
+
+}  // namespace
 
 TEST_CASE(
     "an infinite element of one shard leaves no trace: weights and moments of the step before") {
@@ -28,4 +47,31 @@ TEST_CASE(
     CHECK(read_steps(folder / each.name).size() == 12);
     CHECK(digests_of(folder / each.name, 12) == digests_of(folder / each.name, 11));
   }
+}
+
+TEST_CASE("fp16: resumed amid a back-off, in another placement, a job ends with the same bits") {
+  const TemporaryFolder folder;
+  write_corpus(folder / "corpus.txt", 60000, 8);
+  const auto run = [&](const char* name, int ranks, std::vector<std::string> more) {
+    more.insert(more.end(), {"--precision=fp16", "--replicas=2", "--checkpoint-every=6",
+                             "--loss-scale.initial=256", "--loss-scale.growth-steps=4",
+                             "--loss-scale.hysteresis=2", "--inject=overflow=5-5,overflow=8-9"});
+    const Ended ended = run_weir(ranks, small_job(folder, name, more));
+    INFO(ended.output);
+    REQUIRE(ended.exit_code == 0);
+    return loss_scales(folder / name);
+  };
+  const std::map<index_t, double> scales = run("whole", 3, {});
+  // Doubled after 4 clean steps; step 5 is borne, 8 and 9 halve; then 4 clean steps a doubling.
+  const std::vector<std::pair<index_t, double>> expected = {
+      {3, 256}, {4, 512}, {7, 512}, {8, 256}, {9, 128}, {12, 128}, {13, 256}, {17, 512}};
+  for (const auto& [step, scale] : expected) {
+    CAPTURE(step);
+    CHECK(scales.at(step) == scale);
+  }
+  const std::string early = (folder / "whole" / "checkpoints" / "step-00000006").string();
+  const auto resumed = run("resumed", 2, {"--placement=colocated", "--resume=" + early});
+  REQUIRE(resumed.size() == 18);
+  for (const auto& [step, scale] : resumed) CHECK(scale == scales.at(step));
+  CHECK(digests_of(folder / "resumed") == digests_of(folder / "whole"));
 }

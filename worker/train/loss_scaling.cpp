@@ -23,15 +23,15 @@ float loss_factor(Precision precision, double scale, index_t terms) {
 }
 
 Unscaling::Unscaling(const Model& model, const Holding& holding, index_t first_unit)
-    : runs_(static_cast<std::size_t>(model.unit_count())) {
-  const std::vector<ParameterSpec> specs = model.parameters();
+    : runs_(model.unit_count()) {
+  const List<ParameterSpec> specs = model.parameters();
   for (const HeldSlice& slice : holding.slices) {
     // Units come in descending order: with the lowest one here the gradient is complete.
-    const auto& units = specs[static_cast<std::size_t>(slice.parameter)].units;
+    const auto& units = specs[slice.parameter].units;
     const auto lowest =
         std::ranges::find_if(units, [&](index_t unit) { return unit >= first_unit; });
     WEIR_ASSERT(lowest != units.end());
-    std::vector<Run>& runs = runs_[static_cast<std::size_t>(*lowest)];
+    List<Run>& runs = runs_[*lowest];
     if (!runs.empty() && runs.back().offset + runs.back().count == slice.offset) {
       runs.back().count += slice.range.count();
     } else {
@@ -43,7 +43,7 @@ Unscaling::Unscaling(const Model& model, const Holding& holding, index_t first_u
 void Unscaling::complete(index_t unit, float factor, std::span<float> gradients) const {
   if (factor == 1) return;
   const float inverse = 1 / factor;  // exact: a power of two
-  for (const Run& run : runs_[static_cast<std::size_t>(unit)]) {
+  for (const Run& run : runs_[unit]) {
     float* const begin = gradients.data() + run.offset;
 #pragma omp simd
     for (index_t i = 0; i < run.count; ++i) begin[i] *= inverse;

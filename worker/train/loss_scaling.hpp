@@ -1,8 +1,8 @@
 #pragma once
 
 #include <span>
-#include <vector>
 
+#include "common/base/list.hpp"
 #include "common/job/bucket.hpp"
 #include "common/job/training.hpp"
 #include "worker/data/columns.hpp"
@@ -38,7 +38,7 @@ class Unscaling {
     index_t offset = 0;
     index_t count = 0;
   };
-  std::vector<std::vector<Run>> runs_;  ///< for each unit, what is complete with it
+  List<List<Run>> runs_;  ///< for each unit, what is complete with it
 };
 
 }  // namespace weir::worker
