@@ -29,12 +29,12 @@ namespace {
 
 /// Uses of weights [outputs, inputs], whose forward multiplies by their transpose.
 index_t packed_columns(const StageShape& shape, index_t outputs, index_t inputs) {
-  return shape.kernels->packed_bytes(outputs, inputs, Dtype::f32,
+  return shape.kernels->packed_bytes(outputs, inputs, shape.config.dtype,
                                      {.multiply = shape.training, .multiply_transposed = true});
 }
 /// Uses of weights [inputs, outputs].
 index_t packed_rows(const StageShape& shape, index_t inputs, index_t outputs) {
-  return shape.kernels->packed_bytes(inputs, outputs, Dtype::f32,
+  return shape.kernels->packed_bytes(inputs, outputs, shape.config.dtype,
                                      {.multiply = true, .multiply_transposed = shape.training});
 }
 

@@ -127,38 +127,50 @@ TEST_CASE("memory: what a block keeps and shares, by hand") {
   }
 }
 
+namespace {
+
+/// Compares the plan's packed weights of a model with what its units' products ask for.
+void check_packed_bytes(const ModelConfig& config, index_t shards, bool training) {
+  Layout layout;
+  layout.shards = shards;
+  const TransformerModel model(config);
+  const BucketPlan plan(model.parameters(), List<index_t>(model.unit_count()), layout, 65536);
+  const Holding& holding = plan.holding({});
+  const Memory weights(holding.element_count, bytes_of(Dtype::f32));
+  const Memory low(holding.element_count, bytes_of(config.dtype));
+  const StageCut cut = {
+      .last_unit = model.unit_count() - 1, .shards = shards, .training = training};
+  CpuKernels kernels;
+  SingleShard alone;
+  SingleContext whole;
+  Pass pass{kernels, alone, whole, weights.elements(Dtype::f32), {}, 0, training};
+  if (config.dtype != Dtype::f32) pass.low_weights = low.elements(config.dtype);
+  index_t bytes = 0;
+  for (const auto& unit : model.make_units(holding, cut, {}, kernels)) {
+    for (const auto& [matrix, uses] : unit->product_weights(pass)) {
+      CHECK(matrix.dtype() == config.dtype);
+      bytes += kernels.packed_bytes(matrix.extent(0), matrix.extent(1), matrix.dtype(), uses);
+    }
+  }
+  CHECK(model.memory(cut, kernels).packed_bytes == bytes);
+  const CpuKernels blas(1, {.library = ProductLibrary::openblas});
+  CHECK((model.memory(cut, blas).packed_bytes == 0) == (config.dtype == Dtype::f32));
+}
+
+}  // namespace
+
 TEST_CASE("packed weights: the plan counts what the units' products ask for") {
   for (const GlobalForm form : {GlobalForm::shared, GlobalForm::separate, GlobalForm::split}) {
     for (const Task task : {Task::language, Task::classifier}) {
-      for (const index_t shards : {1, 2}) {
-        for (const bool training : {true, false}) {
-          ModelConfig config;
-          config.globals = form;
-          config.task = task;
-          config.classes = 10;
-          Layout layout;
-          layout.shards = shards;
-          const TransformerModel model(config);
-          const auto units = static_cast<std::size_t>(model.unit_count());
-          const BucketPlan plan(model.parameters(), std::vector<index_t>(units), layout, 65536);
-          const Holding& holding = plan.holding({});
-          const std::vector<float> weights(static_cast<std::size_t>(holding.element_count));
-          const StageCut cut = {
-              .last_unit = model.unit_count() - 1, .shards = shards, .training = training};
-          CpuKernels kernels;
-          SingleShard alone;
-          SingleContext whole;
-          const Pass pass{kernels, alone, whole, weights, {}, 0, training};
-          index_t bytes = 0;
-          for (const auto& unit : model.make_units(holding, cut, {}, kernels)) {
-            for (const auto& [matrix, uses] : unit->product_weights(pass)) {
-              bytes +=
-                  kernels.packed_bytes(matrix.extent(0), matrix.extent(1), matrix.dtype(), uses);
-            }
-          }
-          CHECK(model.memory(cut, kernels).packed_bytes == bytes);
-          CHECK(model.memory(cut, CpuKernels(1, {.library = ProductLibrary::openblas}))
-                    .packed_bytes == 0);
+      for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::fp16}) {
+        ModelConfig config;
+        config.globals = form;
+        config.task = task;
+        config.classes = 10;
+        config.dtype = dtype;
+        for (const index_t shards : {1, 2}) {
+          check_packed_bytes(config, shards, true);
+          check_packed_bytes(config, shards, false);
         }
       }
     }
