@@ -37,24 +37,32 @@ bool has_torch() {
   return std::system((quoted(python_of_peers()) + " -c 'import torch' 2>/dev/null").c_str()) == 0;
 }
 
-std::vector<PeerResult> run_torch_peers(index_t length, const std::vector<index_t>& windows) {
-  std::string command = text(quoted(python_of_peers()), " ", quoted(WEIR_PEERS "/attention.py"),
-                             " --json --lengths ", length, " --windows ");
-  for (const index_t window : windows) {
-    command += text(window == windows.front() ? "" : ",", window);
-  }
+std::vector<std::string> lines_of_peer(const std::string& script, const std::string& arguments) {
+  const std::string command = text(quoted(python_of_peers()), " ",
+                                   quoted(text(WEIR_PEERS "/", script)), " --json ", arguments);
   FILE* const output = popen(command.c_str(), "r");
   if (output == nullptr) throw Error(text("cannot start ", command));
-  std::string lines;
+  std::vector<std::string> lines(1);
   for (int c = std::fgetc(output); c != EOF; c = std::fgetc(output)) {
-    lines += static_cast<char>(c);
+    if (c == '\n') {
+      lines.emplace_back();
+    } else {
+      lines.back() += static_cast<char>(c);
+    }
   }
   if (pclose(output) != 0) throw Error(text("failed: ", command));
+  lines.pop_back();  // what follows the last line's end
+  return lines;
+}
+
+std::vector<PeerResult> run_torch_peers(index_t length, const std::vector<index_t>& windows) {
+  std::string arguments = text("--lengths ", length, " --windows ");
+  for (const index_t window : windows) {
+    arguments += text(window == windows.front() ? "" : ",", window);
+  }
   std::vector<PeerResult> results;
-  for (std::size_t begin = 0; begin < lines.size();) {
-    const std::size_t end = std::min(lines.find('\n', begin), lines.size());
-    results.push_back(parse(lines.substr(begin, end - begin)));
-    begin = end + 1;
+  for (const std::string& line : lines_of_peer("attention.py", arguments)) {
+    results.push_back(parse(line));
   }
   return results;
 }

@@ -26,6 +26,9 @@ std::string python_of_peers();
 /// Whether that interpreter has PyTorch.
 bool has_torch();
 
+/// What `peers/SCRIPT --json ARGUMENTS` prints, run by that interpreter. Throws Error if it fails.
+std::vector<std::string> lines_of_peer(const std::string& script, const std::string& arguments);
+
 /// Attention of 8 heads x 64 with 4 globals on one thread at this length, for these windows, and
 /// dense. Takes minutes at 16k. Throws Error if the script fails.
 std::vector<PeerResult> run_torch_peers(index_t length, const std::vector<index_t>& windows);

@@ -203,13 +203,17 @@ class Training:
         low = torch.bfloat16 if self.autocast else torch.float32
         attend = make_attention(a.length, a.left, a.globals, low)
         self.model = Model(a.layers, a.width, a.heads, a.length, attend, low)
-        torch._dynamo.reset()
-        self.loss_of = torch.compile(self.model) if mode == "compiled" else self.model
+        self.loss_of = self.model
+        if mode == "compiled":
+            torch._dynamo.reset()
+            self.loss_of = torch.compile(self.model)
         matrices = [p for p in self.model.parameters() if p.dim() == 2]
         others = [p for p in self.model.parameters() if p.dim() < 2]
-        self.optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.01},
-                                            {"params": others, "weight_decay": 0.0}],
-                                           lr=1e-3, betas=(0.9, 0.95), fused=True)
+        groups = [{"params": matrices, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
+        try:
+            self.optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.95), fused=True)
+        except (RuntimeError, TypeError):  # before PyTorch 2.4
+            self.optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.95))
         text = torch.randint(VOCABULARY, (1, a.length + 1))
         self.tokens, self.targets = text[:, :-1].contiguous(), text[:, 1:].contiguous()
 
