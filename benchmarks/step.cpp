@@ -29,8 +29,8 @@ constexpr std::size_t kPeersAgain = 3;  ///< forms of PyTorch, the best, tried a
 /// A size of the model, and how long it is measured.
 struct Scale {
   index_t width;
-  index_t steps;   ///< of a job
-  index_t rounds;  ///< in each every case has its turn
+  index_t steps;   ///< steps of a job
+  index_t rounds;  ///< every case has its turn in each
 };
 
 worker::ModelConfig model_of(index_t width, bool quick) {
@@ -109,8 +109,8 @@ struct Case {
   Jobs alone = {};     ///< on one core
   Jobs together = {};  ///< 2 workers + 1 server
   std::vector<StepProfile> profiles = {};
-  std::vector<StepPeer> forms = {};                 ///< of PyTorch, the best first
-  std::vector<double> peer_tokens_per_second = {};  ///< of the best
+  std::vector<StepPeer> forms = {};                 ///< those of PyTorch, the best first
+  std::vector<double> peer_tokens_per_second = {};  ///< those of the best
 
   std::string name() const { return text("d ", scale.width, ", ", name_of(precision)); }
 };

@@ -96,6 +96,7 @@ std::vector<StepLine> read_steps(const std::filesystem::path& run_folder) {
   std::ifstream file(run_folder / "metrics.jsonl");
   std::map<index_t, StepLine> steps;
   for (std::string line; std::getline(file, line);) {
+    if (file.eof()) break;  // without its end: it is being written
     const auto json = nlohmann::json::parse(line);
     if (json.at("kind") != "step") continue;
     const auto number = [&](const char* key) {

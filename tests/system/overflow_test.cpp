@@ -53,9 +53,10 @@ TEST_CASE("fp16: resumed amid a back-off, in another placement, a job ends with 
   const TemporaryFolder folder;
   write_corpus(folder / "corpus.txt", 60000, 8);
   const auto run = [&](const char* name, int ranks, std::vector<std::string> more) {
-    more.insert(more.end(), {"--precision=fp16", "--replicas=2", "--checkpoint-every=6",
-                             "--loss-scale.initial=256", "--loss-scale.growth-steps=4",
-                             "--loss-scale.hysteresis=2", "--inject=overflow=5-5,overflow=8-9"});
+    more.insert(more.end(),
+                {"--precision=fp16", "--replicas=2", "--checkpoint-every=6", "--checkpoint.keep=9",
+                 "--loss-scale.initial=256", "--loss-scale.growth-steps=4",
+                 "--loss-scale.hysteresis=2", "--inject=overflow=5-5,overflow=8-9"});
     const Ended ended = run_weir(ranks, small_job(folder, name, more));
     INFO(ended.output);
     REQUIRE(ended.exit_code == 0);
