@@ -290,7 +290,8 @@ TEST_CASE(
                         {WireFormat::int8},
                         {WireFormat::topk, 5}};
   for (const Wire& wire : wires) {
-    const BucketPlan plan(small_model(), {0, 0, 0, 0}, {.replicas = 2}, 1 << 17, {.push = wire});
+    const BucketPlan plan(small_model(), {0, 0, 0, 0}, {.replicas = 2}, 1 << 17,
+                          {.push = wire, .pull = {}});
     for (const OptimizerConfig& optimizer : every_optimizer()) {
       for (const ClipPolicy clip :
            {ClipPolicy::none, ClipPolicy::decay, ClipPolicy::robust, ClipPolicy::per_tensor}) {

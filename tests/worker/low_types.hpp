@@ -22,6 +22,8 @@ inline std::vector<float> floats_of(ConstVector values) {
     case Dtype::fp16:
       from_fp16({&as<Fp16>(values).data()->bits, floats.size()}, 1, floats);
       return floats;
+    case Dtype::i32:
+      break;
   }
   WEIR_UNREACHABLE();
 }
@@ -36,6 +38,8 @@ inline void round_to(const std::vector<float>& floats, Vector to) {
       return to_bf16(floats, {&as<Bf16>(to).data()->bits, floats.size()});
     case Dtype::fp16:
       return to_fp16(floats, 1, {&as<Fp16>(to).data()->bits, floats.size()});
+    case Dtype::i32:
+      break;
   }
   WEIR_UNREACHABLE();
 }
