@@ -111,7 +111,7 @@ HWY_INLINE void store(V value, Fp16* to) {
 /// Loads the first `count` elements, at most kLanes, and zeros behind them; reads nothing further.
 template <class T>
 HWY_INLINE V load_up_to(const T* from, index_t count) {
-  if (count == kLanes) return load(from);
+  if (kLanes == 1 || count == kLanes) return load(from);
   HWY_ALIGN T lanes[kLanes] = {};
   std::copy_n(from, count, lanes);
   return load(lanes);
@@ -119,7 +119,7 @@ HWY_INLINE V load_up_to(const T* from, index_t count) {
 /// Writes the first `count` elements, at most kLanes, and nothing further.
 template <class T>
 HWY_INLINE void store_up_to(V value, T* to, index_t count) {
-  if (count == kLanes) return store(value, to);
+  if (kLanes == 1 || count == kLanes) return store(value, to);
   HWY_ALIGN T lanes[kLanes];
   store(value, lanes);
   std::copy_n(lanes, count, to);
