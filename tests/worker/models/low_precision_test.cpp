@@ -71,28 +71,32 @@ const std::vector<Cut> kCuts = {
 TEST_CASE("bf16 and fp16: loss and gradients are the f64 twin's but for some roundings") {
   // A gradient passes some 40 tensors of the low type in two layers; errors add up like chance.
   constexpr double kLossRoundings = 2, kGradientRoundings = 12;
-  for (const Dtype dtype : {Dtype::bf16, Dtype::fp16}) {
-    for (const Task task : {Task::language, Task::classifier}) {
-      for (const GlobalForm form : {GlobalForm::shared, GlobalForm::separate, GlobalForm::split}) {
-        const ModelConfig config = small_model(task, form, dtype);
-        CAPTURE(name_of(dtype));
-        CAPTURE(static_cast<int>(task));
-        CAPTURE(static_cast<int>(form));
-        const BatchData batch = random_batch(config, {9, 5}, 5);
-        const Arrays parameters = rounded_parameters(config);
-        Twin twin = twin_of(config, parameters);
-        const double loss = twin.loss(batch.view(), kSeed, true);
-        const Twin::Parameters gradients = twin.gradients(batch.view(), kSeed);
-        for (const Cut& cut : kCuts) {
-          CAPTURE(cut.stages);
-          CAPTURE(cut.contexts);
-          CAPTURE(cut.shards);
-          const Outcome outcome = run(config, parameters, {batch}, cut, kSeed);
-          CHECK(std::abs(outcome.losses[0].sum - loss) <
-                kLossRoundings * rounding_of(dtype) * loss);
-          CHECK(distance(outcome.gradients, gradients) < kGradientRoundings * rounding_of(dtype));
-        }
-      }
+  struct Case {
+    Dtype dtype;
+    Task task;
+    GlobalForm form;
+  };
+  for (const auto& [dtype, task, form] : {Case{Dtype::bf16, Task::language, GlobalForm::shared},
+                                          {Dtype::bf16, Task::language, GlobalForm::split},
+                                          {Dtype::bf16, Task::classifier, GlobalForm::separate},
+                                          {Dtype::fp16, Task::language, GlobalForm::separate},
+                                          {Dtype::fp16, Task::classifier, GlobalForm::shared}}) {
+    const ModelConfig config = small_model(task, form, dtype);
+    CAPTURE(name_of(dtype));
+    CAPTURE(static_cast<int>(task));
+    CAPTURE(static_cast<int>(form));
+    const BatchData batch = random_batch(config, {9, 5}, 5);
+    const Arrays parameters = rounded_parameters(config);
+    Twin twin = twin_of(config, parameters);
+    const double loss = twin.loss(batch.view(), kSeed, true);
+    const Twin::Parameters gradients = twin.gradients(batch.view(), kSeed);
+    for (const Cut& cut : kCuts) {
+      CAPTURE(cut.stages);
+      CAPTURE(cut.contexts);
+      CAPTURE(cut.shards);
+      const Outcome outcome = run(config, parameters, {batch}, cut, kSeed);
+      CHECK(std::abs(outcome.losses[0].sum - loss) < kLossRoundings * rounding_of(dtype) * loss);
+      CHECK(distance(outcome.gradients, gradients) < kGradientRoundings * rounding_of(dtype));
     }
   }
 }
