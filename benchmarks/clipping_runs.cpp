@@ -103,13 +103,12 @@ std::vector<Setting> clipping_settings(const std::string& corpus, bool quick) {
   const index_t middle = steps / 2;
   Setting text_model = {
       .name = "text",
-      .options =
-          with(common, {"--data.files=" + corpus, text("--data.held-out=", quick ? 1000 : 16384),
-                        text("--model.layers=", quick ? 1 : 2),
-                        text("--model.width=", quick ? 16 : 64), "--model.heads=4",
-                        text("--model.feed-forward=", quick ? 32 : 256), "--length=64",
-                        text("--batch=", quick ? 4 : 16), text("--micro-batch=", quick ? 4 : 16),
-                        "--rate.warm-up=50"}),
+      .options = with(
+          common, {"--data.files=" + corpus, text("--data.held-out=", quick ? 1000 : 16384),
+                   text("--model.layers=", quick ? 1 : 2), text("--model.width=", quick ? 16 : 64),
+                   "--model.heads=4", text("--model.feed-forward=", quick ? 32 : 256),
+                   "--length=64", text("--batch=", quick ? 4 : 16),
+                   text("--micro-batch=", quick ? 4 : 16), "--rate.warm-up=50"}),
       .steps = steps,
       .optimizers = {adamw("3e-3"), sgd("0.5")},
       .faults = {{"clean", ""},

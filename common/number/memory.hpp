@@ -16,7 +16,7 @@ namespace weir {
 class Memory {
  public:
   Memory() = default;
-  /// With kind none it only counts and has no address.
+  /// A memory of kind none only counts and has no address.
   Memory(index_t elements, index_t element_bytes, MemoryKind kind = MemoryKind::host);
   Memory(Memory&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)),

@@ -26,7 +26,7 @@ inline float float_of(Bf16 value) { return std::bit_cast<float>(std::uint32_t{va
 inline float float_of(Fp16 value) {
   const std::uint32_t magnitude = value.bits & 0x7fffu;
   const std::uint32_t normal = (magnitude << 13) + (112u << 23);
-  // With the hidden bit that a subnormal lacks, less that bit: exact.
+  // The hidden bit that a subnormal lacks is added and taken away again: exact.
   const float subnormal = std::bit_cast<float>((magnitude << 13) + (113u << 23)) - 0x1p-14F;
   const std::uint32_t finite =
       rounding::choose(magnitude < 0x400, std::bit_cast<std::uint32_t>(subnormal), normal);

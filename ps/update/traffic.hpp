@@ -7,7 +7,7 @@
 
 namespace weir::ps {
 
-/// What is on its way to one server and from it: the contributions that each replica has yet to
+/// The traffic of one server: the contributions that each replica has yet to
 /// push, and the weights that have yet to leave. Used if an update does not wait for every replica.
 class Traffic {
  public:

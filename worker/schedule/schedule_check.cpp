@@ -45,7 +45,7 @@ class StageWalk {
         stage_(stage),
         micro_batch_in_(schedule.activation_slots[stage], kFree) {}
 
-  // What is wrong with the list; empty if it is right.
+  // Errors of the list; empty if it is right.
   std::string fault() {
     const List<Action>& list = schedule_.actions[stage_];
     for (index_t i = 0; i < list.size(); ++i) {

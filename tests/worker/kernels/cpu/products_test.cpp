@@ -335,7 +335,7 @@ TEST_CASE("the table knows instructions, dtype, k and n, and nothing else") {
   CHECK(chosen(Instructions::amx, Dtype::bf16, 8, 8) == ProductLibrary::onednn);
   CHECK(chosen(Instructions::avx2, Dtype::f32, 512, 512) == ProductLibrary::openblas);
   CHECK(chosen(Instructions::other, Dtype::bf16, 512, 512) == ProductLibrary::openblas);
-  // What is converted goes where f32 goes.
+  // Converted products go where f32 goes.
   CHECK(chosen(Instructions::avx512, Dtype::bf16, 512, 512) == ProductLibrary::onednn);
   CHECK(chosen(Instructions::avx512, Dtype::bf16, 8, 8) == ProductLibrary::openblas);
   const ProductChoice forced = {.library = ProductLibrary::openblas,
