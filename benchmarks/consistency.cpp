@@ -17,8 +17,6 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-constexpr index_t kReplicas = 4;
-
 struct Mode {
   std::string name;
   Words options;
@@ -37,6 +35,15 @@ struct Disturbance {
   std::string inject;
 };
 
+/// How long a job is.
+struct Amount {
+  index_t replicas;
+  index_t sleep_ms;  ///< in place of computing, a step
+  index_t steps;
+  index_t held_out;  ///< bytes
+  int rounds;
+};
+
 struct Outcome {
   double steps_per_second = 0;
   double loss = 0;
@@ -44,32 +51,48 @@ struct Outcome {
   std::map<index_t, index_t> staleness;  ///< contributions by updates since their pull
 };
 
-Outcome run_job(const Mode& mode, const std::string& inject, index_t steps,
-                const std::string& corpus) {
+/// A mode under a disturbance.
+struct Case {
+  const Mode* mode;
+  const Disturbance* disturbance;
+  std::vector<Outcome> outcomes = {};
+
+  std::string name() const { return text(disturbance->name, ": ", mode->name); }
+  template <class Member>
+  Spread spread(Member member) const {
+    std::vector<double> values;
+    for (const Outcome& each : outcomes) values.push_back(each.*member);
+    return spread_of(values);
+  }
+};
+
+Outcome run_job(const Case& one, const Amount& amount, const std::string& corpus) {
   const ScratchFolder scratch;
   Words words = {"--data.files=" + corpus,
-                 "--data.held-out=4000",
+                 text("--data.held-out=", amount.held_out),
                  "--model.layers=1",
                  "--model.width=32",
                  "--model.feed-forward=64",
                  "--model.heads=2",
                  "--length=32",
-                 "--batch=4",
+                 text("--batch=", amount.replicas),
                  "--micro-batch=1",
                  "--checkpoint-every=0",
                  "--rate.peak=2e-3",
                  "--rate.warm-up=10",
-                 text("--steps=", steps),
-                 text("--replicas=", kReplicas),
-                 "--inject=" + inject};
-  words.insert(words.end(), mode.options.begin(), mode.options.end());
-  const JobRecord record = train(kReplicas + 1, words, scratch.path());
+                 text("--steps=", amount.steps),
+                 text("--replicas=", amount.replicas),
+                 text("--inject=sleep=", amount.sleep_ms, "ms", one.disturbance->inject)};
+  words.insert(words.end(), one.mode->options.begin(), one.mode->options.end());
+  const JobRecord record = train(amount.replicas + 1, words, scratch.path());
   Outcome outcome;
   const auto& seconds = record.column("step", "elapsed_s");
   // Measured from the end of the first step, since the job starts up before it.
-  outcome.steps_per_second = static_cast<double>(steps - 1) / (seconds.back() - seconds.front());
+  outcome.steps_per_second =
+      static_cast<double>(amount.steps - 1) / (seconds.back() - seconds.front());
   outcome.loss = record.column("summary", "validation_loss").back();
-  outcome.left_out = kReplicas - mean_of(record.column("step", "contributors")).median;
+  outcome.left_out =
+      static_cast<double>(amount.replicas) - mean_of(record.column("step", "contributors")).median;
   std::ifstream log(RunFolder::decisions_of(scratch.path()));
   for (std::string line; std::getline(log, line);) {
     const auto decision = nlohmann::json::parse(line);
@@ -91,15 +114,20 @@ std::string histogram_text(const std::map<index_t, index_t>& counts) {
 }
 
 void run(const Options& options) {
-  const index_t sleep_ms = options.quick ? 1 : 40;
-  const index_t steps = options.quick ? 5 : 100;
-  const int rounds = options.quick ? 1 : 3;
-  const std::string sleep = text("sleep=", sleep_ms, "ms");
+  const Amount amount = options.quick ? Amount{2, 1, 5, 100, 1} : Amount{4, 40, 100, 4000, 3};
   const std::vector<Disturbance> disturbances = {
-      {"undisturbed", sleep},
-      {"replica 1 slow", sleep + ",slow=1:5x:20%"},
-      {"any slow", sleep + ",slow=any:5x:5%"},
+      {"undisturbed", ""},
+      {"replica 1 slow", ",slow=1:5x:20%"},
+      {"any slow", ",slow=any:5x:5%"},
   };
+  std::vector<Case> cases;
+  for (std::size_t d = 0; d < disturbances.size(); ++d) {
+    for (std::size_t m = 0; m < kModes.size(); ++m) {
+      // --quick: each mode and each disturbance, but not each pair.
+      if (options.quick && m % disturbances.size() != d) continue;
+      cases.push_back({&kModes[m], &disturbances[d]});
+    }
+  }
   Report report("consistency", "what does each consistency cost and save when replicas are slow?",
                 options);
   const ScratchFolder scratch;
@@ -110,46 +138,30 @@ void run(const Options& options) {
       file.put(static_cast<char>('a' + (i * i + i / 7) % 26));
     }
   }
-  // Rounds outermost: a busy minute meets all cases alike.
-  std::map<std::pair<std::size_t, std::size_t>, std::vector<Outcome>> outcomes;
-  for (int round = 0; round < rounds; ++round) {
-    for (std::size_t d = 0; d < disturbances.size(); ++d) {
-      for (std::size_t m = 0; m < kModes.size(); ++m) {
-        outcomes[{d, m}].push_back(run_job(kModes[m], disturbances[d].inject, steps, corpus));
-      }
+  for (int round = 0; round < amount.rounds; ++round) {  // a busy minute meets all cases alike
+    for (Case& one : cases) one.outcomes.push_back(run_job(one, amount, corpus));
+  }
+  const Case& undisturbed = cases.front();
+  for (const Case& one : cases) {
+    report.add({one.name(), "speed", one.spread(&Outcome::steps_per_second), "steps/s",
+                "bsp undisturbed", undisturbed.spread(&Outcome::steps_per_second).median});
+    report.add({one.name(), "validation loss", one.spread(&Outcome::loss), "nats",
+                "bsp undisturbed", undisturbed.spread(&Outcome::loss).median});
+    if (one.mode->name.find("backup") != std::string::npos) {
+      report.add({one.name(), "replicas left out", one.spread(&Outcome::left_out), "a step"});
     }
   }
-  const auto spread = [&](std::size_t d, std::size_t m, auto member) {
-    std::vector<double> values;
-    for (const Outcome& each : outcomes[{d, m}]) values.push_back(each.*member);
-    return spread_of(values);
-  };
-  const double undisturbed = spread(0, 0, &Outcome::steps_per_second).median;
-  for (std::size_t d = 0; d < disturbances.size(); ++d) {
-    for (std::size_t m = 0; m < kModes.size(); ++m) {
-      const std::string of = text(disturbances[d].name, ": ", kModes[m].name);
-      report.add({of, "speed", spread(d, m, &Outcome::steps_per_second), "steps/s",
-                  "bsp undisturbed", undisturbed});
-      report.add({of, "validation loss", spread(d, m, &Outcome::loss), "nats", "bsp undisturbed",
-                  spread(0, 0, &Outcome::loss).median});
-      if (kModes[m].name.find("backup") != std::string::npos) {
-        report.add({of, "replicas left out", spread(d, m, &Outcome::left_out), "a step"});
-      }
+  for (const Case& one : cases) {
+    std::map<index_t, index_t> counts;
+    for (const Outcome& each : one.outcomes) {
+      for (const auto& [staleness, count] : each.staleness) counts[staleness] += count;
     }
+    if (counts.empty()) continue;
+    report.remark(text("updates between pull and use, ", one.disturbance->name, ", ",
+                       one.mode->name, ": ", histogram_text(counts)));
   }
-  for (std::size_t d = 0; d < disturbances.size(); ++d) {
-    for (std::size_t m = 0; m < kModes.size(); ++m) {
-      std::map<index_t, index_t> counts;
-      for (const Outcome& each : outcomes[{d, m}]) {
-        for (const auto& [staleness, count] : each.staleness) counts[staleness] += count;
-      }
-      if (counts.empty()) continue;
-      report.remark(text("updates between pull and use, ", disturbances[d].name, ", ",
-                         kModes[m].name, ": ", histogram_text(counts)));
-    }
-  }
-  report.remark(text(kReplicas, " replicas and a server; a step is ", sleep_ms,
-                     " ms of sleep and a small model; ", steps, " steps of each replica"));
+  report.remark(text(amount.replicas, " replicas and a server; a step is ", amount.sleep_ms,
+                     " ms of sleep and a small model; ", amount.steps, " steps of each replica"));
   report.remark(
       "replica 1 slow: 5 times as long in 20 % of its steps; any slow: each replica, in 5 %");
   report.remark(

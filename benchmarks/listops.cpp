@@ -63,13 +63,13 @@ struct Plan {
 };
 
 Plan quick_plan() {
-  return {.seeds = {101},
-          .steps = 2,
-          .eval_every = 1,
-          .test_samples = 20,
-          .rule_samples = 500,
-          .options = {"--batch=2", "--micro-batch=2", "--model.layers=1", "--model.width=8",
-                      "--model.feed-forward=8"}};
+  return {
+      .seeds = {101},
+      .steps = 2,
+      .eval_every = 1,
+      .test_samples = 20,
+      .rule_samples = 500,
+      .options = {"--batch=2", "--model.layers=1", "--model.width=16", "--model.feed-forward=16"}};
 }
 
 struct Job {
