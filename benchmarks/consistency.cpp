@@ -38,7 +38,7 @@ struct Disturbance {
 /// How long a job is.
 struct Amount {
   index_t replicas;
-  index_t sleep_ms;  ///< in place of computing, a step
+  index_t sleep_ms;  ///< what a step sleeps in place of computing
   index_t steps;
   index_t held_out;  ///< bytes
   int rounds;
