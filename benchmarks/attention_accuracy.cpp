@@ -117,7 +117,7 @@ Spread mean_and_interval(const std::vector<double>& values) {
 struct Question {
   std::string of;
   Task task;
-  index_t dense_reach;  ///< dense attention sees this many tokens on each open side: all
+  index_t dense_reach;  ///< tokens on each open side of dense attention; all in a full run
   index_t seeds;
   Words options;
 };

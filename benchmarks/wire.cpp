@@ -99,9 +99,10 @@ void measure_waiting(const Options& options, Report& report) {
       {"topk 1 %", {"--wire-push=topk", "--topk-percent=1"}},
   };
   // --quick: a job for each kind of format; most of its time is its start.
-  if (options.quick)
+  if (options.quick) {
     std::erase_if(wires,
                   [](const auto& wire) { return wire.first == "bf16" || wire.first == "fp16"; });
+  }
   const ScratchFolder scratch;
   const std::string corpus = write_letters(scratch.path() / "bytes", 100'000);
   for (const Model& model : models(options.quick)) {

@@ -7,8 +7,8 @@
 
 namespace weir::ps {
 
-/// The traffic of one server: the contributions that each replica has yet to
-/// push, and the weights that have yet to leave. Used if an update does not wait for every replica.
+/// The traffic of one server: the contributions that each replica has yet to push, and the weights
+/// that have yet to leave. Used if an update does not wait for every replica.
 class Traffic {
  public:
   /// Begins as training does: every replica pushes, and every reader gets every bucket. `plan` must

@@ -19,9 +19,9 @@
 namespace weir::test {
 
 Process::Process(const std::vector<std::string>& command) : started_at_(seconds_now()) {
-  std::string pattern = (std::filesystem::temp_directory_path() / "weir-output-XXXXXX").string();
-  const int output = mkstemp(pattern.data());
-  output_ = pattern;
+  const std::filesystem::path path = output_path();
+  const int output = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0600);
+  REQUIRE(output >= 0);
   std::vector<char*> words;
   for (const std::string& word : command) words.push_back(const_cast<char*>(word.c_str()));
   words.push_back(nullptr);
@@ -47,8 +47,6 @@ Process::~Process() {
     kill(-id_, SIGKILL);
     waitpid(id_, &status_, 0);
   }
-  std::error_code ignored;
-  std::filesystem::remove(output_, ignored);
 }
 
 void Process::signal(int number) const { kill(id_, number); }
@@ -72,7 +70,7 @@ Ended Process::wait(double timeout_s) {
   ended.seconds = seconds_now() - started_at_;
   ended.exit_code = WIFSIGNALED(status_) ? 128 + WTERMSIG(status_) : WEXITSTATUS(status_);
   std::ostringstream all;
-  all << std::ifstream(output_).rdbuf();
+  all << std::ifstream(output_path()).rdbuf();
   ended.output = all.str();
   return ended;
 }

@@ -33,11 +33,12 @@ class Process {
   Ended wait(double timeout_s);
 
  private:
+  std::filesystem::path output_path() const { return folder_ / "output"; }
   int id_ = -1;
   bool ended_ = false;
   int status_ = 0;
   double started_at_ = 0;
-  std::filesystem::path output_;
+  TemporaryFolder folder_;  ///< holds what the program prints
 };
 
 /// `weir ARGUMENTS`, alone (ranks = 0) or under `mpirun -n ranks`.

@@ -80,7 +80,8 @@ TEST_CASE("bf16 and fp16: loss and gradients are the f64 twin's but for some rou
                                           {Dtype::bf16, Task::language, GlobalForm::split},
                                           {Dtype::bf16, Task::classifier, GlobalForm::separate},
                                           {Dtype::fp16, Task::language, GlobalForm::separate},
-                                          {Dtype::fp16, Task::classifier, GlobalForm::shared}}) {
+                                          {Dtype::fp16, Task::classifier, GlobalForm::shared},
+                                          {Dtype::fp16, Task::classifier, GlobalForm::split}}) {
     const ModelConfig config = small_model(task, form, dtype);
     CAPTURE(name_of(dtype));
     CAPTURE(static_cast<int>(task));

@@ -108,7 +108,7 @@ HWY_INLINE void store(V value, Fp16* to) {
 }
 #endif
 
-/// Loads the first `count` elements, at most kLanes, and zeros behind them; reads nothing further.
+/// Loads the first `count` elements, 1 to kLanes, and zeros behind them; reads nothing further.
 template <class T>
 HWY_INLINE V load_up_to(const T* from, index_t count) {
   if (kLanes == 1 || count == kLanes) return load(from);
@@ -116,7 +116,7 @@ HWY_INLINE V load_up_to(const T* from, index_t count) {
   std::copy_n(from, count, lanes);
   return load(lanes);
 }
-/// Writes the first `count` elements, at most kLanes, and nothing further.
+/// Writes the first `count` elements, 1 to kLanes, and nothing further.
 template <class T>
 HWY_INLINE void store_up_to(V value, T* to, index_t count) {
   if (kLanes == 1 || count == kLanes) return store(value, to);
