@@ -11,7 +11,7 @@ namespace {
 
 constexpr index_t kKeepEvery = 20;  ///< steps
 constexpr index_t kBacksMax = 3;
-constexpr index_t kWarmUp = 25;  ///< steps whose loss is not judged
+constexpr index_t kUnjudged = 25;  ///< steps whose loss is not judged
 constexpr double kFar = 6;       ///< sigmas
 constexpr double kKeepOf = 0.98;
 constexpr double kLeastSigma =
@@ -31,7 +31,7 @@ std::vector<Option> options(RollbackConfig& config) {
 
 bool Rollback::is_far(double loss) const {
   const double sigma = std::max(kLeastSigma * std::abs(center_), 1.2533141373155003 * deviation_);
-  return count_ >= kWarmUp && loss - center_ > kFar * sigma;
+  return count_ >= kUnjudged && loss - center_ > kFar * sigma;
 }
 
 void Rollback::follow(double loss) {

@@ -10,7 +10,7 @@
 #include "tests/launch/checkpoints.hpp"
 #include "tests/temporary_folder.hpp"
 
-namespace weir {
+namespace weir::test::checkpoint_changes_test {
 namespace {
 
 using test::TemporaryFolder;
@@ -140,4 +140,5 @@ TEST_CASE("a job says what it trains: parameters, data, epochs, validation") {
 }
 
 }  // namespace
-}  // namespace weir
+
+}  // namespace weir::test::checkpoint_changes_test

@@ -13,7 +13,7 @@
 #include "common/base/spelling.hpp"
 #include "tests/temporary_folder.hpp"
 
-namespace weir {
+namespace weir::test::command_test {
 namespace {
 
 struct Outcome {
@@ -241,4 +241,5 @@ TEST_CASE("no command at all: the help, and exit code 2") {
 }
 
 }  // namespace
-}  // namespace weir
+
+}  // namespace weir::test::command_test

@@ -14,9 +14,7 @@
 #include "tests/ps/simulated_job.hpp"
 #include "worker/train/server_client.hpp"
 
-using namespace weir;
-using namespace weir::test;
-
+namespace weir::test::data_plane_test {
 namespace {
 
 constexpr index_t kUpdates = 12;
@@ -211,3 +209,5 @@ MPI_TEST_CASE("a window that cannot be is refused by all ranks where it was aske
   CHECK_THROWS_WITH_AS(DataPlane(ranks.comm, host, narrow, Transport::window, true),
                        doctest::Contains("wires are fp32"), AgreedError);
 }
+
+}  // namespace weir::test::data_plane_test

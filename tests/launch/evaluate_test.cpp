@@ -13,10 +13,8 @@
 #include "worker/data/batch.hpp"
 #include "worker/data/dataset.hpp"
 
-namespace weir {
+namespace weir::test::evaluate_test {
 namespace {
-
-using namespace test;
 
 /// 3,000 bytes, the last 150 of them held out.
 struct Text {
@@ -248,4 +246,5 @@ TEST_CASE("eval refuses wrong arguments with what to do") {
 }
 
 }  // namespace
-}  // namespace weir
+
+}  // namespace weir::test::evaluate_test

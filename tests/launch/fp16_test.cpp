@@ -5,10 +5,9 @@
 
 #include "tests/launch/small_training.hpp"
 
+namespace weir::test::fp16_test {
 // Real gradients in fp16, and what keeps them in its range.
 
-using namespace weir;
-using namespace weir::test;
 using worker::Task;
 
 namespace {
@@ -72,3 +71,5 @@ TEST_CASE("the article's clip, decay, is no help to fp16 without loss scaling: i
   }
   CHECK(vanishing.weights.back() == vanishing.weights.front());  // … and nothing is learnt
 }
+
+}  // namespace weir::test::fp16_test

@@ -12,10 +12,8 @@
 #include "tests/temporary_folder.hpp"
 #include "tests/worker/models/twin.hpp"
 
-namespace weir {
+namespace weir::test::generate_test {
 namespace {
-
-using namespace test;
 
 struct Trained {
   TemporaryFolder folder;
@@ -148,4 +146,5 @@ TEST_CASE("generate refuses what it cannot continue") {
 }
 
 }  // namespace
-}  // namespace weir
+
+}  // namespace weir::test::generate_test

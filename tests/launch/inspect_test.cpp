@@ -13,7 +13,7 @@
 #include "launch/command.hpp"
 #include "tests/temporary_folder.hpp"
 
-namespace weir {
+namespace weir::test::inspect_test {
 namespace {
 
 using test::TemporaryFolder;
@@ -171,4 +171,5 @@ TEST_CASE("what is no checkpoint is told") {
 }
 
 }  // namespace
-}  // namespace weir
+
+}  // namespace weir::test::inspect_test

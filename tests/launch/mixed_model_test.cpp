@@ -13,11 +13,11 @@
 #include "worker/train/server_client.hpp"
 #include "worker/train/trainer.hpp"
 
+namespace weir::test::mixed_model_test {
 // A model that is no Transformer: its frames hold a bf16 and an f32 tensor of different shapes, its
 // units compute with bf16 weights, and its borders differ from each other. It runs through stage,
 // link, data plane and servers, which know none of this.
 
-using namespace weir;
 using namespace weir::worker;
 
 namespace {
@@ -380,3 +380,5 @@ MPI_TEST_CASE("a model with bf16 and f32 frames and bf16 weights trains on one s
 MPI_TEST_CASE("a model with bf16 and f32 frames and bf16 weights trains on three stages", 4) {
   check_losses(ranks, 3);
 }
+
+}  // namespace weir::test::mixed_model_test

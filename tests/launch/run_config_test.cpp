@@ -11,7 +11,7 @@
 #include "common/base/error.hpp"
 #include "tests/temporary_folder.hpp"
 
-namespace weir {
+namespace weir::test::run_config_test {
 namespace {
 
 std::string variable_of(std::string name) {
@@ -226,4 +226,5 @@ TEST_CASE("the data decide vocabulary and classes, --length the model's length")
 }
 
 }  // namespace
-}  // namespace weir
+
+}  // namespace weir::test::run_config_test

@@ -6,7 +6,7 @@
 
 #include "tests/temporary_folder.hpp"
 
-namespace weir {
+namespace weir::test::run_paths_test {
 namespace {
 
 using test::TemporaryFolder;
@@ -126,4 +126,5 @@ TEST_CASE("a text that moved with its run is found again; one that is where it w
 }
 
 }  // namespace
-}  // namespace weir
+
+}  // namespace weir::test::run_paths_test

@@ -9,11 +9,10 @@
 #include "common/number/rounding.hpp"
 #include "tests/launch/small_training.hpp"
 
+namespace weir::test::spoilt_kernels_test {
 // NaN and infinity in every place where an activation or a gradient passes: after each call of a
 // kernel in a step, one after the other.
 
-using namespace weir;
-using namespace weir::test;
 using worker::GlobalForm;
 using worker::Task;
 
@@ -91,3 +90,5 @@ TEST_CASE("NaN or infinity after any call of a kernel: no weight ever sees it") 
     }
   }
 }
+
+}  // namespace weir::test::spoilt_kernels_test

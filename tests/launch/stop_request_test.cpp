@@ -10,7 +10,7 @@
 #include "launch/run/run_folder.hpp"
 #include "tests/temporary_folder.hpp"
 
-namespace weir {
+namespace weir::test::stop_request_test {
 namespace {
 
 using test::TemporaryFolder;
@@ -108,4 +108,5 @@ TEST_CASE("SIGUSR1 that was held back while the program started asks the job to 
 }
 
 }  // namespace
-}  // namespace weir
+
+}  // namespace weir::test::stop_request_test

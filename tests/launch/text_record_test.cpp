@@ -6,7 +6,7 @@
 
 #include "tests/temporary_folder.hpp"
 
-namespace weir {
+namespace weir::test::text_record_test {
 namespace {
 
 const std::string kText(1000, 'a');
@@ -131,4 +131,5 @@ TEST_CASE(
 }
 
 }  // namespace
-}  // namespace weir
+
+}  // namespace weir::test::text_record_test

@@ -9,10 +9,8 @@
 #include "tests/launch/checkpoints.hpp"
 #include "tests/temporary_folder.hpp"
 
-namespace weir {
+namespace weir::test::trained_model_test {
 namespace {
-
-using namespace test;
 
 worker::Scorer model_of(const fs::path& folder) {
   const CheckpointReader reader(folder);
@@ -173,4 +171,5 @@ TEST_CASE("what is no checkpoint is refused as what it is") {
 }
 
 }  // namespace
-}  // namespace weir
+
+}  // namespace weir::test::trained_model_test

@@ -14,7 +14,7 @@
 #include "tests/mpi_test.hpp"
 #include "tests/temporary_folder.hpp"
 
-namespace weir {
+namespace weir::test::training_job_test {
 namespace {
 
 constexpr index_t kSteps = 4;
@@ -182,4 +182,4 @@ MPI_TEST_CASE("two workers and a server in the own processes learn as one proces
   ranks.comm.barrier();  // rank 0 has the folder
 }
 
-}  // namespace weir
+}  // namespace weir::test::training_job_test

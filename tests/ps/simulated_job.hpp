@@ -12,6 +12,7 @@
 #include "common/base/log.hpp"
 #include "ps/server.hpp"
 #include "tests/ps/twin.hpp"
+#include "tests/quiet_log.hpp"
 
 /// Servers and made-up workers in one process: everything that may come in another order does.
 namespace weir::test {
@@ -225,12 +226,6 @@ class SimulatedJob {
   std::vector<Push> pushes_;
   std::vector<Pull> pulls_;  ///< weights on their way to a reader
   std::vector<std::deque<Message>> to_server_;
-};
-
-/// While it lives, warnings that a test provokes do not show.
-struct QuietLog {
-  QuietLog() { set_log_level(LogLevel::error); }
-  ~QuietLog() { set_log_level(LogLevel::info); }
 };
 
 /// Small, and everything on: clip, decay, warm-up.

@@ -7,8 +7,7 @@
 #include "common/base/machine.hpp"
 #include "tests/system/job.hpp"
 
-using namespace weir;
-using namespace weir::test;
+namespace weir::test::bad_input_test {
 namespace fs = std::filesystem;
 
 namespace {
@@ -275,3 +274,5 @@ TEST_CASE("a loss that is not a number is skipped, counted and visible, and the 
   CHECK(occurrences(all, "\"skip\":\"none\"") < 30);
   CHECK(occurrences(all, "\"loss\":null,\"loss_state\":\"") > 0);
 }
+
+}  // namespace weir::test::bad_input_test

@@ -6,9 +6,7 @@
 
 #include "tests/system/job.hpp"
 
-using namespace weir;
-using namespace weir::test;
-
+namespace weir::test::configuration_test {
 namespace {
 
 using Words = std::vector<std::string>;
@@ -112,3 +110,5 @@ TEST_CASE("a rank that runs another binary ends all ranks") {
   CHECK(ended.output.find("differs from rank 0 in the binary") != std::string::npos);
   CHECK_FALSE(std::filesystem::exists(folder / "run"));
 }
+
+}  // namespace weir::test::configuration_test

@@ -6,9 +6,7 @@
 
 #include "tests/system/job.hpp"
 
-using namespace weir;
-using namespace weir::test;
-
+namespace weir::test::consistency_test {
 namespace {
 
 std::string contents(const std::filesystem::path& path) {
@@ -104,3 +102,5 @@ TEST_CASE(
   CHECK(contents(log).find("\"share\":[") != std::string::npos);
   CHECK(run("replayed", 3, {"--balance=measured", "--replay=" + log}) == measured);
 }
+
+}  // namespace weir::test::consistency_test

@@ -2,9 +2,7 @@
 
 #include "tests/system/job.hpp"
 
-using namespace weir;
-using namespace weir::test;
-
+namespace weir::test::four_ranks_test {
 namespace {
 
 std::vector<std::string> arguments(const TemporaryFolder& folder,
@@ -58,3 +56,5 @@ TEST_CASE(
   CHECK(steps.back().cursor == 24 * 4);
   CHECK(steps.back().loss < steps.front().loss - 0.5);
 }
+
+}  // namespace weir::test::four_ranks_test

@@ -4,9 +4,7 @@
 
 #include "tests/system/job.hpp"
 
-using namespace weir;
-using namespace weir::test;
-
+namespace weir::test::layouts_test {
 namespace {
 
 struct Cut {
@@ -223,3 +221,5 @@ TEST_CASE("a classifier of ListOps has the losses and norms of one rank on any l
   agrees("contexts", 3, {"--contexts=2"});
   agrees("all", 9, {"--stages=2", "--contexts=2", "--shards=2"});
 }
+
+}  // namespace weir::test::layouts_test

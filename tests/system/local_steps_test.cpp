@@ -6,9 +6,7 @@
 #include "common/base/machine.hpp"
 #include "tests/system/job.hpp"
 
-using namespace weir;
-using namespace weir::test;
-
+namespace weir::test::local_steps_test {
 namespace {
 
 /// The steps that the lives of a run began after.
@@ -212,3 +210,5 @@ TEST_CASE("local steps and every other consistency go on from each other's check
   const std::vector<StepLine> steps = read_steps(folder / "run");
   CHECK(steps.back().loss < steps.front().loss);
 }
+
+}  // namespace weir::test::local_steps_test

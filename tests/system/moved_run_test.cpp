@@ -5,8 +5,7 @@
 
 #include "tests/system/job.hpp"
 
-using namespace weir;
-using namespace weir::test;
+namespace weir::test::moved_run_test {
 namespace fs = std::filesystem;
 
 namespace {
@@ -126,3 +125,5 @@ TEST_CASE("a text that changed under the same name is told, and never leaks what
   CHECK(second.exit_code == 2);
   CHECK(says(second, "nothing would be trained: a has all of 4 steps, made with another text"));
 }
+
+}  // namespace weir::test::moved_run_test

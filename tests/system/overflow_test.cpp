@@ -6,9 +6,7 @@
 
 #include "tests/system/job.hpp"
 
-using namespace weir;
-using namespace weir::test;
-
+namespace weir::test::overflow_test {
 namespace {
 
 /// The scale after each step, as metrics.jsonl has it.
@@ -76,3 +74,5 @@ TEST_CASE("fp16: resumed amid a back-off, in another placement, a job ends with 
   for (const auto& [step, scale] : resumed) CHECK(scale == scales.at(step));
   CHECK(digests_of(folder / "resumed") == digests_of(folder / "whole"));
 }
+
+}  // namespace weir::test::overflow_test

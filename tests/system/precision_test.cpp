@@ -4,9 +4,7 @@
 
 #include "tests/system/job.hpp"
 
-using namespace weir;
-using namespace weir::test;
-
+namespace weir::test::precision_test {
 namespace {
 
 using Words = std::vector<std::string>;
@@ -97,3 +95,5 @@ TEST_CASE("a checkpoint of one precision resumes in any other, and the log says 
   const std::vector<StepLine> lines = read_steps(folder / "run");
   CHECK(lines.back().loss < lines.front().loss);
 }
+
+}  // namespace weir::test::precision_test

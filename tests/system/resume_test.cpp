@@ -10,9 +10,7 @@
 #include "common/base/machine.hpp"
 #include "tests/system/job.hpp"
 
-using namespace weir;
-using namespace weir::test;
-
+namespace weir::test::resume_test {
 namespace {
 
 constexpr int kSteps = 24;
@@ -300,3 +298,5 @@ TEST_CASE("a run with learned positions goes on with shorter sequences, and keep
     CHECK(scored.exit_code == code);
   }
 }
+
+}  // namespace weir::test::resume_test

@@ -6,9 +6,7 @@
 
 #include "tests/system/job.hpp"
 
-using namespace weir;
-using namespace weir::test;
-
+namespace weir::test::rollback_test {
 namespace {
 
 constexpr int kSteps = 60;
@@ -91,3 +89,5 @@ TEST_CASE("bad batches in a row are undone, to the same bits wherever the server
     CHECK((read_newest_checkpoint(folder / each.name) == weights));
   }
 }
+
+}  // namespace weir::test::rollback_test

@@ -6,8 +6,7 @@
 #include "common/base/machine.hpp"
 #include "tests/system/job.hpp"
 
-using namespace weir;
-using namespace weir::test;
+namespace weir::test::signals_test {
 namespace fs = std::filesystem;
 
 namespace {
@@ -134,3 +133,5 @@ TEST_CASE("a corpus that is cut while it is read is named, and the job ends with
   CHECK(ended.output.find("cannot read " + (folder / "corpus.txt").string() +
                           ": it became shorter") != std::string::npos);
 }
+
+}  // namespace weir::test::signals_test

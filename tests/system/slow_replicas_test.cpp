@@ -7,9 +7,7 @@
 
 #include "tests/system/job.hpp"
 
-using namespace weir;
-using namespace weir::test;
-
+namespace weir::test::slow_replicas_test {
 // What ps/clocks_test shows of the rules alone, of whole jobs: from the logs that they leave.
 namespace {
 
@@ -209,3 +207,5 @@ TEST_CASE("bsp: runs of four replicas with delays of any kind end in the same bi
   CHECK(waited > busy);
   CHECK(busy + waited < elapsed);
 }
+
+}  // namespace weir::test::slow_replicas_test

@@ -8,8 +8,7 @@
 
 #include "tests/system/job.hpp"
 
-using namespace weir::test;
-
+namespace weir::test::trained_model_test {
 namespace {
 
 /// The last validation that a run has noted.
@@ -119,3 +118,5 @@ TEST_CASE("eval on several ranks finds what it finds on one, and all refuse a cu
     CHECK(ended.output.find(refused.message, at + 1) == std::string::npos);  // one rank speaks
   }
 }
+
+}  // namespace weir::test::trained_model_test

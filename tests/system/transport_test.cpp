@@ -6,9 +6,7 @@
 #include "common/io/checkpoint_format.hpp"
 #include "tests/system/job.hpp"
 
-using namespace weir;
-using namespace weir::test;
-
+namespace weir::test::transport_test {
 namespace {
 
 struct Trained {
@@ -115,3 +113,5 @@ TEST_CASE("what crosses a window takes up training where messages left it") {
   const Trained halves = trained(folder, "halves", 3, {"--replicas=2", "--transport=window"});
   CHECK(halves == whole);
 }
+
+}  // namespace weir::test::transport_test

@@ -5,9 +5,7 @@
 
 #include "tests/system/job.hpp"
 
-using namespace weir;
-using namespace weir::test;
-
+namespace weir::test::wire_test {
 namespace {
 
 using Words = std::vector<std::string>;
@@ -176,3 +174,5 @@ TEST_CASE("wires that do not exist, or lead nowhere, are refused") {
   refused({"--placement=local", "--wire-push=int8"},
           "--placement local sends nothing, so --wire-push can only be fp32");
 }
+
+}  // namespace weir::test::wire_test

@@ -17,9 +17,11 @@
 #include "common/number/random.hpp"
 #include "tests/common/io/faulty_file_system.hpp"
 #include "tests/common/io/hdf5_datasets.hpp"
+#include "tests/quiet_log.hpp"
 #include "tests/temporary_folder.hpp"
 
 using namespace weir;
+using namespace weir::test;
 using test::FaultyFileSystem;
 using test::kNever;
 using test::TemporaryFolder;
@@ -95,15 +97,6 @@ bool holds(const fs::path& folder, index_t step) {
   }
   return true;
 }
-
-/// Skipped checkpoints are logged; a sweep over hundreds of them need not be.
-class QuietLog {
- public:
-  QuietLog() { set_log_level(LogLevel::error); }
-  ~QuietLog() { set_log_level(LogLevel::info); }
-  QuietLog(const QuietLog&) = delete;
-  QuietLog& operator=(const QuietLog&) = delete;
-};
 
 /// The message with which `call` ends, without the folder's own name.
 template <class Call>

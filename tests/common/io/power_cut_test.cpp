@@ -9,6 +9,7 @@
 #include "common/base/log.hpp"
 #include "common/io/checkpoint_format.hpp"
 #include "tests/common/io/recorded_disk.hpp"
+#include "tests/quiet_log.hpp"
 #include "tests/temporary_folder.hpp"
 
 using namespace weir;
@@ -26,7 +27,7 @@ std::vector<float> values_at(index_t step) {
   return values;
 }
 
-void save(FileSystem& files, const fs::path& checkpoints, index_t step) {
+void save_small(FileSystem& files, const fs::path& checkpoints, index_t step) {
   List<CheckpointRecord> records = small_records();
   begin_checkpoint(files, checkpoints, step, records);
   CheckpointWriter writer(files, checkpoints, step, records);
@@ -38,7 +39,7 @@ void save(FileSystem& files, const fs::path& checkpoints, index_t step) {
   commit_checkpoint(files, checkpoints, manifest);
 }
 
-bool holds(const fs::path& folder, index_t step) {
+bool holds_small(const fs::path& folder, index_t step) {
   const CheckpointReader reader(folder);
   std::vector<float> values(500);
   for (const index_t record : {0, 1}) {
@@ -61,7 +62,7 @@ std::vector<Commit> first_job(RecordedDisk& disk, const fs::path& checkpoints,
   std::vector<Commit> commits = {{0, 0}};
   make(disk, checkpoints);
   for (const index_t step : {2, 4, 4, 6}) {
-    save(disk, checkpoints, step);
+    save_small(disk, checkpoints, step);
     commits.push_back({disk.count(), step});
     remove_old_checkpoints(disk, checkpoints, step, 1);
   }
@@ -81,7 +82,7 @@ bool loses(const RecordedDisk& disk, const std::vector<Commit>& commits, std::si
   try {
     const auto newest = newest_complete(after.path() / "runs" / "book" / "checkpoints");
     const index_t step = newest ? read_manifest(*newest).step : 0;
-    return step < committed || (newest && !holds(*newest, step));
+    return step < committed || (newest && !holds_small(*newest, step));
   } catch (const Error&) {  // all are damaged
     return committed > 0;
   }
@@ -95,12 +96,6 @@ int losses(const RecordedDisk& disk, const std::vector<Commit>& commits, Broken 
   }
   return lost;
 }
-
-/// What is damaged is skipped with a warning, which a sweep need not print.
-struct QuietLog {
-  QuietLog() { set_log_level(LogLevel::error); }
-  ~QuietLog() { set_log_level(LogLevel::info); }
-};
 
 /// Makes the folders, but leaves their names to chance.
 void make_without_sync(FileSystem& files, const fs::path& checkpoints) {

@@ -11,6 +11,7 @@
 #include "common/base/wait.hpp"
 #include "common/number/memory.hpp"
 #include "tests/common/net/made_up_frames.hpp"
+#include "tests/common/net/random_delay.hpp"
 #include "tests/mpi_test.hpp"
 
 namespace weir {
@@ -18,6 +19,7 @@ namespace weir {
 namespace {
 
 using test::fill;
+using test::random_delay;
 using test::wrong_values;
 using Sizes = std::vector<index_t>;
 
@@ -39,10 +41,6 @@ struct Frames {
   Buffer memory;
   std::vector<std::span<float>> spans;
 };
-
-void random_delay(std::mt19937& random) {
-  if (random() % 4 == 0) sleep_microseconds(index_t(random() % 2000));
-}
 
 /// Rank 0 sends `rounds` rounds to rank 1; both dawdle at random.
 void send_rounds(const test::Ranks& ranks, const Sizes& sizes, int depth, index_t rounds,

@@ -9,12 +9,14 @@
 #include "common/base/wait.hpp"
 #include "common/net/agree.hpp"
 #include "tests/common/net/made_up_frames.hpp"
+#include "tests/common/net/random_delay.hpp"
 #include "tests/mpi_test.hpp"
 
 namespace weir {
 namespace {
 
 using test::fill;
+using test::random_delay;
 using test::wrong_values;
 std::span<float> floats_of(std::span<std::byte> part, index_t offset, index_t count) {
   return {reinterpret_cast<float*>(part.data() + offset), static_cast<std::size_t>(count)};
@@ -25,10 +27,6 @@ WindowLine& line_of(std::span<std::byte> part) {
 }
 
 constexpr index_t kFloatsBegin = 4096;
-
-void random_delay(std::mt19937& random) {
-  if (random() % 4 == 0) sleep_microseconds(index_t(random() % 1000));
-}
 
 /// Frames without gaps, from kFloatsBegin of a part.
 std::vector<std::span<float>> frames_in(std::span<std::byte> part,

@@ -7,7 +7,7 @@
 #include "common/net/mpi.hpp"
 #include "tests/mpi_test.hpp"
 
-namespace weir {
+namespace weir::test::measure_buckets_test {
 namespace {
 
 RunConfig config_of(std::vector<std::string> arguments) {
@@ -75,4 +75,5 @@ MPI_TEST_CASE("stages and shards of colocated ranks try sizes of buckets", 4) {
 }
 
 }  // namespace
-}  // namespace weir
+
+}  // namespace weir::test::measure_buckets_test

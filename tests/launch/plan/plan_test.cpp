@@ -9,7 +9,7 @@
 #include "common/base/text.hpp"
 #include "launch/plan/rank_plan.hpp"
 
-namespace weir {
+namespace weir::test::plan_test {
 namespace {
 
 RunConfig config_of(std::vector<std::string> arguments) {
@@ -237,4 +237,5 @@ TEST_CASE("a plan of many ranks stays within the width of a terminal and names e
 }
 
 }  // namespace
-}  // namespace weir
+
+}  // namespace weir::test::plan_test

@@ -32,8 +32,8 @@ const std::vector<ClipPolicy> kRelative = {ClipPolicy::quantile, ClipPolicy::zcl
                                            ClipPolicy::robust, ClipPolicy::per_tensor};
 
 /// As norms of a training are: lognormal around a median.
-struct Norms {
-  explicit Norms(unsigned seed, double median = 0.5, double spread = 0.3)
+struct RandomNorms {
+  explicit RandomNorms(unsigned seed, double median = 0.5, double spread = 0.3)
       : random(seed), draw(std::log(median), spread) {}
   double operator()() { return draw(random); }
   std::mt19937 random;
@@ -111,7 +111,7 @@ TEST_CASE("robust lets normal norms pass, clips outliers to the centre and skips
   const unsigned seed = std::random_device()();
   CAPTURE(seed);
   const auto clip = clip_of(ClipPolicy::robust);
-  Norms norms(seed);
+  RandomNorms norms(seed);
   int touched = 0;
   for (int step = 0; step < 1000; ++step) touched += decide(*clip, norms()).coefficient < 1 ? 1 : 0;
   CHECK(touched < 60);  // above the cap are 1 %, beyond 2.5 sigma less
@@ -130,7 +130,7 @@ TEST_CASE("robust follows a change of regime by four, and never skips more than 
   for (const double spread : {0.02, 0.1, 0.3, 0.5}) {
     CAPTURE(spread);
     const auto clip = clip_of(ClipPolicy::robust, 1000);
-    Norms before(seed, 0.5, spread), after(seed + 1, 2, spread);
+    RandomNorms before(seed, 0.5, spread), after(seed + 1, 2, spread);
     for (int step = 0; step < 500; ++step) decide(*clip, before());
     int in_a_row = 0, most = 0;
     for (int step = 0; step < 200; ++step) {
@@ -151,7 +151,7 @@ TEST_CASE("relative policies do not care for the gradient's scale, where no cap 
   for (const ClipPolicy policy : kRelative) {
     CAPTURE(name_of(policy));
     const auto small = clip_of(policy, 1e6), large = clip_of(policy, 1e6);
-    Norms norms(seed);
+    RandomNorms norms(seed);
     for (int step = 0; step < 400; ++step) {
       const double norm = norms() * (step % 50 == 49 ? 20 : 1);
       const ClipDecision one = decide(*small, norm), other = decide(*large, 8 * norm);
@@ -167,7 +167,7 @@ TEST_CASE("early large norms leave no trace; but decay collapses") {
   for (const ClipPolicy policy : kAll) {
     CAPTURE(name_of(policy));
     const auto disturbed = clip_of(policy), calm = clip_of(policy);
-    Norms norms(seed);
+    RandomNorms norms(seed);
     for (int step = 0; step < 300; ++step) {
       const double norm = norms();
       decide(*disturbed, 3 * norm);
@@ -210,7 +210,7 @@ TEST_CASE("a restored clip goes on to the bit, out of the warm-up and after a sp
     for (const int before : {0, 10, 50, 130, 1200}) {
       CAPTURE(name_of(policy));
       CAPTURE(before);
-      Norms norms(seed);
+      RandomNorms norms(seed);
       const auto whole = clip_of(policy);
       for (int step = 0; step < before; ++step) decide(*whole, norms());
       if (before > 0) decide(*whole, 100 * norms());

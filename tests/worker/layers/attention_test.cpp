@@ -13,10 +13,6 @@ using namespace weir::test;
 
 namespace {
 
-// E = 6: two heads of 2 are held of three, so the layer is a shard's.
-constexpr index_t kWidth = 6;
-constexpr index_t kHeads = 2;
-constexpr index_t kHeld = 4;                                 // heads * C
 constexpr index_t kOutput = 3 * kHeld * kWidth + 3 * kHeld;  // where the output's weights begin
 
 const index_t kStrip = worker::CpuKernels().attention_strip(kHeld);

@@ -13,12 +13,9 @@ using namespace weir::test;
 
 namespace {
 
-constexpr index_t kWidth = 6;  // E
-constexpr index_t kHeads = 2;  // of three: the branch is a shard's
-constexpr index_t kHeld = 4;   // heads * C
 constexpr index_t kSize = kHeld / kHeads;
 
-struct Case {
+struct BranchCase {
   worker::Sparsity sparsity;
   std::vector<index_t> lengths;
   index_t tokens;  // N of the whole sequences
@@ -32,7 +29,7 @@ worker::Sparsity form_of(std::vector<index_t> globals, bool causal) {
   return sparsity;
 }
 
-std::string describe(const Case& c) {
+std::string describe(const BranchCase& c) {
   std::string words = text(c.sparsity.causal ? "causal" : "bidirectional", " tokens ", c.tokens);
   words += " globals";
   for (const index_t position : c.sparsity.globals.positions()) words += text(" ", position);
@@ -55,7 +52,7 @@ worker::GlobalBranch branch_of(Rig& rig, const worker::Sparsity& sparsity) {
 
 /// The branch in double, not folded: the keys and values of all tokens, with a bias of the keys,
 /// which the branch has not. weights: as branch_of takes them.
-std::vector<double> unfolded(const Case& c, const std::vector<double>& weights,
+std::vector<double> unfolded(const BranchCase& c, const std::vector<double>& weights,
                              const std::vector<double>& x) {
   constexpr index_t kMatrix = kHeld * kWidth;
   const auto project = [&](index_t matrix, index_t token, index_t feature) {
@@ -106,7 +103,7 @@ constexpr float kBefore = 0.5F;  // of each gradient to x
 
 /// Forward and backward on one context that holds tokens [begin, end) of each sequence, in strips
 /// of so many. `x` becomes the gradient to it, less kBefore.
-void run_part(const worker::Pass& pass, const worker::GlobalBranch& branch, const Case& c,
+void run_part(const worker::Pass& pass, const worker::GlobalBranch& branch, const BranchCase& c,
               index_t begin, index_t end, index_t strip_tokens, std::vector<float>& x,
               std::vector<float>& out, std::vector<float> out_gradient) {
   const auto sequences = static_cast<index_t>(c.lengths.size());
@@ -131,7 +128,7 @@ void run_part(const worker::Pass& pass, const worker::GlobalBranch& branch, cons
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = x_gradient[i] - kBefore;
 }
 
-const std::vector<Case> kCases = {
+const std::vector<BranchCase> kCases = {
     {form_of({0}, true), {7}, 7},
     {form_of({0, 1, 2}, true), {7, 7}, 7},
     {form_of({2, 6}, true), {7, 3, 1}, 7},  // the last one beyond some sequences
@@ -146,7 +143,7 @@ const std::vector<Case> kCases = {
 }  // namespace
 
 TEST_CASE("the folded branch is attention with keys and values of all tokens, gradients too") {
-  for (const Case& c : kCases) {
+  for (const BranchCase& c : kCases) {
     for (const index_t strip_tokens : {1, 2, 3, 12}) {
       INFO(describe(c));
       CAPTURE(strip_tokens);
@@ -167,7 +164,7 @@ TEST_CASE("the folded branch is attention with keys and values of all tokens, gr
 }
 
 TEST_CASE("a row that sees nothing, or that nobody holds, gives 0 and not the bias") {
-  const Case c = {form_of({0, 9}, false), {4, 0}, 7};
+  const BranchCase c = {form_of({0, 9}, false), {4, 0}, 7};
   Rig rig;
   const worker::GlobalBranch branch = branch_of(rig, c.sparsity);
   std::vector<float> x = random_values(2 * 7 * kWidth, 1, "x");
@@ -182,7 +179,7 @@ TEST_CASE("a row that sees nothing, or that nobody holds, gives 0 and not the bi
 }
 
 TEST_CASE("over 2, 3 and 4 contexts the branch gives what it gives on one, every gradient too") {
-  for (const Case& c : kCases) {
+  for (const BranchCase& c : kCases) {
     INFO(describe(c));
     Rig rig;
     const worker::GlobalBranch branch = branch_of(rig, c.sparsity);

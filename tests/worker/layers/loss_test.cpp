@@ -14,7 +14,7 @@ using worker::VocabularyLoss;
 namespace {
 
 constexpr index_t kRows = 10;
-constexpr index_t kWidth = 4;
+constexpr index_t kLossWidth = 4;
 const std::vector<std::int32_t> kTargets = {0, 3, -1, 2, 1, 4, -1, 0, 0, 2};
 
 /// From the definition, in double.
@@ -27,8 +27,8 @@ double cross_entropy_of(const std::vector<double>& weights, const std::vector<do
     double target_logit = 0;
     for (std::size_t v = 0; v < static_cast<std::size_t>(vocabulary); ++v) {
       double logit = 0;
-      for (std::size_t c = 0; c < kWidth; ++c)
-        logit += weights[v * kWidth + c] * x[row * kWidth + c];
+      for (std::size_t c = 0; c < kLossWidth; ++c)
+        logit += weights[v * kLossWidth + c] * x[row * kLossWidth + c];
       sum += std::exp(logit);
       if (static_cast<std::int32_t>(v) == targets[row]) target_logit = logit;
     }
@@ -48,8 +48,8 @@ TEST_CASE(
   for (const index_t strip_rows : {1, 3, 4, 10}) {
     CAPTURE(strip_rows);
     Rig rig;
-    const VocabularyLoss layer = {rig.matrix(5, kWidth), 0};
-    std::vector<float> x = random_values(kRows * kWidth, 1, "x", 2);
+    const VocabularyLoss layer = {rig.matrix(5, kLossWidth), 0};
+    std::vector<float> x = random_values(kRows * kLossWidth, 1, "x", 2);
     std::vector<float> x_gradient(x.size(), 7);
     const worker::Loss loss = layer.forward(rig.pass(), kTargets, matrix(x, kRows),
                                             scratch_of(strip_rows, 5), matrix(x_gradient, kRows));
@@ -73,8 +73,8 @@ TEST_CASE("shards with uneven and empty slices find the loss and gradients of on
   for (const Slices& slices : {Slices{5, {2, 2, 1}}, Slices{5, {3, 2, 0}}, Slices{5, {5, 0, 0}}}) {
     CAPTURE(slices.rows);
     Rig rig;
-    const worker::HeldMatrix whole = rig.matrix(slices.vocabulary, kWidth);
-    std::vector<float> x = random_values(kRows * kWidth, 1, "x", 2);
+    const worker::HeldMatrix whole = rig.matrix(slices.vocabulary, kLossWidth);
+    std::vector<float> x = random_values(kRows * kLossWidth, 1, "x", 2);
     std::vector<float> truth(x.size());
     const worker::Loss loss =
         VocabularyLoss{whole, 0}.forward(rig.pass(), kTargets, matrix(x, kRows),
@@ -84,7 +84,7 @@ TEST_CASE("shards with uneven and empty slices find the loss and gradients of on
       const auto shard = static_cast<std::size_t>(group.index());
       index_t first = 0;
       for (std::size_t before = 0; before < shard; ++before) first += slices.rows[before];
-      const VocabularyLoss layer = {{first * kWidth, slices.rows[shard], kWidth}, first};
+      const VocabularyLoss layer = {{first * kLossWidth, slices.rows[shard], kLossWidth}, first};
       worker::CpuKernels kernels;
       worker::Pass pass = rig.pass(kernels, group);
       pass.gradients = gradients;  // each shard has rows of its own
@@ -104,9 +104,9 @@ TEST_CASE("shards with uneven and empty slices find the loss and gradients of on
 
 TEST_CASE("evaluation touches no gradient, and large logits do not overflow") {
   Rig rig;
-  const VocabularyLoss layer = {rig.matrix(5, kWidth), 0};
+  const VocabularyLoss layer = {rig.matrix(5, kLossWidth), 0};
   for (float& weight : rig.weights) weight *= 1000;
-  std::vector<float> x = random_values(kRows * kWidth, 1, "x");
+  std::vector<float> x = random_values(kRows * kLossWidth, 1, "x");
   std::vector<float> x_gradient(x.size(), 7);
   worker::Pass pass = rig.pass();
   pass.training = false;

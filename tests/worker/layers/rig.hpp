@@ -23,6 +23,11 @@ inline View<const double, 2> matrix(const std::vector<double>& x, index_t offset
   return {x.data() + offset, {rows, columns}};
 }
 
+// Two heads of 2 are held of three, so a layer of attention is that of a shard.
+inline constexpr index_t kWidth = 6;  // E
+inline constexpr index_t kHeads = 2;
+inline constexpr index_t kHeld = 4;  // heads * C
+
 /// Random weights for one layer, gradients that are not zero at first, and kernels.
 class Rig {
  public:

@@ -9,10 +9,10 @@
 namespace weir::worker::test {
 namespace {
 
-struct Shape {
+struct ProductShape {
   index_t m, n, k;
 };
-const std::vector<Shape> kShapes{{1, 1, 1},    {15, 16, 17}, {16, 31, 33},   {17, 33, 15},
+const std::vector<ProductShape> kProductShapes{{1, 1, 1},    {15, 16, 17}, {16, 31, 33},   {17, 33, 15},
                                  {33, 1, 31},  {1, 64, 2},   {0, 5, 4},      {4, 0, 3},
                                  {128, 64, 1}, {31, 48, 96}, {300, 130, 127}};
 
@@ -134,7 +134,7 @@ TEST_CASE("products agree with the f64 twin on every path, with packed weights a
     std::mt19937_64 random(5);
     CpuKernels kernels(1, {.library = path.library});
     MESSAGE("path: ", name_of(path, kernels));
-    for (const auto [m, n, k] : kShapes) {
+    for (const auto [m, n, k] : kProductShapes) {
       CAPTURE(m);
       CAPTURE(n);
       CAPTURE(k);
@@ -181,7 +181,7 @@ TEST_CASE("transposed products agree with the f64 twin on every path") {
     std::mt19937_64 random(6);
     CpuKernels kernels(1, {.library = path.library});
     MESSAGE("path: ", name_of(path, kernels));
-    for (const auto [t, n, m] : kShapes) {
+    for (const auto [t, n, m] : kProductShapes) {
       CAPTURE(t);
       Elements a(t, m, path.in, random), b(t, n, path.in, random);
       Elements out(m, n, path.out, random);
