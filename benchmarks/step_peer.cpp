@@ -11,7 +11,7 @@
 namespace weir::benchmark {
 namespace {
 
-StepPeer parse(const std::string& line) {
+StepPeer step_peer_of(const std::string& line) {
   const auto json = nlohmann::json::parse(line);
   StepPeer peer{.attention = json.at("attention"),
                 .mode = json.at("mode"),
@@ -29,7 +29,7 @@ std::vector<StepPeer> run(const worker::ModelConfig& model, const std::string& p
            " --layers ", model.layers, " --left ", model.left, " --globals ",
            model.sparsity().globals.count(), " --precisions ", precision, " --steps ", steps, more);
   std::vector<StepPeer> peers;
-  for (const std::string& line : lines_of_peer("step.py", arguments)) peers.push_back(parse(line));
+  for (const std::string& line : lines_of_peer("step.py", arguments)) peers.push_back(step_peer_of(line));
   return peers;
 }
 

@@ -79,7 +79,7 @@ class NoServers final : public ParameterService {
   void begin_update() override { std::ranges::fill(gradients_.span(), 0.0F); }
   void ready(index_t) override {}
   bool progress() override { return false; }
-  void report(const Report&) override {}
+  void report(const weir::Report&) override {}
   Directive directive() override { return {}; }
   void await(index_t) override {}
   void await_all() override {}

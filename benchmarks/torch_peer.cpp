@@ -12,7 +12,7 @@
 namespace weir::benchmark {
 namespace {
 
-PeerResult parse(const std::string& line) {
+PeerResult peer_result_of(const std::string& line) {
   const auto json = nlohmann::json::parse(line);
   PeerResult result{.peer = json.at("peer"),
                     .length = json.at("length"),
@@ -62,7 +62,7 @@ std::vector<PeerResult> run_torch_peers(index_t length, const std::vector<index_
   }
   std::vector<PeerResult> results;
   for (const std::string& line : lines_of_peer("attention.py", arguments)) {
-    results.push_back(parse(line));
+    results.push_back(peer_result_of(line));
   }
   return results;
 }
