@@ -2,9 +2,7 @@
 // models trained with dense and with sparse attention, beside what is claimed for it.
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
-#include <future>
 
 #include "benchmarks/bench.hpp"
 #include "benchmarks/job.hpp"
@@ -82,16 +80,9 @@ Words language_options(const Amount& amount, const std::string& corpus, index_t 
 /// A number from the summary of each job; one job at a time for each core, at most two.
 std::vector<double> train_all(const std::vector<Words>& jobs, const std::string& key) {
   std::vector<double> values(jobs.size());
-  std::atomic<std::size_t> next = 0;
-  const auto train_some = [&] {
-    for (std::size_t job = next++; job < jobs.size(); job = next++) {
-      values[job] = train(1, jobs[job]).column("summary", key).back();
-    }
-  };
-  auto other =
-      std::async(core_count() > 1 ? std::launch::async : std::launch::deferred, train_some);
-  train_some();
-  other.get();
+  side_by_side(jobs.size(), std::min<index_t>(core_count(), 2), [&](std::size_t job) {
+    values[job] = train(1, jobs[job]).column("summary", key).back();
+  });
   return values;
 }
 

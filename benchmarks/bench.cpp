@@ -10,9 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
-#include "common/base/error.hpp"
 #include "common/base/machine.hpp"
-#include "common/base/text.hpp"
 #include "launch/terminal/table.hpp"
 #include "worker/kernels/cpu/blas.hpp"
 
@@ -56,6 +54,8 @@ Options options_of(int argument_count, char** arguments) {
       options.quick = true;
     } else if (argument == "--json" && i + 1 < argument_count) {
       options.json = arguments[++i];
+    } else if (argument == "--only" && i + 1 < argument_count) {
+      options.only = arguments[++i];
     } else if (argument == "--jobs" && i + 1 < argument_count) {
       const std::string number = arguments[++i];
       const auto [end, code] =
@@ -68,7 +68,8 @@ Options options_of(int argument_count, char** arguments) {
     } else if (argument == "--ps-lite" && i + 1 < argument_count) {
       options.ps_lite = arguments[++i];
     } else {
-      std::cerr << arguments[0] << " [--quick] [--json FILE] [--jobs N] [--ps-lite PATH]\n";
+      std::cerr << arguments[0]
+                << " [--quick] [--json FILE] [--only WORDS] [--jobs N] [--ps-lite PATH]\n";
       std::exit(2);
     }
   }

@@ -4,7 +4,9 @@
 #include <string>
 #include <vector>
 
+#include "common/base/error.hpp"
 #include "common/base/index.hpp"
+#include "common/base/text.hpp"
 
 namespace weir::benchmark {
 
@@ -27,16 +29,27 @@ Spread spread_of(std::vector<double> values);
 Spread mean_of(const std::vector<double>& values);
 
 /// What the caller of a benchmark asks for: --quick (takes seconds and only shows that it still
-/// runs), --json FILE (appends), --jobs N (how many jobs run at once; at most one a core) and
-/// --ps-lite PATH (a build of it to compare with). Ends the program with exit code 2 on anything
-/// else. Also gives OpenBLAS the kernels that fit the processor, so call it first of all in main.
+/// runs), --json FILE (appends), --only WORDS (a part of what there is to measure), --jobs N (how
+/// many jobs run at once; at most one a core) and --ps-lite PATH (a build of it to compare with).
+/// Ends the program with exit code 2 on anything else. Also gives OpenBLAS the kernels that fit the
+/// processor, so call it first of all in main.
 struct Options {
   bool quick = false;
   std::string json;
+  std::string only;
   index_t jobs = 1;
   std::string ps_lite;
 };
 Options options_of(int argument_count, char** arguments);
+
+/// Those of the cases whose name() holds the words of --only. Throws Error if there is none.
+template <class Case>
+std::vector<Case> wanted(std::vector<Case> cases, const Options& options) {
+  std::erase_if(
+      cases, [&](const Case& one) { return one.name().find(options.only) == std::string::npos; });
+  if (cases.empty()) throw Error(text("--only: no case's name holds '", options.only, "'"));
+  return cases;
+}
 
 /// One result: a metric of a case, beside the limit or the peer it is held against.
 struct Result {

@@ -1,9 +1,7 @@
 #include "benchmarks/clipping_runs.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
-#include <future>
 #include <mutex>
 
 #include "benchmarks/job.hpp"
@@ -137,21 +135,12 @@ std::vector<Setting> clipping_settings(const std::string& corpus, bool quick) {
 
 void run_curves(const std::vector<CurveJob>& jobs, index_t at_once,
                 const std::function<void(std::size_t, Curve)>& done) {
-  std::atomic<std::size_t> next = 0;
   std::mutex one_at_a_time;
-  const auto run_some = [&] {
-    for (std::size_t at = next++; at < jobs.size(); at = next++) {
-      Curve curve = run_curve(jobs[at]);
-      const std::lock_guard lock(one_at_a_time);
-      done(at, std::move(curve));
-    }
-  };
-  std::vector<std::future<void>> others;
-  for (index_t each = 1; each < at_once; ++each) {
-    others.push_back(std::async(std::launch::async, run_some));
-  }
-  run_some();
-  for (auto& other : others) other.get();
+  side_by_side(jobs.size(), at_once, [&](std::size_t at) {
+    Curve curve = run_curve(jobs[at]);
+    const std::lock_guard lock(one_at_a_time);
+    done(at, std::move(curve));
+  });
 }
 
 }  // namespace weir::benchmark

@@ -2,11 +2,13 @@
 
 #include <sys/wait.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <future>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -82,6 +84,10 @@ const std::vector<double>& JobRecord::column(const std::string& kind,
   return found->second;
 }
 
+bool JobRecord::has(const std::string& kind, const std::string& key) const {
+  return columns_.contains(text(kind, ".", key));
+}
+
 JobRecord train(index_t ranks, const std::vector<std::string>& options) {
   const ScratchFolder scratch;
   return train(ranks, options, scratch.path() / "run");
@@ -103,6 +109,25 @@ JobRecord train(index_t ranks, const std::vector<std::string>& options,
     throw Error(text("the job failed: ", command, "\n", contents_of(said)));
   }
   return JobRecord(run / "metrics.jsonl");
+}
+
+void side_by_side(std::size_t count, index_t at_once,
+                  const std::function<void(std::size_t)>& work) {
+  std::atomic<std::size_t> next = 0;
+  const auto work_on = [&] {
+    try {
+      for (std::size_t at = next++; at < count; at = next++) work(at);
+    } catch (...) {
+      next = count;
+      throw;
+    }
+  };
+  std::vector<std::future<void>> others;
+  for (index_t each = 1; each < at_once; ++each) {
+    others.push_back(std::async(std::launch::async, work_on));
+  }
+  work_on();
+  for (std::future<void>& other : others) other.get();
 }
 
 }  // namespace weir::benchmark

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -41,6 +42,7 @@ class JobRecord {
   /// All values of a key in lines of this kind, in their order; those that are null left out.
   /// Throws Error if there is none.
   const std::vector<double>& column(const std::string& kind, const std::string& key) const;
+  bool has(const std::string& kind, const std::string& key) const;
 
  private:
   std::map<std::string, std::vector<double>> columns_;  ///< the key is `kind.key`
@@ -52,5 +54,9 @@ JobRecord train(index_t ranks, const std::vector<std::string>& options);
 /// The same in the run folder `run`, which stays.
 JobRecord train(index_t ranks, const std::vector<std::string>& options,
                 const std::filesystem::path& run);
+
+/// Calls work(0) to work(count - 1), begun in this order, up to `at_once` at a time. What one of
+/// them throws is thrown again when those under way have ended; no other begins.
+void side_by_side(std::size_t count, index_t at_once, const std::function<void(std::size_t)>& work);
 
 }  // namespace weir::benchmark

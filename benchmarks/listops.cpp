@@ -11,7 +11,6 @@
 #include <future>
 #include <iostream>
 #include <mutex>
-#include <optional>
 
 #include "benchmarks/bench.hpp"
 #include "benchmarks/job.hpp"
@@ -37,7 +36,7 @@ constexpr double kMajority = 17.1;
 constexpr double kRootOperator = 36.4;
 constexpr double kOwnDigits = 48.6;
 
-constexpr std::size_t kJobsAtOnce = 2;
+constexpr index_t kJobsAtOnce = 2;
 
 struct Setting {
   std::string name;
@@ -143,24 +142,16 @@ class Jobs {
 
   std::vector<Outcome> run() {
     outcomes_.resize(jobs_.size());
-    std::vector<std::future<void>> lanes;
-    for (std::size_t lane = 0; lane < kJobsAtOnce; ++lane) {
-      lanes.push_back(std::async(std::launch::async, [this] {
-        while (const auto job = take()) outcomes_[*job] = run_one(*job);
-      }));
-    }
-    for (std::future<void>& lane : lanes) {
-      while (lane.wait_for(std::chrono::minutes(2)) != std::future_status::ready) say_how_far();
-      lane.get();
-    }
+    auto all = std::async(std::launch::async, [this] {
+      side_by_side(jobs_.size(), kJobsAtOnce,
+                   [this](std::size_t job) { outcomes_[job] = run_one(job); });
+    });
+    while (all.wait_for(std::chrono::minutes(2)) != std::future_status::ready) say_how_far();
+    all.get();
     return outcomes_;
   }
 
  private:
-  std::optional<std::size_t> take() {
-    const std::scoped_lock lock(mutex_);
-    return next_ < jobs_.size() ? std::optional(next_++) : std::nullopt;
-  }
   fs::path run_folder(std::size_t job) const { return scratch_.path() / text(job); }
 
   Outcome run_one(std::size_t index) {
@@ -211,8 +202,7 @@ class Jobs {
   Plan plan_;
   ScratchFolder scratch_;
   double began_at_ = seconds_now();
-  std::mutex mutex_;  ///< guards what follows, and stdout
-  std::size_t next_ = 0;
+  std::mutex mutex_;  ///< guards stdout
   std::vector<Outcome> outcomes_;
 };
 

@@ -132,6 +132,7 @@ class Comparison {
         cases_.push_back({.scale = scale, .precision = precision});
       }
     }
+    cases_ = wanted(std::move(cases_), options);
     index_t longest = 0;
     for (const Case& one : cases_) longest = std::max(longest, model(one).length);
     corpus_ = write_letters(scratch_.path() / "bytes", 64 * longest);
@@ -177,10 +178,12 @@ class Comparison {
   void add_jobs(const Case& one, const std::string& where, index_t cores, const Jobs& jobs);
   void add_shares(const Case& one);
   void add_remarks();
-  const Case& in_fp32(const Case& one) const {
-    return *std::ranges::find_if(cases_, [&](const Case& other) {
+  /// The same model in fp32; null if --only leaves it out.
+  const Case* in_fp32(const Case& one) const {
+    const auto found = std::ranges::find_if(cases_, [&](const Case& other) {
       return other.scale.width == one.scale.width && other.precision == Precision::fp32;
     });
+    return found == cases_.end() ? nullptr : &*found;
   }
 
   bool quick_;
@@ -246,11 +249,11 @@ void Comparison::add_jobs(const Case& one, const std::string& where, index_t cor
   report_.add({name, "model FLOP/s", times(speed, flops_a_token / 1e9), "GFLOP/s",
                text("products alone, ", cores, cores == 1 ? " core" : " cores"),
                spread_of(jobs.products_alone).median / 1e9});
-  if (one.precision != Precision::fp32) {
-    const Case& fp32 = in_fp32(one);
+  const Case* const fp32 = in_fp32(one);
+  if (fp32 != nullptr && fp32 != &one) {
+    const Jobs& peer = &jobs == &one.alone ? fp32->alone : fp32->together;
     report_.add(
-        {name, "speed", speed, "tokens/s", "fp32",
-         spread_of((&jobs == &one.alone ? fp32.alone : fp32.together).tokens_per_second).median});
+        {name, "speed", speed, "tokens/s", "fp32", spread_of(peer.tokens_per_second).median});
   }
 }
 
