@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/base/machine.hpp"
+#include "common/wire/narrow.hpp"
 #include "launch/cut.hpp"
 #include "launch/job.hpp"
 #include "worker/groups/context_group.hpp"
@@ -66,14 +67,17 @@ class TimedKernels final : public CpuKernels {
 class NoServers final : public ParameterService {
  public:
   NoServers(const BucketPlan& plan, std::uint64_t seed)
-      : weights_(plan.holding({}).element_count), gradients_(weights_.size()) {
+      : dtype_(plan.weight_dtype()),
+        weights_(plan.holding({}).element_count, bytes_of(dtype_)),
+        gradients_(plan.holding({}).element_count) {
     for (const HeldSlice& slice : plan.holding({}).slices) {
-      initial_weights(plan.specs()[slice.parameter], seed, slice.range,
-                      weights_.span().subspan(slice.offset, slice.range.count()));
+      Buffer values(slice.range.count());
+      initial_weights(plan.specs()[slice.parameter], seed, slice.range, values.span());
+      round_to(values.span(), weights_.elements(dtype_).part(slice.offset, values.size()));
     }
   }
 
-  ConstVector weights() const override { return weights_.span(); }
+  ConstVector weights() const override { return weights_.elements(dtype_); }
   Vector gradients() override { return gradients_.span(); }
   Directive start() override { return {}; }
   void begin_update() override { std::ranges::fill(gradients_.span(), 0.0F); }
@@ -89,7 +93,9 @@ class NoServers final : public ParameterService {
   index_t pulled_bytes() const override { return 0; }
 
  private:
-  Buffer weights_, gradients_;
+  Dtype dtype_;
+  Memory weights_;
+  Buffer gradients_;
 };
 
 }  // namespace

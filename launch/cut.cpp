@@ -52,8 +52,11 @@ BucketPlan make_bucket_plan(const RunConfig& config, const std::vector<index_t>&
     const ElementRange units = units_of_stage(config, first_units, stage);
     unit_stage.insert(unit_stage.end(), units.count(), stage);
   }
+  const Dtype weights = pulled_dtype(config);
+  WireConfig wire = config.wire;
+  if (weights != kArenaDtype) wire.pull = {};  // they are in that format already
   return BucketPlan(std::move(specs), std::move(unit_stage), config.layout, config.bucket_bytes,
-                    config.wire);
+                    wire, weights);
 }
 
 }  // namespace weir

@@ -228,7 +228,23 @@ void fit_model_to_data(RunConfig& config) {
   config.model.dtype = dtype_of(config.train.training.precision);
 }
 
+Dtype pulled_dtype(const RunConfig& config) {
+  const bool by_rounds = config.server.consistency.mode == ps::Consistency::local;
+  return by_rounds ? kArenaDtype : dtype_of(config.train.training.precision);
+}
+
 namespace {
+
+/// Weights of a low precision travel as they are, so --wire-pull has nothing to say.
+void check_pull(const RunConfig& config) {
+  const Dtype pulled = pulled_dtype(config);
+  const WireFormat format = config.wire.pull.format;
+  const WireFormat same = pulled == Dtype::bf16 ? WireFormat::bf16 : WireFormat::fp16;
+  if (pulled == kArenaDtype || format == WireFormat::fp32 || format == same) return;
+  throw UsageError(text("--precision ", name_of(config.train.training.precision),
+                        " has weights travel as workers compute with them, so --wire-pull cannot "
+                        "be another format; leave it out"));
+}
 
 /// Checkpoints, validations and the end fall on ends of rounds, and a replica is one worker.
 void check_local_steps(const RunConfig& config) {
@@ -279,6 +295,7 @@ void check(const RunConfig& config) {
                             " can only be fp32; take --placement dedicated"));
     }
   }
+  check_pull(config);
   if (config.products.library == worker::ProductLibrary::onednn &&
       !worker::onednn_packs(config.products.instructions)) {
     throw UsageError(text(

@@ -70,6 +70,10 @@ ParsedConfig run_config_from_text(const std::string& text);
 /// Throws UsageError if the model's task is not one for these data.
 void fit_model_to_data(RunConfig& config);
 
+/// The dtype in which workers get their weights from the servers: the one that they compute with.
+/// Where replicas step by themselves (--consistency local) it is f32, and each makes its own.
+Dtype pulled_dtype(const RunConfig& config);
+
 /// Throws UsageError for settings that do not go together. Opens no file. Layout::check looks at
 /// the number of ranks. Call fit_model_to_data first.
 void check(const RunConfig& config);

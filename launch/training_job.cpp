@@ -70,6 +70,7 @@ struct TrainingJob::OwnSteps {
           RunConfig alone = job.config;
           alone.layout = {.placement = Placement::local};
           alone.wire = {};
+          alone.server.consistency = {};
           return make_bucket_plan(alone, first_units(alone));
         }()),
         server(plan, 0, ps::server_config_of_replica(config, replica)),

@@ -17,7 +17,7 @@ class LocalService final : public ParameterService {
   /// while a checkpoint is made, until it returns true. Both and the server outlive this.
   LocalService(Server& server, const BucketPlan& plan, std::function<bool()> stop_requested);
 
-  ConstVector weights() const override { return server_->weight_arena(); }
+  ConstVector weights() const override { return server_->read_arena(); }
   Vector gradients() override { return server_->gradient_arena(); }
 
   Directive start() override { return server_->start(); }

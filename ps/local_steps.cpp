@@ -30,7 +30,7 @@ LocalSteps::LocalSteps(ParameterService& servers, Server& own, const BucketPlan&
 
 void LocalSteps::take_weights() {
   servers_.await_all();
-  std::ranges::copy(as<float>(servers_.weights()), own_.mutable_weight_arena().begin());
+  own_.take_weights(as<float>(servers_.weights()));
 }
 
 index_t LocalSteps::meeting() const { return (round_.step / round_steps_ + 1) * round_steps_; }
@@ -136,7 +136,7 @@ Directive LocalSteps::end_round(bool saved) {
   // loss terms.
   const auto count = static_cast<float>(sum_.count);
   const std::span<const float> from = as<float>(servers_.weights());
-  const std::span<const float> to = as<float>(own_service_.weights());
+  const std::span<const float> to = own_.weight_arena();
   servers_.begin_update();
   const std::span<float> change = as<float>(servers_.gradients());
   for (std::size_t at = 0; at < change.size(); ++at) change[at] = count * (from[at] - to[at]);

@@ -97,8 +97,13 @@ const HeldSlice& Holding::slice(index_t parameter) const {
 }
 
 BucketPlan::BucketPlan(List<ParameterSpec> specs, List<index_t> unit_stage, const Layout& layout,
-                       index_t bucket_bytes, const WireConfig& wire)
-    : layout_(layout), specs_(std::move(specs)), unit_stage_(std::move(unit_stage)), wire_(wire) {
+                       index_t bucket_bytes, const WireConfig& wire, Dtype weight_dtype)
+    : layout_(layout),
+      specs_(std::move(specs)),
+      unit_stage_(std::move(unit_stage)),
+      wire_(wire),
+      weight_dtype_(weight_dtype) {
+  WEIR_ASSERT(weight_dtype == kArenaDtype || wire.pull.is_raw());
   make_buckets(bucket_bytes);
   make_holdings();
 }
@@ -200,8 +205,13 @@ List<index_t> BucketPlan::buckets_of(index_t server) const {
   return indices;
 }
 
+index_t BucketPlan::pulled_bytes(index_t bucket) const {
+  const index_t count = buckets_[bucket].element_count;
+  return wire_.pull.is_raw() ? count * bytes_of(weight_dtype_) : wire_.pull.bytes(count);
+}
+
 std::string BucketPlan::digest() const {
-  std::string all = weir::digest(specs_);
+  std::string all = weir::digest(specs_) + "\nweights " + name_of(weight_dtype_);
   for (const Wire& wire : {wire_.push, wire_.pull}) {
     all += text("\nwire ", static_cast<int>(wire.format), ' ', wire.topk_percent);
   }

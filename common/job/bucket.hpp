@@ -70,7 +70,9 @@ struct HeldBucket {
 /// matrix.
 struct Holding {
   index_t element_count = 0;
-  index_t bytes() const { return element_count * bytes_of(kArenaDtype); }  ///< size of one arena
+  index_t bytes(Dtype dtype) const {
+    return element_count * bytes_of(dtype);
+  }                          ///< size of one arena
   List<HeldSlice> slices;    ///< sorted as they lie in the arena
   List<HeldBucket> buckets;  ///< sorted as they are pushed; pulls go in reverse
 
@@ -85,13 +87,17 @@ class BucketPlan {
   /// unit_stage[u]: the stage that runs unit u (ascending). No bucket exceeds bucket_bytes (at
   /// least one block, which is 64 KiB). A bucket lives on the server that has the
   /// fewest elements so far when its turn comes, in push order.
+  ///
+  /// weight_dtype: of the weights that workers hold. If it is not f32, the pull wire is raw:
+  /// weights travel as workers hold them.
   BucketPlan(List<ParameterSpec> specs, List<index_t> unit_stage, const Layout& layout,
-             index_t bucket_bytes, const WireConfig& wire = {});
+             index_t bucket_bytes, const WireConfig& wire = {}, Dtype weight_dtype = kArenaDtype);
 
   const Layout& layout() const { return layout_; }
   const List<ParameterSpec>& specs() const { return specs_; }
   const List<index_t>& unit_stage() const { return unit_stage_; }
   const WireConfig& wire() const { return wire_; }
+  Dtype weight_dtype() const { return weight_dtype_; }
   const List<Bucket>& buckets() const {
     return buckets_;
   }  ///< sorted as the whole model pushes them
@@ -100,6 +106,8 @@ class BucketPlan {
   Vector part(Vector arena, const HeldBucket& held) const {
     return arena.part(held.offset, buckets_[held.bucket].element_count);
   }
+  /// What the weights of a bucket take on their way to a reader.
+  index_t pulled_bytes(index_t bucket) const;
   /// Indices of the buckets of one server, in push order.
   List<index_t> buckets_of(index_t server) const;
   /// Digest of all of this; ends compare it when they meet.
@@ -113,6 +121,7 @@ class BucketPlan {
   List<ParameterSpec> specs_;
   List<index_t> unit_stage_;
   WireConfig wire_;
+  Dtype weight_dtype_;
   List<Bucket> buckets_;
   List<Holding> holdings_;  ///< at stage * shards + shard
 };

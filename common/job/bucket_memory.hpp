@@ -9,7 +9,7 @@ namespace weir {
 /// are indexed by the bucket's place in the plan; where nothing is given the server takes memory of
 /// its own.
 struct BucketMemory {
-  List<Vector> weights;
+  List<Vector> weights;  ///< where readers read them, in the plan's weight dtype
   /// Each bucket's, one a contributor, as ps::Store numbers them.
   List<List<Vector>> contributions;
 };

@@ -63,9 +63,9 @@ DataPlane::DataPlane(const Comm& world, const Comm& host, const BucketPlan& plan
     gradients_ = gradients_of(self);
   } else {
     const index_t count = parts_.at(self).element_count;
-    own_weights_ = Memory(count, bytes_of(kArenaDtype));
+    own_weights_ = Memory(count, bytes_of(plan.weight_dtype()));
     own_gradients_ = Memory(count, bytes_of(kArenaDtype));
-    weights_ = own_weights_.elements(kArenaDtype);
+    weights_ = own_weights_.elements(plan.weight_dtype());
     gradients_ = own_gradients_.elements(kArenaDtype);
   }
 }
@@ -115,13 +115,14 @@ index_t DataPlane::lay_out() {
       part.host_rank = host_rank;
       const Holding& holding = plan_->holding(holder_of(place));
       part.element_count = holding.element_count;
-      const index_t arena = round_up(holding.bytes(), kPageBytes);
       part.gradients = round_up(2 * servers_here_.size() * index_t{sizeof(WindowLine)}, kPageBytes);
-      used = part.gradients + arena;
+      used = part.gradients + round_up(holding.bytes(kArenaDtype), kPageBytes);
       const auto [first, is_first] = first_holder.try_emplace({place.stage, place.shard}, rank);
       part.weights_of = one_copy ? first->second : rank;
       part.weights = used;
-      if (part.weights_of == rank) used += arena;
+      if (part.weights_of == rank) {
+        used += round_up(holding.bytes(plan_->weight_dtype()), kPageBytes);
+      }
       parts_.emplace(rank, part);
     }
     ++host_rank;
@@ -148,18 +149,19 @@ std::optional<int> DataPlane::far_server() const {
   return std::nullopt;
 }
 
-Vector DataPlane::elements(const WorkerPart& part, index_t offset, index_t count) const {
-  return {window_->part(part.host_rank).data() + offset, kArenaDtype, MemoryKind::host, count};
+Vector DataPlane::arena(const WorkerPart& part, index_t offset, Dtype dtype) const {
+  return {window_->part(part.host_rank).data() + offset, dtype, MemoryKind::host,
+          part.element_count};
 }
 
 Vector DataPlane::weights_of(index_t worker) const {
   const WorkerPart& owner = parts_.at(parts_.at(worker).weights_of);
-  return elements(owner, owner.weights, owner.element_count);
+  return arena(owner, owner.weights, plan_->weight_dtype());
 }
 
 Vector DataPlane::gradients_of(index_t worker) const {
   const WorkerPart& part = parts_.at(worker);
-  return elements(part, part.gradients, part.element_count);
+  return arena(part, part.gradients, kArenaDtype);
 }
 
 WindowLine& DataPlane::line(index_t worker, index_t server_rank, ChannelKind kind) const {

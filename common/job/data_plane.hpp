@@ -29,8 +29,9 @@ std::string name_of(Transport transport);
 /// Where the gradients and weights of the workers lie, and how they get to the servers and back.
 ///
 /// A window saves all copies: a worker's gradients lie in memory that the servers of its host
-/// add up from, and the weights of a (stage, shard) lie once a host, where a server steps them and
-/// all replicas and contexts of that host read them. If some server is on another host, each
+/// add up from, and the weights of a (stage, shard) lie once a host, where a server steps them (or
+/// rounds them to, if workers hold another dtype than f32) and all replicas and contexts of that
+/// host read them. If some server is on another host, each
 /// worker has weights of its own, since messages land there too, and the servers of its host copy
 /// to all but the first of a bucket's readers. Everything else travels as messages.
 class DataPlane {
@@ -62,6 +63,7 @@ class DataPlane {
   std::optional<int> far_server() const;
 
   /// The arenas of this rank, if it is a worker: zeros in the beginning, offsets as in its Holding.
+  /// Weights have the plan's weight dtype.
   ConstVector weights() const { return weights_; }
   Vector mutable_weights() { return weights_; }  ///< for messages to land
   Vector gradients() { return gradients_; }
@@ -90,7 +92,7 @@ class DataPlane {
   std::optional<Error> why_no_window(bool in_place) const;
   /// Lays the parts out; the size of this rank's.
   index_t lay_out();
-  Vector elements(const WorkerPart& part, index_t offset, index_t count) const;
+  Vector arena(const WorkerPart& part, index_t offset, Dtype dtype) const;
   Vector weights_of(index_t worker) const;
   Vector gradients_of(index_t worker) const;
   WindowLine& line(index_t worker, index_t server_rank, ChannelKind kind) const;

@@ -26,21 +26,26 @@ const char* name_of(ChannelKind kind) {
   WEIR_UNREACHABLE();
 }
 
-constexpr std::size_t kWordBytes = 4;
-
-int words_of(std::size_t bytes) {
-  WEIR_ASSERT(bytes % kWordBytes == 0);
-  WEIR_ASSERT(bytes / kWordBytes <= std::size_t(std::numeric_limits<int>::max()));
-  return static_cast<int>(bytes / kWordBytes);
-}
+/// A frame as MPI counts it: in words of four bytes, or of two if it has an odd number of those.
+struct Words {
+  explicit Words(std::size_t bytes) : type(bytes % 4 == 0 ? MPI_UINT32_T : MPI_UINT16_T) {
+    const std::size_t word_bytes = bytes % 4 == 0 ? 4 : 2;
+    WEIR_ASSERT(bytes % word_bytes == 0);
+    WEIR_ASSERT(bytes / word_bytes <= std::size_t(std::numeric_limits<int>::max()));
+    count = static_cast<int>(bytes / word_bytes);
+  }
+  MPI_Datatype type;
+  int count = 0;
+};
 
 List<Request> send_requests(const Comm& comm, int peer, ChannelKind kind,
                             const List<std::span<const std::byte>>& frames) {
   List<Request> requests;
   for (const auto frame : frames) {
+    const Words words(frame.size());
     MPI_Request raw = MPI_REQUEST_NULL;
-    check_mpi(MPI_Send_init(frame.data(), words_of(frame.size()), MPI_UINT32_T, peer,
-                            static_cast<int>(kind), comm.raw(), &raw),
+    check_mpi(MPI_Send_init(frame.data(), words.count, words.type, peer, static_cast<int>(kind),
+                            comm.raw(), &raw),
               "preparing a send");
     requests.emplace_back(raw);
   }
@@ -51,9 +56,10 @@ List<Request> receive_requests(const Comm& comm, int peer, ChannelKind kind,
                                const List<std::span<std::byte>>& frames) {
   List<Request> requests;
   for (const auto frame : frames) {
+    const Words words(frame.size());
     MPI_Request raw = MPI_REQUEST_NULL;
-    check_mpi(MPI_Recv_init(frame.data(), words_of(frame.size()), MPI_UINT32_T, peer,
-                            static_cast<int>(kind), comm.raw(), &raw),
+    check_mpi(MPI_Recv_init(frame.data(), words.count, words.type, peer, static_cast<int>(kind),
+                            comm.raw(), &raw),
               "preparing a receive");
     requests.emplace_back(raw);
   }
@@ -143,9 +149,8 @@ std::span<const index_t> RequestRing::test() {
 }
 
 void RequestRing::check_size(index_t frame, const MPI_Status& status) const {
-  int words = 0;
-  check_mpi(MPI_Get_count(&status, MPI_UINT32_T, &words), name_.c_str());
-  const index_t bytes = words * index_t{kWordBytes};
+  MPI_Count bytes = 0;
+  check_mpi(MPI_Get_elements_x(&status, MPI_BYTE, &bytes), name_.c_str());
   const index_t planned = planned_bytes_[frame];
   if (bytes == planned) return;
   throw Error(text(name_, ": frame ", frame, " has ", bytes, " bytes, the plan says ", planned,

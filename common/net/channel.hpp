@@ -100,7 +100,7 @@ class FrameReceiver {
 /// under way is a bug.
 class SendChannel final : public FrameSender {
  public:
-  /// frames[i] must stay where it is and has whole words of four bytes. An empty frame travels too.
+  /// frames[i] must stay where it is and has an even number of bytes. An empty frame travels too.
   SendChannel(const Comm& comm, int peer, ChannelKind kind,
               const List<std::span<const std::byte>>& frames, int depth = kChannelDepth);
 

@@ -96,6 +96,22 @@ WEIR_EACH_CPU void add_fp16(std::span<const std::uint16_t> halves, float scale,
   for (std::size_t i = 0; i < sum.size(); ++i) to[i] += of_fp16(from[i]) * scale;
 }
 
+void round_to(std::span<const float> values, Vector to) {
+  WEIR_ASSERT(to.size() == std::ssize(values));
+  switch (to.dtype()) {
+    case Dtype::f32:
+      std::ranges::copy(values, as<float>(to).begin());
+      return;
+    case Dtype::bf16:
+      return to_bf16(values, {&as<Bf16>(to).data()->bits, values.size()});
+    case Dtype::fp16:
+      return to_fp16(values, 1, {&as<Fp16>(to).data()->bits, values.size()});
+    case Dtype::i32:
+      break;
+  }
+  WEIR_UNREACHABLE();
+}
+
 WEIR_EACH_CPU void to_int8(std::span<const float> values, std::span<float> residual,
                            std::span<float> scales, std::span<std::int8_t> quanta) {
   WEIR_ASSERT(residual.size() == values.size() && quanta.size() == values.size());

@@ -4,6 +4,7 @@
 #include <span>
 
 #include "common/base/index.hpp"
+#include "common/number/tensor.hpp"
 
 namespace weir {
 
@@ -22,6 +23,10 @@ void to_fp16(std::span<const float> values, float scale, std::span<std::uint16_t
 /// half * scale
 void from_fp16(std::span<const std::uint16_t> halves, float scale, std::span<float> values);
 void add_fp16(std::span<const std::uint16_t> halves, float scale, std::span<float> sum);
+
+/// to = values, each rounded to the nearest number that its dtype has (f32, bf16 or fp16), of two
+/// the even one.
+void round_to(std::span<const float> values, Vector to);
 
 /// Elements that share a scale in int8: blocks counted from the span's begin, the last one shorter.
 inline constexpr index_t kInt8Block = 256;

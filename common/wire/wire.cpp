@@ -104,7 +104,8 @@ std::vector<Option> options(WireConfig& config) {
                                    {"fp16", WireFormat::fp16},
                                    {"int8", WireFormat::int8},
                                    {"topk", WireFormat::topk}})},
-      {"wire-pull", "", "format in which weights are sent",
+      {"wire-pull", "",
+       "format in which weights are sent; with --precision bf16 or fp16 they are sent as they are",
        choice(
            config.pull.format,
            {{"fp32", WireFormat::fp32}, {"bf16", WireFormat::bf16}, {"fp16", WireFormat::fp16}})},

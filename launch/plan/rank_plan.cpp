@@ -47,6 +47,14 @@ index_t owned_memory(const RunConfig& config, index_t elements) {
   return 2 * (1 + moments) * elements * bytes_of(kArenaDtype);
 }
 
+/// What a worker has that is its own server: that, gradients, and the weights as layers read them
+/// if they are not the f32 ones.
+index_t own_server_memory(const RunConfig& config, index_t elements) {
+  const Dtype dtype = config.model.dtype;
+  return owned_memory(config, elements) + elements * bytes_of(kArenaDtype) +
+         (dtype == kArenaDtype ? 0 : elements * bytes_of(dtype));
+}
+
 RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
                      const worker::Kernels& kernels, const std::vector<index_t>& first_units,
                      const worker::Schedule& schedule, index_t rank) {
@@ -56,27 +64,26 @@ RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
   result.units = units_of_stage(config, first_units, result.place.stage);
   const Holding& holding = plan.holding(holder_of(result.place));
   result.elements = holding.element_count;
+  const auto& [push, pull] = plan.wire();
   for (const HeldBucket& held : holding.buckets) {
     const index_t count = plan.buckets()[held.bucket].element_count;
     result.buckets.push_back(held.bucket);
-    result.pulled_bytes += config.wire.pull.bytes(count);
-    if (held.pushes) result.pushed_bytes += config.wire.push.bytes(count);
+    result.pulled_bytes += plan.pulled_bytes(held.bucket);
+    if (held.pushes) result.pushed_bytes += push.bytes(count);
   }
   std::ranges::sort(result.buckets);
-  const index_t arenas = config.wire.push.keeps_residual() ? 3 : 2;
-  result.parameter_memory_bytes = arenas * holding.element_count * bytes_of(kArenaDtype) +
-                                  (config.wire.push.is_raw() ? 0 : result.pushed_bytes) +
-                                  (config.wire.pull.is_raw() ? 0 : result.pulled_bytes);
+  const index_t f32_arenas = push.keeps_residual() ? 2 : 1;  // gradients, residuals
+  result.parameter_memory_bytes =
+      holding.bytes(plan.weight_dtype()) + f32_arenas * holding.bytes(kArenaDtype) +
+      (push.is_raw() ? 0 : result.pushed_bytes) + (pull.is_raw() ? 0 : result.pulled_bytes);
   plan_activations(config, kernels, first_units, schedule.activation_slots[result.place.stage],
                    result);
   if (config.layout.placement == Placement::local) {
-    // The store's weights are the worker's.
-    result.parameter_memory_bytes =
-        owned_memory(config, holding.element_count) + holding.element_count * bytes_of(kArenaDtype);
+    result.parameter_memory_bytes = own_server_memory(config, holding.element_count);
     result.pushed_bytes = result.pulled_bytes = 0;  // nothing travels
   }
-  if (config.model.dtype != Dtype::f32) {  // once more, as layers read them
-    result.parameter_memory_bytes += holding.element_count * bytes_of(config.model.dtype);
+  if (config.server.consistency.mode == ps::Consistency::local) {
+    result.parameter_memory_bytes += own_server_memory(config, holding.element_count);
   }
   return result;
 }
@@ -87,7 +94,7 @@ RankPlan server_plan(const RunConfig& config, const BucketPlan& plan, index_t se
   result.is_server = true;
   result.buckets = plan.buckets_of(server);
   const index_t replicas = config.layout.replicas;
-  const auto& [push, pull] = config.wire;
+  const auto& [push, pull] = plan.wire();
   index_t sum_bytes = 0;  // coded contributions are summed elsewhere
   index_t sent_bytes = 0;
   index_t residual_bytes = 0;
@@ -96,12 +103,14 @@ RankPlan server_plan(const RunConfig& config, const BucketPlan& plan, index_t se
     result.elements += bucket.element_count;
     const index_t count = bucket.element_count;
     result.pushed_bytes += push.bytes(count) * replicas * bucket.contributors.size();
-    result.pulled_bytes += pull.bytes(count) * replicas * bucket.readers.size();
+    result.pulled_bytes += plan.pulled_bytes(index) * replicas * bucket.readers.size();
     if (!push.is_raw()) sum_bytes += count * bytes_of(kArenaDtype);
     if (push.keeps_residual()) {
       residual_bytes += count * bytes_of(kArenaDtype) * replicas * bucket.contributors.size();
     }
-    if (!pull.is_raw()) sent_bytes += pull.bytes(count);
+    if (!pull.is_raw() || plan.weight_dtype() != kArenaDtype) {
+      sent_bytes += plan.pulled_bytes(index);  // beside the weights that the server steps
+    }
   }
   // Every contribution has a place of its own: as large as all that is pushed.
   result.parameter_memory_bytes = owned_memory(config, result.elements) + result.pushed_bytes +

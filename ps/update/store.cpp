@@ -4,6 +4,7 @@
 
 #include "common/base/error.hpp"
 #include "common/number/vector.hpp"
+#include "common/wire/narrow.hpp"
 
 namespace weir::ps {
 namespace {
@@ -42,10 +43,6 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
   const auto& [push, pull] = plan.wire();
   // Each bucket gets its offsets: elements in the arenas, bytes in the frames, and the index of its
   // first block's partial. Buckets begin at pages.
-  // Each bucket gets its offsets: elements in the arenas, bytes in the frames, and the index of its
-  // first block's partial. Buckets begin at pages.
-  // Each bucket gets its offsets: elements in the arenas, bytes in the frames, and the index of its
-  // first block's partial. Buckets begin at pages.
   index_t arena = 0, pushed = 0, pulled = 0, partials = 0;
   for (index_t index : buckets_) {
     const index_t count = bucket(index).element_count;
@@ -62,11 +59,9 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
     entries_.push_back(added);
     arena += round_up(count, kPageElements);
     if (!push.is_raw()) pushed += contributors * round_up(push.bytes(count), kPageBytes);
-    if (!pull.is_raw()) pulled += round_up(pull.bytes(count), kPageBytes);
+    if (!pull.is_raw()) pulled += round_up(plan.pulled_bytes(index), kPageBytes);
     partials += blocks_of(bucket(index)).size();
   }
-  // A single holder's arena has no gaps: the store's is laid out like it, and they can be one.
-  // A single holder's arena has no gaps: the store's is laid out like it, and they can be one.
   // A single holder's arena has no gaps: the store's is laid out like it, and they can be one.
   if (one_holder(plan.layout())) {
     const Holding& holding = plan.holding({});
@@ -85,8 +80,6 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
     direction_squares_.resize(partials_.size());
   }
   // The weights are drawn where they are, so they must have their places by now.
-  // The weights are drawn where they are, so they must have their places by now.
-  // The weights are drawn where they are, so they must have their places by now.
   for (index_t index : buckets_) {
     for (const Segment& segment : bucket(index).segments) {
       initial_weights(plan.specs()[segment.parameter], seed, segment.range,
@@ -100,17 +93,15 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
 /// first contribution of a bucket is also where its sum goes, so it lies in the arena of gradients.
 void Store::place(const BucketMemory& given, index_t arena) {
   const bool raw = plan_->wire().push.is_raw();
+  const Dtype dtype = plan_->weight_dtype();
   const auto given_weights = [&](const Entry& of) {
-    return of.bucket < given.weights.size() ? as<float>(given.weights[of.bucket])
-                                            : std::span<float>();
+    return of.bucket < given.weights.size() ? given.weights[of.bucket] : Vector();
   };
   const auto given_contribution = [&](const Entry& of, index_t contributor) {
     if (of.bucket >= given.contributions.size()) return std::span<float>();
     const List<Vector>& all = given.contributions[of.bucket];
     return contributor < all.size() ? as<float>(all[contributor]) : std::span<float>();
   };
-  // First pass: what is not given? `others` counts elements of contributions after the first.
-  // First pass: what is not given? `others` counts elements of contributions after the first.
   // First pass: what is not given? `others` counts elements of contributions after the first.
   index_t others = 0;
   bool all_weights = true, all_firsts = raw;
@@ -124,18 +115,21 @@ void Store::place(const BucketMemory& given, index_t arena) {
     }
   }
   // Memory for that, and a second pass that hands it out.
-  // Memory for that, and a second pass that hands it out.
-  // Memory for that, and a second pass that hands it out.
-  if (!all_weights) weights_ = Buffer(arena);
+  if (dtype != kArenaDtype || !all_weights) weights_ = Buffer(arena);
+  if (dtype != kArenaDtype && !all_weights) read_ = Memory(arena, bytes_of(dtype));
   if (!all_firsts) gradients_ = Buffer(arena);
   others_ = Buffer(others);
   index_t other_offset = 0;
   for (Entry& of : entries_) {
-    of.weights = given_weights(of);
-    if (of.weights.empty()) of.weights = part(weights_, of);
+    const index_t count = bucket(of.bucket).element_count;
+    of.read = given_weights(of);
+    if (of.read.empty()) {
+      of.read = dtype == kArenaDtype ? Vector(part(weights_, of))
+                                     : read_.elements(dtype).part(of.offset, count);
+    }
+    of.weights = dtype == kArenaDtype ? as<float>(of.read) : part(weights_, of);
     for (index_t each = 0; raw && each < contributor_count(of.bucket); ++each) {
       std::span<float> place = given_contribution(of, each);
-      const index_t count = bucket(of.bucket).element_count;
       if (place.empty() && each == 0) place = part(gradients_, of);
       if (place.empty()) {
         place = sub(others_.span(), other_offset, count);
@@ -323,16 +317,18 @@ std::span<const float> Store::weights(index_t index) const { return entry(index)
 
 std::span<const std::byte> Store::weight_frame(index_t index) const {
   const Wire& pull = plan_->wire().pull;
-  if (pull.is_raw()) return std::as_bytes(weights(index));
-  return pull_frames_.span().subspan(entry(index).pull_offset,
-                                     pull.bytes(bucket(index).element_count));
+  if (pull.is_raw()) return entry(index).read.bytes();
+  return pull_frames_.span().subspan(entry(index).pull_offset, plan_->pulled_bytes(index));
 }
 
 void Store::encode_weights(const Entry& of) {
   const Wire& pull = plan_->wire().pull;
-  if (pull.is_raw()) return;
-  encode(pull, weights(of.bucket), {},
-         pull_frames_.span().subspan(of.pull_offset, pull.bytes(bucket(of.bucket).element_count)));
+  if (!pull.is_raw()) {
+    const index_t bytes = plan_->pulled_bytes(of.bucket);
+    encode(pull, of.weights, {}, pull_frames_.span().subspan(of.pull_offset, bytes));
+  } else if (of.read.dtype() != kArenaDtype) {
+    round_to(of.weights, of.read);
+  }
 }
 
 std::span<float> Store::mutable_weights(index_t index) { return entry(index).weights; }
@@ -346,9 +342,16 @@ std::span<const float> Store::weight_arena() const {
   return weights_.span();
 }
 
-std::span<float> Store::mutable_weight_arena() {
+ConstVector Store::read_arena() const {
   WEIR_ASSERT(one_holder(plan_->layout()));
-  return weights_.span();
+  const Dtype dtype = plan_->weight_dtype();
+  return dtype == kArenaDtype ? ConstVector(weights_.span()) : read_.elements(dtype);
+}
+
+void Store::take_weights(std::span<const float> arena) {
+  WEIR_ASSERT(one_holder(plan_->layout()));
+  std::ranges::copy(arena, weights_.span().begin());
+  for (const Entry& each : entries_) encode_weights(each);
 }
 
 std::span<float> Store::gradient_arena() {

@@ -70,7 +70,8 @@ class Store {
   /// The update that the bucket waits for or is in.
   index_t update(index_t bucket) const { return entry(bucket).update; }
   std::span<const float> weights(index_t bucket) const;
-  /// The weights as the plan's pull wire encodes them, as they are after apply() or begin_with().
+  /// The weights as their readers get them: in the plan's weight dtype, or as its pull wire encodes
+  /// them. They are renewed by apply() and begin_with().
   std::span<const std::byte> weight_frame(index_t bucket) const;
   std::span<float> mutable_weights(index_t bucket);  ///< to load a checkpoint, or to go back
   /// Renews weight_frame() after mutable_weights() were written. begin_with() does so, too.
@@ -78,18 +79,22 @@ class Store {
   /// One of the optimizer's slots, as slot_names numbers them.
   std::span<float> slot(index_t bucket, index_t index);
 
-  /// The arenas of a store with one server and one holder. All weights lie in one arena and all
-  /// first contributions in another, with the offsets of the Holding, so a worker in the same
-  /// process needs no copies. Asserts that there is one server and one holder.
+  /// The arenas of a store with one server and one holder. All weights lie in one arena, in another
+  /// as a worker reads them (the same one if that is in f32), and all first contributions in a
+  /// third, with the offsets of the Holding, so a worker in the same process needs no copies. These
+  /// assert that there is one server and one holder.
   std::span<const float> weight_arena() const;
+  ConstVector read_arena() const;
   std::span<float> gradient_arena();
-  std::span<float> mutable_weight_arena();
+  /// Begins from these weights, in the order of the arena.
+  void take_weights(std::span<const float> arena);
 
  private:
   struct Entry {
     index_t bucket = 0;
     index_t offset = 0;  ///< elements from the begin of the arenas
     std::span<float> weights;
+    Vector read;  ///< the weights as workers read them; `weights` itself if that is in f32
     List<std::span<float>> contributions;  ///< places, where the wire is raw
     index_t push_offset = 0;               ///< where its first contribution is in push_frames_
     index_t pull_offset = 0;               ///< where it is in pull_frames_
@@ -121,6 +126,7 @@ class Store {
   List<index_t> entry_of_;  ///< one a bucket of the plan; -1: another server's
   // Memory for what was given no place:
   Buffer weights_;
+  Memory read_;       ///< the weights in the plan's weight dtype, if that is not f32
   Buffer gradients_;  ///< the first contribution of each bucket, then the sum
   Buffer others_;     ///< the other contributions
   // Frames, if a wire is not raw: contributions then wait here to be decoded.

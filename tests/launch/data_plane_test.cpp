@@ -12,6 +12,7 @@
 #include "ps/server_loop.hpp"
 #include "tests/mpi_test.hpp"
 #include "tests/ps/simulated_job.hpp"
+#include "tests/worker/low_types.hpp"
 #include "worker/train/server_client.hpp"
 
 namespace weir::test::data_plane_test {
@@ -65,10 +66,9 @@ void run_worker(worker::ServerClient& client, const BucketPlan& plan, const Work
                      .count = 700 + place.replica});
     }
     // Until it asks for the directive a worker may read its weights, whoever has pushed all.
-    const std::span<const float> now = as<float>(client.weights());
-    const std::vector<float> before(now.begin(), now.end());
+    const std::vector<float> before = floats_of(client.weights());
     dawdle();
-    changed += !std::ranges::equal(before, now);
+    changed += before != floats_of(client.weights());
     directive = client.directive();
     dawdle();
   }
@@ -79,17 +79,18 @@ void run_worker(worker::ServerClient& client, const BucketPlan& plan, const Work
 }
 
 /// All ranks of comm as a job over this data plane; then each worker's weights against those of the
-/// same servers in one process.
+/// same servers in one process, rounded to `dtype`.
 void check_weights(const test::Ranks& ranks, const Layout& layout, const Comm& host,
-                   Transport transport, bool in_lockstep, unsigned seed) {
+                   Transport transport, Dtype dtype, unsigned seed) {
   REQUIRE(layout.rank_count() == ranks.comm.size());
   CAPTURE(layout.arithmetic());
   CAPTURE(name_of(transport));
+  CAPTURE(name_of(dtype));
   CAPTURE(seed);
   std::mt19937 random(seed + static_cast<unsigned>(ranks.rank));
-  const BucketPlan plan = plan_of(layout);
+  const BucketPlan plan = plan_of(layout, 1 << 17, small_model(), dtype);
   const ps::ServerConfig config = server_config(kUpdates);
-  DataPlane plane(ranks.comm, host, plan, transport, in_lockstep);
+  DataPlane plane(ranks.comm, host, plan, transport, true);
   std::optional<ps::Server> server;
   std::optional<ps::ServerLoop> loop;
   if (layout.is_server(ranks.rank)) {
@@ -116,9 +117,11 @@ void check_weights(const test::Ranks& ranks, const Layout& layout, const Comm& h
     const Parameters weights = twin.weights();
     for (const HeldSlice& slice : plan.holding(holder_of(place)).slices) {
       const auto& whole = weights[slice.parameter];
-      CHECK(std::ranges::equal(
-          std::span(whole).subspan(slice.range.begin, slice.range.count()),
-          as<float>(client.weights()).subspan(slice.offset, slice.range.count())));
+      const Memory rounded(slice.range.count(), bytes_of(dtype));
+      round_to(std::span(whole).subspan(slice.range.begin, slice.range.count()),
+               rounded.elements(dtype));
+      CHECK(floats_of(client.weights().part(slice.offset, slice.range.count())) ==
+            floats_of(rounded.elements(dtype)));
     }
   }
   ranks.comm.barrier();
@@ -145,9 +148,13 @@ MPI_TEST_CASE("by window and by messages workers end with the bits of servers in
   const unsigned seed = common_seed(ranks);
   const Comm host = ranks.comm.host();
   for (const Layout& layout : kLayouts) {
-    check_weights(ranks, layout, host, Transport::window, true, seed);
-    check_weights(ranks, layout, host, Transport::messages, true, seed);
+    for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+      check_weights(ranks, layout, host, Transport::window, dtype, seed);
+      check_weights(ranks, layout, host, Transport::messages, dtype, seed);
+    }
   }
+  check_weights(ranks, kLayouts.front(), host, Transport::window, Dtype::fp16, seed);
+  check_weights(ranks, kLayouts.front(), host, Transport::messages, Dtype::fp16, seed);
 }
 
 MPI_TEST_CASE("on several hosts each pair of ranks takes what it has, with the same bits", 8) {
@@ -158,7 +165,8 @@ MPI_TEST_CASE("on several hosts each pair of ranks takes what it has, with the s
     std::vector<int> hosts(8);
     for (int& each : hosts) each = static_cast<int>(random() % 3);
     const Comm host = ranks.comm.split(hosts[ranks.rank], ranks.rank);
-    check_weights(ranks, layout, host, Transport::automatic, true, seed);
+    check_weights(ranks, layout, host, Transport::automatic, Dtype::f32, seed);
+    check_weights(ranks, layout, host, Transport::automatic, Dtype::bf16, seed);
   }
 }
 

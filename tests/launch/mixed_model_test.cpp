@@ -47,15 +47,16 @@ Bf16 half_of(float value) {
 /// rows.bf16[r, c] = a[c] token[r]; sums.f32[b, 0] = u sum of b's tokens.
 /// rows.bf16[r, 0] = sum_c b[c] rows[r, c]; sums.f32[b, 0] += v.
 /// loss = sum_b (sums[b, 0] + sum over b's r of rows[r, 0] - target)^2 / 2, a term a sequence.
-/// Products with a and b take the bf16 weights, u and v are f32.
+/// All weights are bf16; only products with u and sums are f32.
 struct MixedUnit final : Unit {
   index_t index = 0;
   HeldVector rows_weight, sums_weight;
   std::vector<std::vector<float>> inputs;  ///< one for each slot
   std::vector<std::vector<float>> errors;  ///< one for each slot
 
-  std::span<const Bf16> low(const Pass& pass) const {
-    return as<Bf16>(pass.low_weights.part(rows_weight.offset, rows_weight.size));
+  std::span<const Bf16> low(const Pass& pass) const { return as<Bf16>(rows_weight.weights(pass)); }
+  float sums_factor(const Pass& pass) const {
+    return value_of(as<Bf16>(sums_weight.weights(pass))[0]);
   }
 
   Loss forward(const Pass& pass, const MicroBatch& batch, Slots slots, const Frame& in,
@@ -72,8 +73,7 @@ struct MixedUnit final : Unit {
         }
       }
       for (index_t b = 0; b < batch.sequences; ++b) {
-        sums(b, 0) = as<float>(pass.weights.part(sums_weight.offset, sums_weight.size))[0] *
-                     token_sum(batch, b);
+        sums(b, 0) = sums_factor(pass) * token_sum(batch, b);
       }
       return {};
     }
@@ -90,9 +90,7 @@ struct MixedUnit final : Unit {
         as<Bf16>(out[0])(r, 0) = half_of(sum);
       }
       for (index_t b = 0; b < batch.sequences; ++b) {
-        as<float>(out[1])(b, 0) =
-            as<float>(in[1])(b, 0) +
-            as<float>(pass.weights.part(sums_weight.offset, sums_weight.size))[0];
+        as<float>(out[1])(b, 0) = as<float>(in[1])(b, 0) + sums_factor(pass);
       }
       return {};
     }
@@ -252,7 +250,7 @@ std::vector<double> losses_of_twin(const std::vector<std::vector<float>>& initia
         for (std::size_t c = 0; c < kColumns; ++c) row += low(b[c]) * low(low(a[c]) * token);
         error += low(row);
       }
-      error += u * token_sum + v;
+      error += low(u) * token_sum + low(v);
       loss += error * error / 2;
       u_slope += error * token_sum;
       v_slope += error;
@@ -287,7 +285,7 @@ std::vector<double> train(const test::Ranks& ranks, index_t stages, Transport tr
   layout.stages = stages;
   std::vector<index_t> unit_stage;
   for (index_t unit = 0; unit < 3; ++unit) unit_stage.push_back(unit * stages / 3);
-  const BucketPlan plan(model.parameters(), unit_stage, layout, 65536);
+  const BucketPlan plan(model.parameters(), unit_stage, layout, 65536, {}, model.weight_dtype());
   ps::ServerConfig config;
   config.training.steps = kSteps;
   config.training.batch = kBatch;

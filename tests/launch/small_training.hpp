@@ -61,20 +61,20 @@ inline worker::ModelConfig letters_model(worker::Task task, Precision precision)
   return model;
 }
 
-/// What the servers decided in each step, and the weights at the start and after each.
+/// What the servers decided in each step, and its weights at the start and after each.
 struct Record final : worker::Observer {
-  explicit Record(const ParameterService& service) : service(service) {}
+  explicit Record(const ps::Server& server) : server(server) {}
   void start(const Directive&) override { take(); }
   void step(const Directive& directive) override {
     take();
     directives.push_back(directive);
   }
   void take() {
-    const auto now = as<float>(service.weights());
+    const std::span<const float> now = server.weight_arena();
     weights.emplace_back(now.begin(), now.end());
   }
 
-  const ParameterService& service;
+  const ps::Server& server;
   std::vector<std::vector<float>> weights;
   std::vector<Directive> directives;
 };
@@ -86,10 +86,10 @@ Record train_letters(const worker::ModelConfig& model, const ps::ServerConfig& c
   const worker::TransformerModel transformer(model);
   const Letters dataset(model.task);
   const BucketPlan plan(worker::parameter_specs(model), std::vector<index_t>(3, 0),
-                        {.placement = Placement::local}, 65536);
+                        {.placement = Placement::local}, 65536, {}, model.dtype);
   ps::Server server(plan, 0, config);
   ps::LocalService service(server, plan, [] { return false; });
-  Record record(service);
+  Record record(server);
   begun(record);
   worker::SingleShard shards;
   worker::SingleContext whole;

@@ -223,8 +223,7 @@ TEST_CASE("from rounds to steps moments begin anew, and so does their bias corre
   SimulatedJob second(plan, steps, 1);
   second.load(checkpoint_folder(folder.path(), 5));
   SimulatedJob fresh(plan, steps, 1);  // the same weights at step 0
-  std::ranges::copy(second.servers[0]->weight_arena(),
-                    fresh.servers[0]->mutable_weight_arena().begin());
+  fresh.servers[0]->take_weights(second.servers[0]->weight_arena());
   const auto same = [](index_t, index_t salt, index_t parameter, index_t element) {
     return made_up(salt, parameter, element);
   };

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "common/io/checkpoint_format.hpp"
+#include "common/wire/narrow.hpp"
 #include "tests/ps/simulated_job.hpp"
 #include "tests/temporary_folder.hpp"
 
@@ -71,6 +72,29 @@ TEST_CASE("in one process, without a copy, training has the bits of one with sev
   }
   CHECK(newest_complete(folder.path())->filename() == "step-00000004");
   CHECK(service.waited_seconds() > 0);
+}
+
+TEST_CASE("in one process a worker of low precision reads the server's weights rounded") {
+  const BucketPlan plan =
+      plan_of({.placement = Placement::local}, 1 << 17, small_model(), Dtype::bf16);
+  const TemporaryFolder folder;
+  ps::ServerConfig config = server_config(4);
+  config.checkpoint.folder = folder.path();
+  ps::Server server(plan, 0, config);
+  ps::LocalService service(server, plan, [] { return false; });
+  const auto check = [&] {
+    const Memory rounded(plan.holding({}).element_count, bytes_of(Dtype::bf16));
+    round_to(server.weight_arena(), rounded.elements(Dtype::bf16));
+    CHECK(service.weights().dtype() == Dtype::bf16);
+    CHECK(std::ranges::equal(service.weights().bytes(), rounded.elements(Dtype::bf16).bytes()));
+  };
+  check();
+  train(service, plan);
+  check();
+  std::vector<float> others(server.weight_arena().size(), 1.37F);
+  server.take_weights(others);
+  CHECK(std::ranges::equal(server.weight_arena(), others));
+  check();
 }
 
 TEST_CASE("in one process a request to stop ends the present update") {

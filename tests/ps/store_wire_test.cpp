@@ -5,6 +5,7 @@
 
 #include "common/number/random.hpp"
 #include "common/number/vector.hpp"
+#include "common/wire/narrow.hpp"
 #include "ps/save/residuals.hpp"
 #include "ps/update/store.hpp"
 #include "tests/ps/twin.hpp"
@@ -15,9 +16,9 @@ using namespace weir::test;
 
 namespace {
 
-BucketPlan plan_with(const WireConfig& wire) {
+BucketPlan plan_with(const WireConfig& wire, Dtype weights = Dtype::f32) {
   return BucketPlan(small_model(), {0, 0, 1, 1}, {.replicas = 3, .stages = 2, .servers = 2},
-                    1 << 17, wire);
+                    1 << 17, wire, weights);
 }
 
 std::vector<float> decoded(const Wire& wire, std::span<const std::byte> frame, index_t count) {
@@ -33,6 +34,12 @@ const WireConfig kWires[] = {{.push = {}, .pull = {WireFormat::bf16}},
                              {.push = {WireFormat::fp16}, .pull = {}},
                              {.push = {WireFormat::int8}, .pull = {}},
                              {.push = {WireFormat::topk, 5}, .pull = {WireFormat::bf16}}};
+
+/// How weights get to their readers.
+struct Pull {
+  WireConfig wire;
+  Dtype weights = Dtype::f32;
+};
 
 }  // namespace
 
@@ -76,14 +83,24 @@ TEST_CASE("sums are those of what arrived, decoded and added in f32 in the contr
   }
 }
 
-TEST_CASE("what readers get are the weights as they are after each step, in the pull's format") {
-  for (const WireConfig& wire : kWires) {
-    const BucketPlan plan = plan_with(wire);
+TEST_CASE(
+    "what readers get are the weights as they are after each step, in their dtype or the pull's "
+    "format") {
+  std::vector<Pull> pulls = {
+      {.wire = {}, .weights = Dtype::bf16},
+      {.wire = {.push = {WireFormat::int8}, .pull = {}}, .weights = Dtype::fp16}};
+  for (const WireConfig& wire : kWires) pulls.push_back({wire});
+  for (const auto& [wire, dtype] : pulls) {
+    const BucketPlan plan = plan_with(wire, dtype);
     Store store(plan, 0, OptimizerConfig(), 1);
     const auto check = [&](index_t index) {
       const auto weights = store.weights(index);
-      std::vector<std::byte> frame(wire.pull.bytes(weights.size()));
-      encode(wire.pull, weights, {}, frame);
+      std::vector<std::byte> frame(plan.pulled_bytes(index));
+      if (wire.pull.is_raw()) {
+        round_to(weights, Vector(frame.data(), dtype, MemoryKind::host, std::ssize(weights)));
+      } else {
+        encode(wire.pull, weights, {}, frame);
+      }
       CHECK(std::ranges::equal(store.weight_frame(index), frame));
     };
     for (index_t index : store.buckets()) check(index);
@@ -165,4 +182,36 @@ TEST_CASE(
   const BucketPlan raw = plan_with({});
   CHECK_FALSE(Residuals(raw, 0).kept());
   CHECK(residual_records(raw).empty());
+}
+
+TEST_CASE("weights of two bytes take half of what f32 ones take, to the byte") {
+  const BucketPlan plan = plan_with({});
+  for (const Dtype dtype : {Dtype::bf16, Dtype::fp16}) {
+    const BucketPlan low = plan_with({}, dtype);
+    const Store store(low, 0, OptimizerConfig(), 1);
+    for (index_t index : store.buckets()) {
+      CHECK(2 * std::ssize(store.weight_frame(index)) == plan.pulled_bytes(index));
+    }
+    CHECK(low.digest() != plan.digest());
+  }
+}
+
+TEST_CASE("a store steps its own f32 weights and rounds them to the places that it is given") {
+  const BucketPlan plan(small_model(), {0, 0, 0, 0}, {}, 1 << 17, {}, Dtype::bf16);
+  const index_t count = plan.holding({}).element_count;
+  const Memory window(count, bytes_of(Dtype::bf16));
+  BucketMemory given;
+  given.weights.resize(plan.buckets().size());
+  for (const HeldBucket& held : plan.holding({}).buckets) {
+    given.weights[held.bucket] = plan.part(window.elements(Dtype::bf16), held);
+  }
+  Store store(plan, 0, OptimizerConfig(), 1, given);
+  for (const HeldBucket& held : plan.holding({}).buckets) {
+    const std::span<const float> weights = store.weights(held.bucket);
+    const Memory rounded(std::ssize(weights), bytes_of(Dtype::bf16));
+    round_to(weights, rounded.elements(Dtype::bf16));
+    const Vector place = given.weights[held.bucket];
+    CHECK(std::ranges::equal(place.bytes(), rounded.elements(Dtype::bf16).bytes()));
+    CHECK(store.weight_frame(held.bucket).data() == place.bytes().data());
+  }
 }

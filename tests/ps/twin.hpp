@@ -38,10 +38,11 @@ inline std::vector<ParameterSpec> small_model() {
 }
 
 inline BucketPlan plan_of(const Layout& layout, index_t bucket_bytes = 1 << 17,
-                          std::vector<ParameterSpec> specs = small_model()) {
+                          std::vector<ParameterSpec> specs = small_model(),
+                          Dtype weight_dtype = Dtype::f32) {
   const std::vector<index_t> unit_stage =
       layout.stages == 1 ? std::vector<index_t>{0, 0, 0, 0} : std::vector<index_t>{0, 0, 1, 1};
-  return BucketPlan(std::move(specs), unit_stage, layout, bucket_bytes);
+  return BucketPlan(std::move(specs), unit_stage, layout, bucket_bytes, {}, weight_dtype);
 }
 
 /// A number made up for an element of a contribution, the same under every layout: about normal,

@@ -114,6 +114,16 @@ std::vector<StepLine> read_steps(const std::filesystem::path& run_folder) {
   return lines;
 }
 
+double read_figure(const std::filesystem::path& run_folder, const std::string& key) {
+  std::ifstream file(run_folder / "metrics.jsonl");
+  double figure = std::numeric_limits<double>::quiet_NaN();
+  for (std::string line; std::getline(file, line);) {
+    const auto json = nlohmann::json::parse(line);
+    if (json.at("kind") == "step") figure = json.at(key);
+  }
+  return figure;
+}
+
 std::vector<float> read_newest_checkpoint(const std::filesystem::path& run_folder) {
   const auto newest = newest_complete(run_folder / "checkpoints");
   if (!newest) return {};

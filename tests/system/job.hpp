@@ -65,6 +65,9 @@ struct StepLine {
 };
 std::vector<StepLine> read_steps(const std::filesystem::path& run_folder);
 
+/// A number that metrics.jsonl has for the last step.
+double read_figure(const std::filesystem::path& run_folder, const std::string& key);
+
 /// All numbers of the newest checkpoint: weights and moments, in the order of its MANIFEST.
 std::vector<float> read_newest_checkpoint(const std::filesystem::path& run_folder);
 

@@ -15,13 +15,15 @@ struct Job {
   Words more;
 };
 
+std::string run_of(const std::string& precision, const Job& job) { return precision + job.name; }
+
 std::vector<StepLine> steps_of(const TemporaryFolder& folder, const std::string& precision,
                                const Job& job) {
   CAPTURE(job.name);
   Words more = job.more;
   more.insert(more.end(), {"--precision=" + precision, "--model.tied=false", "--steps=12",
                            "--checkpoint-every=0"});
-  const std::string run = precision + job.name;
+  const std::string run = run_of(precision, job);
   const Ended ended = run_weir(job.ranks, small_job(folder, run, more));
   INFO(ended.output);
   REQUIRE(ended.exit_code == 0);
@@ -74,6 +76,20 @@ TEST_CASE("bf16 and fp16: any layout trains the same model as one rank, but for 
       }
     }
   }
+}
+
+TEST_CASE("bf16 and fp16: weights travel in exactly half the bytes of fp32") {
+  const TemporaryFolder folder;
+  write_corpus(folder / "corpus.txt", 60000, 8);
+  const Job job = {"messages", 3, {"--replicas=2", "--transport=messages"}};
+  const auto pulled_bytes = [&](const std::string& precision) {
+    steps_of(folder, precision, job);
+    return read_figure(folder / run_of(precision, job), "pulled_bytes");
+  };
+  const double whole = pulled_bytes("fp32");
+  CHECK(whole > 1e5);
+  CHECK(pulled_bytes("bf16") == whole / 2);
+  CHECK(pulled_bytes("fp16") == whole / 2);
 }
 
 TEST_CASE("a checkpoint of one precision resumes in any other, and the log says so") {

@@ -76,7 +76,7 @@ class ThreadContexts {
       meet({{}, back, on}, [&] {
         const auto receive = [](std::span<const float> sent, Vector to) {
           WEIR_ASSERT(std::ssize(sent) == to.size());
-          round_to({sent.begin(), sent.end()}, to);
+          round_to(sent, to);
         };
         const auto offer = [&](index_t of) -> const Offer& { return contexts_.offers_[of]; };
         if (index_ > 0) receive(offer(index_ - 1).to_next, from_previous);

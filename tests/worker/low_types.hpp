@@ -5,7 +5,7 @@
 
 #include "common/base/error.hpp"
 #include "common/number/tensor.hpp"
-#include "common/wire/narrow.hpp"
+#include "common/wire/narrow.hpp"  // round_to
 
 namespace weir::test {
 
@@ -22,22 +22,6 @@ inline std::vector<float> floats_of(ConstVector values) {
     case Dtype::fp16:
       from_fp16({&as<Fp16>(values).data()->bits, floats.size()}, 1, floats);
       return floats;
-    case Dtype::i32:
-      break;
-  }
-  WEIR_UNREACHABLE();
-}
-
-/// to = floats, rounded to nearest.
-inline void round_to(const std::vector<float>& floats, Vector to) {
-  switch (to.dtype()) {
-    case Dtype::f32:
-      std::ranges::copy(floats, as<float>(to).begin());
-      return;
-    case Dtype::bf16:
-      return to_bf16(floats, {&as<Bf16>(to).data()->bits, floats.size()});
-    case Dtype::fp16:
-      return to_fp16(floats, 1, {&as<Fp16>(to).data()->bits, floats.size()});
     case Dtype::i32:
       break;
   }

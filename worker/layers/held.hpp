@@ -18,7 +18,7 @@ struct HeldMatrix {
   index_t columns = 0;
 
   ConstMatrix weights(const Pass& pass) const {
-    return {pass.read_weights().part(offset, rows * columns), rows, columns};
+    return {pass.weights.part(offset, rows * columns), rows, columns};
   }
   Matrix gradients(const Pass& pass) const {
     return {pass.gradients.part(offset, rows * columns), rows, columns};
@@ -30,7 +30,7 @@ struct HeldVector {
   index_t offset = 0;  ///< elements
   index_t size = 0;
 
-  ConstVector weights(const Pass& pass) const { return pass.read_weights().part(offset, size); }
+  ConstVector weights(const Pass& pass) const { return pass.weights.part(offset, size); }
   Vector gradients(const Pass& pass) const { return pass.gradients.part(offset, size); }
 };
 

@@ -46,18 +46,13 @@ struct Pass {
   Kernels& kernels;
   TensorGroup& shards;
   ContextGroup& contexts;
-  ConstVector weights;     ///< the holder's arena, f32
-  Vector gradients;        ///< likewise; empty in evaluation
+  ConstVector weights;     ///< the holder's arena, in Model::weight_dtype
+  Vector gradients;        ///< the arena of f32 gradients; empty in evaluation
   std::uint64_t seed = 0;  ///< for dropout
   bool training = true;    ///< false: no dropout, nothing is kept for backward
   /// The head multiplies the gradient of the loss by this power of two, and what follows from it in
   /// backward is so much larger or smaller: fp16 has a small range.
   float loss_factor = 1;
-  /// The weights in another dtype, at the same elements as in `weights`; empty if no unit uses it.
-  ConstVector low_weights = {};
-
-  /// What layers read.
-  const ConstVector& read_weights() const { return low_weights.empty() ? weights : low_weights; }
 };
 
 }  // namespace weir::worker

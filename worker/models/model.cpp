@@ -19,11 +19,9 @@ std::vector<double> unit_costs(const Model& model) {
   SingleShard alone;
   SingleContext whole;
   const index_t elements = holding.element_count;
-  const Vector arena(nullptr, Dtype::f32, kernels.memory(), elements);
-  Pass pass = {kernels, alone, whole, arena, arena};
-  if (model.weight_dtype() != Dtype::f32) {
-    pass.low_weights = Vector(nullptr, model.weight_dtype(), kernels.memory(), elements);
-  }
+  const Vector weights(nullptr, model.weight_dtype(), kernels.memory(), elements);
+  const Vector gradients(nullptr, Dtype::f32, kernels.memory(), elements);
+  const Pass pass = {kernels, alone, whole, weights, gradients};
   // A sample of zeros: nothing is computed, so its contents do not matter.
   const DataShape data = model.data();
   const index_t sample = 0;

@@ -38,8 +38,7 @@ class Model {
   /// The tensors that enter `unit`, for a micro-batch of this shape; none enter unit 0, and none
   /// leave the last unit (unit == unit_count()).
   virtual FrameShape frame(index_t unit, const BatchShape& batch) const = 0;
-  /// The dtype that the units compute with; if it is not f32, Pass::low_weights are the weights in
-  /// this dtype.
+  /// The dtype of Pass::weights, which the units compute with.
   virtual Dtype weight_dtype() const { return Dtype::f32; }
   /// What the units read of a sample; its length is that of the longest.
   virtual DataShape data() const = 0;

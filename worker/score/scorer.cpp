@@ -83,19 +83,13 @@ Scorer::Scorer(const CheckpointReader& reader, const ModelConfig& model, index_t
   plan_ = std::make_unique<BucketPlan>(specs, unit_stage, where_.layout,
                                        kBlockElements * bytes_of(Dtype::f32));
   const Holding& holding = plan_->holding(holder_of(where_.place));
-  weights_ = Buffer(holding.element_count);
+  weights_ = Memory(holding.element_count, bytes_of(model_.weight_dtype()));
   for (const HeldSlice& slice : holding.slices) {
     const ParameterSpec& spec = specs[slice.parameter];
-    reader.read(*reader.find("/model/" + spec.name), slice.range.begin,
-                weights_.span().subspan(slice.offset, slice.range.count()));
-  }
-  if (model_.weight_dtype() != Dtype::f32) {
-    low_weights_.emplace(model_, holding);
-    const StageCut cut = cut_of(model_, micro_batch_, where_);
-    for (index_t unit = cut.first_unit; unit <= cut.last_unit; ++unit) {
-      low_weights_->refresh(kernels_, unit, weights_.span());
-    }
-    weights_ = Buffer();
+    const index_t count = slice.range.count();
+    Buffer values(count);
+    reader.read(*reader.find("/model/" + spec.name), slice.range.begin, values.span());
+    kernels_.copy(std::as_const(values).span(), arena().part(slice.offset, count));
   }
   units_.emplace(model_, holding, cut_of(model_, micro_batch_, where_), SlotCounts(), kernels_);
   units_->pack(pass());
@@ -105,11 +99,10 @@ Pass Scorer::pass() {
   return {.kernels = kernels_,
           .shards = groups_.shards(),
           .contexts = groups_.contexts(),
-          .weights = std::as_const(weights_).span(),
+          .weights = arena(),
           .gradients = {},
           .seed = 0,
-          .training = false,
-          .low_weights = low_weights_ ? low_weights_->all() : ConstVector()};
+          .training = false};
 }
 
 Loss Scorer::loss(const MicroBatch& batch) {

@@ -12,7 +12,6 @@
 #include "worker/data/batch.hpp"
 #include "worker/groups/worker_groups.hpp"
 #include "worker/kernels/cpu/cpu_kernels.hpp"
-#include "worker/models/low_weights.hpp"
 #include "worker/models/transformer/transformer.hpp"
 #include "worker/models/unit_chain.hpp"
 
@@ -60,6 +59,7 @@ class Scorer {
 
  private:
   Pass pass();
+  Vector arena() const { return weights_.elements(model_.weight_dtype()); }
   /// One micro-batch: what comes from the previous stage, through this one, to the next.
   Loss forward(const MicroBatch& batch, index_t index);
 
@@ -70,8 +70,7 @@ class Scorer {
   WorkerGroups& groups_;
   CpuKernels kernels_;
   std::unique_ptr<BucketPlan> plan_;
-  Buffer weights_;
-  std::optional<LowWeights> low_weights_;  ///< instead of weights_, if the model has another dtype
+  Memory weights_;
   std::optional<UnitChain> units_;
 };
 

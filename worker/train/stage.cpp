@@ -13,9 +13,7 @@ Stage::Stage(StageParts parts)
   const ContextCut cut = {.context = parts_.contexts->index(),
                           .contexts = parts_.contexts->size(),
                           .fewest_tokens = parts_.model->fewest_tokens(parts_.contexts->size())};
-  if (parts_.model->weight_dtype() != Dtype::f32) {
-    low_weights_.emplace(*parts_.model, *parts_.holding);
-  }
+  WEIR_ASSERT(parts_.parameters->weights().dtype() == parts_.model->weight_dtype());
   for (index_t slot = 0; slot < parts_.slots.activations; ++slot) {
     batches_.emplace_back(*parts_.dataset, parts_.cut.micro_batch, cut);
   }
@@ -29,8 +27,7 @@ Pass Stage::pass(bool training) {
           .gradients = training ? parts_.parameters->gradients() : Vector(),
           .seed = parts_.seed,
           .training = training,
-          .loss_factor = loss_factor_,
-          .low_weights = low_weights_ ? low_weights_->all() : ConstVector()};
+          .loss_factor = loss_factor_};
 }
 
 Loss Stage::forward(bool training, const Action& action) {
@@ -46,9 +43,6 @@ Loss Stage::forward(bool training, const Action& action) {
       [&](index_t unit) {
         if (action.micro_batch > 0) return;  // the weights are those of the micro-batch before
         if (training) parts_.parameters->await(unit);
-        if (low_weights_) {
-          low_weights_->refresh(*parts_.kernels, unit, parts_.parameters->weights());
-        }
         units_.pack(unit, pass);
       },
       [&](index_t) { parts_.parameters->progress(); });

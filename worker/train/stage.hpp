@@ -1,14 +1,12 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <span>
 #include <vector>
 
 #include "common/job/parameter_service.hpp"
 #include "worker/data/batch.hpp"
 #include "worker/groups/pipeline_link.hpp"
-#include "worker/models/low_weights.hpp"
 #include "worker/models/unit_chain.hpp"
 #include "worker/schedule/schedule.hpp"
 #include "worker/train/loss_scaling.hpp"
@@ -60,8 +58,7 @@ class Stage {
   StageParts parts_;
   UnitChain units_;
   Unscaling unscaling_;
-  float loss_factor_ = 1;  ///< the present step's
-  std::optional<LowWeights> low_weights_;
+  float loss_factor_ = 1;       ///< the present step's
   std::vector<Batch> batches_;  ///< one an activation slot
   Frame to_next_;               ///< what the newest forward has made
   Frame to_previous_;           ///< what the newest backward has made

@@ -104,6 +104,31 @@ TEST_CASE("of other wires the plan says what really travels, and what it costs i
   CHECK(of({"--wire-push=topk", "--topk-percent=10"})[0].pushed_bytes == 327 * 8);
 }
 
+TEST_CASE("in bf16 the plan has half the bytes of pulls, and workers hold no f32 weights") {
+  for (const char* precision : {"--precision=bf16", "--precision=fp16"}) {
+    const std::vector<RankPlan> ranks = rank_plans(config_of({"--replicas=2", precision}));
+    CHECK(ranks[0].pulled_bytes == kAll * 2);
+    CHECK(ranks[0].pushed_bytes == kAll * 4);
+    CHECK(ranks[0].parameter_memory_bytes == kAll * (2 + 4));  // weights, gradients
+    CHECK(ranks[2].pulled_bytes == 2 * kAll * 2);
+    // Beside what it has in fp32: the weights that travel.
+    CHECK(ranks[2].parameter_memory_bytes == (2 + 2 * 3) * kAll * 4 + kAll * 2);
+
+    const std::vector<RankPlan> alone = rank_plans(config_of({"--placement=local", precision}));
+    CHECK(alone[0].parameter_memory_bytes == (2 * 3 + 1) * kAll * 4 + kAll * 2);
+  }
+  CHECK(rank_plans(config_of({"--precision=bf16", "--wire-pull=bf16"}))[0].pulled_bytes ==
+        kAll * 2);
+  CHECK_THROWS_WITH_AS(config_of({"--precision=bf16", "--wire-pull=fp16"}),
+                       doctest::Contains("--precision bf16 has weights travel as workers compute"),
+                       UsageError);
+  // A replica that steps by itself is its own server beside the others.
+  const std::vector<RankPlan> rounds =
+      rank_plans(config_of({"--replicas=2", "--precision=bf16", "--consistency=local"}));
+  CHECK(rounds[0].pulled_bytes == kAll * 4);
+  CHECK(rounds[0].parameter_memory_bytes == 2 * kAll * 4 + (2 * 3 + 1) * kAll * 4 + kAll * 2);
+}
+
 TEST_CASE("stages and shards: slices once each, what is whole by shard 0, a tied embedding twice") {
   const RunConfig config = config_of({"--stages=2", "--shards=2", "--servers=2"});
   const std::vector<RankPlan> ranks = rank_plans(config);

@@ -44,7 +44,7 @@ struct Worker {
   const Holding& holding;
   std::vector<float> weights;
   std::vector<float> gradients;
-  Memory low_weights;  ///< those of the model's dtype, unless that is f32
+  Memory read;  ///< the weights in the model's dtype
   std::unique_ptr<worker::UnitChain> units;
 
   /// Element `begin` of a parameter in an arena of this worker.
@@ -66,10 +66,8 @@ Worker make_worker(const worker::TransformerModel& model, const BucketPlan& plan
     std::copy(whole.begin() + slice.range.begin, whole.begin() + slice.range.end,
               worker.weights.begin() + slice.offset);
   }
-  if (config.dtype != Dtype::f32) {
-    worker.low_weights = Memory(holding.element_count, bytes_of(config.dtype));
-    round_to(worker.weights, worker.low_weights.elements(config.dtype));
-  }
+  worker.read = Memory(holding.element_count, bytes_of(config.dtype));
+  round_to(worker.weights, worker.read.elements(config.dtype));
   static const worker::CpuKernels kernels;
   worker.units = std::make_unique<worker::UnitChain>(
       model, holding,
@@ -120,9 +118,8 @@ Loss walk(std::vector<Worker*> stages, const std::vector<BatchData>& micro_batch
           worker::TensorGroup& shards) {
   worker::CpuKernels kernels;
   const auto pass = [&](Worker& worker) {
-    Pass pass{kernels, shards, contexts, worker.weights, worker.gradients, seed, cut.training};
-    if (dtype != Dtype::f32) pass.low_weights = worker.low_weights.elements(dtype);
-    return pass;
+    return Pass{kernels,          shards, contexts,    worker.read.elements(dtype),
+                worker.gradients, seed,   cut.training};
   };
   for (Worker* worker : stages) worker->units->pack(pass(*worker));
   Loss loss;
@@ -279,7 +276,7 @@ std::vector<float> next_logits(const ModelConfig& config, const Arrays& paramete
   worker::SingleContext whole;
   std::vector<float> logits(config.vocabulary);
   const index_t last = batch.lengths.front() - 1;
-  const Pass pass{kernels, alone, whole, worker.weights, {}, 0, false};
+  const Pass pass{kernels, alone, whole, worker.read.elements(config.dtype), {}, 0, false};
   worker.units->pack(pass);
   worker.units->predict(pass, batch.view(), {&last, 1}, Matrix(logits, 1, config.vocabulary));
   return logits;

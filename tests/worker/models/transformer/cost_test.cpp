@@ -136,15 +136,13 @@ void check_packed_bytes(const ModelConfig& config, index_t shards, bool training
   const TransformerModel model(config);
   const BucketPlan plan(model.parameters(), List<index_t>(model.unit_count()), layout, 65536);
   const Holding& holding = plan.holding({});
-  const Memory weights(holding.element_count, bytes_of(Dtype::f32));
-  const Memory low(holding.element_count, bytes_of(config.dtype));
+  const Memory weights(holding.element_count, bytes_of(config.dtype));
   const StageCut cut = {
       .last_unit = model.unit_count() - 1, .shards = shards, .training = training};
   CpuKernels kernels;
   SingleShard alone;
   SingleContext whole;
-  Pass pass{kernels, alone, whole, weights.elements(Dtype::f32), {}, 0, training};
-  if (config.dtype != Dtype::f32) pass.low_weights = low.elements(config.dtype);
+  const Pass pass{kernels, alone, whole, weights.elements(config.dtype), {}, 0, training};
   index_t bytes = 0;
   for (const auto& unit : model.make_units(holding, cut, {}, kernels)) {
     for (const auto& [matrix, uses] : unit->product_weights(pass)) {
