@@ -59,6 +59,14 @@ std::vector<std::string> start_report(const Job& job, index_t step, index_t curs
                        grouped(train.training.eval_every), " steps");
   }
   lines.push_back(validation);
+  const Precision precision = train.training.precision;
+  const worker::ProductChoice& products = job.config.products;
+  if (!products.is_native(dtype_of(precision))) {
+    lines.push_back(text(name_of(precision),
+                         " saves memory here, not time: matrix products are made in fp32 after a "
+                         "conversion (",
+                         products.describe(), "); where memory suffices, take --precision fp32"));
+  }
   return lines;
 }
 

@@ -13,7 +13,8 @@ namespace weir {
 ///   an epoch has 436 windows of 64 bytes; steps 1 to 6, 4 windows each, lead to epoch 0.055
 ///   validates on all 61 windows at the end
 ///
-/// step and cursor: where it begins. The second line is missing if there is nothing to train.
+/// step and cursor: where it begins. The second line is missing if there is nothing to train. A
+/// last line tells who trains in a low precision that the processor does not multiply.
 std::vector<std::string> start_report(const Job& job, index_t step, index_t cursor);
 
 }  // namespace weir

@@ -139,6 +139,26 @@ TEST_CASE("a job says what it trains: parameters, data, epochs, validation") {
   CHECK(start_report(job, 20, 160).size() == 2);
 }
 
+TEST_CASE("a job says where a low precision saves memory alone, and nothing where it saves time") {
+  const TemporaryFolder folder;
+  const fs::path book = folder / "book.txt";
+  std::ofstream(book) << std::string(2600, 'a');
+  Job job = job_of(book, 20, 200);
+  const auto says_so = [&](Precision precision, worker::Instructions instructions) {
+    job.config.train.training.precision = precision;
+    job.config.products.instructions = instructions;
+    const std::string begin = name_of(precision) + " saves memory here, not time";
+    return start_report(job, 0, 0).back().starts_with(begin);
+  };
+  CHECK(says_so(Precision::bf16, worker::Instructions::avx512));
+  CHECK_FALSE(says_so(Precision::bf16, worker::Instructions::avx512_bf16));
+  CHECK_FALSE(says_so(Precision::bf16, worker::Instructions::amx));
+  CHECK(says_so(Precision::fp16, worker::Instructions::amx));
+  CHECK_FALSE(says_so(Precision::fp32, worker::Instructions::avx2));
+  job.config.products.library = worker::ProductLibrary::openblas;
+  CHECK(says_so(Precision::bf16, worker::Instructions::amx));
+}
+
 }  // namespace
 
 }  // namespace weir::test::checkpoint_changes_test
