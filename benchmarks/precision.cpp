@@ -72,8 +72,8 @@ struct Case {
 
 /// What came out of a job.
 struct Outcome {
-  double loss = 0;                       ///< of the validation, nats; infinite if it has diverged
-  double accuracy = 0;                   ///< a classifier's, of the validation, in %
+  double loss = 0;                       ///< at validation, nats; infinite if it has diverged
+  double accuracy = 0;                   ///< a classifier's, at validation, in %
   double skipped = 0;                    ///< steps
   std::vector<double> loss_scales = {};  ///< fp16: after each step
 };
@@ -114,6 +114,9 @@ class Comparison {
     train_all();
     for (const Case& one : cases_) add(one);
     for (const Subject& subject : subjects_) {
+      if (std::ranges::none_of(cases_, [&](const Case& one) { return one.subject == &subject; })) {
+        continue;
+      }
       report_.remark(text(subject.name, ": ", subject.steps, " steps, ", subject.seeds.size(),
                           subject.seeds.size() == 1 ? " seed" : " seeds", ", one process"));
     }
@@ -179,7 +182,7 @@ void Comparison::add(const Case& one) {
   if (one.precision == Precision::fp16) add_loss_scale(one);
 }
 
-/// By how much the loss is above that of fp32, and whether that is within the aims.
+/// How far the loss is above that of fp32, and whether that is within the aims.
 void Comparison::add_comparison(const Case& one) {
   const std::vector<double> own = values_of(one, &Outcome::loss);
   const std::vector<double> fp32 = values_of({one.subject, Precision::fp32}, &Outcome::loss);
