@@ -5,6 +5,9 @@
 
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
+#include "common/number/rounding.hpp"
+#include "worker/kernels/cpu/attention.hpp"
+#include "worker/kernels/cpu/by_dtype.hpp"
 #include "worker/layers/attention.hpp"
 
 namespace weir::benchmark {
@@ -15,10 +18,14 @@ using worker::Sparsity;
 constexpr index_t kMostGlobals = 4;
 
 /// Values in [-scale, scale), the same every run.
-void fill_random(Buffer& buffer, std::uint64_t stream, float scale) {
-  for (index_t i = 0; i < buffer.size(); ++i) {
-    buffer[i] = scale * (2 * uniform_float(1, stream, static_cast<std::uint64_t>(i)) - 1);
-  }
+void fill_random(Vector values, std::uint64_t stream, float scale) {
+  worker::by_dtype(values.dtype(), [&]<class T>() {
+    const auto elements = as<T>(values);
+    for (index_t i = 0; i < values.size(); ++i) {
+      const float random = uniform_float(1, stream, static_cast<std::uint64_t>(i));
+      elements[i] = rounded_to<T>(scale * (2 * random - 1));
+    }
+  });
 }
 
 ConstMatrix rows_of(const Buffer& buffer, index_t rows, index_t columns) {
@@ -42,10 +49,11 @@ index_t visible_pairs(index_t tokens, const Sparsity& sparsity) {
 
 }  // namespace
 
-AttentionWork work_of(index_t tokens, index_t heads, index_t channels, const Sparsity& sparsity) {
+AttentionWork work_of(Dtype dtype, index_t tokens, index_t heads, index_t channels,
+                      const Sparsity& sparsity) {
   const auto flops = static_cast<double>(visible_pairs(tokens, sparsity) * heads * channels);
   const auto sums = static_cast<double>(tokens * heads) * sizeof(float);
-  const double matrix = sums * static_cast<double>(channels);
+  const auto matrix = static_cast<double>(tokens * heads * channels * bytes_of(dtype));
   // Forward reads q, k, v and writes out; backward reads q, k, v, out and its gradient and writes
   // three gradients.
   const double forward = (3 + 2 * 1) * matrix + 2 * sums;
@@ -53,24 +61,42 @@ AttentionWork work_of(index_t tokens, index_t heads, index_t channels, const Spa
   return {4 * flops, 14 * flops, forward, forward + backward};
 }
 
-AttentionRun::AttentionRun(index_t tokens, index_t heads, index_t channels)
-    : tokens_(tokens),
+std::vector<ProductShape> block_products(index_t channels) {
+  const index_t queries = worker::kBlock;
+  const index_t keys = queries + 2 * 64;
+  return {{queries, channels, keys}, {queries, keys, channels}, {keys, queries, channels}};
+}
+
+std::string bf16_products() {
+  const bool has_amx = worker::machine_instructions() == worker::Instructions::amx;
+  if (!worker::has_pair_products()) {
+    return "this processor has neither AMX nor AVX512-BF16; attention converts bf16 to f32, and "
+           "its "
+           "floor has the rate of f32";
+  }
+  return text("this processor has ", has_amx ? "AMX" : "AVX512-BF16 and no AMX",
+              "; attention multiplies pairs of bf16 by AVX512-BF16");
+}
+
+AttentionRun::AttentionRun(Dtype dtype, index_t tokens, index_t heads, index_t channels)
+    : dtype_(dtype),
+      tokens_(tokens),
       heads_(heads),
       channels_(channels),
       lengths_{tokens},
-      qkv_(tokens * 3 * heads * channels),
-      out_(tokens * heads * channels),
+      qkv_(elements(tokens * 3 * heads * channels)),
+      out_(elements(tokens * heads * channels)),
+      out_gradient_(elements(tokens * heads * channels)),
+      qkv_gradient_(elements(tokens * 3 * heads * channels)),
+      globals_(elements(kMostGlobals * 3 * heads * channels)),
+      global_out_(elements(kMostGlobals * heads * channels)),
       log_sum_(tokens * heads),
-      out_gradient_(tokens * heads * channels),
-      qkv_gradient_(tokens * 3 * heads * channels),
-      globals_(kMostGlobals * 3 * heads * channels),
       part_(kMostGlobals * heads * (channels + 2)),
-      global_out_(kMostGlobals * heads * channels),
       global_log_sum_(kMostGlobals * heads),
       globals_gradient_(kMostGlobals * 3 * heads * channels) {
-  fill_random(qkv_, 1, 2);
-  fill_random(out_gradient_, 2, 1);
-  std::copy_n(qkv_.data(), std::min(globals_.size(), qkv_.size()), globals_.data());
+  fill_random(qkv_.elements(dtype), 1, 2);
+  fill_random(out_gradient_.elements(dtype), 2, 1);
+  std::copy_n(qkv_.data(), std::min(globals_.bytes(), qkv_.bytes()), globals_.data());
 }
 
 worker::AttentionInput AttentionRun::input(const Sparsity& sparsity) const {
@@ -80,19 +106,19 @@ worker::AttentionInput AttentionRun::input(const Sparsity& sparsity) const {
           .first = 0,
           .lengths = lengths_,
           .sparsity = &sparsity,
-          .qkv = rows_of(qkv_, tokens_, 3 * width),
+          .qkv = rows(qkv_, tokens_, 3 * width),
           .before = {},
           .after = {},
-          .globals = rows_of(globals_, sparsity.globals.count(), 3 * width)};
+          .globals = rows(globals_, sparsity.globals.count(), 3 * width)};
 }
 
 void AttentionRun::forward(const Sparsity& sparsity) {
-  const auto rows = static_cast<std::size_t>(sparsity.globals.count() * heads_);
-  const auto part = part_.span().first(rows * (channels_ + 2));
-  kernels_.attention(input(sparsity), strip(), rows_of(out_, tokens_, heads_ * channels_),
+  const auto queries = static_cast<std::size_t>(sparsity.globals.count() * heads_);
+  const auto part = part_.span().first(queries * (channels_ + 2));
+  kernels_.attention(input(sparsity), strip(), rows(out_, tokens_, heads_ * channels_),
                      log_sum_.span(), part);
-  kernels_.join_softmax(part, 1, global_log_sum_.span().first(rows),
-                        rows_of(global_out_, rows, channels_));
+  kernels_.join_softmax(part, 1, global_log_sum_.span().first(queries),
+                        rows(global_out_, static_cast<index_t>(queries), channels_));
 }
 
 void AttentionRun::backward(const Sparsity& sparsity) {
@@ -100,13 +126,13 @@ void AttentionRun::backward(const Sparsity& sparsity) {
   const index_t globals = sparsity.globals.count();
   kernels_.fill(globals_gradient_.span(), 0);
   kernels_.attention_backward(input(sparsity), strip(),
-                              {.out = rows_of(out_, tokens_, width),
+                              {.out = rows(out_, tokens_, width),
                                .log_sum = log_sum_.span(),
-                               .out_gradient = rows_of(out_gradient_, tokens_, width),
-                               .global_out = rows_of(global_out_, globals, width),
+                               .out_gradient = rows(out_gradient_, tokens_, width),
+                               .global_out = rows(global_out_, globals, width),
                                .global_log_sum = global_log_sum_.span().first(globals * heads_),
-                               .global_out_gradient = rows_of(out_gradient_, globals, width)},
-                              {.qkv = rows_of(qkv_gradient_, tokens_, 3 * width),
+                               .global_out_gradient = rows(out_gradient_, globals, width)},
+                              {.qkv = rows(qkv_gradient_, tokens_, 3 * width),
                                .before = {},
                                .after = {},
                                .globals = rows_of(globals_gradient_, globals, 3 * width)});
@@ -123,9 +149,9 @@ LayerRun::LayerRun(index_t tokens, index_t heads, index_t head_size, Sparsity sp
       out_(x_.size()),
       out_gradient_(x_.size()),
       x_gradient_(x_.size()) {
-  fill_random(weights_, 1, 0.05F);
-  fill_random(x_, 2, 1);
-  fill_random(out_gradient_, 3, 1);
+  fill_random(weights_.span(), 1, 0.05F);
+  fill_random(x_.span(), 2, 1);
+  fill_random(out_gradient_.span(), 3, 1);
 }
 
 double LayerRun::seconds(index_t strip_tokens) {
@@ -185,10 +211,10 @@ double in_fresh_process(const std::function<double()>& function) {
 
 double extra_bytes(index_t tokens, index_t heads, index_t channels, const Sparsity& sparsity) {
   return in_fresh_process([&] {
-    AttentionRun first(64, heads, channels);  // its pages of code are no part of it
+    AttentionRun first(Dtype::f32, 64, heads, channels);  // its pages of code are no part of it
     first.forward(sparsity);
     first.backward(sparsity);
-    AttentionRun run(tokens, heads, channels);
+    AttentionRun run(Dtype::f32, tokens, heads, channels);
     const index_t before = peak_resident_bytes();
     run.forward(sparsity);
     run.backward(sparsity);

@@ -1,19 +1,28 @@
 #pragma once
 
+#include <vector>
+
+#include "benchmarks/product_rates.hpp"
 #include "common/base/index.hpp"
 
 namespace weir::benchmark {
 
-/// What one core can do at best in a second: a program that needs this many operations or bytes is
-/// not faster.
-struct CoreRates {
-  double flops = 0;  ///< what sgemm reaches
-  double bytes = 0;  ///< to and from memory
+/// FLOP/s of one core whose products take operands of one type and sum in f32, each time by the
+/// library that is faster.
+struct ProductRates {
+  double large = 0;  ///< 768 x 768 x 768
+  double own = 0;    ///< the shapes of a kernel
+  /// A program that needs this many operations is not faster.
+  double best() const { return large > own ? large : own; }
 };
 
-/// Measures sgemm for about `seconds` seconds (the best call) and a[i] += b[i] over two arrays of
-/// `stream_elements` elements (the best of several passes: three streams, two read and one
-/// written). The arrays should be much larger than the caches.
-CoreRates measured_rates(double seconds, index_t stream_elements);
+/// Measures each library and shape for about `seconds` seconds. A type that the processor does not
+/// multiply has the rates of f32, which it is converted to.
+ProductRates measured_rates(Dtype dtype, const std::vector<ProductShape>& shapes, double seconds);
+
+/// Bytes that one core moves in a second to and from memory: a[i] += b[i] over two arrays of
+/// `stream_elements` floats (the best of several passes: three streams, two read and one written).
+/// The arrays should be much larger than the caches.
+double measured_stream_rate(index_t stream_elements);
 
 }  // namespace weir::benchmark
