@@ -56,7 +56,7 @@ class AttentionRun {
   Dtype dtype_;
   index_t tokens_, heads_, channels_;
   std::array<index_t, 1> lengths_;
-  Memory qkv_, out_, out_gradient_, qkv_gradient_, globals_, global_out_;  ///< of this dtype
+  Memory qkv_, out_, out_gradient_, qkv_gradient_, globals_, global_out_;  ///< elements of dtype_
   Buffer log_sum_, part_, global_log_sum_, globals_gradient_;
   worker::CpuKernels kernels_;
 };
