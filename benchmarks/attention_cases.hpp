@@ -17,17 +17,15 @@ constexpr index_t kLongestDense = 4096;  ///< with all heads, several times; mor
 inline const std::vector<index_t> kWindows = {16, 64, 256};
 inline const std::vector<Dtype> kDtypes = {Dtype::f32, Dtype::bf16, Dtype::fp16};
 
-/// At 16k tokens, forward and backward, at most so many times the larger floor.
 struct AttentionAim {
   Dtype dtype;
   index_t window;
-  double floors;
+  index_t tokens;
+  double floors;  ///< forward and backward take at most so many times the larger floor
 };
-inline const std::vector<AttentionAim> kAims = {{Dtype::f32, 16, 2.2},
-                                                {Dtype::f32, 64, 1.6},
-                                                {Dtype::f32, 256, 1.35},
-                                                {Dtype::bf16, 64, 3},
-                                                {Dtype::bf16, 256, 3}};
+inline const std::vector<AttentionAim> kAims = {
+    {Dtype::f32, 16, 1024, 3.5},    {Dtype::f32, 16, 16384, 2.2}, {Dtype::f32, 64, 16384, 1.6},
+    {Dtype::f32, 256, 16384, 1.35}, {Dtype::bf16, 64, 16384, 3},  {Dtype::bf16, 256, 16384, 3}};
 constexpr double kAmxGain = 2;  ///< bf16 with AMX should be at least so many times as fast as f32
 
 /// Tokens on each side; none: dense.
