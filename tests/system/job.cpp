@@ -114,12 +114,13 @@ std::vector<StepLine> read_steps(const std::filesystem::path& run_folder) {
   return lines;
 }
 
-double read_figure(const std::filesystem::path& run_folder, const std::string& key) {
+double read_figure(const std::filesystem::path& run_folder, const std::string& key,
+                   const std::string& kind) {
   std::ifstream file(run_folder / "metrics.jsonl");
   double figure = std::numeric_limits<double>::quiet_NaN();
   for (std::string line; std::getline(file, line);) {
     const auto json = nlohmann::json::parse(line);
-    if (json.at("kind") == "step") figure = json.at(key);
+    if (json.at("kind") == kind) figure = json.at(key);
   }
   return figure;
 }

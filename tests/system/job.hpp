@@ -65,8 +65,9 @@ struct StepLine {
 };
 std::vector<StepLine> read_steps(const std::filesystem::path& run_folder);
 
-/// A number that metrics.jsonl has for the last step.
-double read_figure(const std::filesystem::path& run_folder, const std::string& key);
+/// A number in the last line of this kind in metrics.jsonl; NaN if there is no such line.
+double read_figure(const std::filesystem::path& run_folder, const std::string& key,
+                   const std::string& kind = "step");
 
 /// All numbers of the newest checkpoint: weights and moments, in the order of its MANIFEST.
 std::vector<float> read_newest_checkpoint(const std::filesystem::path& run_folder);

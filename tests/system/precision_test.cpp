@@ -92,6 +92,33 @@ TEST_CASE("bf16 and fp16: weights travel in exactly half the bytes of fp32") {
   CHECK(pulled_bytes("fp16") == whole / 2);
 }
 
+TEST_CASE("bf16: activations of 16k tokens take at most 0.6 of the memory that fp32 takes") {
+  const TemporaryFolder folder;
+  write_corpus(folder / "corpus.txt", 60000, 8);
+  const auto peak = [&](const std::string& precision, index_t length) {
+    const std::string run = precision + std::to_string(length);
+    const Ended ended = run_weir(
+        0, small_job(folder, run,
+                     {"--placement=local", "--precision=" + precision, "--steps=2", "--batch=1",
+                      "--model.layers=4", "--model.width=64", "--model.feed-forward=256",
+                      "--length=" + std::to_string(length), "--data.held-out=20000",
+                      "--checkpoint-every=0", "--eval-every=0", "--threads=1"}));
+    INFO(ended.output);
+    REQUIRE(ended.exit_code == 0);
+    return read_figure(folder / run, "peak_memory_bytes", "summary");
+  };
+  // Programs and weights are as large at any length.
+  const auto activations = [&](const std::string& precision) {
+    return peak(precision, 16384) - peak(precision, 128);
+  };
+  const double whole = activations("fp32");
+  const double half = activations("bf16");
+  CAPTURE(whole);
+  CAPTURE(half);
+  CHECK(whole > 1e8);
+  CHECK(half <= 0.6 * whole);
+}
+
 TEST_CASE("a checkpoint of one precision resumes in any other, and the log says so") {
   const TemporaryFolder folder;
   write_corpus(folder / "corpus.txt", 60000, 8);

@@ -118,3 +118,22 @@ TEST_CASE("bf16: recomputation, stages and the order of weight gradients change 
     CHECK(outcome.gradients == plain.gradients);
   }
 }
+
+TEST_CASE("bf16 and fp16: frames between units have exactly half the bytes") {
+  for (const Task task : {Task::language, Task::classifier}) {
+    const auto bytes_at = [&](Dtype dtype, index_t border) {
+      const worker::TransformerModel model{small_model(task, GlobalForm::split, dtype)};
+      index_t bytes = 0;
+      for (const auto& tensor : model.frame(border, {.sequences = 2, .length = 9})) {
+        bytes += tensor.bytes();
+      }
+      return bytes;
+    };
+    for (index_t border = 1; border <= 3; ++border) {
+      CAPTURE(border);
+      CHECK(bytes_at(Dtype::f32, border) >= 2 * 9 * 8 * 4);
+      CHECK(bytes_at(Dtype::bf16, border) * 2 == bytes_at(Dtype::f32, border));
+      CHECK(bytes_at(Dtype::fp16, border) * 2 == bytes_at(Dtype::f32, border));
+    }
+  }
+}
