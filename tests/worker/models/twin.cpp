@@ -71,26 +71,35 @@ struct Twin::Sequence {
   bool training;
 };
 
-Twin::Row Twin::linear(const Row& x, const std::string& name) const {
+Twin::Rows Twin::linear(const Rows& x, const std::string& name) const {
   const Row& weight = parameter(name + ".weight");
   const auto bias = parameters_.find(name + ".bias");
-  Row out = bias == parameters_.end() ? Row(weight.size() / x.size()) : bias->second;
-  for (std::size_t o = 0; o < out.size(); ++o) {
-    for (std::size_t i = 0; i < x.size(); ++i) out[o] += weight[o * x.size() + i] * x[i];
+  const std::size_t inputs = x[0].size();
+  Rows out(x.size(), bias == parameters_.end() ? Row(weight.size() / inputs) : bias->second);
+  for (std::size_t n = 0; n < x.size(); ++n) {
+    for (std::size_t o = 0; o < out[n].size(); ++o) {
+      for (std::size_t i = 0; i < inputs; ++i) out[n][o] += weight[o * inputs + i] * x[n][i];
+    }
   }
   return out;
 }
 
-Twin::Row Twin::from_inputs(const Row& x, const std::string& name) const {
-  Row out = parameter(name + ".bias");
+Twin::Rows Twin::from_inputs(const Rows& x, const std::string& name) const {
   const Row& weight = parameter(name + ".weight");
-  for (std::size_t o = 0; o < out.size(); ++o) {
-    for (std::size_t i = 0; i < x.size(); ++i) out[o] += weight[i * out.size() + o] * x[i];
+  Rows out(x.size(), parameter(name + ".bias"));
+  for (std::size_t n = 0; n < x.size(); ++n) {
+    for (std::size_t o = 0; o < out[n].size(); ++o) {
+      for (std::size_t i = 0; i < x[n].size(); ++i) {
+        out[n][o] += weight[i * out[n].size() + o] * x[n][i];
+      }
+    }
   }
   return out;
 }
 
 Twin::Rows Twin::norm(const Rows& x, const std::string& name) const {
+  const Row& weight = parameter(name + ".weight");
+  const Row& bias = parameter(name + ".bias");
   Rows out = x;
   for (Row& row : out) {
     double mean = 0;
@@ -99,8 +108,7 @@ Twin::Rows Twin::norm(const Rows& x, const std::string& name) const {
     for (const double value : row) mean += value / size;
     for (const double value : row) variance += (value - mean) * (value - mean) / size;
     for (std::size_t c = 0; c < row.size(); ++c) {
-      row[c] = (row[c] - mean) / std::sqrt(variance + 1e-5) * parameter(name + ".weight")[c] +
-               parameter(name + ".bias")[c];
+      row[c] = (row[c] - mean) / std::sqrt(variance + 1e-5) * weight[c] + bias[c];
     }
   }
   return out;
@@ -122,25 +130,21 @@ void Twin::drop(Rows& x, const std::string& layer, const Sequence& sequence) con
 
 Twin::Rows Twin::heads(const Rows& x, const Projections& from, index_t length) const {
   const auto tokens = static_cast<index_t>(x.size());
-  Rows q;
-  Rows k;
-  Rows v;
-  for (const Row& row : x) {
-    q.push_back(linear(row, from.names + "query"));
-    k.push_back(linear(row, from.names + "key"));
-    v.push_back(linear(row, from.names + "value"));
-  }
+  Rows q = linear(x, from.names + "query");
+  Rows k = linear(x, from.names + "key");
+  const Rows v = linear(x, from.names + "value");
   const std::size_t size = at(config_.width / from.heads);
   Rows out(x.size(), Row(x[0].size(), 0.0));
   for (std::size_t first = 0; first < x[0].size(); first += size) {  // head by head
     for (std::size_t n = 0; n < x.size() && from.rotary; ++n) {
       for (std::size_t c = 0; c < size / 2; ++c) {
         const double angle = double(n) * std::pow(10000.0, -2.0 * double(c) / double(size));
+        const double cosine = std::cos(angle), sine = std::sin(angle);
         for (Rows* rows : {&q, &k}) {
           double& a = (*rows)[n][first + c];
           double& b = (*rows)[n][first + c + size / 2];
-          const double turned = a * std::cos(angle) - b * std::sin(angle);
-          b = a * std::sin(angle) + b * std::cos(angle);
+          const double turned = a * cosine - b * sine;
+          b = a * sine + b * cosine;
           a = turned;
         }
       }
@@ -169,18 +173,15 @@ Twin::Rows Twin::heads(const Rows& x, const Projections& from, index_t length) c
 
 Twin::Rows Twin::attention(const Rows& x, const std::string& layer, index_t length) const {
   const bool rotary = config_.positions == Positions::rotary;
-  Rows out = heads(x, {layer + ".", config_.heads, rotary}, length);
+  Rows out = from_inputs(heads(x, {layer + ".", config_.heads, rotary}, length), layer + ".output");
   const GlobalForm form = config_.globals;
-  Rows global_out;  // of all tokens; what others than the global ones would get is thrown away
-  if (form != GlobalForm::shared) {
-    global_out = heads(x, {layer + ".global_", config_.branch_heads(), false}, length);
-  }
-  const worker::Globals& globals = sparsity_.globals;
+  if (form == GlobalForm::shared) return out;
+  // For all tokens; what others than the global ones would get is thrown away.
+  const Rows global_out =
+      from_inputs(heads(x, {layer + ".global_", config_.branch_heads(), false}, length),
+                  layer + (form == GlobalForm::split ? ".global_output" : ".output"));
   for (std::size_t i = 0; i < out.size(); ++i) {
-    const bool apart = form != GlobalForm::shared && globals.holds(i);
-    const bool own_output = apart && form == GlobalForm::split;
-    out[i] = from_inputs(apart ? global_out[i] : out[i],
-                         layer + (own_output ? ".global_output" : ".output"));
+    if (sparsity_.globals.holds(i)) out[i] = global_out[i];
   }
   return out;
 }
@@ -210,14 +211,14 @@ Twin::Rows Twin::features(const MicroBatch& batch, const Sequence& sequence) con
     drop(branch, block + "attention", sequence);
     add(x, branch);
     branch = norm(x, block + "feed_forward_norm");
+    branch = linear(branch, block + "feed_forward.up");
     for (Row& row : branch) {
-      row = linear(row, block + "feed_forward.up");
       for (double& u : row) {
         const double inner = std::sqrt(2 / std::numbers::pi) * (u + 0.044715 * u * u * u);
         u = 0.5 * u * (1 + std::tanh(inner));
       }
-      row = from_inputs(row, block + "feed_forward.down");
     }
+    branch = from_inputs(branch, block + "feed_forward.down");
     drop(branch, block + "feed_forward", sequence);
     add(x, branch);
   }
@@ -271,7 +272,7 @@ double Twin::loss(const MicroBatch& batch, std::uint64_t seed, bool training) co
         if (target >= 0) loss += log_sum_exp(logits[n]) - logits[n][at(target)];
       }
     } else {
-      const Row logits = linear(pooled(x, length), "classifier");
+      const Row logits = linear({pooled(x, length)}, "classifier")[0];
       loss += log_sum_exp(logits) - logits[at(batch.integers("labels")[at(b)])];
     }
   }

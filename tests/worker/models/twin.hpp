@@ -64,9 +64,9 @@ class Twin {
   };
 
   const Row& parameter(const std::string& name) const { return parameters_.at(name); }
-  /// W x + b, W [outputs, inputs]; no b if there is no such parameter.
-  Row linear(const Row& x, const std::string& name) const;
-  Row from_inputs(const Row& x, const std::string& name) const;  ///< W [inputs, outputs]
+  /// W x + b for each row x, W [outputs, inputs]; no b if there is no such parameter.
+  Rows linear(const Rows& x, const std::string& name) const;
+  Rows from_inputs(const Rows& x, const std::string& name) const;  ///< W [inputs, outputs]
   Rows norm(const Rows& x, const std::string& name) const;
   void drop(Rows& x, const std::string& layer, const Sequence& sequence) const;
   /// Attention of all tokens with these projections, before that of the output.
