@@ -48,8 +48,9 @@ class SpoiltKernels final : public worker::CpuKernels {
     Base::gelu(x, out);
     after(out);
   }
-  void gelu_backward(ConstVector x, Vector gradient) override {
+  void gelu_backward(Vector x, Vector gradient) override {
     Base::gelu_backward(x, gradient);
+    after(x);
     after(gradient);
   }
   void dropout(const worker::DropoutKey& key, Matrix values) override {

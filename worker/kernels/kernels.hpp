@@ -113,8 +113,9 @@ class Kernels {
   /// out = x Phi(x), the tanh form: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
   /// Source: Hendrycks and Gimpel, arXiv 1606.08415, section 2. out may be x.
   virtual void gelu(ConstVector x, Vector out) = 0;
-  /// gradient *= derivative of gelu at x, in place.
-  virtual void gelu_backward(ConstVector x, Vector gradient) = 0;
+  /// gradient *= derivative of gelu at x, and x becomes gelu(x): the exponential, which takes most
+  /// of the time, is the same, and the gradient of the weights that come next needs it.
+  virtual void gelu_backward(Vector x, Vector gradient) = 0;
   /// values[i] = kept ? values[i] / (1 - rate) : 0, in place; forward and backward are the same
   /// call. values: [tokens, columns of this shard]. Does nothing at rate 0.
   virtual void dropout(const DropoutKey& key, Matrix values) = 0;

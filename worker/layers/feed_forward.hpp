@@ -7,7 +7,7 @@ namespace weir::worker {
 
 /// What the backward of a feed-forward needs of one micro-batch.
 struct FeedForwardActivations {
-  Matrix before_gelu;  ///< [M, F of this shard]
+  Matrix inner;  ///< [M, F of this shard]: x U^T + b; from backward on gelu of that
 
   void take(Pieces& pieces, index_t rows, index_t width, Dtype dtype);
 };
@@ -21,14 +21,14 @@ struct FeedForwardLayer {
   /// x, out [M, E], whole on every shard; `hidden` [M, F of this shard] is scratch.
   void forward(const Pass& pass, ConstMatrix x, const FeedForwardActivations& kept, Matrix hidden,
                Matrix out) const;
-  /// hidden_gradient [M, F of this shard] and out_gradient are kept by the caller for
-  /// weight_gradient. x_gradient [M, E] is overwritten with this shard's part, to be summed over
-  /// the shards.
+  /// hidden_gradient [M, F of this shard], out_gradient and `kept`, in which gelu's output takes
+  /// the place of its input, are left as they are for weight_gradient. x_gradient [M, E] is
+  /// overwritten with this shard's part, to be summed over the shards.
   void backward(const Pass& pass, const FeedForwardActivations& kept, ConstMatrix out_gradient,
                 Matrix hidden_gradient, Matrix x_gradient) const;
-  /// `hidden` is scratch: gelu is computed once more, which costs less than keeping its output.
+  /// After backward, which has computed gelu once more: that costs less than keeping its output.
   void weight_gradient(const Pass& pass, const FeedForwardActivations& kept, ConstMatrix x,
-                       ConstMatrix out_gradient, ConstMatrix hidden_gradient, Matrix hidden) const;
+                       ConstMatrix out_gradient, ConstMatrix hidden_gradient) const;
 };
 
 }  // namespace weir::worker

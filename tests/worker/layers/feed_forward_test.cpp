@@ -29,7 +29,7 @@ TEST_CASE("a feed-forward layer's output and gradients") {
   layer.backward(rig.pass(), kept, matrix(out_gradient, kRows), matrix(hidden_gradient, kRows),
                  matrix(found.x_gradient, kRows));
   layer.weight_gradient(rig.pass(), kept, matrix(x, kRows), matrix(out_gradient, kRows),
-                        matrix(hidden_gradient, kRows), matrix(hidden, kRows));
+                        matrix(hidden_gradient, kRows));
   check_layer(rig, x, out_gradient, found, [](const auto& weights, auto input) {
     std::vector<double> inner(kRows * kInner);
     std::vector<double> out(input.size());

@@ -116,8 +116,8 @@ void SimulatedKernels::add_bias(ConstVector bias, Matrix to) {
 
 void SimulatedKernels::gelu(ConstVector x, Vector out) { charge(0, bytes_of(x) + bytes_of(out)); }
 
-void SimulatedKernels::gelu_backward(ConstVector x, Vector gradient) {
-  charge(0, bytes_of(x) + 2 * bytes_of(gradient));
+void SimulatedKernels::gelu_backward(Vector x, Vector gradient) {
+  charge(0, 2 * bytes_of(x) + 2 * bytes_of(gradient));
 }
 
 void SimulatedKernels::dropout(const DropoutKey& key, Matrix values) {

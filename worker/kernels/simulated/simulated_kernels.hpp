@@ -47,7 +47,7 @@ class SimulatedKernels final : public Kernels {
   void fill(Vector to, float value) override;
   void add_bias(ConstVector bias, Matrix to) override;
   void gelu(ConstVector x, Vector out) override;
-  void gelu_backward(ConstVector x, Vector gradient) override;
+  void gelu_backward(Vector x, Vector gradient) override;
   void dropout(const DropoutKey& key, Matrix values) override;
   void layer_norm(ConstMatrix x, ConstVector weight, ConstVector bias, Matrix out, Vector mean,
                   Vector inverse_deviation) override;

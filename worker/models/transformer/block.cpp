@@ -136,9 +136,9 @@ void BlockUnit::weight_gradient(const Pass& pass, const MicroBatch& batch, Slots
   const index_t rows = batch.rows();
   const Matrix normed = memory_->scratch.normed.rows(0, rows);
   feed_forward_norm_.again(pass, kept.feed_forward_norm, normed);
-  feed_forward_.weight_gradient(
-      pass, kept.feed_forward, normed, gradients.feed_forward_branch.rows(0, rows),
-      gradients.hidden.rows(0, rows), memory_->scratch.hidden.rows(0, rows));
+  feed_forward_.weight_gradient(pass, kept.feed_forward, normed,
+                                gradients.feed_forward_branch.rows(0, rows),
+                                gradients.hidden.rows(0, rows));
   attention_norm_.again(pass, kept.attention_norm, normed);
   attention_.weight_gradient(pass, kept.attention, normed, gradients.attention_branch.rows(0, rows),
                              gradients.qkv.rows(0, rows));

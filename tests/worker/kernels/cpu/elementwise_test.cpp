@@ -6,7 +6,8 @@
 namespace weir::worker::test {
 namespace {
 
-TEST_CASE("gelu and its derivative agree with tanh's form over sizes, alignments and targets") {
+TEST_CASE(
+    "gelu, its derivative and the two at once agree with tanh's form, in any size and place") {
   std::mt19937_64 random(21);
   for_each_path([&]<class T>() {
     CpuKernels kernels;
@@ -23,9 +24,13 @@ TEST_CASE("gelu and its derivative agree with tanh's form over sizes, alignments
         CHECK(distance(out, exact, 6) < 2);
         BlockOf<T> gradient = upstream;
         Exact exact_gradient(upstream);
-        kernels.gelu_backward(x.span(), gradient.span());
+        BlockOf<T> in_backward = x;
+        kernels.gelu_backward(in_backward.span(), gradient.span());
         reference::gelu_backward(Exact(x).span(), exact_gradient.span());
         CHECK(distance(gradient, exact_gradient) < 4);
+        CHECK(in_backward == out);
+        CHECK(in_backward.intact());
+        CHECK(gradient.intact());
         BlockOf<T> in_place = x;
         kernels.gelu(in_place.span(), in_place.span());
         CHECK(in_place == out);
@@ -75,6 +80,24 @@ TEST_CASE("gelu is exact to its own size over the whole range, and keeps NaN and
     CHECK(gradient(0, 2) == 1);
     CHECK(gradient(0, 3) == doctest::Approx(0).epsilon(1e-6));
     CHECK(gradient(0, 4) == 0.5F);
+    CHECK(special == result);
+  });
+}
+
+TEST_CASE("column sums of rows that are wider than what is summed at once") {
+  std::mt19937_64 random(25);
+  for_each_path([&]<class T>() {
+    CpuKernels kernels;
+    for (const index_t columns : {4096, 4097, 8200}) {
+      CAPTURE(columns);
+      const BlockOf<T> a = BlockOf<T>(66, columns).randomize(random);
+      Block sums = Block(1, columns, 1).randomize(random);
+      Exact exact_sums(sums);
+      kernels.add_column_sums(a.view(), sums.span());
+      reference::add_column_sums(Exact(a).view(), exact_sums.span());
+      CHECK(distance(sums, exact_sums, 67) < 1);
+      CHECK(sums.intact());
+    }
   });
 }
 

@@ -93,7 +93,7 @@ constexpr double kForwardUnits = (48 + 6 + 6 + 48 + 8 + 8)    // norm: bytes
                                  + 2 * 8 * 6 * 24             // down: FLOPs
                                  + 3 * 48;                    // residual: bytes
 constexpr double kBackwardUnits = 2 * 8 * 24 * 6              // gradient to the input: FLOPs
-                                  + 3 * 192                   // gelu: bytes
+                                  + 4 * 192                   // gelu: bytes
                                   + 2 * 6 * 24 * 8            // gradient of the weights: FLOPs
                                   + (192 + 2 * 24)            // gradient of the bias: bytes
                                   + 10 * 17 * 6;              // attention: FLOPs
