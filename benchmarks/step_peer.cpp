@@ -29,7 +29,9 @@ std::vector<StepPeer> run(const worker::ModelConfig& model, const std::string& p
            " --layers ", model.layers, " --left ", model.left, " --globals ",
            model.sparsity().globals.count(), " --precisions ", precision, " --steps ", steps, more);
   std::vector<StepPeer> peers;
-  for (const std::string& line : lines_of_peer("step.py", arguments)) peers.push_back(step_peer_of(line));
+  for (const std::string& line : lines_of_peer("step.py", arguments)) {
+    peers.push_back(step_peer_of(line));
+  }
   return peers;
 }
 

@@ -12,7 +12,7 @@ namespace {
 constexpr index_t kKeepEvery = 20;  ///< steps
 constexpr index_t kBacksMax = 3;
 constexpr index_t kUnjudged = 25;  ///< steps whose loss is not judged
-constexpr double kFar = 6;       ///< sigmas
+constexpr double kFar = 6;         ///< sigmas
 constexpr double kKeepOf = 0.98;
 constexpr double kLeastSigma =
     0.02;  ///< a share of the average: a smooth loss has spikes of its own

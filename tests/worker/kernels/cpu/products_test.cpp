@@ -12,9 +12,9 @@ namespace {
 struct ProductShape {
   index_t m, n, k;
 };
-const std::vector<ProductShape> kProductShapes{{1, 1, 1},    {15, 16, 17}, {16, 31, 33},   {17, 33, 15},
-                                 {33, 1, 31},  {1, 64, 2},   {0, 5, 4},      {4, 0, 3},
-                                 {128, 64, 1}, {31, 48, 96}, {300, 130, 127}};
+const std::vector<ProductShape> kProductShapes{
+    {1, 1, 1}, {15, 16, 17}, {16, 31, 33}, {17, 33, 15}, {33, 1, 31},    {1, 64, 2},
+    {0, 5, 4}, {4, 0, 3},    {128, 64, 1}, {31, 48, 96}, {300, 130, 127}};
 
 /// Elements of one dtype between elements that are NaN.
 class Elements {
