@@ -45,7 +45,7 @@ ParsedConfig agree_on_config(const Ranks& ranks, const Arguments& arguments) {
 /// FLOP/s of sgemm on the cores of all workers, measured by all of them at the same time.
 double gemm_peak_of(const Comm& workers, index_t threads) {
   if (workers) workers.barrier();
-  const double own = measured_gemm_peak(0.03, static_cast<int>(threads));
+  const double own = measured_gemm_peak(kGemmPeakSeconds, static_cast<int>(threads));
   return workers ? workers.sum(own) : own;
 }
 

@@ -287,7 +287,8 @@ int plan(const Arguments& arguments) {
     return 0;
   }
   if (!measures) {
-    const double peak = speaks ? measured_gemm_peak(0.03, static_cast<int>(config.threads)) : 0;
+    const double peak =
+        speaks ? measured_gemm_peak(kGemmPeakSeconds, static_cast<int>(config.threads)) : 0;
     if (speaks) std::cout << plan_text(config, peak);
     return 0;
   }

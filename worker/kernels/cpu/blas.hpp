@@ -17,6 +17,9 @@ std::string blas_core();
 /// argc and argv as main got them.
 void ensure_blas_core(int argc, char** argv);
 
+/// Enough to report the rate with a command: some three products on one core.
+inline constexpr double kGemmPeakSeconds = 0.03;
+
 /// FLOP/s of sgemm on `threads` threads, 768 x 768 x 768: the best call of about `seconds` seconds.
 double measured_gemm_peak(double seconds, int threads);
 
