@@ -309,11 +309,15 @@ void Comparison::add_remarks() {
   report_.remark("FLOPs: matrix products and visible pairs, forward and backward, none twice");
   report_.remark(
       "products alone: those of a block, with packed weights, by the faster of OpenBLAS and "
-      "oneDNN, "
-      "before each job");
+      "oneDNN, before each job");
   const worker::ProductChoice products;
-  report_.remark(text("instructions for products: ", name_of(products.instructions),
-                      products.is_native(Dtype::bf16) ? "" : "; bf16 only by conversion"));
+  std::string instructions = text("instructions for products: ", name_of(products.instructions));
+  for (const Dtype dtype : {Dtype::bf16, Dtype::fp16}) {
+    if (!products.is_native(dtype)) {
+      instructions += text("; ", name_of(dtype), " by conversion, this machine has none for it");
+    }
+  }
+  report_.remark(instructions);
   for (const Case& one : cases_) {
     if (one.forms.empty()) continue;
     std::string line = text("PyTorch ", one.forms.front().torch, ", ", one.name(), ", tokens/s:");
