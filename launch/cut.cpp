@@ -17,8 +17,8 @@ std::vector<index_t> first_units(const RunConfig& config) {
   return worker::partition_units(worker::unit_costs(model), fills_a_stage, config.layout.stages);
 }
 
-ElementRange units_of_stage(const RunConfig& config, const std::vector<index_t>& first_units,
-                            index_t stage) {
+Interval units_of_stage(const RunConfig& config, const std::vector<index_t>& first_units,
+                        index_t stage) {
   const index_t next = stage + 1;
   return {first_units[stage], next < std::ssize(first_units)
                                   ? first_units[next]
@@ -27,7 +27,7 @@ ElementRange units_of_stage(const RunConfig& config, const std::vector<index_t>&
 
 worker::StageCut stage_cut(const RunConfig& config, const std::vector<index_t>& first_units,
                            index_t stage) {
-  const ElementRange units = units_of_stage(config, first_units, stage);
+  const Interval units = units_of_stage(config, first_units, stage);
   return {.first_unit = units.begin,
           .last_unit = units.end - 1,
           .contexts = config.layout.contexts,
@@ -49,7 +49,7 @@ BucketPlan make_bucket_plan(const RunConfig& config, const std::vector<index_t>&
   }
   std::vector<index_t> unit_stage;
   for (index_t stage = 0; stage < config.layout.stages; ++stage) {
-    const ElementRange units = units_of_stage(config, first_units, stage);
+    const Interval units = units_of_stage(config, first_units, stage);
     unit_stage.insert(unit_stage.end(), units.count(), stage);
   }
   const Dtype weights = pulled_dtype(config);

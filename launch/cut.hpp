@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "common/base/interval.hpp"
 #include "common/job/bucket.hpp"
 #include "launch/run_config.hpp"
 #include "worker/models/model.hpp"
@@ -15,8 +16,8 @@ namespace weir {
 std::vector<index_t> first_units(const RunConfig& config);
 
 /// Units of a stage: [begin, end).
-ElementRange units_of_stage(const RunConfig& config, const std::vector<index_t>& first_units,
-                            index_t stage);
+Interval units_of_stage(const RunConfig& config, const std::vector<index_t>& first_units,
+                        index_t stage);
 
 /// What the workers of a stage run.
 worker::StageCut stage_cut(const RunConfig& config, const std::vector<index_t>& first_units,

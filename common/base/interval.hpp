@@ -7,13 +7,14 @@
 namespace weir {
 
 /// Whole numbers in a row, [begin, end): tokens of a sequence, rows of a matrix, micro-batches of a
-/// step.
+/// step, elements of a parameter.
 struct Interval {
   index_t begin = 0;
   index_t end = 0;
 
   index_t count() const { return end - begin; }
   bool holds(index_t number) const { return begin <= number && number < end; }
+  bool operator==(const Interval&) const = default;
 };
 
 /// The numbers that are in both; empty if there are none.

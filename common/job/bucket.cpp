@@ -12,7 +12,7 @@ namespace {
 /// A run of a parameter that one set of holders has.
 struct Slice {
   index_t parameter;
-  ElementRange range;
+  Interval range;
   index_t lowest_unit;
 };
 
@@ -45,7 +45,7 @@ List<SliceClass> classes_of(const List<ParameterSpec>& specs, const List<index_t
           }
         }
       }
-      const ElementRange range = slice_of(spec, cut, shards);
+      const Interval range = slice_of(spec, cut, shards);
       if (range.count() == 0) continue;  // fewer rows than shards
       auto same = std::ranges::find_if(classes, [&](const SliceClass& other) {
         return other.contributors == found.contributors && other.readers == found.readers;

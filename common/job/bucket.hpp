@@ -3,6 +3,7 @@
 #include <span>
 #include <string>
 
+#include "common/base/interval.hpp"
 #include "common/base/list.hpp"
 #include "common/job/layout.hpp"
 #include "common/job/parameter.hpp"
@@ -18,7 +19,7 @@ inline constexpr index_t kBlockElements = 16384;
 /// A run of elements of one parameter inside a bucket.
 struct Segment {
   index_t parameter = 0;  ///< index into the specs
-  ElementRange range;     ///< elements of the whole parameter
+  Interval range;         ///< elements of the whole parameter
   index_t offset = 0;     ///< elements from the begin of the bucket
 };
 
@@ -49,7 +50,7 @@ struct Bucket {
 /// Where a parameter's slice lies in its holder's memory.
 struct HeldSlice {
   index_t parameter = 0;
-  ElementRange range;
+  Interval range;
   index_t offset = 0;  ///< elements from the begin of the holder's arena
 };
 
@@ -70,9 +71,8 @@ struct HeldBucket {
 /// matrix.
 struct Holding {
   index_t element_count = 0;
-  index_t bytes(Dtype dtype) const {
-    return element_count * bytes_of(dtype);
-  }                          ///< size of one arena
+  /// The size of one arena.
+  index_t bytes(Dtype dtype) const { return element_count * bytes_of(dtype); }
   List<HeldSlice> slices;    ///< sorted as they lie in the arena
   List<HeldBucket> buckets;  ///< sorted as they are pushed; pulls go in reverse
 
@@ -98,9 +98,8 @@ class BucketPlan {
   const List<index_t>& unit_stage() const { return unit_stage_; }
   const WireConfig& wire() const { return wire_; }
   Dtype weight_dtype() const { return weight_dtype_; }
-  const List<Bucket>& buckets() const {
-    return buckets_;
-  }  ///< sorted as the whole model pushes them
+  /// Sorted as the whole model pushes them.
+  const List<Bucket>& buckets() const { return buckets_; }
   const Holding& holding(Holder holder) const;
   /// The elements of a bucket in an arena of its holder.
   Vector part(Vector arena, const HeldBucket& held) const {

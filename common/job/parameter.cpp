@@ -15,7 +15,7 @@ index_t ParameterSpec::element_count() const {
 
 index_t ParameterSpec::row_elements() const { return element_count() / shape.front(); }
 
-ElementRange slice_of(const ParameterSpec& spec, index_t shard, index_t shards) {
+Interval slice_of(const ParameterSpec& spec, index_t shard, index_t shards) {
   if (!spec.split) return {0, spec.element_count()};
   const index_t rows = spec.shape.front();
   const index_t rows_a_shard = (rows + shards - 1) / shards;
@@ -24,7 +24,7 @@ ElementRange slice_of(const ParameterSpec& spec, index_t shard, index_t shards) 
           std::min(rows, (shard + 1) * rows_a_shard) * row_elements};
 }
 
-void initial_weights(const ParameterSpec& spec, std::uint64_t seed, ElementRange range,
+void initial_weights(const ParameterSpec& spec, std::uint64_t seed, Interval range,
                      std::span<float> values) {
   WEIR_ASSERT(range.count() == std::ssize(values));
   switch (spec.initial) {

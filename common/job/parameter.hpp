@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/base/index.hpp"
+#include "common/base/interval.hpp"
 #include "common/base/list.hpp"
 #include "common/number/dtype.hpp"
 
@@ -39,20 +40,13 @@ struct ParameterSpec {
   index_t row_elements() const;  ///< elements of one entry of the first dimension
 };
 
-/// Elements [begin, end) of a parameter, row-major over its full shape.
-struct ElementRange {
-  index_t begin = 0;
-  index_t end = 0;
-  index_t count() const { return end - begin; }
-  bool operator==(const ElementRange&) const = default;
-};
-
-/// The run of rows that one shard holds: ceil(rows / shards) each, the last ones what is left.
-ElementRange slice_of(const ParameterSpec& spec, index_t shard, index_t shards);
+/// The elements, row-major over the full shape, of the rows that one shard holds: ceil(rows /
+/// shards) each, the last ones what is left.
+Interval slice_of(const ParameterSpec& spec, index_t shard, index_t shards);
 
 /// Fills `values` with the initial weights of elements [range.begin, range.end). Keyed by seed,
 /// name and element: every layout starts from the same model.
-void initial_weights(const ParameterSpec& spec, std::uint64_t seed, ElementRange range,
+void initial_weights(const ParameterSpec& spec, std::uint64_t seed, Interval range,
                      std::span<float> values);
 
 /// The parameters by the layer that their names tell: `layers.3`, else the first word

@@ -74,7 +74,7 @@ std::vector<double> steps_of_worker(const RunConfig& config, const BucketPlan& p
   }
   worker::ServerClient client(world, place, plan, plane, std::move(own));
   if (loop) loop->begin();
-  const ElementRange units = units_of_stage(config, first_units(config), place.stage);
+  const Interval units = units_of_stage(config, first_units(config), place.stage);
   const bool reports = place.stage + 1 == layout.stages && place.shard == 0;
   std::vector<double> seconds;
   for (Directive directive = client.start(); !directive.order.stop;) {

@@ -51,7 +51,7 @@ std::string numbers_text(const std::vector<index_t>& numbers) {
 
 /// The names as `embedding, layers 0-3, head`: names that differ only in a number at their end
 /// become one.
-std::string units_text(const worker::Model& model, ElementRange units) {
+std::string units_text(const worker::Model& model, Interval units) {
   std::string words;
   for (index_t unit = units.begin; unit < units.end;) {
     const std::string name = model.unit_name(unit);
@@ -163,7 +163,7 @@ std::string schedule_text(const RunConfig& config, double peak_flops) {
   worker::ScheduleCosts costs;
   for (index_t stage = 0; stage < config.layout.stages; ++stage) {
     double flops = 0;
-    const ElementRange units = units_of_stage(config, cuts, stage);
+    const Interval units = units_of_stage(config, cuts, stage);
     for (index_t unit = units.begin; unit < units.end; ++unit) {
       flops += unit_costs[unit];
     }

@@ -85,7 +85,7 @@ TEST_CASE("a bucket keeps to its size and cuts a slice only between blocks") {
     for (const Bucket& bucket : plan.buckets()) {
       for (const Segment& segment : bucket.segments) {
         const ParameterSpec& of = plan.specs()[segment.parameter];
-        const ElementRange slice = slice_of(of, bucket.contributors.front().shard, shards);
+        const Interval slice = slice_of(of, bucket.contributors.front().shard, shards);
         CHECK((segment.range.begin - slice.begin) % kBlockElements == 0);
         const index_t end = segment.range.end - slice.begin;
         CHECK((end % kBlockElements == 0 || segment.range.end == slice.end));
@@ -210,8 +210,8 @@ TEST_CASE("each context of a holder contributes and reads, in a fixed order, and
 
 TEST_CASE("rows that do not divide leave the last shards fewer, or none") {
   const ParameterSpec vocabulary = spec("v", {4, 10}, true, {0});
-  CHECK(slice_of(vocabulary, 0, 3) == ElementRange{0, 20});
-  CHECK(slice_of(vocabulary, 1, 3) == ElementRange{20, 40});
+  CHECK(slice_of(vocabulary, 0, 3) == Interval{0, 20});
+  CHECK(slice_of(vocabulary, 1, 3) == Interval{20, 40});
   CHECK(slice_of(vocabulary, 2, 3).count() == 0);
 }
 

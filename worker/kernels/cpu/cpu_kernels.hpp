@@ -31,9 +31,6 @@ class CpuKernels : public Kernels {
 
   index_t attention_strip(index_t heads_width) const override;
   index_t product_strip(index_t rows, index_t columns) const override;
-  /// Whether products of this dtype are computed in it. Those of the others are converted to f32:
-  /// a low dtype then saves memory, not time.
-  bool multiplies_natively(Dtype dtype) const;
 
   void pack(ConstMatrix weights, WeightUses uses) override;
   index_t packed_bytes(index_t rows, index_t columns, Dtype dtype, WeightUses uses) const override;

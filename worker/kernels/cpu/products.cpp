@@ -221,8 +221,4 @@ CpuKernels::CpuKernels(index_t threads, ProductChoice choice)
 CpuKernels::~CpuKernels() = default;
 CpuKernels::CpuKernels(CpuKernels&&) noexcept = default;
 
-bool CpuKernels::multiplies_natively(Dtype dtype) const {
-  return products_->choice().is_native(dtype);
-}
-
 }  // namespace weir::worker

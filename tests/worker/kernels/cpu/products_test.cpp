@@ -123,17 +123,17 @@ std::vector<Path> paths() {
   }
   return all;
 }
-std::string name_of(const Path& path, const CpuKernels& kernels) {
+std::string name_of(const Path& path) {
   return text(name_of(path.library), ", ", name_of(path.in), " to ", name_of(path.out),
-              kernels.multiplies_natively(path.in) ? "" : " by conversion", ", on ",
-              name_of(machine_instructions()));
+              ProductChoice{.library = path.library}.is_native(path.in) ? "" : " by conversion",
+              ", on ", name_of(machine_instructions()));
 }
 
 TEST_CASE("products agree with the f64 twin on every path, with packed weights and without") {
   for (const Path& path : paths()) {
     std::mt19937_64 random(5);
     CpuKernels kernels(1, {.library = path.library});
-    MESSAGE("path: ", name_of(path, kernels));
+    MESSAGE("path: ", name_of(path));
     for (const auto [m, n, k] : kProductShapes) {
       CAPTURE(m);
       CAPTURE(n);
@@ -180,7 +180,7 @@ TEST_CASE("transposed products agree with the f64 twin on every path") {
   for (const Path& path : paths()) {
     std::mt19937_64 random(6);
     CpuKernels kernels(1, {.library = path.library});
-    MESSAGE("path: ", name_of(path, kernels));
+    MESSAGE("path: ", name_of(path));
     for (const auto [t, n, m] : kProductShapes) {
       CAPTURE(t);
       Elements a(t, m, path.in, random), b(t, n, path.in, random);
@@ -200,7 +200,7 @@ TEST_CASE("a row of a product by oneDNN has the same bits in every strip and num
   for (const Path& path : paths()) {
     if (path.library != ProductLibrary::onednn) continue;
     CpuKernels kernels(1, {.library = path.library});
-    MESSAGE("path: ", name_of(path, kernels));
+    MESSAGE("path: ", name_of(path));
     for (const auto& [n, k] : {std::pair<index_t, index_t>{1, 1},
                                {17, 33},
                                {96, 512},
@@ -265,7 +265,7 @@ TEST_CASE("what is not finite stays so and stays in its row and column, on every
   const float inf = std::numeric_limits<float>::infinity();
   for (const Path& path : paths()) {
     CpuKernels kernels(1, {.library = path.library});
-    MESSAGE("path: ", name_of(path, kernels));
+    MESSAGE("path: ", name_of(path));
     for (const index_t k : {1, 17, 31, 33, 64}) {
       CAPTURE(k);
       std::mt19937_64 random(9);
@@ -312,13 +312,13 @@ TEST_CASE("OpenBLAS in f32 packs nothing; every packed form is as large as said"
   const WeightUses both = {.multiply = true, .multiply_transposed = true};
   const CpuKernels blas(1, {.library = ProductLibrary::openblas});
   CHECK(blas.packed_bytes(512, 256, Dtype::f32, both) == 0);
-  CHECK_FALSE(blas.multiplies_natively(Dtype::bf16));
   if (libraries().size() == 1) return;
   const CpuKernels onednn(1, {.library = ProductLibrary::onednn});
   CHECK(onednn.packed_bytes(512, 256, Dtype::f32, both) == 2 * 512 * 256 * 4);
   CHECK(onednn.packed_bytes(512, 256, Dtype::f32, {.multiply = true}) == 512 * 256 * 4);
   CHECK(onednn.packed_bytes(512, 0, Dtype::f32, both) == 0);
-  const index_t bf16 = onednn.multiplies_natively(Dtype::bf16) ? 2 : 4;
+  const index_t bf16 =
+      ProductChoice{.library = ProductLibrary::onednn}.is_native(Dtype::bf16) ? 2 : 4;
   CHECK(onednn.packed_bytes(512, 256, Dtype::bf16, both) == 2 * 512 * 256 * bf16);
 }
 
