@@ -28,6 +28,14 @@ index_t saves_from(const Job& job, index_t step) {
   return every > 0 ? (steps + every - 1) / every : 1;
 }
 
+/// How many checkpoints of this job will stay besides the newest.
+index_t kept_for_good(const Job& job, index_t step) {
+  const Training& training = job.config.train.training;
+  const index_t every = job.config.server.checkpoint.keep_every;
+  const index_t best = training.eval_every > 0 ? 1 : 0;
+  return best + (every > 0 ? training.steps / every - step / every : 0);
+}
+
 }  // namespace
 
 index_t bytes_of_a_checkpoint(const Job& job) {
@@ -43,7 +51,8 @@ index_t bytes_of_a_checkpoint(const Job& job) {
 void check_room(const Job& job, const fs::path& checkpoints, index_t step) {
   const index_t keep = job.config.server.checkpoint.keep;
   const auto kept = std::min<index_t>(keep, std::ssize(checkpoints_in(checkpoints)));
-  const index_t coming = std::min(saves_from(job, step), keep + 1 - kept);
+  const index_t for_good = kept_for_good(job, step);
+  const index_t coming = std::min(saves_from(job, step), keep + 1 - kept + for_good);
   if (coming == 0) return;
   const Room room = room_at(checkpoints);
   const index_t bytes = bytes_of_a_checkpoint(job);
@@ -58,9 +67,12 @@ void check_room(const Job& job, const fs::path& checkpoints, index_t step) {
     throw Error(text(need, ", and ", has, ": make room there, or choose another --run"));
   }
   if (coming * bytes <= *room.free) return;
-  log_warning(text(need, ", up to ", keep + 1, " are there at once (--checkpoint.keep ", keep,
-                   " and the one that is being written), and ", has, ": make room for ",
-                   bytes_text(coming * bytes), ", or a save will fail"));
+  log_warning(text(
+      need, ", up to ", keep + 1, " are there at once (--checkpoint.keep ", keep,
+      " and the one that is being written)",
+      for_good > 0 ? text(" and ", for_good, " stay besides (the best, --checkpoint.keep-every)")
+                   : "",
+      ", and ", has, ": make room for ", bytes_text(coming * bytes), ", or a save will fail"));
 }
 
 }  // namespace weir

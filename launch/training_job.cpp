@@ -124,6 +124,8 @@ void TrainingJob::plan() {
     for (const std::string& warning : job_.dataset->warnings()) log_warning(warning);
   }
   ranks_.on_rank_0([&] { folder_.emplace(job_.config.run); });
+  const std::string generation = folder_ ? text(folder_->generation()) : "";
+  claim_ = {job_.config.run, std::stoll(ranks_.from_rank_0(generation))};
   find_checkpoint();
   fit_to_checkpoint();
 }
@@ -202,6 +204,7 @@ ps::ServerConfig TrainingJob::server_config() const {
   config.decisions = RunFolder::decisions_of(job.run);
   config.replay = job.replay;
   config.checkpoint.folder = RunFolder::checkpoints_of(job.run);
+  config.checkpoint.claim = claim_;
   RunConfig scoped = job;
   const std::vector<Option> table = options(scoped);
   for (const Setting& setting : settings_) {
@@ -222,8 +225,9 @@ ps::ServerConfig TrainingJob::server_config() const {
   return config;
 }
 
-/// One rank looks for the STOP file; any rank may get the signal.
+/// One rank looks for the STOP file; any rank may get the signal; worker 0 sees the validations.
 bool TrainingJob::stop_requested() {
+  if (best_ && best_->is_over()) return true;
   const bool decides = is_local() || (is_server() && layout().server(ranks_.rank()) == 0);
   return decides ? stop_->arrived() : stop_signalled();
 }
@@ -277,6 +281,8 @@ void TrainingJob::run_worker() {
   if (ranks_.rank() == 0) {
     books_.emplace(job_, *service_, gemm_peak, folder_->metrics());
     observers.push_back(&*books_);
+    best_.emplace(folder_->checkpoints(), job_.config.train.eval_patience);
+    observers.push_back(&*best_);
   }
   observers.insert(observers.end(), observers_.begin(), observers_.end());
   WorkerJob worker(job_, layout().worker(ranks_.rank()), workers_, *service_);
@@ -303,12 +309,14 @@ SummaryMetrics TrainingJob::totals() const {
 ExitCode TrainingJob::close() {
   const SummaryMetrics metrics = totals();
   if (books_) books_->summary(metrics, last_, pipeline_seconds_);
-  std::array<double, 1> diverged = {books_ && books_->diverged() ? 1.0 : 0.0};
-  ranks_.max(diverged);
+  std::array<double, 2> found = {books_ && books_->diverged() ? 1.0 : 0.0,
+                                 best_ && best_->is_over() ? 1.0 : 0.0};
+  ranks_.max(found);
+  const auto [diverged, is_over] = found;
   // All ranks leave together after the commit: one that left first with 75 would end the others.
   ranks_.barrier();
-  if (step() < job_.config.train.training.steps) return ExitCode::stopped;
-  return diverged[0] > 0 ? ExitCode::diverged : ExitCode::done;
+  if (step() < job_.config.train.training.steps && is_over == 0) return ExitCode::stopped;
+  return diverged > 0 ? ExitCode::diverged : ExitCode::done;
 }
 
 }  // namespace weir

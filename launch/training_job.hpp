@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/job/data_plane.hpp"
+#include "launch/best_validation.hpp"
 #include "launch/book_keeper.hpp"
 #include "launch/command.hpp"
 #include "launch/job.hpp"
@@ -86,6 +87,7 @@ class TrainingJob {
   Job job_;
   std::string data_;                 ///< a line that says what is learnt
   std::optional<RunFolder> folder_;  ///< rank 0 has it
+  Claim claim_;                      ///< rank 0's, to that folder
   fs::path checkpoint_;              ///< where training goes on; empty if it begins anew
   Comm host_;
   std::optional<DataPlane> plane_;                ///< none in one process
@@ -96,6 +98,7 @@ class TrainingJob {
   std::unique_ptr<OwnSteps> own_steps_;           ///< a worker that steps by itself has them
   std::optional<worker::FaultyService> service_;  ///< what a worker trains with
   std::optional<BookKeeper> books_;               ///< worker 0 keeps them
+  std::optional<BestValidation> best_;            ///< worker 0 remembers it
   Directive last_;                                ///< the directive that ended a worker
   double pipeline_seconds_ = 0;
 };

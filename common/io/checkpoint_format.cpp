@@ -7,6 +7,7 @@
 
 #include "common/base/error.hpp"
 #include "common/base/log.hpp"
+#include "common/io/best_checkpoint.hpp"
 #include "common/io/digest.hpp"
 #include "common/io/hdf5.hpp"
 
@@ -202,14 +203,17 @@ List<RangeDigest> CheckpointWriter::finish() {
   return std::move(digests_);
 }
 
-void commit_checkpoint(FileSystem& files, const fs::path& checkpoints, Manifest manifest) {
+void commit_checkpoint(FileSystem& files, const fs::path& checkpoints, Manifest manifest,
+                       const Claim& claim) {
   const fs::path folder = temporary_folder(checkpoints, manifest.step);
   std::ranges::sort(manifest.digests, {}, [](const RangeDigest& digest) {
     return std::pair(digest.record, digest.begin);
   });
   manifest.file_bytes = File::open(folder / kDataName).size();
   check_manifest(manifest, folder.string());
+  check_claim(claim);
   write_manifest(files, folder, manifest);
+  check_claim(claim);
   put_in_place(files, folder, checkpoint_folder(checkpoints, manifest.step));
 }
 
@@ -240,8 +244,9 @@ void remove_leftovers(FileSystem& files, const fs::path& checkpoints) {
 }
 
 void remove_old_checkpoints(FileSystem& files, const fs::path& checkpoints, index_t step,
-                            index_t keep) {
+                            index_t keep, index_t keep_every) {
   remove_leftovers(files, checkpoints);
+  const auto best = read_best(checkpoints);
   index_t kept = 0;
   for (const auto& [each, folder] : checkpoints_in(checkpoints)) {
     if (each > step) continue;
@@ -249,6 +254,8 @@ void remove_old_checkpoints(FileSystem& files, const fs::path& checkpoints, inde
       if (looks_complete(folder, each)) ++kept;
       continue;
     }
+    if (keep_every > 0 && each % keep_every == 0) continue;
+    if (best && best->step == each) continue;
     remove_checkpoint(files, checkpoints, each);
   }
 }

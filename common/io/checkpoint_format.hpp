@@ -11,6 +11,7 @@
 #include "common/base/attribute.hpp"
 #include "common/base/list.hpp"
 #include "common/io/file.hpp"
+#include "common/io/folder_lock.hpp"
 #include "common/io/manifest.hpp"
 
 namespace weir {
@@ -53,8 +54,10 @@ class CheckpointWriter {
 };
 
 /// `manifest` has all but file_bytes; digests of all servers, in any order, cover every record. A
-/// checkpoint of this step that exists already is replaced.
-void commit_checkpoint(FileSystem& files, const fs::path& checkpoints, Manifest manifest);
+/// checkpoint of this step that exists already is replaced. The claim is checked before each of the
+/// two renames that commit.
+void commit_checkpoint(FileSystem& files, const fs::path& checkpoints, Manifest manifest,
+                       const Claim& claim = {});
 
 /// Removes what begin_checkpoint has made.
 void abandon_checkpoint(FileSystem& files, const fs::path& checkpoints, index_t step);
@@ -67,12 +70,13 @@ void restore_replaced(FileSystem& files, const fs::path& checkpoints);
 /// Removes what saves have left unfinished.
 void remove_leftovers(FileSystem& files, const fs::path& checkpoints);
 
-/// Removes all but the newest `keep` checkpoints up to `step`, which has just been committed, and
-/// what saves have left unfinished. Checkpoints of more steps stay: the run was resumed from before
-/// them. A checkpoint whose MANIFEST or size is wrong is not one of the `keep`; the data are not
-/// read for this. Throws Error if something cannot be read or removed.
+/// Removes old checkpoints and what saves have left unfinished. The newest `keep` up to `step`,
+/// which has just been committed, stay, and so do those of a multiple of `keep_every` steps, if it
+/// is not 0, and the best one (read_best). Checkpoints of more steps stay: the run was resumed from
+/// before them. A checkpoint whose MANIFEST or size is wrong is not one of the `keep`; the data are
+/// not read for this. Throws Error if something cannot be read or removed.
 void remove_old_checkpoints(FileSystem& files, const fs::path& checkpoints, index_t step,
-                            index_t keep);
+                            index_t keep, index_t keep_every = 0);
 
 /// The same for checkpoints that belong to those in the folder `of`, step for step, and are
 /// committed before them; the one of `step` has just been committed. Removes those whose

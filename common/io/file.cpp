@@ -1,7 +1,6 @@
 #include "common/io/file.hpp"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -31,16 +30,6 @@ auto uninterrupted(Call&& call) {
   auto result = call();
   while (result < 0 && errno == EINTR) result = call();
   return result;
-}
-
-File open_file(const fs::path& path, int flags, std::string_view doing) {
-  const int descriptor =
-      uninterrupted([&] { return ::open(path.c_str(), flags | O_CLOEXEC, 0666); });
-  if (descriptor < 0 && errno == ELOOP && fs::is_symlink(path)) {
-    throw Error(text(doing, " ", path.string(), ": it is a link, which weir does not follow here"));
-  }
-  if (descriptor < 0) fail(doing, path);
-  return {descriptor, path};
 }
 
 /// A name beside `path` that nobody else has, so that two writers do not touch each other's file.
@@ -129,6 +118,16 @@ class PosixFileSystem final : public FileSystem {
 };
 
 }  // namespace
+
+File open_file(const fs::path& path, int flags, std::string_view doing) {
+  const int descriptor =
+      uninterrupted([&] { return ::open(path.c_str(), flags | O_CLOEXEC, 0666); });
+  if (descriptor < 0 && errno == ELOOP && fs::is_symlink(path)) {
+    throw Error(text(doing, " ", path.string(), ": it is a link, which weir does not follow here"));
+  }
+  if (descriptor < 0) fail(doing, path);
+  return {descriptor, path};
+}
 
 bool FileError::is_full() const {
   return number_ == ENOSPC || number_ == EDQUOT || number_ == EFBIG;
@@ -356,24 +355,6 @@ File open_for_appending(const fs::path& path) {
                      name_of(fs::status(path, ignored).type()), ", not a regular file"));
   }
   return file;
-}
-
-FolderLock::FolderLock(const fs::path& folder) {
-  const fs::path path = folder / "LOCK";
-  file_ =
-      open_file(path, O_RDWR | O_CREAT | O_NOFOLLOW, "cannot write into the folder: cannot open");
-  if (flock(file_.descriptor(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) fail("cannot lock", path);
-    std::string holder;
-    std::getline(std::ifstream(path), holder);
-    throw Error(text(folder.string(), " is in use by another run (",
-                     holder.empty() ? "unknown holder" : holder,
-                     "); wait until it ends or choose another folder"));
-  }
-  FileSystem& file_system = posix_file_system();
-  const std::string holder = text("host ", host_name(), ", process ", getpid(), "\n");
-  if (ftruncate(file_.descriptor(), 0) != 0) fail("cannot write", path);
-  file_system.write(file_, 0, std::as_bytes(std::span(holder)));
 }
 
 }  // namespace weir

@@ -124,19 +124,11 @@ void replace_file(const fs::path& path, std::string_view contents,
 /// bytes. A pipe must have a reader within 10 s. Returns whether it was a file. Throws Error.
 bool write_output(const fs::path& path, std::string_view contents);
 
+/// Opens a file with these flags of the system. Throws FileError: `doing PATH: reason`.
+File open_file(const fs::path& path, int flags, std::string_view doing);
+
 /// Opens a file, or makes one, for writing at its end. Throws Error for all that is no regular
 /// file; a link is not followed.
 File open_for_appending(const fs::path& path);
-
-/// Keeps a folder for this process alone, as long as it lives, by a lock on its file LOCK, which
-/// names host and process. Throws Error naming the holder if another process has it, and if nothing
-/// can be written there. A process that dies leaves no lock behind.
-class FolderLock {
- public:
-  explicit FolderLock(const fs::path& folder);
-
- private:
-  File file_;
-};
 
 }  // namespace weir

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "common/base/options.hpp"
-#include "common/io/file.hpp"
+#include "common/io/folder_lock.hpp"
 
 namespace weir {
 
@@ -21,7 +21,7 @@ bool is_run_folder(const fs::path& folder);
 ///   checkpoints/      step-N/
 ///   decisions.jsonl   see ps/decide/decision_log.hpp; only if something was decided
 ///   STOP              touch it, and the job ends after a checkpoint
-///   LOCK              names the process that has the folder
+///   LOCK              names the process that has the folder, and counts those that had it
 class RunFolder {
  public:
   /// Makes the folder if need be, takes it, and removes a STOP left from before. Throws UsageError
@@ -30,6 +30,7 @@ class RunFolder {
   explicit RunFolder(const fs::path& path);
 
   const fs::path& path() const { return path_; }
+  index_t generation() const { return lock_.generation(); }
   fs::path metrics() const { return path_ / "metrics.jsonl"; }
   fs::path checkpoints() const { return checkpoints_of(path_); }
 

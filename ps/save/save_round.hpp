@@ -66,11 +66,11 @@ class SaveRound {
 
   const Residuals* residuals_;
   Snapshot snapshot_;
-  std::optional<Due> due_;  ///< a save that waits for the previous one to end
-  bool copies_ = false;  ///< whether whether whether the directive that is applied has a checkpoint
-  bool copied_ = true;   ///< whether weights and moments are copied for the newest save
-  index_t residuals_missing_ = 0;         ///< for the newest save
-  bool asks_for_residuals_ = false;       ///< whether poll() has yet to ask for them
+  std::optional<Due> due_;           ///< a save that waits for the previous one to end
+  bool copies_ = false;              ///< whether the directive that is applied has a checkpoint
+  bool copied_ = true;               ///< whether weights and moments are copied for the newest save
+  index_t residuals_missing_ = 0;    ///< for the newest save
+  bool asks_for_residuals_ = false;  ///< whether poll() has yet to ask for them
   std::optional<SaveBegin> early_begin_;  ///< came before its save was started
 };
 

@@ -25,6 +25,11 @@ std::vector<Option> options(SnapshotConfig& config) {
        "how many of the newest checkpoints are kept",
        &config.keep,
        {2, 1e6}},
+      {"checkpoint.keep-every",
+       "steps",
+       "a checkpoint whose step is a multiple of this is kept for good, besides; 0: none",
+       &config.keep_every,
+       {0, 1e12}},
       {"checkpoint.wait",
        "s",
        "if the last checkpoint or three in a row cannot be written (the disk is full, say), try "
@@ -75,6 +80,8 @@ void Snapshot::run(Work work) {
       work(result);
     } catch (const FileError& error) {
       result.error = with_advice(error);
+    } catch (const SupersededError&) {
+      throw;
     } catch (const Error& error) {
       result.error = error.what();
     } catch (const std::filesystem::filesystem_error& error) {
@@ -123,7 +130,8 @@ void Snapshot::open() {
   prepared_.clear();
   if (server_ != 0) return;  // SaveBegin will come
   run([&files = *config_.files, folder = config_.folder, step = step_, records = records_,
-       attributes = config_.attributes](Result& result) {
+       attributes = config_.attributes, claim = config_.claim](Result& result) {
+    check_claim(claim);
     result.records = records;
     begin_checkpoint(files, folder, step, result.records, attributes);
   });
@@ -232,11 +240,13 @@ void Snapshot::commit() {
   }
   phase_ = Phase::committing;
   run([&files = *config_.files, folder = config_.folder, beside = config_.beside,
-       keep = config_.keep, manifest = manifest()](Result&) {
-    commit_checkpoint(files, folder, manifest);
+       keep = config_.keep, keep_every = config_.keep_every, manifest = manifest(),
+       claim = config_.claim](Result&) {
+    commit_checkpoint(files, folder, manifest, claim);
+    check_claim(claim);
     try {
       if (beside.empty()) {
-        remove_old_checkpoints(files, folder, manifest.step, keep);
+        remove_old_checkpoints(files, folder, manifest.step, keep, keep_every);
       } else {
         remove_checkpoints_beside(files, folder, manifest.step, beside);
       }
@@ -248,8 +258,10 @@ void Snapshot::commit() {
 
 void Snapshot::abandon(const std::string& error) {
   phase_ = Phase::abandoning;
-  run([&files = *config_.files, folder = config_.folder, step = step_, error](Result& result) {
+  run([&files = *config_.files, folder = config_.folder, step = step_, error,
+       claim = config_.claim](Result& result) {
     result.error = error;
+    check_claim(claim);
     try {
       abandon_checkpoint(files, folder, step);
     } catch (const Error& second) {

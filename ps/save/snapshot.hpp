@@ -13,6 +13,7 @@
 #include "common/base/list.hpp"
 #include "common/base/options.hpp"
 #include "common/io/file.hpp"
+#include "common/io/folder_lock.hpp"
 #include "common/io/manifest.hpp"
 #include "common/job/bucket.hpp"
 #include "common/net/messages.hpp"
@@ -28,11 +29,13 @@ namespace weir::ps {
 inline constexpr index_t kSaveFailuresMax = 3;
 
 struct SnapshotConfig {
-  index_t every = 200;   ///< steps between two checkpoints; 0: only at the end
-  index_t keep = 3;      ///< how many of the newest checkpoints are kept
-  index_t wait_s = 600;  ///< how long a failed save that may not be given up is tried again
+  index_t every = 200;     ///< steps between two checkpoints; 0: only at the end
+  index_t keep = 3;        ///< how many of the newest checkpoints are kept
+  index_t keep_every = 0;  ///< those of a multiple of so many steps are kept for good; 0: none
+  index_t wait_s = 600;    ///< how long a failed save that may not be given up is tried again
   // No options: what follows from the rest of the job.
   double retry_s = 5;            ///< the longest pause between two such tries
+  Claim claim = {};              ///< to the run folder; who has lost it saves no more
   std::filesystem::path folder;  ///< where all checkpoints are; empty: none are written
   /// For a replica of `local`: the servers' folder. A checkpoint in `folder` is removed when the
   /// servers' one of the same step is gone, so `keep` does not count. If it is empty, `keep`
@@ -102,8 +105,9 @@ struct SaveTotals {
 /// training goes on. Two saves are not given up: the last one of a job, and the third in a row that
 /// fails (kSaveFailuresMax). Server 0 tries such a save again from the copies that are still there,
 /// until it succeeds or `wait_s` seconds are over; then it throws Error. Training goes on meanwhile
-/// until the next checkpoint is due. Only the thread that calls these functions talks to the other
-/// servers.
+/// until the next checkpoint is due. A job that has lost its run folder to a later one throws
+/// SupersededError and removes nothing. Only the thread that calls these functions talks to the
+/// other servers.
 class Snapshot {
  public:
   /// What poll() wants sent, as in ps::Output.

@@ -134,4 +134,22 @@ TEST_CASE("a corpus that is cut while it is read is named, and the job ends with
                           ": it became shorter") != std::string::npos);
 }
 
+TEST_CASE("a job that finds no lower loss stops by itself, done, and keeps its best checkpoint") {
+  const TemporaryFolder folder;
+  write_corpus(folder / "corpus.txt", 20'000, 5);
+  // With a rate of 0 no validation is better than the first.
+  const Ended ended =
+      run_weir(3, small_job(folder, "run",
+                            {"--replicas=2", "--steps=1000000", "--rate.peak=0", "--eval-every=6",
+                             "--eval-patience=3", "--checkpoint-every=6", "--checkpoint.keep=2"}));
+  INFO(ended.output);
+  CHECK(ended.exit_code == 0);
+  CHECK(ended.output.find("3 validations in a row found no loss below") != std::string::npos);
+  const auto steps = read_steps(folder / "run");
+  CHECK(steps.back().step >= 24);
+  CHECK(steps.back().step < 30);
+  CHECK(fs::exists(folder / "run/checkpoints/step-00000006/MANIFEST"));
+  CHECK_FALSE(fs::exists(folder / "run/checkpoints/step-00000012"));
+}
+
 }  // namespace weir::test::signals_test

@@ -16,6 +16,7 @@ struct TrainConfig {
   Training training;
   index_t length = 256;       ///< tokens of a sequence
   index_t eval_samples = 64;  ///< samples of a validation during training
+  index_t eval_patience = 0;  ///< validations in a row without a lower loss that end it; 0: none do
   ScheduleKind schedule = ScheduleKind::one_forward_one_backward;
   Recompute recompute = Recompute::none;
   std::string inject = {};  ///< see parse_injection

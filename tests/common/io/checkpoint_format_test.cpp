@@ -13,6 +13,7 @@
 
 #include "common/base/error.hpp"
 #include "common/base/log.hpp"
+#include "common/io/best_checkpoint.hpp"
 #include "common/io/hdf5.hpp"
 #include "common/number/random.hpp"
 #include "tests/common/io/faulty_file_system.hpp"
@@ -264,6 +265,26 @@ TEST_CASE("a damaged checkpoint drives out no complete one") {
   save(files, folder.path(), 6);
   remove_old_checkpoints(files, folder.path(), 6, 2);
   CHECK(checkpoints_in(folder.path()).size() == 2);
+}
+
+TEST_CASE("the best checkpoint stays however old it is, until another is better") {
+  const TemporaryFolder folder;
+  FileSystem& files = posix_file_system();
+  const auto left = [&](index_t newest) {
+    save(files, folder.path(), newest);
+    remove_old_checkpoints(files, folder.path(), newest, 2);
+    std::vector<index_t> steps;
+    for (const auto& [step, path] : checkpoints_in(folder.path())) steps.push_back(step);
+    return steps;
+  };
+  save(files, folder.path(), 1);
+  write_best(folder.path(), {1, 2.5});
+  save(files, folder.path(), 2);
+  save(files, folder.path(), 3);
+  CHECK(left(4) == std::vector<index_t>{4, 3, 1});
+  write_best(folder.path(), {4, 2.25});
+  CHECK(left(5) == std::vector<index_t>{5, 4});
+  CHECK(left(6) == std::vector<index_t>{6, 5, 4});
 }
 
 TEST_CASE("a checkpoint of the same step is replaced") {

@@ -13,6 +13,7 @@
 
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
+#include "common/io/folder_lock.hpp"
 #include "common/io/hdf5.hpp"
 #include "common/io/mapped_file.hpp"
 #include "tests/common/io/faulty_file_system.hpp"
@@ -295,35 +296,4 @@ TEST_CASE("reading beyond the end, or more than allowed, is an Error") {
   CHECK_THROWS_WITH_AS(read_whole(path, 4),
                        ("cannot read " + path + ": it has 5 bytes, more than 4").c_str(), Error);
   CHECK(read_whole(path, 5) == "12345");
-}
-
-TEST_CASE("a folder has one owner at a time, and the second learns who it is") {
-  const test::TemporaryFolder folder;
-  const std::string message =
-      text(folder.path().string(), " is in use by another run (host ", host_name(), ", process ",
-           getpid(), "); wait until it ends or choose another folder");
-  {
-    const FolderLock lock(folder.path());
-    CHECK_THROWS_WITH_AS(FolderLock{folder.path()}, message.c_str(), Error);
-  }
-  const FolderLock again(folder.path());
-}
-
-TEST_CASE("a process that dies leaves its folder free") {
-  const test::TemporaryFolder folder;
-  const pid_t child = fork();
-  if (child == 0) {
-    const FolderLock lock(folder.path());
-    _exit(0);  // without destructors, as if killed
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  CHECK(fs::exists(folder.path() / "LOCK"));
-  const FolderLock lock(folder.path());
-}
-
-TEST_CASE("a folder in which nothing can be written cannot be locked") {
-  CHECK_THROWS_WITH_AS(
-      FolderLock{"/nowhere"},
-      "cannot write into the folder: cannot open /nowhere/LOCK: No such file or directory", Error);
 }

@@ -71,6 +71,18 @@ TEST_CASE("the newest checkpoints stay, and those of later steps; what was left 
         std::vector<std::string>{"step-00000005", "step-00000006", "step-00000900"});
 }
 
+TEST_CASE("checkpoints of every so many steps stay for good, beside the newest") {
+  const TemporaryFolder folder;
+  ServerConfig config = saving(folder.path(), 11, 1);
+  config.checkpoint.keep = 2;
+  config.checkpoint.keep_every = 4;
+  const BucketPlan plan = plan_of({.servers = 2});
+  SimulatedJob job(plan, config, 1);
+  job.run();
+  CHECK(names_in(folder.path()) == std::vector<std::string>{"step-00000004", "step-00000008",
+                                                            "step-00000010", "step-00000011"});
+}
+
 TEST_CASE(
     "one failing call, whichever: training goes on, and the last step is saved all the same") {
   const QuietLog quiet;
@@ -140,6 +152,57 @@ TEST_CASE("killed at any call, a job leaves checkpoints that are whole") {
   }
   CHECK(ends[1] > 10);  // died in the first save
   CHECK(ends[2] > 10);  // in the second
+}
+
+TEST_CASE("when a later job takes the run folder, at any call, the old one commits nothing more") {
+  const QuietLog quiet;
+  const BucketPlan plan = plan_of({.servers = 1}, 1 << 17, tiny_model());
+  const auto committed = [](const fs::path& folder) {
+    std::vector<std::string> names;
+    for (const std::string& name : names_in(folder)) {
+      if (name.starts_with("step-")) names.push_back(name);
+    }
+    return names;
+  };
+  // Returns whether the job learnt of it.
+  const auto run = [&](FaultyFileSystem& files, int taken_at) {
+    const TemporaryFolder run_folder;
+    const fs::path checkpoints = run_folder.path() / "checkpoints";
+    fs::create_directory(checkpoints);
+    std::ofstream(run_folder.path() / "LOCK") << "host a, process 1\ngeneration 1\n";
+    std::optional<std::vector<std::string>> then;
+    files.fault = [&] {
+      // The call before which it happens is still made.
+      if (files.calls() == taken_at + 1) then = committed(checkpoints);
+      if (files.calls() != taken_at) return;
+      std::ofstream(run_folder.path() / "LOCK") << "host b, process 2\ngeneration 2\n";
+      fs::create_directory(checkpoints / ".tmp-step-00000009");
+    };
+    ServerConfig config = saving(checkpoints, 3, 1);
+    config.checkpoint.keep = 2;
+    config.checkpoint.files = &files;
+    config.checkpoint.claim = {run_folder.path(), 1};
+    SimulatedJob job(plan, config, 1);
+    bool superseded = false;
+    try {
+      job.run();
+    } catch (const SupersededError&) {
+      superseded = true;
+    }
+    if (then) CHECK(committed(checkpoints) == *then);
+    if (superseded) CHECK(fs::exists(checkpoints / ".tmp-step-00000009"));
+    return superseded;
+  };
+  FaultyFileSystem counter(kNever, false);
+  CHECK_FALSE(run(counter, kNever - 1));
+  REQUIRE(counter.calls() > 30);
+  for (int call = 1; call <= counter.calls(); ++call) {
+    CAPTURE(call);
+    FaultyFileSystem files(kNever, false);
+    const bool superseded = run(files, call);
+    // The last calls remove an older checkpoint: the job is over.
+    if (call < counter.calls() - 4) CHECK(superseded);
+  }
 }
 
 /// The first `failures` tries of a save find the disk full.
