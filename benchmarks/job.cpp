@@ -96,9 +96,9 @@ JobRecord train(index_t ranks, const std::vector<std::string>& options) {
 JobRecord train(index_t ranks, const std::vector<std::string>& options,
                 const std::filesystem::path& run) {
   const std::filesystem::path said = run.string() + ".said";
-  std::string command = ranks == 1 ? text(quoted(WEIR_BINARY), " train --placement local")
-                                   : text(quoted(WEIR_LAUNCHER), " --binary ", quoted(WEIR_BINARY),
-                                          " -n ", ranks, " train");
+  std::string command =
+      ranks == 1 ? text(quoted(WEIR_BINARY), " train --placement local")
+                 : text(quoted(WEIR_BINARY), " run --restarts 0 -- -n ", ranks, " train");
   command += text(" --run ", quoted(run.string()), " --resume never --progress none");
   for (const std::string& option : options) command += text(" ", quoted(option));
   command += text(" >", quoted(said.string()), " 2>&1 </dev/null");

@@ -34,7 +34,7 @@ void measure_all(TierTeam& team) {
 std::string command_of(const TierJob& job, const std::string& program,
                        const std::filesystem::path& file) {
   const index_t ranks = layout_of(job).rank_count();
-  // The settings are those of launch/mpirun-weir for one host, but each rank is bound to a core if
+  // The settings are those of `weir run` for one host, but each rank is bound to a core if
   // there are enough cores: two ranks that wait for each other must not share one.
   std::string command =
       text("OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 ",

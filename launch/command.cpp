@@ -19,6 +19,7 @@ constexpr std::string_view kNumbersHelp =
 const std::vector<Command>& commands() {
   static const std::vector<Command> all = {
       {"train", "trains a model under mpirun or in one process", true, train},
+      {"run", "runs a job under mpirun, and starts it again after a failure", false, supervise},
       {"eval", "scores a checkpoint on held-out data, in one process or under mpirun", true, eval},
       {"generate", "continues a text with a trained language model", false, generate},
       {"plan", "shows what each rank will hold and send, and the schedule", true, plan},
@@ -56,9 +57,11 @@ std::string help_of_weir() {
          "or in a file (--config FILE, with steps = 100). The first of these that has it "
          "counts.\n" +
          std::string(kNumbersHelp) +
-         "Exit codes: 0 done, 1 error, 2 wrong usage, 3 done but the loss is not finite, 75 "
-         "stopped\n"
-         "on request after a checkpoint.\n";
+         "Exit codes: 0 done, 1 error, 2 wrong usage, 3 done but the loss is not finite, 70 a bug "
+         "in\n"
+         "weir, 74 checkpoints could not be written, 75 stopped on request after a checkpoint. "
+         "Those\n"
+         "of a job under mpirun: `weir run --help`.\n";
 }
 
 bool asks_for_help(const Arguments& arguments) {

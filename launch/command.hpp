@@ -48,5 +48,6 @@ int generate(const Arguments& arguments);
 int plan(const Arguments& arguments);
 int inspect(const Arguments& arguments);
 int report(const Arguments& arguments);
+int supervise(const Arguments& arguments);
 
 }  // namespace weir

@@ -17,6 +17,8 @@
 #include "common/net/mpi.hpp"
 #include "launch/command.hpp"
 #include "launch/stop_request.hpp"
+#include "launch/supervise/rank.hpp"
+#include "launch/supervise/signals.hpp"
 #include "worker/kernels/cpu/blas.hpp"
 
 namespace weir {
@@ -29,6 +31,10 @@ void print_error(std::string_view message) {
             << std::flush;
 }
 
+constexpr std::string_view kRun = "run";
+
+std::string_view first_word(int argc, char** argv) { return argc < 2 ? "" : argv[1]; }
+
 /// Sets what must hold before anything else runs. The first call in main.
 void begin_process(int argc, char** argv) {
   // Without this, a file that is opened later could get the number of a closed stdout, and with it
@@ -37,7 +43,8 @@ void begin_process(int argc, char** argv) {
   while (0 <= descriptor && descriptor <= STDERR_FILENO) descriptor = open("/dev/null", O_RDONLY);
   if (descriptor >= 0) close(descriptor);
   std::signal(SIGXFSZ, SIG_IGN);  // with `ulimit -f` the write then fails and says why
-  if (argc < 2 || argv[1] != std::string_view("train")) return;
+  if (first_word(argc, argv) == kRun) return catch_request_signals();
+  if (first_word(argc, argv) != "train") return;
   std::signal(SIGPIPE, SIG_IGN);  // training goes on when nobody reads what it prints
   catch_stop_signals(!started_by_mpi_launcher());
 }
@@ -107,9 +114,12 @@ int run(int argc, char** argv) {
 // returned, the others would wait for it in MPI_Finalize for ever.
 int main(int argc, char** argv) {
   using namespace weir;
+  if (first_word(argc, argv) == kAsRank) return run_rank({argv + 2, argv + argc});
   begin_process(argc, argv);
-  ensure_blas_core(argc, argv);
-  release_stop_signals();
+  if (first_word(argc, argv) != kRun) {  // which computes nothing, and takes its signals itself
+    ensure_blas_core(argc, argv);
+    release_stop_signals();
+  }
   try {
     return after_output(run(argc, argv));
   } catch (const Error& error) {

@@ -6,11 +6,11 @@ namespace weir {
 
 /// From now on SIGUSR1 asks the job to stop instead of ending the process. If the process is the
 /// whole job (`alone`), SIGTERM, SIGINT and SIGHUP do the same, and a second SIGTERM or SIGINT ends
-/// it at once; under mpirun these go to mpirun (see launch/mpirun-weir). A signal that is ignored
-/// stays ignored. Call it first in main, so that no signal comes before it.
+/// it at once; under mpirun these go to mpirun (see launch/supervise/mpirun_job.hpp). A signal that
+/// is ignored stays ignored. Call it first in main, so that no signal comes before it.
 void catch_stop_signals(bool alone);
 
-/// Lets SIGUSR1 through, which launch/mpirun-weir starts the program with held back. Call it when
+/// Lets SIGUSR1 through, which `weir run` starts the program with held back. Call it when
 /// the program will not be started again in the same process (ensure_blas_core).
 void release_stop_signals();
 

@@ -7,7 +7,7 @@ namespace weir {
 
 void assert_failed(const char* condition, const char* file, int line) {
   std::fprintf(stderr, "%s:%d: a bug in weir: %s does not hold\n", file, line, condition);
-  std::abort();
+  std::_Exit(static_cast<int>(ExitCode::internal));
 }
 
 }  // namespace weir

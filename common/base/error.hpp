@@ -12,8 +12,12 @@ enum class ExitCode {
   done = 0,
   error = 1,
   usage = 2,
-  diverged = 3,  ///< done, but the loss is not finite: the model is of no use
-  stopped = 75,  ///< ended on request, after a committed checkpoint
+  diverged = 3,      ///< done, but the loss is not finite: the model is of no use
+  internal = 70,     ///< a bug of ours: an assertion does not hold
+  storage = 74,      ///< the last checkpoint, or three in a row, could not be written
+  stopped = 75,      ///< ended on request, after a committed checkpoint
+  hang = 86,         ///< a watchdog ended a job that stood still
+  no_progress = 93,  ///< `weir run` alone: three starts in a row have committed no step
 };
 
 /// Anything that a user, a file, a message or another rank can cause. Says what was being done, to

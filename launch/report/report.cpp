@@ -116,6 +116,19 @@ Rows environment_rows(const fs::path& run) {
   return rows;
 }
 
+/// What failures have cost, if `weir run` has written it.
+std::string supervision_text(const RunLog& log) {
+  const auto count = [&](const char* field) {
+    const double value = value_of(log.supervision, field);
+    return value > 0 && value < 1e18 ? static_cast<index_t>(value) : 0;
+  };
+  return supervision_text(
+      SupervisionMetrics{.restart_count = count("restarts"),
+                         .lost_step_count = count("lost_steps"),
+                         .productive_seconds = value_of(log.supervision, "productive_s"),
+                         .wall_seconds = value_of(log.supervision, "wall_s")});
+}
+
 Rows run_rows(const RunLog& log, const fs::path& run) {
   Rows rows;
   if (!log.lives.empty()) {
@@ -132,6 +145,7 @@ Rows run_rows(const RunLog& log, const fs::path& run) {
     for (const auto& [name, value] : log.lives.back().layout) {
       layout += text(layout.empty() ? "" : ", ", name, ' ', value);
     }
+    if (!log.supervision.empty()) rows.emplace_back("under weir run", supervision_text(log));
     rows.emplace_back("layout", layout);
     if (!path_exists(run / "environment.txt")) rows.emplace_back("weir", log.lives.back().version);
   }

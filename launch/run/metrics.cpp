@@ -3,8 +3,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "common/base/error.hpp"
@@ -204,6 +206,29 @@ void MetricsFile::summary(const SummaryMetrics& metrics) {
   line["checkpoint_count"] = metrics.checkpoint_count;
   line["peak_memory_bytes"] = metrics.peak_memory_bytes;
   append(line.dump());
+}
+
+void MetricsFile::supervision(const SupervisionMetrics& metrics) {
+  Json line = {{"kind", "supervision"},
+               {"step", metrics.step},
+               {"restarts", metrics.restart_count},
+               {"steps", metrics.step_count},
+               {"lost_steps", metrics.lost_step_count}};
+  put(line, "productive_s", metrics.productive_seconds);
+  put(line, "wall_s", metrics.wall_seconds);
+  append(line.dump());
+}
+
+std::string supervision_text(const SupervisionMetrics& metrics) {
+  const auto counted = [](index_t count, const char* noun) {
+    return text(count, ' ', noun, count == 1 ? "" : "s");
+  };
+  const double wall = std::max(metrics.wall_seconds, 1e-3);
+  std::array<char, 100> times{};
+  std::snprintf(times.data(), times.size(), "productive %.1f of %.1f s (ETTR %.2f)",
+                metrics.productive_seconds, wall, metrics.productive_seconds / wall);
+  return text(counted(metrics.restart_count, "restart"), ", ",
+              counted(metrics.lost_step_count, "lost step"), ", ", times.data());
 }
 
 }  // namespace weir

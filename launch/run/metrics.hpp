@@ -88,6 +88,19 @@ struct SummaryMetrics {
   index_t peak_memory_bytes = 0;  ///< the largest rank's
 };
 
+/// What failures have cost a job under `weir run`, over all its starts.
+struct SupervisionMetrics {
+  index_t step = 0;  ///< the newest committed one
+  index_t restart_count = 0;
+  index_t step_count = 0;         ///< steps that were trained and count
+  index_t lost_step_count = 0;    ///< steps that were trained and rolled back
+  double productive_seconds = 0;  ///< the time of the steps that count
+  double wall_seconds = 0;
+};
+/// `2 restarts, 7 lost steps, productive 41.2 of 50.1 s (ETTR 0.82)`. ETTR, effective training time
+/// ratio: the productive part of the time.
+std::string supervision_text(const SupervisionMetrics& metrics);
+
 /// metrics.jsonl: an object a line, each with a `kind`, for programs (jq, pandas). Appends: after a
 /// resume the lines of the earlier life stay, and a `start` line says from which step the new
 /// one continues. If a step has several lines, the last one counts.
@@ -106,6 +119,7 @@ class MetricsFile {
   void step(const StepMetrics& metrics);
   void validation(const ValidationMetrics& metrics);
   void summary(const SummaryMetrics& metrics);
+  void supervision(const SupervisionMetrics& metrics);
 
  private:
   void append(const std::string& line);

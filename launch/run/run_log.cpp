@@ -136,6 +136,7 @@ void take(RunLog& log, const LineReader& line) {
     log.steps.cut(line.step);
     log.validations.cut(line.step);
     log.summary.clear();
+    log.supervision.clear();
     log.stopped = false;
     log.lives.push_back(life_of(line));
   } else if (line.kind == "step") {
@@ -146,6 +147,8 @@ void take(RunLog& log, const LineReader& line) {
     log.summary.clear();
     for (const auto& [name, value] : line.numbers) log.summary[name] = value;
     log.stopped = line.stopped;
+  } else if (line.kind == "supervision") {
+    for (const auto& [name, value] : line.numbers) log.supervision[name] = value;
   }
 }
 
@@ -181,6 +184,7 @@ void RunLines::add(index_t step, const std::string& skip, const Numbers& numbers
 void RunLines::cut(index_t step) { lines_.push_back({step, true, "", {}}); }
 
 void RunLines::settle() {
+  const index_t line_count = std::ranges::count(lines_, false, &Line::is_cut);
   // Read from the end, because later lines decide whether a line counts.
   std::vector<Line> kept;
   index_t last_step = std::numeric_limits<index_t>::max();
@@ -194,6 +198,7 @@ void RunLines::settle() {
   std::ranges::stable_sort(kept, {}, &Line::step);  // the newest of a step comes first
   const auto repeated = std::ranges::unique(kept, {}, &Line::step);
   kept.erase(repeated.begin(), repeated.end());
+  lost_count = line_count - static_cast<index_t>(kept.size());
   lines_ = std::move(kept);
   for (const Line& line : lines_) {
     steps.push_back(line.step);
@@ -215,12 +220,13 @@ std::vector<double> RunLines::column(const std::string& field) const {
   return values;
 }
 
-RunLog read_run_log(const std::filesystem::path& metrics_file) {
+RunLog read_run_log(const std::filesystem::path& metrics_file, index_t begin) {
   File::open(metrics_file);  // an Error for a pipe, which would keep us waiting
   std::ifstream file(metrics_file, std::ios::binary);
   if (!file) {
     throw Error(text("cannot read ", metrics_file.string(), ": ", std::strerror(errno)));
   }
+  file.seekg(begin);
   RunLog log;
   LineReader line;
   std::string words;

@@ -31,6 +31,7 @@ class RunLines {
   void cut(index_t step);
   /// If a step has several lines, the last one counts.
   void settle();
+  index_t lost_count = 0;  ///< lines that do not count
 
   std::vector<index_t> steps;      ///< ascending
   std::vector<std::string> skips;  ///< why the step was skipped, empty if it was not
@@ -57,16 +58,17 @@ struct RunLog {
   std::vector<RunLife> lives;
   RunLines steps;
   RunLines validations;
-  std::map<std::string, double> summary;  ///< that of the last life; empty while it runs
-  bool stopped = false;                   ///< the last life ended on request, before its last step
-  index_t damaged_line_count = 0;         ///< lines that are no JSON object or too long, except one
-                                          ///< that is still being written
+  std::map<std::string, double> summary;      ///< that of the last life; empty while it runs
+  std::map<std::string, double> supervision;  ///< what `weir run` wrote after the last life
+  bool stopped = false;            ///< the last life ended on request, before its last step
+  index_t damaged_line_count = 0;  ///< lines that are no JSON object or too long, except one
+                                   ///< that is still being written
 };
 
 /// Reads the file as it is now; the run may still be going. Unknown fields and kinds of lines do no
 /// harm, nor do lines that weir would never write: only the first 256 numbers of a line count,
-/// nested values do not, and a step beyond 2^53 is ignored. Throws Error if the file cannot be
-/// read.
-RunLog read_run_log(const std::filesystem::path& metrics_file);
+/// nested values do not, and a step beyond 2^53 is ignored. The file counts from byte `begin` on.
+/// Throws Error if the file cannot be read.
+RunLog read_run_log(const std::filesystem::path& metrics_file, index_t begin = 0);
 
 }  // namespace weir

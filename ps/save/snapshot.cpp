@@ -304,7 +304,8 @@ void Snapshot::complain(const std::string& error) {
   const double left = static_cast<double>(config_.wait_s) - (now - failed_at_);
   if (left <= 0 && (tries_ > 1 || !last_)) {
     throw Error(text(last_ ? "" : "the third checkpoint in a row: ", what, "; tried again for ",
-                     config_.wait_s, " s (--checkpoint.wait)"));
+                     config_.wait_s, " s (--checkpoint.wait)"),
+                ExitCode::storage);
   }
   constexpr double kQuietSeconds = 60;
   if (told_at_ > 0 && now - told_at_ < kQuietSeconds) return;

@@ -104,10 +104,10 @@ struct SaveTotals {
 /// A save that fails anywhere is given up as a whole: its folder is removed, a warning logged, and
 /// training goes on. Two saves are not given up: the last one of a job, and the third in a row that
 /// fails (kSaveFailuresMax). Server 0 tries such a save again from the copies that are still there,
-/// until it succeeds or `wait_s` seconds are over; then it throws Error. Training goes on meanwhile
-/// until the next checkpoint is due. A job that has lost its run folder to a later one throws
-/// SupersededError and removes nothing. Only the thread that calls these functions talks to the
-/// other servers.
+/// until it succeeds or `wait_s` seconds are over; then it throws Error (ExitCode::storage).
+/// Training goes on meanwhile until the next checkpoint is due. A job that has lost its run folder
+/// to a later one throws SupersededError and removes nothing. Only the thread that calls these
+/// functions talks to the other servers.
 class Snapshot {
  public:
   /// What poll() wants sent, as in ps::Output.

@@ -43,7 +43,8 @@ for ((i = 0; i < 400; i++)); do
 done
 for process in /proc/[0-9]*; do
   if [[ $(readlink "$process/exe" 2>/dev/null) == "$(realpath "$prefix/bin/weir")" ]] &&
-    tr '\0' '\n' <"$process/environ" 2>/dev/null | grep -qx 'OMPI_COMM_WORLD_RANK=1'; then
+    tr '\0' '\n' <"$process/environ" 2>/dev/null | grep -qx 'OMPI_COMM_WORLD_RANK=1' &&
+    ! grep -qaF as-rank "$process/cmdline"; then
     kill -KILL "${process#/proc/}"
   fi
 done

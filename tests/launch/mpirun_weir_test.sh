@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # mpirun_weir_test.sh WEIR: launch/mpirun-weir names a rank that died, with its role, passes on what
-# the job and mpirun say themselves, and stops a job on signals.
+# the job and mpirun say themselves, and stops a job on signals. It starts the WEIR beside it.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
+mkdir "$folder/bin"
+cp "$root/launch/mpirun-weir" "$folder/bin"
+ln -s "$(realpath "$1")" "$folder/bin/weir"
 
 # Takes weir's place: what `plan --rank` says of three ranks, and a job whose rank 2 ends as told.
 cat >"$folder/weir" <<'END'
@@ -34,7 +37,7 @@ END
 chmod +x "$folder/weir"
 
 failures=0
-launcher=$root/launch/mpirun-weir
+launcher=$folder/bin/mpirun-weir
 # expect HOW CODE LINES TEXT: the job ends within 8 s with this code, this many lines and this text.
 expect() {
   local how=$1 code=$2 lines=$3 text=$4 output found
@@ -140,7 +143,8 @@ await_step run
 for process in /proc/[0-9]*; do
   if [[ $(readlink "$process/exe" 2>/dev/null) == "$(realpath "$1")" ]] &&
     tr '\0' '\n' <"$process/environ" 2>/dev/null | grep -qx 'OMPI_COMM_WORLD_RANK=3' &&
-    tr '\0' '\n' <"$process/cmdline" | grep -qxF "$folder/run"; then
+    tr '\0' '\n' <"$process/cmdline" | grep -qxF "$folder/run" &&
+    ! grep -qaF as-rank "$process/cmdline"; then
     kill -KILL "${process#/proc/}"
   fi
 done
@@ -156,9 +160,8 @@ if grep 'the job ends' "$folder/said"; then failures=1; fi
 
 # Asked before there is any rank: held until there is one, and answered after the first step.
 begin_job early
-# The launcher catches SIGUSR1 and SIGUSR2 (bits 9 and 11); the latter is its last.
-until [[ $(<"/proc/$job/comm") == mpirun-weir ]] &&
-  grep -q '^SigCgt:.*[abef]..$' "/proc/$job/status"; do sleep 0.01; done
+# The launcher catches SIGUSR1 (bit 9) last.
+until grep -q '^SigCgt:.*[2367abef]..$' "/proc/$job/status"; do sleep 0.01; done
 kill -TERM $job
 expect_end 'early TERM' 75 '(stopped on request)' early
 grep -q '"step":1,' "$folder/early/metrics.jsonl" || { echo "early TERM: no step"; failures=1; }

@@ -64,7 +64,7 @@ TEST_CASE("a request to stop that comes before the first step is answered after 
     std::vector<std::string> more = kEndless;
     more.insert(more.end(), words.begin(), words.end());
     std::vector<std::string> command = weir_command(ranks, small_job(folder, run, more));
-    // Held back, as launch/mpirun-weir does it, and sent by each rank to itself before it is weir.
+    // Held back, as `weir run` does it, and sent by each rank to itself before it is weir.
     const auto weir = std::ranges::find(command, WEIR_BINARY);
     const std::vector<std::string> early = {"env", "--block-signal=USR1", "sh", "-c",
                                             "kill -USR1 $$; exec \"$0\" \"$@\""};

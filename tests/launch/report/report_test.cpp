@@ -228,6 +228,8 @@ TEST_CASE("lives, the summary, and settings other than the defaults are told") {
       R"({"kind":"summary","step":2,"stopped":false,"loss":2.5,"elapsed_s":8,"waited_s":2,)"
       R"("server_busy_s":2,"server_waited_s":5.5,)"
       R"("server_busy_imbalance":1.5,"server_bytes_imbalance":1.25})"
+      "\n"
+      R"({"kind":"supervision","step":2,"restarts":1,"lost_steps":1,"productive_s":8,"wall_s":10})"
       "\n");
   run.write("config.ini", "steps = 2\nmodel.width = 128\nclip.policy = <script>\nseed = 1\n");
   run.write("environment.txt", "host       a & b\ncores      2\n");
@@ -242,6 +244,9 @@ TEST_CASE("lives, the summary, and settings other than the defaults are told") {
             "busiest over mean: time 1.50, bytes 1.25</td>"));
   CHECK(has(page, "<th>loss</th><td>2.5000 nats</td>"));
   CHECK(has(page, "<th>steps</th><td>2</td>"));
+  CHECK(has(page,
+            "<th>under weir run</th>"
+            "<td>1 restart, 1 lost step, productive 8.0 of 10.0 s (ETTR 0.80)</td>"));
   CHECK(has(page, "<th>clip.policy</th><td>&lt;script&gt;</td>"));
   CHECK(has(page, "<th>host</th><td>a &amp; b</td>"));
   CHECK_FALSE(has(page, "<th>seed</th>"));  // that is the default

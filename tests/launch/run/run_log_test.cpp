@@ -82,6 +82,7 @@ TEST_CASE("a later life takes the place of what came after the step it goes on f
   CHECK(log.lives.size() == 2);
   CHECK(log.steps.steps == std::vector<index_t>{1, 2, 3, 4, 5});
   CHECK(log.steps.column("loss") == std::vector<double>{10, 10, 10, 20, 21});
+  CHECK(log.steps.lost_count == 3);
   CHECK(log.validations.steps.empty());
   CHECK(log.summary.empty());  // it is still going on
 }

@@ -266,15 +266,20 @@ TEST_CASE("two failures in a row are given up; the third save waits, then traini
         std::vector<std::string>{"step-00000003", "step-00000004", "step-00000005"});
 }
 
-TEST_CASE("three failures in a row end the job with the reason, if nobody is to wait") {
+TEST_CASE("three failures in a row end the job with the reason and 74, if nobody is to wait") {
   const QuietLog quiet;
   const TemporaryFolder folder;
   const BucketPlan plan = plan_of({.servers = 2});
   ServerConfig config = saving(folder.path() / "missing" / "missing", 9, 1);
   SimulatedJob job(plan, config, 1);
-  const std::string message = message_of([&] { job.run(); });
-  contains(message, "the third checkpoint in a row");
-  contains(message, "cannot make the folder");
+  try {
+    job.run();
+    FAIL("the job goes on");
+  } catch (const Error& error) {
+    contains(error.what(), "the third checkpoint in a row");
+    contains(error.what(), "cannot make the folder");
+    CHECK(error.code() == ExitCode::storage);
+  }
   CHECK(job.directives.size() >= 3);
 }
 

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "common/base/index.hpp"
+
+namespace weir {
+
+/// The line with which a rank begins is this and the number of ranks. The filter takes it out.
+inline constexpr std::string_view kRankBegins = "weir: a rank begins, of ";
+
+/// Takes mpirun's banners on how ranks ended out of what mpirun and the ranks say on stderr, since
+/// the ranks say it better themselves. Everything else stays: what mpirun says may be why a job
+/// does not start.
+class BannerFilter {
+ public:
+  /// The next bytes of stderr, cut anywhere. Returns the lines that are to be shown now.
+  std::string add(std::string_view bytes);
+  /// The lines that still wait: the last one without its end, and a banner that never ended.
+  std::string end();
+
+  bool any_rank_began() const { return began_count_ > 0; }
+  bool all_ranks_began() const { return all_began_; }
+
+ private:
+  std::string take(const std::string& line);
+
+  std::string line_;   ///< without its end yet
+  std::string block_;  ///< a banner since its first rule
+  index_t began_count_ = 0;
+  bool all_began_ = false;
+};
+
+}  // namespace weir

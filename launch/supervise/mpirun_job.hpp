@@ -1,0 +1,30 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "launch/supervise/requests.hpp"
+#include "launch/supervise/signals.hpp"
+
+namespace weir {
+
+/// How mpirun ended.
+struct JobEnd {
+  int code = 0;            ///< its exit code, as a shell has it: 128 + n if signal n ended it
+  bool any_began = false;  ///< it has started a rank
+  bool is_ended = false;   ///< the supervisor ended it: on request, late, or stopped
+};
+
+/// Runs `command`, which begins with mpirun, from start to end in a process group of its own, so
+/// that Ctrl-C does not reach it. stderr of mpirun and its ranks goes to stderr without banners.
+///
+/// mpirun kills its ranks within two seconds of a SIGTERM, and has no rank to pass SIGUSR1 on to
+/// while it starts. So a request to stop becomes a SIGUSR1 when all ranks have begun: one that is
+/// about to begin would die of it. A job that may not or does not stop is ended.
+///
+/// If mpirun is killed, or stopped (SIGSTOP) for seconds, the ranks on this host end with it. If
+/// this process is killed, mpirun ends the job.
+JobEnd run_mpirun(const std::vector<std::string>& command, Requests& requests,
+                  const Signals& signals);
+
+}  // namespace weir

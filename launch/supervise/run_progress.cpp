@@ -1,0 +1,107 @@
+#include "launch/supervise/run_progress.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "common/base/error.hpp"
+#include "common/io/checkpoint_format.hpp"
+#include "launch/run/run_folder.hpp"
+#include "launch/run/run_log.hpp"
+#include "launch/run_config.hpp"
+
+namespace weir {
+namespace {
+
+/// Makes a folder the working directory as long as this lives; an empty path changes nothing.
+class WorkingFolder {
+ public:
+  explicit WorkingFolder(const fs::path& folder) : before_(fs::current_path()) {
+    if (!folder.empty()) fs::current_path(folder);
+  }
+  WorkingFolder(const WorkingFolder&) = delete;
+  WorkingFolder& operator=(const WorkingFolder&) = delete;
+  ~WorkingFolder() {
+    std::error_code ignored;
+    fs::current_path(before_, ignored);
+  }
+
+ private:
+  fs::path before_;
+};
+
+/// The WEIR_ variables of the ranks: those that mpirun is told to export replace others.
+std::vector<std::string> environment_of(const MpirunWords& words) {
+  std::vector<std::string> all = weir_environment();
+  for (const std::string& assignment : words.exported) {
+    const std::string name = assignment.substr(0, assignment.find('=') + 1);
+    if (!name.starts_with("WEIR_")) continue;
+    std::erase_if(all, [&](const std::string& each) { return each.starts_with(name); });
+    all.push_back(assignment);
+  }
+  return all;
+}
+
+}  // namespace
+
+RunProgress::RunProgress(const MpirunWords& words) {
+  if (!words.trains()) return;
+  try {
+    const WorkingFolder folder(words.folder);
+    const std::vector<std::string> options(words.command.begin() + 1, words.command.end());
+    run_ = fs::absolute(parse_run_config(options, environment_of(words)).config.run);
+    std::error_code error;
+    const auto size = fs::file_size(run_ / "metrics.jsonl", error);
+    if (!error) metrics_begin_ = static_cast<index_t>(size);
+  } catch (const std::exception&) {
+    run_.clear();
+  }
+}
+
+index_t RunProgress::committed_step() const {
+  if (run_.empty()) return -1;
+  try {
+    for (const auto& [step, folder] : checkpoints_in(RunFolder::checkpoints_of(run_))) {
+      if (is_checkpoint(folder)) return step;
+    }
+  } catch (const Error&) {  // the ranks say why the folder cannot be read
+  }
+  return -1;
+}
+
+SupervisionMetrics RunProgress::supervision() const {
+  SupervisionMetrics metrics;
+  metrics.step = std::max<index_t>(0, committed_step());
+  const fs::path file = run_ / "metrics.jsonl";
+  std::error_code error;
+  if (run_.empty() || !fs::exists(file, error)) return metrics;
+  const RunLog log = read_run_log(file, metrics_begin_);
+  metrics.lost_step_count = log.steps.lost_count;
+  metrics.step_count = static_cast<index_t>(log.steps.steps.size());
+  if (!log.steps.has("step_s")) return metrics;
+  for (const double seconds : log.steps.column("step_s")) {
+    if (std::isfinite(seconds)) metrics.productive_seconds += seconds;
+  }
+  return metrics;
+}
+
+void RunProgress::write(const SupervisionMetrics& metrics) const {
+  const fs::path file = run_ / "metrics.jsonl";
+  std::error_code error;
+  if (run_.empty() || !fs::exists(file, error)) return;
+  MetricsFile(file).supervision(metrics);
+}
+
+std::vector<std::string> with_resume_auto(std::vector<std::string> command) {
+  std::vector<std::string> words;
+  for (std::size_t at = 0; at < command.size(); ++at) {
+    if (command[at] == "--resume") {
+      ++at;  // its value
+    } else if (!command[at].starts_with("--resume=")) {
+      words.push_back(command[at]);
+    }
+  }
+  words.push_back("--resume=auto");
+  return words;
+}
+
+}  // namespace weir

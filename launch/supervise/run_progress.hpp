@@ -1,0 +1,36 @@
+#pragma once
+
+#include <optional>
+
+#include "launch/run/metrics.hpp"
+#include "launch/supervise/mpirun_words.hpp"
+
+namespace weir {
+
+/// How far a training job has come, as its run folder shows it from outside.
+class RunProgress {
+ public:
+  /// Finds the run folder from the job's own words, as the ranks do. If they cannot be read there
+  /// is none; the ranks then say why.
+  explicit RunProgress(const MpirunWords& words);
+
+  const fs::path& run() const { return run_; }  ///< empty: not known
+
+  /// The step of the newest committed checkpoint; -1 if there is none.
+  index_t committed_step() const;
+
+  /// What the lines of metrics.jsonl since this was made say: lost steps, and productive seconds.
+  SupervisionMetrics supervision() const;
+
+  /// Adds the record to metrics.jsonl, if the job has made one.
+  void write(const SupervisionMetrics& metrics) const;
+
+ private:
+  fs::path run_;
+  index_t metrics_begin_ = 0;  ///< bytes of metrics.jsonl that were there before
+};
+
+/// The words of the command, train first, for a start that goes on from the newest checkpoint.
+std::vector<std::string> with_resume_auto(std::vector<std::string> command);
+
+}  // namespace weir

@@ -1,0 +1,91 @@
+#include "launch/supervise/banner_filter.hpp"
+
+#include <doctest/doctest.h>
+
+#include "common/base/text.hpp"
+
+namespace weir::test::banner_filter_test {
+namespace {
+
+// What Open MPI 4.1.4 says.
+const std::string kRule = std::string(74, '-') + '\n';
+const std::string kPrimary =
+    kRule +
+    "Primary job  terminated normally, but 1 process returned\n"
+    "a non-zero exit code. Per user-direction, the job has been aborted.\n" +
+    kRule;
+const std::string kDetected =
+    kRule +
+    "mpirun detected that one or more processes exited with non-zero status, thus causing\n"
+    "the job to be terminated. The first process to do so was:\n\n"
+    "  Process name: [[31521,1],2]\n  Exit code:    137\n" +
+    kRule;
+const std::string kAbort =
+    kRule +
+    "MPI_ABORT was invoked on rank 2 in communicator MPI_COMM_WORLD\nwith errorcode 2.\n\n"
+    "NOTE: invoking MPI_ABORT causes Open MPI to kill all MPI processes.\n"
+    "You may or may not see output from other processes, depending on\n"
+    "exactly when Open MPI kills them.\n" +
+    kRule;
+const std::string kLines =
+    "mpirun: Forwarding signal 10 to job\n"
+    "mpirun: killing job...\n"
+    "[host:07] 1 more process has sent help message help-mpi-api.txt / mpi-abort\n"
+    "[host:07] Set MCA parameter \"orte_base_help_aggregate\" to 0 to see all help / error "
+    "messages\n";
+const std::string kReason =
+    kRule +
+    "Open MPI tried to fork a new process via the \"execve\" system call but\n"
+    "failed.  Open MPI checks many things before attempting to launch a\nchild process.\n\n"
+    "  Local host:        host\n  Working directory: /nosuch\n" +
+    kRule;
+
+/// What is shown of a text that comes in pieces of this many bytes.
+std::string shown(const std::string& all, std::size_t piece) {
+  BannerFilter filter;
+  std::string text;
+  for (std::size_t at = 0; at < all.size(); at += piece) text += filter.add(all.substr(at, piece));
+  return text + filter.end();
+}
+
+TEST_CASE("banners on how ranks ended are taken out; the ranks' lines around them stay") {
+  for (const std::size_t piece : {std::size_t{1}, std::size_t{7}, std::size_t{4096}}) {
+    CAPTURE(piece);
+    CHECK(shown("one\n" + kPrimary + kDetected + "two\n" + kLines + kAbort + "\n---\nthree\n",
+                piece) == "one\ntwo\n\n---\nthree\n");
+  }
+}
+
+TEST_CASE("why a job does not start is shown as mpirun says it") {
+  CHECK(shown(kReason, 100) == kReason);
+  CHECK(shown(kReason + kDetected + kReason, 100) == kReason + kReason);
+}
+
+TEST_CASE("what was not finished when mpirun ended is shown") {
+  CHECK(shown(kRule + "half a banner\n", 5) == kRule + "half a banner\n");
+  CHECK(shown("no end", 5) == "no end\n");
+  CHECK(shown("", 5) == "");
+}
+
+TEST_CASE("a rule is 70 dashes or more and nothing else") {
+  const std::string dashes(69, '-');
+  CHECK(shown(dashes + "\na\n" + dashes + "\n", 10) == dashes + "\na\n" + dashes + "\n");
+  BannerFilter filter;
+  CHECK(filter.add(kRule + "waits\n") == "");
+  CHECK(filter.add(kRule) == kRule + "waits\n" + kRule);
+}
+
+TEST_CASE("all ranks have begun when as many have said so as there are, in whatever lines") {
+  BannerFilter filter;
+  const std::string began = text(kRankBegins, 3, '\n');
+  CHECK_FALSE(filter.any_rank_began());
+  CHECK(filter.add(began + "x\n") == "x\n");
+  CHECK(filter.any_rank_began());
+  CHECK(filter.add("[1,1]<stderr>:" + began) == "");
+  CHECK_FALSE(filter.all_ranks_began());
+  CHECK(filter.add(began) == "");
+  CHECK(filter.all_ranks_began());
+}
+
+}  // namespace
+}  // namespace weir::test::banner_filter_test
