@@ -23,6 +23,7 @@ const std::vector<Command>& commands() {
       {"eval", "scores a checkpoint on held-out data, in one process or under mpirun", true, eval},
       {"generate", "continues a text with a trained language model", false, generate},
       {"plan", "shows what each rank will hold and send, and the schedule", true, plan},
+      {"top", "shows what each rank of a running job does", false, top},
       {"inspect", "shows what is in a checkpoint or a run folder", false, inspect},
       {"report", "draws the metrics of a run as an HTML page", false, report},
   };
@@ -59,9 +60,10 @@ std::string help_of_weir() {
          std::string(kNumbersHelp) +
          "Exit codes: 0 done, 1 error, 2 wrong usage, 3 done but the loss is not finite, 70 a bug "
          "in\n"
-         "weir, 74 checkpoints could not be written, 75 stopped on request after a checkpoint. "
-         "Those\n"
-         "of a job under mpirun: `weir run --help`.\n";
+         "weir, 74 checkpoints could not be written, 75 stopped on request after a checkpoint, 86 "
+         "ended\n"
+         "by the watchdog because nothing went on any more. Those of a job under mpirun: `weir run "
+         "--help`.\n";
 }
 
 bool asks_for_help(const Arguments& arguments) {

@@ -47,6 +47,7 @@ int eval(const Arguments& arguments);
 int generate(const Arguments& arguments);
 int plan(const Arguments& arguments);
 int inspect(const Arguments& arguments);
+int top(const Arguments& arguments);
 int report(const Arguments& arguments);
 int supervise(const Arguments& arguments);
 

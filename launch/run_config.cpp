@@ -166,9 +166,9 @@ void imply_servers(ParsedConfig& parsed) {
 
 std::vector<Option> options(RunConfig& config) {
   std::vector<Option> all;
-  for (const auto& table :
-       {options(config.train), own_options(config), options(config.wire), options(config.layout),
-        options(config.model), options(config.data), options(config.server)}) {
+  for (const auto& table : {options(config.train), own_options(config), options(config.wire),
+                            options(config.layout), options(config.model), options(config.data),
+                            options(config.server), options(config.watchdog)}) {
     all.insert(all.end(), table.begin(), table.end());
   }
   return all;

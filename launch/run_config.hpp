@@ -9,6 +9,7 @@
 #include "common/job/data_plane.hpp"
 #include "common/job/layout.hpp"
 #include "common/wire/wire.hpp"
+#include "launch/run/watchdog_config.hpp"
 #include "launch/terminal/progress_bar.hpp"
 #include "ps/local_steps.hpp"
 #include "ps/server.hpp"
@@ -40,6 +41,7 @@ struct RunConfig {
   WireConfig wire;
   ProgressMode progress = ProgressMode::automatic;
   LogLevel log_level = LogLevel::info;
+  WatchdogConfig watchdog;
 };
 
 /// The tables of all rooms, joined. Their rows point into `config`.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "common/base/activity.hpp"
 #include "common/base/log.hpp"
 #include "common/base/machine.hpp"
 #include "common/io/checkpoint_format.hpp"
@@ -49,12 +50,16 @@ double gemm_peak_of(const Comm& workers, index_t threads) {
   return workers ? workers.sum(own) : own;
 }
 
-/// Names the step on the lines of the log.
-class StepInLog final : public worker::Observer {
+/// Names the step on the lines of the log, and in the record of what this rank does.
+class ToldStep final : public worker::Observer {
  public:
+  void start(const Directive& directive) override { note_step(directive.step); }
   void step(const Directive& directive) override {
+    note_step(directive.step);
     set_log_identity(text(identity_, identity_.empty() ? "" : ", ", "step ", directive.step));
   }
+  void validation_begin(index_t, index_t) override { note_phase(JobPhase::validate); }
+  void validation(index_t, const worker::Loss&) override { note_phase(JobPhase::train); }
 
  private:
   const std::string identity_ = log_identity();
@@ -126,8 +131,22 @@ void TrainingJob::plan() {
   ranks_.on_rank_0([&] { folder_.emplace(job_.config.run); });
   const std::string generation = folder_ ? text(folder_->generation()) : "";
   claim_ = {job_.config.run, std::stoll(ranks_.from_rank_0(generation))};
+  start_watchdog();
+  note_phase(JobPhase::load);  // a checkpoint is read to the end before it is taken
   find_checkpoint();
   fit_to_checkpoint();
+}
+
+/// Not before rank 0 has the folder: a job that is refused leaves the records of another alone.
+void TrainingJob::start_watchdog() {
+  note_step(0);
+  watchdog_.emplace(
+      job_.config.watchdog,
+      WatchedRank{.run = job_.config.run,
+                  .claim = claim_,
+                  .rank = ranks_.rank(),
+                  .ranks = ranks_.size(),
+                  .role = ranks_.world ? layout().role(ranks_.rank()) : "one process"});
 }
 
 /// Rank 0 decides, since it has the folder.
@@ -157,6 +176,7 @@ void TrainingJob::fit_to_checkpoint() {
 }
 
 void TrainingJob::connect() {
+  note_phase(JobPhase::start);
   if (is_local()) return;
   const RunConfig& config = job_.config;
   host_ = ranks_.world.host();
@@ -166,6 +186,7 @@ void TrainingJob::connect() {
 }
 
 void TrainingJob::resume() {
+  note_phase(JobPhase::load);
   // Servers load their parts now, so that a checkpoint that does not fit ends all ranks together.
   ranks_.together([&] {
     if (is_server() || is_local()) load_server();
@@ -233,6 +254,7 @@ bool TrainingJob::stop_requested() {
 }
 
 void TrainingJob::run() {
+  note_phase(JobPhase::train);
   if (!is_local()) {
     workers_ =
         ranks_.world.split(is_worker() ? std::optional<int>(0) : std::nullopt, ranks_.rank());
@@ -276,8 +298,8 @@ void TrainingJob::make_service() {
 
 void TrainingJob::run_worker() {
   const double gemm_peak = gemm_peak_of(workers_, job_.config.threads);
-  StepInLog step_in_log;
-  std::vector<worker::Observer*> observers = {&step_in_log};
+  ToldStep told_step;
+  std::vector<worker::Observer*> observers = {&told_step};
   if (ranks_.rank() == 0) {
     books_.emplace(job_, *service_, gemm_peak, folder_->metrics());
     observers.push_back(&*books_);
@@ -307,6 +329,7 @@ SummaryMetrics TrainingJob::totals() const {
 }
 
 ExitCode TrainingJob::close() {
+  note_phase(JobPhase::close);
   const SummaryMetrics metrics = totals();
   if (books_) books_->summary(metrics, last_, pipeline_seconds_);
   std::array<double, 2> found = {books_ && books_->diverged() ? 1.0 : 0.0,
@@ -315,6 +338,7 @@ ExitCode TrainingJob::close() {
   const auto [diverged, is_over] = found;
   // All ranks leave together after the commit: one that left first with 75 would end the others.
   ranks_.barrier();
+  watchdog_.reset();
   if (step() < job_.config.train.training.steps && is_over == 0) return ExitCode::stopped;
   return diverged > 0 ? ExitCode::diverged : ExitCode::done;
 }

@@ -12,6 +12,7 @@
 #include "launch/job.hpp"
 #include "launch/ranks.hpp"
 #include "launch/run/run_folder.hpp"
+#include "launch/run/watchdog.hpp"
 #include "launch/stop_request.hpp"
 #include "ps/server.hpp"
 #include "ps/server_loop.hpp"
@@ -31,7 +32,8 @@ namespace weir {
 ///
 /// `weir train` is these six calls. A benchmark, a study or a test can make them in its own
 /// process, look at the job in between, and watch it by an Observer. A phase that fails throws on
-/// all ranks alike up to resume(); an Error of run() is this rank's own, and must end the job.
+/// all ranks alike up to resume(); an Error of run() is this rank's own, and must end the job. Once
+/// rank 0 has the run folder, a watchdog ends the process with 86 if the job stands still.
 ///
 /// agree() sets what the process has once: the log's level and identity, the threads of OpenBLAS
 /// and, with --private, the permissions of new files.
@@ -69,6 +71,7 @@ class TrainingJob {
   bool steps_locally() const {
     return job_.config.server.consistency.mode == ps::Consistency::local;
   }
+  void start_watchdog();
   void find_checkpoint();
   void fit_to_checkpoint();
   void load_server();
@@ -85,10 +88,11 @@ class TrainingJob {
   std::vector<Setting> settings_;  ///< the form that the run folder and checkpoints keep
   std::optional<StopRequest> stop_;
   Job job_;
-  std::string data_;                 ///< a line that says what is learnt
-  std::optional<RunFolder> folder_;  ///< rank 0 has it
-  Claim claim_;                      ///< rank 0's, to that folder
-  fs::path checkpoint_;              ///< where training goes on; empty if it begins anew
+  std::string data_;                  ///< a line that says what is learnt
+  std::optional<RunFolder> folder_;   ///< rank 0 has it
+  Claim claim_;                       ///< rank 0's, to that folder
+  std::optional<Watchdog> watchdog_;  ///< from plan() to close()
+  fs::path checkpoint_;               ///< where training goes on; empty if it begins anew
   Comm host_;
   std::optional<DataPlane> plane_;                ///< none in one process
   std::optional<ps::Server> server_;              ///< a server has it, and a job of one process

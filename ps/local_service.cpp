@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/base/activity.hpp"
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
 #include "common/base/wait.hpp"
@@ -46,6 +47,7 @@ bool LocalService::work() {
 
 template <class Done>
 void LocalService::work_until(const Done& done) {
+  const Waiting waiting("its own server", kNobody);
   const double begin = seconds_now();
   wait_until(done, [&] { return work(); });
   waited_seconds_ += seconds_now() - begin;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/base/activity.hpp"
 #include "common/base/error.hpp"
 #include "common/base/log.hpp"
 #include "common/base/wait.hpp"
@@ -87,6 +88,7 @@ void LocalSteps::load_own() {
 }
 
 void LocalSteps::await_save() {
+  const Waiting waiting("its own save", kNobody);
   wait_until([&] { return !own_.saving(); }, [&] { return progress(); });
 }
 

@@ -5,6 +5,7 @@
 #include <optional>
 #include <variant>
 
+#include "common/base/activity.hpp"
 #include "common/base/error.hpp"
 #include "common/base/list.hpp"
 #include "common/base/machine.hpp"
@@ -25,6 +26,7 @@ struct Peer {
   List<index_t> contributors;   ///< this worker's number among each bucket's contributors
   List<index_t> pulled;         ///< buckets, by frame
   List<bool> ready;             ///< pulls that may leave when those before them have left
+  index_t missing = 0;          ///< pushes that were opened and have not come
   index_t offered = 0;          ///< how many pulls of this release were offered
   std::deque<index_t> leaving;  ///< frames of pulls that were offered and not yet sent
   std::unique_ptr<FrameReceiver> push;
@@ -40,6 +42,9 @@ struct Reader {
   index_t pulled = 0;
   std::optional<index_t> pushed;  ///< if it contributes, too
 };
+
+/// How often the record of what this rank does hears what its server lacks, while nothing moves.
+constexpr double kTellSeconds = 0.2;
 
 bool releases(const Directive& directive, index_t replica) {
   return std::ranges::find(directive.replicas.released, replica, &Release::replica) !=
@@ -125,7 +130,10 @@ struct ServerLoop::State {
         peer.ready.assign(peer.ready.size(), false);
         peer.offered = 0;
       }
-      if (reader.pushed && !directive.order.stop) peer.push->open(*reader.pushed);
+      if (reader.pushed && !directive.order.stop) {
+        peer.push->open(*reader.pushed);
+        ++peer.missing;
+      }
     }
   }
 
@@ -142,8 +150,7 @@ struct ServerLoop::State {
   void send(const Content& content) {
     const std::vector<std::byte> bytes = to_bytes(content);
     const auto to_server = [&](index_t other) {
-      control.send(static_cast<int>(layout.rank_of_server(other)), Tier::servers, kKindOf<Content>,
-                   bytes);
+      control.send(rank_of(other), Tier::servers, kKindOf<Content>, bytes);
     };
     if constexpr (kReceiverOf<Content> == Receiver::server_0) return to_server(0);
     if constexpr (comes_to(Tier::servers, kReceiverOf<Content>)) {
@@ -179,6 +186,7 @@ struct ServerLoop::State {
       if (peer.push) {
         for (index_t frame : peer.push->progress()) {
           server.on_contribution(peer.pushed[frame], peer.contributors[frame]);
+          --peer.missing;
           moved = true;
         }
       }
@@ -214,6 +222,32 @@ struct ServerLoop::State {
     return moved;
   }
 
+  /// What this server lacks, for the record of what the rank does.
+  Need need() const {
+    const auto of_one = [&](const char* what, const auto& is_meant) -> Need {
+      const auto found = std::ranges::find_if(peers, is_meant);
+      if (found == peers.end()) return {};
+      const bool alone = std::find_if(found + 1, peers.end(), is_meant) == peers.end();
+      return {what, alone ? found->rank : kSeveralRanks};
+    };
+    if (server.applying()) {
+      const Need readers = of_one("readers of its weights", [](const Peer& peer) {
+        return peer.pull && peer.pull->read_by_peer();
+      });
+      if (readers.what != nullptr) return readers;
+      if (server.saving()) return {"its own save", kNobody};
+    }
+    const Need pushes =
+        of_one("gradients", [](const Peer& peer) { return peer.push && peer.missing > 0; });
+    if (pushes.what != nullptr) return pushes;
+    if (server.saving()) return {"the save", index == 0 ? kSeveralRanks : rank_of(0)};
+    if (index > 0) return {"the directive", rank_of(0)};
+    return {"what all ranks have found", layout.servers == 2 ? rank_of(1) : kSeveralRanks};
+  }
+  int rank_of(index_t server_index) const {
+    return static_cast<int>(layout.rank_of_server(server_index));
+  }
+
   /// Weights may be stepped only if no worker still reads them where they are.
   bool may_work() {
     if (!server.applying() || readers_done_with == server.directive().update) return true;
@@ -237,7 +271,8 @@ struct ServerLoop::State {
   Server& server;
   std::function<bool()> stop_requested;
   bool stop_seen = false;
-  bool done = false;               ///< the server is done and has said so
+  bool done = false;  ///< the server is done and has said so
+  double need_told_at = 0;
   index_t readers_done_with = -1;  ///< the update before whose step all were found done reading
   ControlPort control;
   List<Peer> peers;
@@ -252,7 +287,13 @@ ServerLoop::~ServerLoop() = default;
 
 void ServerLoop::run() {
   begin();
-  wait_until([&] { return finished(); }, [&] { return move(); });
+  const Waiting waiting("what its server lacks");
+  wait_until([&] { return finished(); },
+             [&] {
+               const bool moved = move();
+               if (moved) note_step(state_->server.step());
+               return moved;
+             });
 }
 
 void ServerLoop::begin() {
@@ -274,7 +315,12 @@ void ServerLoop::begin() {
 bool ServerLoop::move() {
   const double begin = seconds_now();
   const bool moved = state_->move();
-  if (moved) state_->server.add_busy(seconds_now() - begin);
+  if (moved) {
+    state_->server.add_busy(seconds_now() - begin);
+  } else if (begin - state_->need_told_at > kTellSeconds) {
+    state_->need_told_at = begin;
+    note_server_need(state_->need());
+  }
   return moved;
 }
 

@@ -1,5 +1,6 @@
 #include "common/base/machine.hpp"
 
+#include <pthread.h>
 #include <sched.h>
 #include <unistd.h>
 
@@ -29,6 +30,16 @@ std::optional<std::string> field_of(const char* file, const std::string& key) {
 
 double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+ThreadClock::ThreadClock() {
+  if (pthread_getcpuclockid(pthread_self(), &clock_) != 0) clock_ = CLOCK_PROCESS_CPUTIME_ID;
+}
+
+double ThreadClock::seconds() const {
+  timespec time{};
+  if (clock_gettime(clock_, &time) != 0) return 0;
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
 void sleep_microseconds(index_t microseconds) {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <time.h>
+
 #include <string>
 
 #include "common/base/index.hpp"
@@ -11,6 +13,17 @@ namespace weir {
 
 /// The time of a clock that never goes back; only differences mean anything.
 double seconds_now();
+
+/// How long one thread has computed, for other threads to look at.
+class ThreadClock {
+ public:
+  ThreadClock();  ///< the clock of the thread that makes it
+  /// 0 if the system does not tell.
+  double seconds() const;
+
+ private:
+  clockid_t clock_{};
+};
 
 /// Sleeps for at least this long, and for the timer slack of the thread (50 us) in addition.
 void sleep_microseconds(index_t microseconds);

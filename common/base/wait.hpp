@@ -2,6 +2,7 @@
 
 #include <type_traits>
 
+#include "common/base/activity.hpp"
 #include "common/base/index.hpp"
 
 namespace weir {
@@ -14,7 +15,10 @@ class Backoff {
   /// Call after a look that found nothing.
   void pause();
   /// Call after a look that found something.
-  void reset() { idle_ = false; }
+  void reset() {
+    idle_ = false;
+    note_move();
+  }
 
  private:
   bool idle_ = false;
@@ -24,7 +28,8 @@ class Backoff {
 
 /// Calls `done()` until it returns true. Between the calls it calls `progress()`, which moves other
 /// traffic on. If `progress` returns a bool, it says whether anything moved, and a wait in which
-/// things move does not sleep.
+/// things move does not sleep. A caller that knows what it waits for says so by a Waiting
+/// (activity.hpp).
 template <class Done, class Progress>
 void wait_until(Done&& done, Progress&& progress) {
   Backoff backoff;

@@ -11,6 +11,7 @@
 #include <fstream>
 #include <random>
 
+#include "common/base/activity.hpp"
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
 #include "common/io/digest.hpp"
@@ -60,6 +61,7 @@ class PosixFileSystem final : public FileSystem {
   }
 
   void preallocate(const File& file, index_t bytes) override {
+    const FileWork work("making room for a file");
     errno = posix_fallocate(file.descriptor(), 0, bytes);  // returns the reason, leaves errno alone
     if (errno != 0) fail(text("cannot make room for ", bytes, " bytes in"), file.path());
     if (uninterrupted([&] { return ftruncate(file.descriptor(), bytes); }) != 0) {
@@ -68,6 +70,7 @@ class PosixFileSystem final : public FileSystem {
   }
 
   void write(const File& file, index_t offset, std::span<const std::byte> bytes) override {
+    const FileWork work("a write");
     while (!bytes.empty()) {
       const ssize_t written = uninterrupted(
           [&] { return pwrite(file.descriptor(), bytes.data(), bytes.size(), offset); });
@@ -78,6 +81,7 @@ class PosixFileSystem final : public FileSystem {
   }
 
   void sync(const File& file) override {
+    const FileWork work("an fsync");
     if (fsync(file.descriptor()) != 0) fail("cannot bring to the disk", file.path());
   }
 
@@ -91,6 +95,7 @@ class PosixFileSystem final : public FileSystem {
   }
 
   void sync_folder(const fs::path& path) override {
+    const FileWork work("an fsync of a folder");
     const File folder = open_file(path, O_RDONLY | O_DIRECTORY, "cannot open the folder");
     if (fsync(folder.descriptor()) == 0 || errno == EINVAL) return;  // not every system can
     fail("cannot bring to the disk", path);
@@ -237,6 +242,7 @@ index_t File::size() const {
 }
 
 void File::read(index_t offset, std::span<std::byte> out) const {
+  const FileWork work("a read");
   while (!out.empty()) {
     const ssize_t got =
         uninterrupted([&] { return pread(descriptor_, out.data(), out.size(), offset); });
@@ -267,19 +273,29 @@ std::string read_whole(const fs::path& path, index_t bytes_max) {
   return bytes;
 }
 
-void replace_file(const fs::path& path, std::string_view contents, FileSystem& files) {
+/// Writes `contents` under a name of its own and gives it the name `path`.
+static void put_file(const fs::path& path, std::string_view contents, FileSystem& files,
+                     bool durable) {
   const fs::path fresh = temporary_beside(path);
   try {
     File file = files.create(fresh);
     files.write(file, 0, std::as_bytes(std::span(contents)));
-    files.sync(file);
+    if (durable) files.sync(file);
     files.close(std::move(file));
     files.rename(fresh, path);
   } catch (const Error& error) {
     remove_quietly(files, fresh);
     throw Error(text("cannot write ", path.string(), ": ", error.what()));
   }
+}
+
+void replace_file(const fs::path& path, std::string_view contents, FileSystem& files) {
+  put_file(path, contents, files, true);
   files.sync_folder(path.has_parent_path() ? path.parent_path() : ".");
+}
+
+void show_file(const fs::path& path, std::string_view contents) {
+  put_file(path, contents, posix_file_system(), false);
 }
 
 /// Where the links at `path` lead, as far as they can be followed by name: a link in /proc leads to

@@ -119,6 +119,9 @@ std::string read_whole(const fs::path& path, index_t bytes_max);
 void replace_file(const fs::path& path, std::string_view contents,
                   FileSystem& files = posix_file_system());
 
+/// The same for what is of no use after a power cut: nothing is brought to the disk.
+void show_file(const fs::path& path, std::string_view contents);
+
 /// Writes `contents` where a user wants them, as any tool would. A regular or a new file is written
 /// by replace_file, at the place where links lead; a device or a pipe stays what it is and gets the
 /// bytes. A pipe must have a reader within 10 s. Returns whether it was a file. Throws Error.

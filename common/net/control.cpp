@@ -52,6 +52,7 @@ Error refusal(int source, std::string_view why) {
 
 ControlPort::~ControlPort() {
   if (std::uncaught_exceptions() > 0) return;
+  const Waiting waiting("its last messages to leave");
   wait_until([&] {
     std::erase_if(sending_, [](Transfer& t) { return has_ended(t.request, "sending a message"); });
     std::erase_if(arriving_,

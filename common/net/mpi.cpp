@@ -7,6 +7,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "common/base/activity.hpp"
 #include "common/base/error.hpp"
 #include "common/base/list.hpp"
 #include "common/base/wait.hpp"
@@ -16,6 +17,10 @@ namespace weir {
 namespace {
 
 constexpr index_t kLongestBroadcast = index_t{64} << 20;
+// What a rank waits for in a collective (Need::what).
+constexpr const char* kAllRanks = "all ranks";
+constexpr const char* kNewGroup = "a group of ranks";
+constexpr const char* kNeighbours = "its neighbours";
 constexpr index_t kLongestReduction = index_t{1} << 28;  // elements a call: counts of MPI are int
 
 bool mpi_runs() {
@@ -57,8 +62,9 @@ int message_size(const ConstVector& values) {
 MPI_Datatype moved_as(Dtype dtype) { return bytes_of(dtype) == 4 ? MPI_UINT32_T : MPI_UINT16_T; }
 
 template <class T>
-void reduce(std::span<T> values, MPI_Op operation, MPI_Comm comm, const char* doing,
+void reduce(std::span<T> values, MPI_Op operation, MPI_Comm comm, const char* doing, int peer,
             const std::function<bool()>& progress = {}) {
+  const Waiting waiting("a sum over ranks", peer);
   for (std::size_t begin = 0; begin < values.size(); begin += kLongestReduction) {
     const auto part =
         values.subspan(begin, std::min<std::size_t>(values.size() - begin, kLongestReduction));
@@ -138,6 +144,19 @@ Comm::Comm(MPI_Comm raw) : handle_(raw) {
   check_mpi(MPI_Comm_set_errhandler(raw, MPI_ERRORS_RETURN), "setting error handling");
   check_mpi(MPI_Comm_rank(raw, &rank_), "asking for the rank");
   check_mpi(MPI_Comm_size(raw, &size_), "asking for the number of ranks");
+  peer_ = size_ == 2 ? rank_in_job(1 - rank_) : kSeveralRanks;
+}
+
+int Comm::rank_in_job(int rank) const {
+  constexpr const char* kDoing = "asking for a rank of the job";
+  MPI_Group group = MPI_GROUP_NULL, all = MPI_GROUP_NULL;
+  int found = MPI_UNDEFINED;
+  check_mpi(MPI_Comm_group(raw(), &group), kDoing);
+  check_mpi(MPI_Comm_group(MPI_COMM_WORLD, &all), kDoing);
+  check_mpi(MPI_Group_translate_ranks(group, 1, &rank, all, &found), kDoing);
+  MPI_Group_free(&group);
+  MPI_Group_free(&all);
+  return found;
 }
 
 Comm Comm::world() {
@@ -148,6 +167,7 @@ Comm Comm::world() {
 
 Comm Comm::split(std::optional<int> color, int key) const {
   WEIR_ASSERT(!color || *color >= 0);
+  const Waiting waiting(kNewGroup, peer_);
   MPI_Comm raw = MPI_COMM_NULL;
   check_mpi(MPI_Comm_split(this->raw(), color.value_or(MPI_UNDEFINED), key, &raw),
             "splitting a group of ranks");
@@ -155,12 +175,14 @@ Comm Comm::split(std::optional<int> color, int key) const {
 }
 
 Comm Comm::duplicate() const {
+  const Waiting waiting(kNewGroup, peer_);
   MPI_Comm raw = MPI_COMM_NULL;
   check_mpi(MPI_Comm_dup(this->raw(), &raw), "duplicating a group of ranks");
   return Comm(raw);
 }
 
 Comm Comm::host() const {
+  const Waiting waiting(kNewGroup, peer_);
   MPI_Comm raw = MPI_COMM_NULL;
   check_mpi(MPI_Comm_split_type(this->raw(), MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &raw),
             "finding the ranks of this host");
@@ -168,6 +190,7 @@ Comm Comm::host() const {
 }
 
 void Comm::barrier() const {
+  const Waiting waiting(kAllRanks, peer_);
   MPI_Request request = MPI_REQUEST_NULL;
   check_mpi(MPI_Ibarrier(raw(), &request), "waiting for all ranks");
   wait_for(request, "waiting for all ranks");
@@ -177,11 +200,15 @@ void Comm::meet(const std::function<bool()>& progress) const {
   constexpr const char* kDoing = "waiting for all ranks";
   MPI_Request request = MPI_REQUEST_NULL;
   check_mpi(MPI_Ibarrier(raw(), &request), kDoing);
-  while (!has_ended(request, kDoing)) progress();
+  const Waiting waiting(kAllRanks, peer_);
+  while (!has_ended(request, kDoing)) {
+    if (progress()) note_move();
+  }
 }
 
 void Comm::broadcast(std::span<std::byte> bytes, int root) const {
   WEIR_ASSERT(bytes.size() <= std::size_t(std::numeric_limits<int>::max()));
+  const Waiting waiting("what a rank tells all", root == rank_ ? peer_ : rank_in_job(root));
   check_mpi(MPI_Bcast(bytes.data(), static_cast<int>(bytes.size()), MPI_BYTE, root, raw()),
             "broadcasting");
 }
@@ -198,17 +225,28 @@ std::string Comm::broadcast(std::string text, int root) const {
   return text;
 }
 
-void Comm::sum(std::span<float> values) const { reduce(values, MPI_SUM, raw(), "adding up"); }
-void Comm::sum(std::span<double> values, const std::function<bool()>& progress) const {
-  reduce(values, MPI_SUM, raw(), "adding up", progress);
+void Comm::sum(std::span<float> values) const {
+  reduce(values, MPI_SUM, raw(), "adding up", peer_);
 }
-void Comm::sum(std::span<index_t> values) const { reduce(values, MPI_SUM, raw(), "adding up"); }
-void Comm::max(std::span<float> values) const { reduce(values, MPI_MAX, raw(), "maximizing"); }
-void Comm::max(std::span<double> values) const { reduce(values, MPI_MAX, raw(), "maximizing"); }
-void Comm::max(std::span<index_t> values) const { reduce(values, MPI_MAX, raw(), "maximizing"); }
+void Comm::sum(std::span<double> values, const std::function<bool()>& progress) const {
+  reduce(values, MPI_SUM, raw(), "adding up", peer_, progress);
+}
+void Comm::sum(std::span<index_t> values) const {
+  reduce(values, MPI_SUM, raw(), "adding up", peer_);
+}
+void Comm::max(std::span<float> values) const {
+  reduce(values, MPI_MAX, raw(), "maximizing", peer_);
+}
+void Comm::max(std::span<double> values) const {
+  reduce(values, MPI_MAX, raw(), "maximizing", peer_);
+}
+void Comm::max(std::span<index_t> values) const {
+  reduce(values, MPI_MAX, raw(), "maximizing", peer_);
+}
 
 void Comm::gather(ConstVector values, Vector all) const {
   WEIR_ASSERT(all.size() == values.size() * size_ && all.dtype() == values.dtype());
+  const Waiting waiting(kNeighbours, peer_);
   const int count = message_size(values);
   const MPI_Datatype type = moved_as(values.dtype());
   check_mpi(
@@ -220,6 +258,7 @@ void Comm::exchange(ConstVector to_previous, ConstVector to_next, Vector from_pr
                     Vector from_next) const {
   constexpr const char* kDoing = "exchanging with neighbours";
   constexpr int kTag = 0;
+  const Waiting waiting(kNeighbours, peer_);
   List<MPI_Request> requests;
   const auto receive = [&](const Vector& values, int peer) {
     check_mpi(MPI_Irecv(values.bytes().data(), message_size(values), moved_as(values.dtype()), peer,

@@ -60,15 +60,17 @@ using Request = Handle<RequestTraits>;
 
 /// A group of ranks that speak with each other, apart from all other groups. Making, splitting,
 /// duplicating and destroying one is collective: all its ranks do it, in the same order. So is
-/// every function below but rank() and size(). Errors of MPI are thrown as Error.
+/// every function below unless it says otherwise. Errors of MPI are thrown as Error.
 class Comm {
  public:
   Comm() = default;  ///< no group: the result of a split for the ranks that are in none
   /// All ranks of the job (a duplicate of MPI_COMM_WORLD).
   static Comm world();
 
-  int rank() const { return rank_; }
+  int rank() const { return rank_; }  ///< this and the next: not collective
   int size() const { return size_; }
+  /// The rank of the whole job that is `rank` here. Not collective.
+  int rank_in_job(int rank) const;
   explicit operator bool() const { return bool(handle_); }
   MPI_Comm raw() const { return handle_.get(); }
 
@@ -120,6 +122,7 @@ class Comm {
   Handle<CommTraits> handle_;
   int rank_ = 0;
   int size_ = 0;
+  int peer_ = -1;  ///< whom this rank waits for in a collective, as Need::peer says it
 };
 
 }  // namespace weir

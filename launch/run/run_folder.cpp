@@ -7,6 +7,7 @@
 #include "common/base/error.hpp"
 #include "common/base/log.hpp"
 #include "common/base/machine.hpp"
+#include "launch/run/live.hpp"
 #include "worker/kernels/cpu/blas.hpp"
 
 namespace weir {
@@ -30,8 +31,9 @@ bool holds_anything(const fs::path& folder) {
 /// files: a job's log, its settings, its text.
 void refuse_foreign(const fs::path& folder) {
   if (is_run_folder(folder)) return;
-  for (const char* const name : {"config.ini", "environment.txt", "metrics.jsonl",
-                                 "decisions.jsonl", "report.html", "LOCK", "checkpoints"}) {
+  for (const char* const name :
+       {"config.ini", "environment.txt", "metrics.jsonl", "decisions.jsonl", "report.html", "LOCK",
+        "checkpoints", "live", "hang"}) {
     const fs::path path = folder / name;
     std::error_code error;
     if (!fs::exists(fs::symlink_status(path, error))) continue;
@@ -81,6 +83,14 @@ bool is_run_folder(const fs::path& folder) {
 
 RunFolder::RunFolder(const fs::path& path) : path_(made_folder(path)), lock_(path_) {
   remove_half_written(path_);
+  remove_live_records(hang_folder(path_));
+  remove_live_records(live_folder(path_));
+  std::error_code failed;
+  fs::create_directory(live_folder(path_), failed);
+  if (failed) {
+    log_warning(
+        text("no watchdog: cannot make ", live_folder(path_).string(), ": ", failed.message()));
+  }
   if (std::error_code error; fs::remove(path_ / "STOP", error)) {
     log_info(text("removed ", (path_ / "STOP").string(), ", which was left from before"));
   }

@@ -20,13 +20,16 @@ bool is_run_folder(const fs::path& folder);
 ///   metrics.jsonl     see launch/run/metrics.hpp
 ///   checkpoints/      step-N/
 ///   decisions.jsonl   see ps/decide/decision_log.hpp; only if something was decided
+///   live/             what each rank does, while a job runs (live.hpp)
+///   hang/             the same for ranks that their watchdogs have ended; until the next job
 ///   STOP              touch it, and the job ends after a checkpoint
 ///   LOCK              names the process that has the folder, and counts those that had it
 class RunFolder {
  public:
-  /// Makes the folder if need be, takes it, and removes a STOP left from before. Throws UsageError
-  /// if no run of weir has been there and a file of others has one of the names above; Error if
-  /// nothing can be written there, or if another process has it.
+  /// Makes the folder if need be, takes it, makes live/ and removes what earlier jobs left there,
+  /// in hang/, and of STOP. Throws UsageError if no run of weir has been there and a file of others
+  /// has one of the names above; Error if nothing can be written there, or if another process has
+  /// it.
   explicit RunFolder(const fs::path& path);
 
   const fs::path& path() const { return path_; }

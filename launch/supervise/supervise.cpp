@@ -10,6 +10,7 @@
 #include "common/base/options.hpp"
 #include "common/base/spelling.hpp"
 #include "launch/command.hpp"
+#include "launch/run/hang.hpp"
 #include "launch/supervise/mpirun_job.hpp"
 #include "launch/supervise/process.hpp"
 #include "launch/supervise/rank.hpp"
@@ -136,6 +137,7 @@ class Supervisor {
       const bool goes_on = before > committed_at_start;
       const JobEnd end = run_mpirun(command(goes_on), requests_, signals_);
       const int code = code_of(end);
+      if (code == static_cast<int>(ExitCode::hang)) say_hang();
       if (requests_.any()) return ended_with(code);
       const index_t after = progress_.committed_step();
       const RestartDecision decision = policy_.after({code, end.any_began, before, after});
@@ -190,6 +192,12 @@ class Supervisor {
       return static_cast<int>(ExitCode::error);
     }
     return end.code;
+  }
+
+  /// From the records of all ranks, which outlive them. A rank has said it, too, if it could.
+  void say_hang() const {
+    const std::string why = describe_hang(progress_.run());
+    if (!why.empty()) say(text("the job stood still: ", why));
   }
 
   void say_restart(int code, double wait_seconds, index_t committed) const {

@@ -113,6 +113,7 @@ std::string Snapshot::with_advice(const FileError& error) const {
 
 void Snapshot::start(index_t step, bool last, const Standing& standing) {
   WEIR_ASSERT(!busy());
+  file_work_.emplace("a save");
   step_ = step;
   last_ = last;
   standing_ = standing;
@@ -281,6 +282,7 @@ void Snapshot::end(const std::string& error) {
     }
     failures_ = 0;
     ++totals_.count;
+    file_work_.reset();
     return;
   }
   if (++tries_ == 1) {
@@ -289,7 +291,7 @@ void Snapshot::end(const std::string& error) {
     told_at_ = 0;
   }
   if (server_ == 0) complain(error);
-  if (may_be_given_up()) return;
+  if (may_be_given_up()) return file_work_.reset();
   if (server_ != 0) return open();  // server 0 will begin again
   phase_ = Phase::waiting;
   constexpr double kFirstPause = 0.5;  // seconds, after the second failure

@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "common/base/activity.hpp"
 #include "common/base/attribute.hpp"
 #include "common/base/list.hpp"
 #include "common/base/options.hpp"
@@ -177,6 +178,7 @@ class Snapshot {
   const Residuals* residuals_;
 
   Phase phase_ = Phase::idle;
+  std::optional<FileWork> file_work_;  ///< while busy()
   index_t step_ = 0;
   bool last_ = false;
   Standing standing_;

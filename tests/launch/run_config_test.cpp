@@ -83,7 +83,8 @@ TEST_CASE("a row says whether its option decides the function, or is about this 
   CHECK(names_with(Scope::function, config) == expected);
   CHECK(names_with(Scope::machine, config) ==
         std::set<std::string>{"run", "private", "resume", "accept-changed-data", "threads",
-                              "transport", "ring-depth", "progress", "log-level"});
+                              "transport", "ring-depth", "progress", "log-level", "watchdog",
+                              "watchdog.floor"});
 }
 
 TEST_CASE("the help holds every option of every room") {

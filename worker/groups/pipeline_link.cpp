@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/base/activity.hpp"
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
 #include "common/base/wait.hpp"
@@ -65,10 +66,12 @@ struct Turn {
 
 struct Outlet {
   Outlet(const Comm& comm, int peer, Direction direction, const FrameShape& shape, index_t slots)
-      : frames(shape, slots),
+      : rank(comm.rank_in_job(peer)),
+        frames(shape, slots),
         channel(comm, peer, kind_of(direction), frames.const_bytes(), static_cast<int>(slots)),
         turn{slots} {}
 
+  int rank;  ///< the peer's, in the job
   FrameSlots frames;
   SendChannel channel;
   Turn turn;
@@ -76,7 +79,8 @@ struct Outlet {
 
 struct Inlet {
   Inlet(const Comm& comm, int peer, Direction direction, const FrameShape& shape, index_t slots)
-      : frames(shape, slots),
+      : rank(comm.rank_in_job(peer)),
+        frames(shape, slots),
         channel(comm, peer, kind_of(direction), frames.bytes(), static_cast<int>(slots)),
         arrived(slots),
         turn{slots} {
@@ -86,10 +90,14 @@ struct Inlet {
     // No more frames will come for the buffers that wait for a next step.
     if (std::uncaught_exceptions() == 0) channel.cancel();
   }
-  void progress() {
-    for (const index_t slot : channel.progress()) arrived[slot] = true;
+  /// True if anything came.
+  bool progress() {
+    const auto slots = channel.progress();
+    for (const index_t slot : slots) arrived[slot] = true;
+    return !slots.empty();
   }
 
+  int rank;
   FrameSlots frames;
   ReceiveChannel channel;
   std::vector<bool> arrived;
@@ -123,13 +131,14 @@ struct PipelineLink::State {
       if (*out) (*out)->channel.progress();
     }
     for (auto* in : {&forward_in, &backward_in}) {
-      if (*in) (*in)->progress();
+      if (*in && (*in)->progress()) note_move();
     }
   }
 
   template <class Done>
-  void wait(Done&& done) {
+  void wait(const char* what, int rank, Done&& done) {
     if (done()) return;
+    const Waiting waiting(what, rank);
     const double begin = seconds_now();
     wait_until(done, [&] {
       progress();
@@ -167,7 +176,7 @@ void PipelineLink::send(Direction direction, index_t micro_batch, const Frame& f
   const std::size_t slot = out.turn.slot_of(micro_batch);
   const Frame& buffer = out.frames.frame(slot);
   WEIR_ASSERT(frame.size() == buffer.size());
-  state_->wait([&] { return out.channel.sent(slot); });
+  state_->wait("a frame to leave", out.rank, [&] { return out.channel.sent(slot); });
   for (std::size_t tensor = 0; tensor < frame.size(); ++tensor) {
     const Matrix to = buffer[tensor].rows(0, frame[tensor].extent(0));
     WEIR_ASSERT(frame[tensor].has_shape_of(to) && frame[tensor].dtype() == to.dtype());
@@ -181,7 +190,7 @@ const Frame& PipelineLink::receive(Direction direction, index_t micro_batch) {
   Inlet& in = state_->inlet(direction);
   WEIR_ASSERT(micro_batch == in.turn.this_step);
   const std::size_t slot = in.turn.slot_of(micro_batch);
-  state_->wait([&] { return bool(in.arrived[slot]); });
+  state_->wait("a frame", in.rank, [&] { return bool(in.arrived[slot]); });
   ++in.turn.this_step;
   return in.frames.frame(slot);
 }
@@ -197,7 +206,7 @@ void PipelineLink::release(Direction direction, index_t micro_batch) {
 void PipelineLink::end_step() {
   for (auto* out : {&state_->forward_out, &state_->backward_out}) {
     if (!*out) continue;
-    state_->wait([&] { return (*out)->channel.idle(); });
+    state_->wait("its frames to leave", (*out)->rank, [&] { return (*out)->channel.idle(); });
     (*out)->turn.end_step();
   }
   for (auto* in : {&state_->forward_in, &state_->backward_in}) {

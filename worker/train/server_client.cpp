@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "common/base/activity.hpp"
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
 #include "common/base/wait.hpp"
@@ -16,6 +17,7 @@ namespace {
 
 /// The traffic with one server: buckets of this holder that live there.
 struct Peer {
+  int rank = 0;
   std::vector<std::size_t> pushed;  ///< indices into Holding::buckets, in push order
   std::vector<std::size_t> pulled;  ///< their order is that of pulls
   std::size_t offered = 0;          ///< so far in this update, from `pushed`
@@ -50,7 +52,9 @@ struct ServerClient::State {
   }
 
   void add_peer(const Comm& world, DataPlane& plane, index_t server) {
+    const int rank = static_cast<int>(plan.layout().rank_of_server(server));
     Peer peer;
+    peer.rank = rank;
     std::vector<std::span<const std::byte>> push_frames;
     std::vector<std::span<std::byte>> pull_frames;
     std::vector<std::span<float>> residuals;
@@ -68,7 +72,6 @@ struct ServerClient::State {
       pull_frames.insert(pull_frames.begin(), frames.pulled(index));
       pulled_bytes += std::ssize(pull_frames.front());
     }
-    const int rank = static_cast<int>(plan.layout().rank_of_server(server));
     if (!push_frames.empty()) peer.push = plane.sender(rank, ChannelKind::push, push_frames);
     if (!pull_frames.empty()) peer.pull = plane.receiver(rank, ChannelKind::pull, pull_frames);
     if (!residuals.empty()) {
@@ -129,11 +132,8 @@ struct ServerClient::State {
     stale[held_index] = false;
   }
 
-  bool pushes_ended() const {
-    return std::ranges::all_of(peers, [](const Peer& peer) {
-      return (!peer.push || peer.push->idle()) &&
-             (!peer.residuals_out || peer.residuals_out->idle());
-    });
+  static bool pushes_ended(const Peer& peer) {
+    return (!peer.push || peer.push->idle()) && (!peer.residuals_out || peer.residuals_out->idle());
   }
 
   /// They stay as they are until all have left: begin_update() waits for that.
@@ -146,11 +146,27 @@ struct ServerClient::State {
   }
 
   template <class Done>
-  void wait(const Done& done) {
+  void wait(const Need& need, const Done& done) {
     if (done()) return;
+    const Waiting waiting(need);
     const double begin = seconds_now();
     wait_until(done, [&] { return move(); });
     waited_seconds += seconds_now() - begin;
+  }
+
+  void await_pushes() {
+    for (const Peer& peer : peers) {
+      wait({"its gradients to leave", peer.rank}, [&] { return pushes_ended(peer); });
+    }
+  }
+
+  /// Waits until the newest weights of a held bucket are here.
+  void await_weights(std::size_t held_index) {
+    if (arrived[held_index] == round) return;
+    const index_t bucket = holding.buckets[held_index].bucket;
+    const index_t server = plan.buckets()[bucket].server;
+    wait({"weights", static_cast<int>(plan.layout().rank_of_server(server)), bucket},
+         [&] { return arrived[held_index] == round; });
   }
 
   Directive next_directive() {
@@ -159,7 +175,7 @@ struct ServerClient::State {
       if (peer.pull) peer.pull->open_round();
     }
     ++round;
-    wait([&] { return decided.has_value(); });
+    wait({"the directive", first_server}, [&] { return decided.has_value(); });
     Directive directive = *std::exchange(decided, std::nullopt);
     const auto own = std::ranges::find(directive.replicas.released, replica, &Release::replica);
     if (own == directive.replicas.released.end()) {
@@ -204,16 +220,15 @@ Vector ServerClient::gradients() { return state_->gradients; }
 
 Directive ServerClient::start() {
   const Directive directive = state_->next_directive();
-  state_->wait([&] {
-    return std::ranges::all_of(state_->peers,
-                               [](const Peer& peer) { return peer.residuals_missing == 0; });
-  });
+  for (const Peer& peer : state_->peers) {
+    state_->wait({"residuals", peer.rank}, [&] { return peer.residuals_missing == 0; });
+  }
   return directive;
 }
 
 void ServerClient::begin_update() {
   // The directive has said that all arrived; the local ends of the transfers may still be open.
-  state_->wait([&] { return state_->pushes_ended(); });
+  state_->await_pushes();
   for (Peer& peer : state_->peers) peer.offered = 0;
   // Not before their new weights are here: until then a server may read them in the memory of both.
   state_->stale.assign(state_->stale.size(), true);
@@ -245,27 +260,24 @@ void ServerClient::await(index_t unit) {
     return held.lowest_unit <= unit && unit <= held.highest_unit;
   };
   const std::size_t count = state_->arrived.size();
-  state_->wait([&] {
-    for (std::size_t index = 0; index < count; ++index) {
-      if (holds(index) && state_->arrived[index] < state_->round) return false;
-    }
-    return true;
-  });
+  for (std::size_t index = 0; index < count; ++index) {
+    if (holds(index)) state_->await_weights(index);
+  }
   for (std::size_t index = 0; index < count; ++index) {
     if (holds(index) && state_->stale[index]) state_->zero_gradients(index);
   }
 }
 
 void ServerClient::await_all() {
-  state_->wait([&] {
-    return std::ranges::all_of(state_->arrived,
-                               [&](index_t count) { return count == state_->round; });
-  });
+  for (std::size_t index = 0; index < state_->arrived.size(); ++index) {
+    state_->await_weights(index);
+  }
 }
 
 void ServerClient::finish() {
-  state_->wait(
-      [&] { return state_->finished && state_->pushes_ended() && state_->own_server.finished(); });
+  state_->await_pushes();
+  state_->wait({"the end of the job", state_->first_server},
+               [&] { return state_->finished && state_->own_server.finished(); });
 }
 
 double ServerClient::waited_seconds() const { return state_->waited_seconds; }

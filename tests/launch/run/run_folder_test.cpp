@@ -51,7 +51,7 @@ TEST_CASE("a folder with files of others is refused where weir would write over 
   const TemporaryFolder scratch;
   for (const char* const name :
        {"config.ini", "environment.txt", "metrics.jsonl", "decisions.jsonl", "report.html", "LOCK",
-        "checkpoints/model.pt"}) {
+        "checkpoints/model.pt", "live/notes", "hang/notes"}) {
     CAPTURE(name);
     const fs::path folder = scratch / "others";
     fs::create_directories((folder / name).parent_path());
@@ -102,6 +102,19 @@ TEST_CASE("what a killed job left of its small files goes with the next job, and
   const RunFolder folder(scratch.path());
   CHECK_FALSE(fs::exists(scratch / ".tmp-config.ini-0123abcd0123abcd"));
   CHECK(fs::exists(scratch / ".tmp-report.html-0123abcd0123abcd"));
+}
+
+TEST_CASE(
+    "what an earlier job left of its ranks goes with the next job, which makes room for its own") {
+  const TemporaryFolder scratch;
+  { const RunFolder first(scratch.path()); }
+  for (const char* const folder : {"live", "hang"}) {
+    fs::create_directory(scratch / folder);
+    std::ofstream(scratch / folder / "rank-3.json") << "{}";
+  }
+  const RunFolder folder(scratch.path());
+  CHECK(fs::is_empty(scratch / "live"));
+  CHECK_FALSE(fs::exists(scratch / "hang"));
 }
 
 TEST_CASE("a run folder that cannot be made is told with the reason") {
