@@ -12,11 +12,15 @@ namespace weir {
 class BestValidation final : public worker::Observer {
  public:
   /// `patience`: validations in a row without a lower loss after which the job stops; 0: any
-  /// number. Goes on from what an earlier job of this run has found.
+  /// number. They are counted anew in each job. Throws Error if BEST cannot be read.
   BestValidation(fs::path checkpoints, index_t patience);
 
-  void step(const Directive& directive) override { newest_ = directive.order; }
+  /// An earlier job's best checkpoint counts if it is still there and not after this step.
+  void start(const Directive& directive) override;
+  void step(const Directive& directive) override;
   void validation(index_t step, const worker::Loss& loss) override;
+  /// Writes BEST if the checkpoint that it is about has been committed meanwhile.
+  void note_committed();
   /// Whether there is no hope of a lower loss. Once true, it stays true.
   bool is_over() const { return patience_ > 0 && fruitless_ >= patience_; }
 
@@ -25,7 +29,8 @@ class BestValidation final : public worker::Observer {
   index_t patience_;
   index_t fruitless_ = 0;  ///< validations since the lowest loss
   std::optional<double> lowest_;
-  std::optional<BestCheckpoint> best_;
+  std::optional<BestCheckpoint> best_;     ///< what BEST says
+  std::optional<BestCheckpoint> pending_;  ///< better, but perhaps not committed yet
   Order newest_ = {};
 };
 

@@ -128,7 +128,7 @@ void BookKeeper::summary(SummaryMetrics metrics, const Directive& last, double p
   metrics.step = last.step;
   metrics.skipped_count = last.observed.skipped_count;
   metrics.skips = skips_;
-  metrics.stopped = last.step < job_.config.train.training.steps;
+  metrics.stopped = !metrics.is_over && last.step < job_.config.train.training.steps;
   if (newest_) {
     const auto steps = static_cast<double>(last.step - first_step_);
     const double batches = steps * static_cast<double>(job_.config.train.training.batch);

@@ -31,7 +31,9 @@ index_t saves_from(const Job& job, index_t step) {
 /// How many checkpoints of this job will stay besides the newest.
 index_t kept_for_good(const Job& job, index_t step) {
   const Training& training = job.config.train.training;
-  const index_t every = job.config.server.checkpoint.keep_every;
+  const ps::SnapshotConfig& checkpoint = job.config.server.checkpoint;
+  const index_t every =
+      checkpoint.keep_every > 0 ? std::max(checkpoint.keep_every, checkpoint.every) : 0;
   const index_t best = training.eval_every > 0 ? 1 : 0;
   return best + (every > 0 ? training.steps / every - step / every : 0);
 }

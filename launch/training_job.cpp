@@ -129,8 +129,7 @@ void TrainingJob::plan() {
     for (const std::string& warning : job_.dataset->warnings()) log_warning(warning);
   }
   ranks_.on_rank_0([&] { folder_.emplace(job_.config.run); });
-  const std::string generation = folder_ ? text(folder_->generation()) : "";
-  claim_ = {job_.config.run, std::stoll(ranks_.from_rank_0(generation))};
+  claim_ = {job_.config.run, ranks_.from_rank_0(folder_ ? folder_->generation() : "")};
   start_watchdog();
   note_phase(JobPhase::load);  // a checkpoint is read to the end before it is taken
   find_checkpoint();
@@ -330,7 +329,8 @@ SummaryMetrics TrainingJob::totals() const {
 
 ExitCode TrainingJob::close() {
   note_phase(JobPhase::close);
-  const SummaryMetrics metrics = totals();
+  SummaryMetrics metrics = totals();
+  metrics.is_over = best_ && best_->is_over();
   if (books_) books_->summary(metrics, last_, pipeline_seconds_);
   std::array<double, 2> found = {books_ && books_->diverged() ? 1.0 : 0.0,
                                  best_ && best_->is_over() ? 1.0 : 0.0};
@@ -338,6 +338,7 @@ ExitCode TrainingJob::close() {
   const auto [diverged, is_over] = found;
   // All ranks leave together after the commit: one that left first with 75 would end the others.
   ranks_.barrier();
+  if (best_) best_->note_committed();
   watchdog_.reset();
   if (step() < job_.config.train.training.steps && is_over == 0) return ExitCode::stopped;
   return diverged > 0 ? ExitCode::diverged : ExitCode::done;

@@ -12,16 +12,17 @@ namespace weir {
 namespace {
 
 constexpr const char* kName = "BEST";
-constexpr index_t kBytesMax = 200;
+constexpr index_t kBestBytesMax = 200;
 
 }  // namespace
 
 std::optional<BestCheckpoint> read_best(const fs::path& checkpoints) {
   std::string contents;
   try {
-    contents = read_whole(checkpoints / kName, kBytesMax);
-  } catch (const Error&) {
-    return std::nullopt;
+    contents = read_whole(checkpoints / kName, kBestBytesMax);
+  } catch (const FileError& error) {
+    if (error.is_missing()) return std::nullopt;
+    throw;
   }
   std::istringstream words(contents);
   std::string step, loss;

@@ -14,7 +14,8 @@ struct BestCheckpoint {
   double loss = 0;  ///< a mean, in nats
 };
 
-/// What BEST says; nothing if it is missing or holds something else.
+/// What BEST says; nothing if it is missing or holds something else. Throws Error if it cannot be
+/// read.
 std::optional<BestCheckpoint> read_best(const fs::path& checkpoints);
 
 /// Replaces BEST in one step. Throws Error.

@@ -55,7 +55,8 @@ CheckpointFolders folders_in(const fs::path& checkpoints) {
     const std::string name = entry.path().filename().string();
     if (const auto step = step_of(name)) {
       folders.by_step[*step] = entry.path();
-    } else if (name.starts_with(kTemporaryPrefix) || name.starts_with(kReplacedPrefix)) {
+    } else if (name.starts_with(text(kTemporaryPrefix, kFolderPrefix)) ||
+               name.starts_with(text(kReplacedPrefix, kFolderPrefix))) {
       folders.leftovers.push_back(entry.path());
     }
   }
@@ -247,14 +248,20 @@ void remove_old_checkpoints(FileSystem& files, const fs::path& checkpoints, inde
                             index_t keep, index_t keep_every) {
   remove_leftovers(files, checkpoints);
   const auto best = read_best(checkpoints);
+  const auto all = checkpoints_in(checkpoints);
   index_t kept = 0;
-  for (const auto& [each, folder] : checkpoints_in(checkpoints)) {
+  for (auto at = all.begin(); at != all.end(); ++at) {
+    const auto& [each, folder] = *at;
     if (each > step) continue;
     if (kept < keep) {
       if (looks_complete(folder, each)) ++kept;
       continue;
     }
-    if (keep_every > 0 && each % keep_every == 0) continue;
+    if (keep_every > 0) {
+      const auto before = std::next(at);
+      const index_t done = before == all.end() ? 0 : before->first / keep_every;
+      if (each / keep_every > done) continue;
+    }
     if (best && best->step == each) continue;
     remove_checkpoint(files, checkpoints, each);
   }

@@ -71,7 +71,7 @@ void restore_replaced(FileSystem& files, const fs::path& checkpoints);
 void remove_leftovers(FileSystem& files, const fs::path& checkpoints);
 
 /// Removes old checkpoints and what saves have left unfinished. The newest `keep` up to `step`,
-/// which has just been committed, stay, and so do those of a multiple of `keep_every` steps, if it
+/// which has just been committed, stay, and so do the first one of each `keep_every` steps, if that
 /// is not 0, and the best one (read_best). Checkpoints of more steps stay: the run was resumed from
 /// before them. A checkpoint whose MANIFEST or size is wrong is not one of the `keep`; the data are
 /// not read for this. Throws Error if something cannot be read or removed.

@@ -5,40 +5,31 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <charconv>
 #include <cstring>
-#include <fstream>
+#include <random>
 #include <span>
 #include <string_view>
 
 #include "common/base/machine.hpp"
+#include "common/io/digest.hpp"
 
 namespace weir {
 namespace {
 
 constexpr std::string_view kGenerationWord = "generation ";
+constexpr index_t kLockBytesMax = 4096;
 
-constexpr index_t kGenerationMax = index_t{1} << 50;  // so that the next one is a number, too
+std::string first_line_of(const std::string& contents) {
+  return contents.substr(0, contents.find('\n'));
+}
 
-/// What a LOCK says; nothing if it is missing or holds something else.
-struct Owner {
-  std::string name;
-  index_t generation = 0;
-};
+std::string drawn_generation() {
+  std::random_device random;
+  return hexadecimal(std::uint32_t{random()}) + hexadecimal(std::uint32_t{random()});
+}
 
-Owner owner_in(const fs::path& lock) {
-  Owner owner;
-  std::error_code error;
-  if (!fs::is_regular_file(lock, error)) return owner;  // to open a pipe would wait
-  std::string line;
-  std::ifstream file(lock);
-  std::getline(file, owner.name);
-  std::getline(file, line);
-  if (!line.starts_with(kGenerationWord)) return owner;
-  std::from_chars(line.data() + kGenerationWord.size(), line.data() + line.size(),
-                  owner.generation);
-  if (owner.generation < 0 || owner.generation > kGenerationMax) owner.generation = 0;
-  return owner;
+std::string line_of(const std::string& generation) {
+  return text('\n', kGenerationWord, generation, '\n');
 }
 
 [[noreturn]] void fail_at_lock(std::string_view doing, const fs::path& path) {
@@ -54,26 +45,35 @@ FolderLock::FolderLock(const fs::path& folder) {
       open_file(path, O_RDWR | O_CREAT | O_NOFOLLOW, "cannot write into the folder: cannot open");
   const bool is_taken = flock(file_.descriptor(), LOCK_EX | LOCK_NB) != 0;
   if (is_taken && errno != EWOULDBLOCK) fail_at_lock("cannot lock", path);
-  const Owner before = owner_in(path);
   if (is_taken) {
-    throw Error(text(folder.string(), " is in use by another run (",
-                     before.name.empty() ? "unknown holder" : before.name,
+    std::string holder = first_line_of(read_whole(path, kLockBytesMax));
+    if (holder.empty()) holder = "unknown holder";
+    throw Error(text(folder.string(), " is in use by another run (", holder,
                      "); wait until it ends or choose another folder"));
   }
-  generation_ = before.generation + 1;
+  generation_ = drawn_generation();
   const std::string contents =
-      text("host ", host_name(), ", process ", getpid(), '\n', kGenerationWord, generation_, '\n');
-  // First written, then cut: whoever reads it meanwhile finds a generation.
-  posix_file_system().write(file_, 0, std::as_bytes(std::span(contents)));
+      text("host ", host_name(), ", process ", getpid(), line_of(generation_));
+  FileSystem& files = posix_file_system();
+  files.write(file_, 0, std::as_bytes(std::span(contents)));
   if (ftruncate(file_.descriptor(), std::ssize(contents)) != 0) fail_at_lock("cannot write", path);
+  files.sync(file_);  // other hosts see it from now on
+  files.sync_folder(folder);
 }
 
 void check_claim(const Claim& claim) {
-  if (claim.generation == 0) return;
-  const Owner owner = owner_in(claim.folder / "LOCK");
-  if (owner.generation == 0 || owner.generation == claim.generation) return;
+  if (claim.generation.empty()) return;
+  std::string contents;
+  try {
+    contents = read_whole(claim.folder / "LOCK", kLockBytesMax);
+  } catch (const FileError& error) {
+    if (error.is_missing()) return;
+    throw;
+  }
+  if (contents.ends_with(line_of(claim.generation))) return;
   throw SupersededError(text(claim.folder.string(), " belongs to a job that began later (",
-                             owner.name, "): this one ends and writes nothing more there"));
+                             first_line_of(contents),
+                             "): this one ends, and writes and removes no checkpoint there"));
 }
 
 }  // namespace weir

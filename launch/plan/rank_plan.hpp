@@ -30,7 +30,7 @@ struct RankPlan {
 
 /// A process without a model: MPI, products of OpenBLAS and oneDNN, libraries. Measured, resident:
 /// 29 MiB alone, 34 (a server) to 37 (a worker) under mpirun.
-inline constexpr index_t kProcessBytes = index_t{34} << 20;
+inline constexpr index_t kProcessBytes = index_t{37} << 20;
 
 /// All ranks of a job, in their order. If workers and servers are colocated, each rank appears
 /// twice: first all as workers, then all as servers. `config` has been fitted to its data and

@@ -69,6 +69,7 @@ struct SummaryMetrics {
   index_t skipped_count = 0;
   SkipCounts skips = {};
   bool stopped = false;   ///< it ended on request, before its last step
+  bool is_over = false;   ///< it ended because no validation found a lower loss
   bool diverged = false;  ///< the loss is not finite
   double loss = kUnknown;
   double bits_per_byte = kUnknown;

@@ -53,7 +53,7 @@ void remove_half_written(const fs::path& folder) {
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(folder, error)) {
     const std::string name = entry.path().filename().string();
-    for (const char* const own : {"config.ini", "environment.txt", "decisions.jsonl"}) {
+    for (const char* const own : {"config.ini", "environment.txt", "decisions.jsonl", "BEST"}) {
       if (name.starts_with(text(".tmp-", own, "-"))) fs::remove(entry.path(), error);
     }
   }
@@ -83,6 +83,7 @@ bool is_run_folder(const fs::path& folder) {
 
 RunFolder::RunFolder(const fs::path& path) : path_(made_folder(path)), lock_(path_) {
   remove_half_written(path_);
+  remove_half_written(checkpoints());
   remove_live_records(hang_folder(path_));
   remove_live_records(live_folder(path_));
   std::error_code failed;

@@ -23,7 +23,7 @@ bool is_run_folder(const fs::path& folder);
 ///   live/             what each rank does, while a job runs (live.hpp)
 ///   hang/             the same for ranks that their watchdogs have ended; until the next job
 ///   STOP              touch it, and the job ends after a checkpoint
-///   LOCK              names the process that has the folder, and counts those that had it
+///   LOCK              names the process that has the folder
 class RunFolder {
  public:
   /// Makes the folder if need be, takes it, makes live/ and removes what earlier jobs left there,
@@ -33,7 +33,7 @@ class RunFolder {
   explicit RunFolder(const fs::path& path);
 
   const fs::path& path() const { return path_; }
-  index_t generation() const { return lock_.generation(); }
+  const std::string& generation() const { return lock_.generation(); }
   fs::path metrics() const { return path_ / "metrics.jsonl"; }
   fs::path checkpoints() const { return checkpoints_of(path_); }
 

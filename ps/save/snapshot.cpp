@@ -27,7 +27,7 @@ std::vector<Option> options(SnapshotConfig& config) {
        {2, 1e6}},
       {"checkpoint.keep-every",
        "steps",
-       "a checkpoint whose step is a multiple of this is kept for good, besides; 0: none",
+       "the first checkpoint of each this number of steps is kept for good, besides; 0: none",
        &config.keep_every,
        {0, 1e12}},
       {"checkpoint.wait",
@@ -154,6 +154,7 @@ void Snapshot::write() {
   phase_ = Phase::writing;
   // The thread alone looks at the copies until it is done.
   run([this](Result& result) {
+    check_claim(config_.claim);
     CheckpointWriter writer(*config_.files, config_.folder, step_, records_);
     for (index_t slot = 0; slot < copies_.count(); ++slot) {
       for (index_t index : plan_->buckets_of(server_)) {

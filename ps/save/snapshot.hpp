@@ -32,7 +32,7 @@ inline constexpr index_t kSaveFailuresMax = 3;
 struct SnapshotConfig {
   index_t every = 200;     ///< steps between two checkpoints; 0: only at the end
   index_t keep = 3;        ///< how many of the newest checkpoints are kept
-  index_t keep_every = 0;  ///< those of a multiple of so many steps are kept for good; 0: none
+  index_t keep_every = 0;  ///< the first of each so many steps is kept for good; 0: none
   index_t wait_s = 600;    ///< how long a failed save that may not be given up is tried again
   // No options: what follows from the rest of the job.
   double retry_s = 5;            ///< the longest pause between two such tries

@@ -76,6 +76,10 @@ std::vector<Option> options(TrainConfig& config) {
 }
 
 void check(const TrainConfig& config, index_t replicas) {
+  if (config.eval_patience > 0 && config.training.eval_every == 0) {
+    throw UsageError(
+        "--eval-patience counts validations: --eval-every says how often there is one");
+  }
   if (config.training.batch % config.training.micro_batch != 0) {
     throw UsageError(text(
         "--batch ", config.training.batch, " is not a multiple of --micro-batch ",

@@ -44,33 +44,28 @@ TEST_CASE("a folder in which nothing can be written cannot be locked") {
       "cannot write into the folder: cannot open /nowhere/LOCK: No such file or directory", Error);
 }
 
-TEST_CASE("each owner of a folder has a generation above that of the one before") {
-  const TemporaryFolder folder;
-  for (index_t owner = 1; owner < 4; ++owner)
-    CHECK(FolderLock(folder.path()).generation() == owner);
-  for (const char* const foreign :
-       {"", "host a, process 7\n", "host a\ngeneration x\n", "host a\ngeneration -3\n",
-        "host a\ngeneration 9223372036854775807\n"}) {
-    CAPTURE(foreign);
-    std::ofstream(folder.path() / "LOCK") << foreign;
-    CHECK(FolderLock(folder.path()).generation() == 1);
-    CHECK(FolderLock(folder.path()).generation() == 2);
-  }
-}
-
 TEST_CASE("a claim holds until a later job takes the folder, and then names that job") {
   const TemporaryFolder folder;
-  Claim claim = {folder.path(), 0};
-  check_claim(claim);  // without a lock
-  claim.generation = FolderLock(folder.path()).generation();
-  check_claim(claim);
-  std::ofstream(folder.path() / "LOCK") << "host other, process 7\ngeneration 2\n";
+  Claim first = {folder.path()};
+  check_claim(first);  // without a lock
+  first.generation = FolderLock(folder.path()).generation();
+  check_claim(first);
+  fs::remove(folder.path() / "LOCK");
+  check_claim(first);
+  const FolderLock lock(folder.path());
+  check_claim({folder.path(), lock.generation()});
   CHECK_THROWS_WITH_AS(
-      check_claim(claim),
-      (folder.path().string() + " belongs to a job that began later (host other, process 7): this "
-                                "one ends and writes nothing more there")
+      check_claim(first),
+      text(folder.path().string(), " belongs to a job that began later (host ", host_name(),
+           ", process ", getpid(), "): this one ends, and writes and removes no checkpoint there")
           .c_str(),
       SupersededError);
-  fs::remove(folder.path() / "LOCK");
-  check_claim(claim);
+  std::ofstream(folder.path() / "LOCK") << "host a, process 7\n";
+  CHECK_THROWS_AS(check_claim(first), SupersededError);
+}
+
+TEST_CASE("a LOCK that cannot be read is no reason to believe in the claim") {
+  const TemporaryFolder folder;
+  fs::create_directory(folder.path() / "LOCK");
+  CHECK_THROWS_AS(check_claim({folder.path(), "1"}), Error);
 }

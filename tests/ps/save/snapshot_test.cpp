@@ -71,7 +71,7 @@ TEST_CASE("the newest checkpoints stay, and those of later steps; what was left 
         std::vector<std::string>{"step-00000005", "step-00000006", "step-00000900"});
 }
 
-TEST_CASE("checkpoints of every so many steps stay for good, beside the newest") {
+TEST_CASE("the first checkpoint of every so many steps stays for good, beside the newest") {
   const TemporaryFolder folder;
   ServerConfig config = saving(folder.path(), 11, 1);
   config.checkpoint.keep = 2;
@@ -81,6 +81,14 @@ TEST_CASE("checkpoints of every so many steps stay for good, beside the newest")
   job.run();
   CHECK(names_in(folder.path()) == std::vector<std::string>{"step-00000004", "step-00000008",
                                                             "step-00000010", "step-00000011"});
+  // Those due at 4, 8, … may come later, or at no step that is a multiple.
+  const TemporaryFolder other;
+  config.checkpoint.folder = other.path();
+  config.checkpoint.every = 3;
+  SimulatedJob rare(plan, config, 1);
+  rare.run();
+  CHECK(names_in(other.path()) ==
+        std::vector<std::string>{"step-00000006", "step-00000009", "step-00000011"});
 }
 
 TEST_CASE(
@@ -181,7 +189,7 @@ TEST_CASE("when a later job takes the run folder, at any call, the old one commi
     ServerConfig config = saving(checkpoints, 3, 1);
     config.checkpoint.keep = 2;
     config.checkpoint.files = &files;
-    config.checkpoint.claim = {run_folder.path(), 1};
+    config.checkpoint.claim = {run_folder.path(), "1"};
     SimulatedJob job(plan, config, 1);
     bool superseded = false;
     try {
