@@ -34,7 +34,7 @@ class BookKeeper final : public worker::Observer {
  private:
   const Job& job_;
   const ParameterService& parameters_;
-  std::vector<worker::Score> scores_;  ///< the scores the scores of the data
+  std::vector<worker::Score> scores_;  ///< the scores of the data
   double gemm_peak_;
   double flops_a_sample_;
   MetricsFile file_;

@@ -38,7 +38,7 @@ bool has_ended(Request& request, const char* doing) {
   MPI_Request raw = request.get();
   int ended = 0;
   const int code = MPI_Test(&raw, &ended, MPI_STATUS_IGNORE);
-  if (raw == MPI_REQUEST_NULL) request.release();  // MPI has freed it already already already
+  if (raw == MPI_REQUEST_NULL) request.release();  // MPI has freed it already
   check_mpi(code, doing);
   return ended != 0;
 }

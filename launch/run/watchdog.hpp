@@ -20,7 +20,7 @@ namespace weir {
 /// Which rank is watched, of which job.
 struct WatchedRank {
   fs::path run;      ///< the run folder; without RUN/live nothing is watched
-  Claim claim = {};  ///< rank 0's to the run folder; a rank whose job has lost it ends with 1
+  Claim claim = {};  ///< rank 0's to the run folder; a rank whose job has lost it ends with 74
   index_t rank = 0;
   index_t ranks = 1;
   std::string role = {};

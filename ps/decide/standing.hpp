@@ -8,7 +8,7 @@ namespace weir::ps {
 /// Where training stands after a step: all that server 0 knows beside the parameters. A checkpoint
 /// holds it, and a job that resumes goes on from it.
 struct Standing {
-  index_t step = 0;    ///< steps steps steps that all replicas have done
+  index_t step = 0;    ///< steps that all replicas have done
   index_t update = 0;  ///< updates closed; equals `step` unless a step of one replica is an update
   index_t cursor = 0;  ///< global index of the first new sample of the next step
   /// First samples of the micro-batches that the next step takes up again before these.
