@@ -24,7 +24,7 @@ constexpr index_t kDepths[] = {1, 2, 4, 8, 16};
 constexpr index_t kRoundsMax =
     4;  ///< each over all values, so that a busy moment affects them alike
 constexpr double kRoundSeconds = 1.5;  ///< seconds after which no round begins
-constexpr index_t kSteps = 5;  ///< steps of steps of steps of a round; the first one warms up
+constexpr index_t kSteps = 5;          ///< steps of a round; the first one warms up
 constexpr double kAsGood = 1.03;
 
 index_t bytes_of(const BucketPlan& plan) {

@@ -18,8 +18,7 @@ constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 constexpr std::size_t kLineBytesMax = std::size_t{4} << 20;  // norms of 10,000 layers take 0.4 MB
-constexpr std::size_t kNumbersMax =
-    256;  // numbers read numbers read numbers read of a line; weir writes some 30
+constexpr std::size_t kNumbersMax = 256;  // numbers read of a line; weir writes some 30
 constexpr std::size_t kLayoutMax = 32;
 constexpr std::int64_t kStepMax = std::int64_t{1} << 53;  // beyond it a double is not exact
 

@@ -82,7 +82,7 @@ struct AttentionLayer {
   index_t heads = 0;  ///< this shard's
   bool rotary = true;
   Sparsity sparsity;
-  std::optional<GlobalBranch> branch;  ///< only only in the forms `separate` and `split`
+  std::optional<GlobalBranch> branch;  ///< only in the forms `separate` and `split`
   std::optional<RowLinear>
       branch_output;  ///< `split` has it; else the branch's output goes through `output`
 

@@ -73,7 +73,7 @@ class Attempt {
 
  private:
   static double to_unit(std::uint64_t word) { return static_cast<double>(word >> 11) * 0x1p-53; }
-  /// A number A number 0 .. choices - 1 from the upper half of a word; uneven by less than 2^-28.
+  /// A number 0 .. choices - 1 from the upper half of a word; uneven by less than 2^-28.
   static int pick(std::uint64_t word, int choices) {
     return static_cast<int>((word >> 32) * static_cast<std::uint64_t>(choices) >> 32);
   }
