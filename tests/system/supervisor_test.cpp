@@ -30,15 +30,18 @@ std::string contents_of(const fs::path& path) {
   return contents.str();
 }
 
-/// The processes whose command line has these words in it; with a rank, those of that rank.
+/// The processes whose command line has these words in it; with a rank, the weir of that rank: the
+/// process that mpirun has started waits for it.
 std::vector<pid_t> processes(const std::string& words, int rank = -1) {
   const std::string variable = "OMPI_COMM_WORLD_RANK=" + std::to_string(rank) + '\0';
   std::vector<pid_t> found;
   for (const auto& entry : fs::directory_iterator("/proc")) {
     const std::string name = entry.path().filename().string();
     if (name.find_first_not_of("0123456789") != std::string::npos) continue;
-    if (contents_of(entry.path() / "cmdline").find(words) == std::string::npos) continue;
-    if (rank >= 0 && contents_of(entry.path() / "environ").find(variable) == std::string::npos) {
+    const std::string line = contents_of(entry.path() / "cmdline");  // once: it may be dying
+    if (line.find(words) == std::string::npos) continue;
+    if (rank >= 0 && (line.find("as-rank") != std::string::npos ||
+                      contents_of(entry.path() / "environ").find(variable) == std::string::npos)) {
       continue;
     }
     found.push_back(std::stoi(name));
@@ -54,14 +57,11 @@ std::vector<pid_t> children_of(int process) {
   return all;
 }
 
-/// The weir of a rank of the job in this run folder, waited for. (The process that mpirun has
-/// started waits for it.)
+/// The weir of a rank of the job in this run folder, waited for.
 pid_t rank_of(Process& job, const fs::path& run, int rank) {
   while (job.running()) {
-    for (const pid_t process : processes("--run=" + run.string(), rank)) {
-      const std::string words = contents_of("/proc/" + std::to_string(process) + "/cmdline");
-      if (words.find("as-rank") == std::string::npos) return process;
-    }
+    const std::vector<pid_t> found = processes("--run=" + run.string(), rank);
+    if (!found.empty()) return found.front();
     sleep_microseconds(1000);
   }
   FAIL("the job has ended");
@@ -85,7 +85,7 @@ bool is_saving(const fs::path& run) {
 bool kill_in_a_save(Process& job, const fs::path& run, pid_t server) {
   while (job.running()) {
     if (!is_saving(run)) continue;
-    kill(server, SIGSTOP);
+    if (kill(server, SIGSTOP) != 0) return false;
     sleep_microseconds(2000);
     const bool in_save = is_saving(run);
     kill(server, in_save ? SIGKILL : SIGCONT);
