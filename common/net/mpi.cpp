@@ -148,6 +148,7 @@ Comm::Comm(MPI_Comm raw) : handle_(raw) {
 }
 
 int Comm::rank_in_job(int rank) const {
+  if (rank < 0 || rank >= size_) return kNobody;  // the call that it is for says what is wrong
   constexpr const char* kDoing = "asking for a rank of the job";
   MPI_Group group = MPI_GROUP_NULL, all = MPI_GROUP_NULL;
   int found = MPI_UNDEFINED;
