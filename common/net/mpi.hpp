@@ -69,7 +69,7 @@ class Comm {
 
   int rank() const { return rank_; }  ///< this and the next: not collective
   int size() const { return size_; }
-  /// The rank of the whole job that is `rank` here. Not collective.
+  /// The rank of the whole job that is `rank` here; kNobody if none is. Not collective.
   int rank_in_job(int rank) const;
   explicit operator bool() const { return bool(handle_); }
   MPI_Comm raw() const { return handle_.get(); }
