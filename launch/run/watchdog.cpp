@@ -124,7 +124,8 @@ void Watchdog::keep_time() {
     const double rested_s = now_s - before_s;
     before_s = now_s;
     awake_s_ = awake_s_ + (rested_s < kStoppedSeconds ? rested_s : kLookSeconds);
-    if (!config_.on || files_since_s_ < 0 || awake_s_ - files_since_s_ < files_for_s_) continue;
+    const double since_s = files_since_s_;  // once: the other thread may end its work meanwhile
+    if (!config_.on || since_s < 0 || awake_s_ - since_s < files_for_s_) continue;
     say(text(watched_.role, ": the disk of ", watched_.run.string(), " has not answered for ",
              static_cast<index_t>(files_for_s_), " s; ends with 86"));
     _exit(static_cast<int>(ExitCode::hang));

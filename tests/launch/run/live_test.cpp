@@ -111,7 +111,7 @@ TEST_CASE("a watchdog shows what its rank does while it lives, and takes it away
 
 TEST_CASE("a watchdog whose run folder cannot be seen watches nothing") {
   const TemporaryFolder scratch;
-  const Watchdog watchdog({.on = true, .floor_s = 0.01}, {.run = scratch / "nowhere"});
+  const Watchdog watchdog({.on = true, .floor_s = 0.05}, {.run = scratch / "nowhere"});
   const Waiting waiting("nothing");
   sleep_microseconds(400'000);
   CHECK_FALSE(fs::exists(scratch / "nowhere"));  // and the process lives
