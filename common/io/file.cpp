@@ -19,12 +19,6 @@
 namespace weir {
 namespace {
 
-/// `doing path: reason of errno`.
-[[noreturn]] void fail(std::string_view doing, const fs::path& path) {
-  const int number = errno;
-  throw FileError(text(doing, " ", path.string(), ": ", std::strerror(number)), number);
-}
-
 /// Repeats the call as long as a signal interrupts it.
 template <class Call>
 auto uninterrupted(Call&& call) {
@@ -63,9 +57,10 @@ class PosixFileSystem final : public FileSystem {
   void preallocate(const File& file, index_t bytes) override {
     const FileWork work("making room for a file");
     errno = posix_fallocate(file.descriptor(), 0, bytes);  // returns the reason, leaves errno alone
-    if (errno != 0) fail(text("cannot make room for ", bytes, " bytes in"), file.path());
+    if (errno != 0)
+      throw_file_error(text("cannot make room for ", bytes, " bytes in"), file.path());
     if (uninterrupted([&] { return ftruncate(file.descriptor(), bytes); }) != 0) {
-      fail("cannot set the size of", file.path());
+      throw_file_error("cannot set the size of", file.path());
     }
   }
 
@@ -74,7 +69,7 @@ class PosixFileSystem final : public FileSystem {
     while (!bytes.empty()) {
       const ssize_t written = uninterrupted(
           [&] { return pwrite(file.descriptor(), bytes.data(), bytes.size(), offset); });
-      if (written < 0) fail("cannot write", file.path());
+      if (written < 0) throw_file_error("cannot write", file.path());
       bytes = bytes.subspan(written);
       offset += written;
     }
@@ -82,28 +77,29 @@ class PosixFileSystem final : public FileSystem {
 
   void sync(const File& file) override {
     const FileWork work("an fsync");
-    if (fsync(file.descriptor()) != 0) fail("cannot bring to the disk", file.path());
+    if (fsync(file.descriptor()) != 0) throw_file_error("cannot bring to the disk", file.path());
   }
 
   void close(File file) override {
     // Not again after EINTR: Linux has closed it then, and the number may be another file's.
-    if (::close(file.release()) != 0 && errno != EINTR) fail("cannot close", file.path());
+    if (::close(file.release()) != 0 && errno != EINTR)
+      throw_file_error("cannot close", file.path());
   }
 
   void make_folder(const fs::path& path) override {
-    if (mkdir(path.c_str(), 0777) != 0) fail("cannot make the folder", path);
+    if (mkdir(path.c_str(), 0777) != 0) throw_file_error("cannot make the folder", path);
   }
 
   void sync_folder(const fs::path& path) override {
     const FileWork work("an fsync of a folder");
     const File folder = open_file(path, O_RDONLY | O_DIRECTORY, "cannot open the folder");
     if (fsync(folder.descriptor()) == 0 || errno == EINVAL) return;  // not every system can
-    fail("cannot bring to the disk", path);
+    throw_file_error("cannot bring to the disk", path);
   }
 
   void rename(const fs::path& from, const fs::path& to) override {
     if (std::rename(from.c_str(), to.c_str()) != 0) {
-      fail(text("cannot rename ", from.string(), " to"), to);
+      throw_file_error(text("cannot rename ", from.string(), " to"), to);
     }
   }
 
@@ -111,7 +107,7 @@ class PosixFileSystem final : public FileSystem {
     if (renameat2(AT_FDCWD, left.c_str(), AT_FDCWD, right.c_str(), RENAME_EXCHANGE) == 0)
       return true;
     if (errno == EINVAL || errno == ENOSYS) return false;
-    fail(text("cannot exchange ", left.string(), " and"), right);
+    throw_file_error(text("cannot exchange ", left.string(), " and"), right);
   }
 
   void remove_all(const fs::path& path) override {
@@ -124,13 +120,18 @@ class PosixFileSystem final : public FileSystem {
 
 }  // namespace
 
+void throw_file_error(std::string_view doing, const fs::path& path) {
+  const int number = errno;
+  throw FileError(text(doing, " ", path.string(), ": ", std::strerror(number)), number);
+}
+
 File open_file(const fs::path& path, int flags, std::string_view doing) {
   const int descriptor =
       uninterrupted([&] { return ::open(path.c_str(), flags | O_CLOEXEC, 0666); });
   if (descriptor < 0 && errno == ELOOP && fs::is_symlink(path)) {
     throw Error(text(doing, " ", path.string(), ": it is a link, which weir does not follow here"));
   }
-  if (descriptor < 0) fail(doing, path);
+  if (descriptor < 0) throw_file_error(doing, path);
   return {descriptor, path};
 }
 
@@ -145,7 +146,7 @@ bool FileError::is_missing() const {
 bool path_exists(const fs::path& path) {
   struct stat status {};
   if (stat(path.c_str(), &status) == 0) return true;
-  if (errno != ENOENT && errno != ENOTDIR) fail("cannot look at", path);
+  if (errno != ENOENT && errno != ENOTDIR) throw_file_error("cannot look at", path);
   return false;
 }
 
@@ -226,7 +227,7 @@ File File::open(const fs::path& path) {
   // O_NONBLOCK: opening a pipe without a writer would wait for ever.
   File file = open_file(path, O_RDONLY | O_NONBLOCK, "cannot open");
   struct stat status {};
-  if (fstat(file.descriptor(), &status) != 0) fail("cannot open", path);
+  if (fstat(file.descriptor(), &status) != 0) throw_file_error("cannot open", path);
   if (!S_ISREG(status.st_mode)) {
     std::error_code ignored;
     throw Error(text("cannot open ", path.string(), ": it is ",
@@ -237,7 +238,7 @@ File File::open(const fs::path& path) {
 
 index_t File::size() const {
   struct stat status {};
-  if (fstat(descriptor_, &status) != 0) fail("cannot find the size of", path_);
+  if (fstat(descriptor_, &status) != 0) throw_file_error("cannot find the size of", path_);
   return status.st_size;
 }
 
@@ -246,7 +247,7 @@ void File::read(index_t offset, std::span<std::byte> out) const {
   while (!out.empty()) {
     const ssize_t got =
         uninterrupted([&] { return pread(descriptor_, out.data(), out.size(), offset); });
-    if (got < 0) fail("cannot read", path_);
+    if (got < 0) throw_file_error("cannot read", path_);
     if (got == 0) {
       throw Error(text("cannot read ", path_.string(), ": it ends at byte ", offset, ", ",
                        out.size(), " bytes before what is needed"));
@@ -322,7 +323,7 @@ static File open_pipe(const fs::path& path) {
       fcntl(descriptor, F_SETFL, O_WRONLY);  // from here on a full pipe is waited for
       return {descriptor, path};
     }
-    if (errno != ENXIO && errno != EINTR) fail("cannot write", path);
+    if (errno != ENXIO && errno != EINTR) throw_file_error("cannot write", path);
     if (seconds_now() - begin > kSeconds) {
       throw Error(
           text("cannot write ", path.string(), ": nobody has read this pipe for ", kSeconds, " s"));
@@ -352,7 +353,7 @@ bool write_output(const fs::path& path, std::string_view contents) {
   while (!contents.empty()) {
     const ssize_t written =
         uninterrupted([&] { return ::write(file.descriptor(), contents.data(), contents.size()); });
-    if (written < 0) fail("cannot write", path);
+    if (written < 0) throw_file_error("cannot write", path);
     contents.remove_prefix(written);
   }
   posix_file_system().close(std::move(file));
@@ -364,7 +365,7 @@ File open_for_appending(const fs::path& path) {
   constexpr int kFlags = O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK;
   File file = open_file(path, kFlags, "cannot open for writing");
   struct stat status {};
-  if (fstat(file.descriptor(), &status) != 0) fail("cannot open for writing", path);
+  if (fstat(file.descriptor(), &status) != 0) throw_file_error("cannot open for writing", path);
   if (!S_ISREG(status.st_mode)) {
     std::error_code ignored;
     throw Error(text("cannot open for writing ", path.string(), ": it is ",

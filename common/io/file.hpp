@@ -29,6 +29,9 @@ class FileError : public Error {
   int number_;
 };
 
+/// Throws the FileError of errno.
+[[noreturn]] void throw_file_error(std::string_view doing, const fs::path& path);
+
 /// What a thing of this kind is called in an error: `a pipe`, `a device`, `a folder`.
 std::string name_of(fs::file_type type);
 

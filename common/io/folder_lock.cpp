@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <random>
 #include <span>
 #include <string_view>
@@ -32,11 +31,6 @@ std::string line_of(const std::string& generation) {
   return text('\n', kGenerationWord, generation, '\n');
 }
 
-[[noreturn]] void fail_at_lock(std::string_view doing, const fs::path& path) {
-  const int number = errno;
-  throw FileError(text(doing, " ", path.string(), ": ", std::strerror(number)), number);
-}
-
 }  // namespace
 
 FolderLock::FolderLock(const fs::path& folder) {
@@ -44,7 +38,7 @@ FolderLock::FolderLock(const fs::path& folder) {
   file_ =
       open_file(path, O_RDWR | O_CREAT | O_NOFOLLOW, "cannot write into the folder: cannot open");
   const bool is_taken = flock(file_.descriptor(), LOCK_EX | LOCK_NB) != 0;
-  if (is_taken && errno != EWOULDBLOCK) fail_at_lock("cannot lock", path);
+  if (is_taken && errno != EWOULDBLOCK) throw_file_error("cannot lock", path);
   if (is_taken) {
     std::string holder = first_line_of(read_whole(path, kLockBytesMax));
     if (holder.empty()) holder = "unknown holder";
@@ -56,7 +50,8 @@ FolderLock::FolderLock(const fs::path& folder) {
       text("host ", host_name(), ", process ", getpid(), line_of(generation_));
   FileSystem& files = posix_file_system();
   files.write(file_, 0, std::as_bytes(std::span(contents)));
-  if (ftruncate(file_.descriptor(), std::ssize(contents)) != 0) fail_at_lock("cannot write", path);
+  if (ftruncate(file_.descriptor(), std::ssize(contents)) != 0)
+    throw_file_error("cannot write", path);
   files.sync(file_);  // other hosts see it from now on
   files.sync_folder(folder);
 }
