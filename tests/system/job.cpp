@@ -21,7 +21,7 @@ namespace weir::test {
 Process::Process(const std::vector<std::string>& command) : started_at_(seconds_now()) {
   const std::filesystem::path path = output_path();
   const int output = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0600);
-  REQUIRE(output >= 0);
+  if (output < 0) throw Error("cannot write " + path.string());
   std::vector<char*> words;
   for (const std::string& word : command) words.push_back(const_cast<char*>(word.c_str()));
   words.push_back(nullptr);

@@ -1,0 +1,260 @@
+// Loaded before libc (LD_PRELOAD): counts the calls that change files below a folder, and makes one
+// of them go wrong. HDF5's calls go through it as well as ours. injection.hpp says how it is used.
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <atomic>
+
+namespace {
+
+enum class Kind { none, kill, error, short_write, hang, skip };
+
+struct Plan {
+  bool is_on = false;
+  char below[PATH_MAX] = {};
+  const char* log = nullptr;
+  long at = 0;         ///< the call, counted from 1; 0: none
+  bool stays = false;  ///< all later ones, too
+  Kind kind = Kind::none;
+  int error = 0;
+  const char* only = nullptr;  ///< this function alone counts
+};
+
+Plan plan;
+std::atomic<long> calls{0};
+
+template <class Function>
+Function real(Function, const char* name) {
+  return reinterpret_cast<Function>(dlsym(RTLD_NEXT, name));
+}
+#define REAL(name) real(&::name, #name)
+
+__attribute__((constructor)) void read_plan() {
+  const char* const below = getenv("FAULT_BELOW");
+  if (below == nullptr) return;
+  if (const char* const rank = getenv("FAULT_RANK")) {
+    const char* const own = getenv("OMPI_COMM_WORLD_RANK");
+    if (own == nullptr || strcmp(rank, own) != 0) return;
+  }
+  snprintf(plan.below, sizeof plan.below, "%s", below);
+  plan.log = getenv("FAULT_LOG");
+  plan.only = getenv("FAULT_ONLY");
+  if (const char* const at = getenv("FAULT_AT")) plan.at = atol(at);
+  plan.stays = getenv("FAULT_STAYS") != nullptr;
+  if (const char* const kind = getenv("FAULT_KIND")) {
+    const struct {
+      const char* name;
+      Kind kind;
+      int error;
+    } kinds[] = {{"kill", Kind::kill, 0},         {"EIO", Kind::error, EIO},
+                 {"ENOSPC", Kind::error, ENOSPC}, {"EINTR", Kind::error, EINTR},
+                 {"short", Kind::short_write, 0}, {"hang", Kind::hang, 0},
+                 {"skip", Kind::skip, 0}};
+    for (const auto& each : kinds) {
+      if (strcmp(each.name, kind) == 0) plan.kind = each.kind, plan.error = each.error;
+    }
+  }
+  plan.is_on = true;
+}
+
+bool is_below(const char* path) {
+  const size_t length = strlen(plan.below);
+  return strncmp(path, plan.below, length) == 0 && (path[length] == '/' || path[length] == '\0');
+}
+
+void path_of(int descriptor, char* path) {
+  char link[64];
+  snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
+  const ssize_t length = readlink(link, path, PATH_MAX - 1);
+  path[length > 0 ? length : 0] = '\0';
+}
+
+/// What is to be done instead of this call.
+Kind fault_at(const char* function, const char* path) {
+  if (!plan.is_on || !is_below(path)) return Kind::none;
+  if (plan.only != nullptr && strcmp(plan.only, function) != 0) return Kind::none;
+  const long call = ++calls;
+  if (plan.log != nullptr) {
+    char line[PATH_MAX + 64];
+    const int length =
+        snprintf(line, sizeof line, "%ld %s %s\n", call, function, path + strlen(plan.below));
+    const int log = REAL(open)(plan.log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (REAL(write)(log, line, static_cast<size_t>(length)) < 0) abort();
+    REAL(close)(log);
+  }
+  if (call != plan.at && !(plan.stays && call > plan.at && plan.at > 0)) return Kind::none;
+  if (plan.kind == Kind::kill) kill(getpid(), SIGKILL);
+  while (plan.kind == Kind::hang) pause();
+  if (plan.kind == Kind::error) errno = plan.error;
+  return plan.kind;
+}
+
+Kind fault_at(const char* function, int descriptor) {
+  if (!plan.is_on) return Kind::none;
+  char path[PATH_MAX];
+  path_of(descriptor, path);
+  return fault_at(function, path);
+}
+
+/// The absolute path of a name that may be relative to a folder's descriptor.
+void path_at(int folder, const char* name, char* path) {
+  path[0] = '\0';
+  if (name[0] != '/') {
+    if (folder == AT_FDCWD) {
+      if (getcwd(path, PATH_MAX) == nullptr) path[0] = '\0';
+    } else {
+      path_of(folder, path);
+    }
+    strncat(path, "/", PATH_MAX - strlen(path) - 1);
+  }
+  strncat(path, name, PATH_MAX - strlen(path) - 1);
+}
+
+Kind fault_at(const char* function, int folder, const char* name) {
+  if (!plan.is_on) return Kind::none;
+  char path[PATH_MAX];
+  path_at(folder, name, path);
+  return fault_at(function, path);
+}
+
+size_t shortened(size_t size) { return size > 1 ? size / 2 : size; }
+
+}  // namespace
+
+// A call that is left out says that it succeeded: a protocol without it.
+#define FAIL_OR_GO_ON(kind)              \
+  do {                                   \
+    const Kind fault = (kind);           \
+    if (fault == Kind::error) return -1; \
+    if (fault == Kind::skip) return 0;   \
+  } while (false)
+
+extern "C" {
+
+int open(const char* name, int flags, ...) {
+  va_list more;
+  va_start(more, flags);
+  const mode_t mode = va_arg(more, mode_t);
+  va_end(more);
+  if ((flags & (O_CREAT | O_TRUNC)) != 0 && fault_at("open", AT_FDCWD, name) == Kind::error) {
+    return -1;
+  }
+  return REAL(open)(name, flags, mode);
+}
+
+int open64(const char* name, int flags, ...) {
+  va_list more;
+  va_start(more, flags);
+  const mode_t mode = va_arg(more, mode_t);
+  va_end(more);
+  return open(name, flags, mode);
+}
+
+int openat(int folder, const char* name, int flags, ...) {
+  va_list more;
+  va_start(more, flags);
+  const mode_t mode = va_arg(more, mode_t);
+  va_end(more);
+  if ((flags & (O_CREAT | O_TRUNC)) != 0 && fault_at("open", folder, name) == Kind::error) {
+    return -1;
+  }
+  return REAL(openat)(folder, name, flags, mode);
+}
+
+ssize_t write(int file, const void* bytes, size_t size) {
+  const Kind fault = fault_at("write", file);
+  if (fault == Kind::error) return -1;
+  return REAL(write)(file, bytes, fault == Kind::short_write ? shortened(size) : size);
+}
+
+ssize_t writev(int file, const iovec* parts, int count) {
+  const Kind fault = fault_at("write", file);
+  if (fault == Kind::error) return -1;
+  if (fault == Kind::short_write && parts[0].iov_len > 0) {
+    return REAL(write)(file, parts[0].iov_base, shortened(parts[0].iov_len));
+  }
+  return REAL(writev)(file, parts, count);
+}
+
+ssize_t pwrite(int file, const void* bytes, size_t size, off_t offset) {
+  const Kind fault = fault_at("pwrite", file);
+  if (fault == Kind::error) return -1;
+  return REAL(pwrite)(file, bytes, fault == Kind::short_write ? shortened(size) : size, offset);
+}
+ssize_t pwrite64(int file, const void* bytes, size_t size, off_t offset) {
+  return pwrite(file, bytes, size, offset);
+}
+
+int ftruncate(int file, off_t size) noexcept {
+  FAIL_OR_GO_ON(fault_at("ftruncate", file));
+  return REAL(ftruncate)(file, size);
+}
+int ftruncate64(int file, off_t size) noexcept { return ftruncate(file, size); }
+
+int posix_fallocate(int file, off_t offset, off_t size) {
+  if (fault_at("posix_fallocate", file) == Kind::error) return errno;
+  return REAL(posix_fallocate)(file, offset, size);
+}
+int posix_fallocate64(int file, off_t offset, off_t size) {
+  return posix_fallocate(file, offset, size);
+}
+
+int fsync(int file) {
+  FAIL_OR_GO_ON(fault_at("fsync", file));
+  return REAL(fsync)(file);
+}
+int fdatasync(int file) {
+  FAIL_OR_GO_ON(fault_at("fsync", file));
+  return REAL(fdatasync)(file);
+}
+
+int close(int file) {
+  const Kind fault = fault_at("close", file);
+  const int result = REAL(close)(file);  // Linux closes it whatever it says
+  if (fault != Kind::error) return result;
+  errno = plan.error;
+  return -1;
+}
+
+int rename(const char* from, const char* to) noexcept {
+  FAIL_OR_GO_ON(fault_at("rename", AT_FDCWD, from));
+  return REAL(rename)(from, to);
+}
+int renameat2(int from_folder, const char* from, int to_folder, const char* to,
+              unsigned flags) noexcept {
+  FAIL_OR_GO_ON(fault_at("rename", from_folder, from));
+  return REAL(renameat2)(from_folder, from, to_folder, to, flags);
+}
+
+int mkdir(const char* path, mode_t mode) noexcept {
+  FAIL_OR_GO_ON(fault_at("mkdir", AT_FDCWD, path));
+  return REAL(mkdir)(path, mode);
+}
+int rmdir(const char* path) noexcept {
+  FAIL_OR_GO_ON(fault_at("rmdir", AT_FDCWD, path));
+  return REAL(rmdir)(path);
+}
+int unlink(const char* path) noexcept {
+  FAIL_OR_GO_ON(fault_at("unlink", AT_FDCWD, path));
+  return REAL(unlink)(path);
+}
+int remove(const char* path) noexcept {
+  FAIL_OR_GO_ON(fault_at("unlink", AT_FDCWD, path));
+  return REAL(remove)(path);
+}
+int unlinkat(int folder, const char* name, int flags) noexcept {
+  FAIL_OR_GO_ON(fault_at("unlink", folder, name));
+  return REAL(unlinkat)(folder, name, flags);
+}
+
+}  // extern "C"

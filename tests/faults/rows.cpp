@@ -1,0 +1,14 @@
+#include "tests/faults/killed_saves.hpp"
+#include "tests/faults/part.hpp"
+
+namespace weir::test {
+
+std::vector<Row> rows() {
+  return {
+      {"kill",
+       "killed before a call that changes a file: old or new loads, and resumes to the same bits",
+       killed_saves},
+  };
+}
+
+}  // namespace weir::test
