@@ -23,7 +23,7 @@ class Journal {
 
   index_t count() const { return std::ssize(results_); }
   index_t failure_count() const;
-  double seconds() const { return seconds_; }  ///< of all trials together
+  double seconds() const { return seconds_; }  ///< all trials together
   const std::filesystem::path& path() const { return path_; }
 
  private:
