@@ -1,11 +1,15 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "launch/run/live.hpp"
 
 namespace weir {
+
+/// With these words the rank that speaks for all begins the sentence on who stands still.
+inline constexpr std::string_view kJobStandsStill = "the job stands still: ";
 
 /// What a rank does, in a few words: `waits for weights (rank 2, bucket 17)`, `an fsync`,
 /// `computes`. A dedicated server says what it lacks.

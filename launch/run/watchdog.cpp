@@ -275,7 +275,7 @@ void Watchdog::end_rank() {
     reports = read_live_records(folder);
   }
   if (!reports.empty() && reports.front().rank == watched_.rank) {
-    say(text("the job stands still: ", describe_hang(reports, seen),
+    say(text(kJobStandsStill, describe_hang(reports, seen),
              ". What is committed stands: --resume auto goes on from the newest checkpoint"));
   } else {
     sleep_microseconds(kSpeakMicroseconds);

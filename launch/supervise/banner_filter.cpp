@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <span>
 
+#include "launch/run/hang.hpp"
+
 namespace weir {
 namespace {
 
@@ -58,6 +60,7 @@ std::string BannerFilter::take(const std::string& line) {
     all_began_ = all_began_ || ++began_count_ == std::atoll(ranks.c_str());
     return {};
   }
+  hang_is_named_ = hang_is_named_ || line.find(kJobStandsStill) != std::string::npos;
   if (holds_any(line, kBannerLines)) return {};
   if (is_rule(line)) {
     if (block_.empty()) {  // a banner begins

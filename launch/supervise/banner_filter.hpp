@@ -22,6 +22,8 @@ class BannerFilter {
 
   bool any_rank_began() const { return began_count_ > 0; }
   bool all_ranks_began() const { return all_began_; }
+  /// A rank has said who stands still.
+  bool hang_is_named() const { return hang_is_named_; }
 
  private:
   std::string take(const std::string& line);
@@ -30,6 +32,7 @@ class BannerFilter {
   std::string block_;  ///< a banner since its first rule
   index_t began_count_ = 0;
   bool all_began_ = false;
+  bool hang_is_named_ = false;
 };
 
 }  // namespace weir

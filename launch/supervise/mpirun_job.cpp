@@ -25,8 +25,9 @@ constexpr double kEndSeconds = 10;
 
 class MpirunProcess {
  public:
-  MpirunProcess(const std::vector<std::string>& command, Requests& requests, const Signals& signals)
-      : requests_(requests), signals_(signals) {
+  MpirunProcess(const std::vector<std::string>& command, const StartLimit& start,
+                Requests& requests, const Signals& signals)
+      : start_(start), requests_(requests), signals_(signals) {
     // A process group of its own may not read from the terminal.
     const File nothing = isatty(STDIN_FILENO) != 0
                              ? File(open("/dev/null", O_RDONLY | O_CLOEXEC), "/dev/null")
@@ -59,7 +60,8 @@ class MpirunProcess {
                signal_name(WTERMSIG(*status_)), "), and its ranks end with it"));
     }
     end_ranks_left();
-    return {exit_code_of(*status_), filter_.any_rank_began(), is_ended_};
+    return {exit_code_of(*status_), filter_.any_rank_began(), is_ended_, is_late_,
+            filter_.hang_is_named()};
   }
 
  private:
@@ -71,7 +73,7 @@ class MpirunProcess {
                      {shown_.empty() ? said_.descriptor() : -1, POLLIN, 0},
                      {shown_.empty() ? -1 : STDERR_FILENO, POLLOUT, 0}};
     constexpr int kLookMilliseconds = 100;
-    const bool has_deadline = stopped_at_ || told_to_end_at_ || requests_.any();
+    const bool has_deadline = awaits_start_ || stopped_at_ || told_to_end_at_ || requests_.any();
     poll(each, 3, has_deadline ? kLookMilliseconds : -1);
     if (each[2].revents != 0) show_some();
   }
@@ -149,6 +151,19 @@ class MpirunProcess {
                "from the newest checkpoint"));
       end_job();
     }
+    if (awaits_start_ && now - began_at_ > start_.seconds) look_at_start();
+  }
+
+  void look_at_start() {
+    awaits_start_ = false;
+    is_late_ = !is_ended_ && !start_.has_begun();
+    if (!is_late_) return;
+    say(text(filter_.all_ranks_began()
+                 ? "the ranks have begun, but none has taken the run folder"
+                 : "mpirun has not started all ranks: does a host not answer? None has taken the "
+                   "run folder",
+             " within ", start_.seconds, " s (--start-wait); the job is ended"));
+    end_job();
   }
 
   void end_by_force() {
@@ -158,8 +173,12 @@ class MpirunProcess {
     kill(-id_, SIGKILL);
   }
 
+  const StartLimit& start_;
   Requests& requests_;
   const Signals& signals_;
+  const double began_at_ = seconds_now();
+  bool awaits_start_ = start_.seconds > 0;
+  bool is_late_ = false;
   pid_t id_ = -1;
   File said_;  ///< what mpirun and the ranks write to stderr
   BannerFilter filter_;
@@ -172,9 +191,9 @@ class MpirunProcess {
 
 }  // namespace
 
-JobEnd run_mpirun(const std::vector<std::string>& command, Requests& requests,
-                  const Signals& signals) {
-  return MpirunProcess(command, requests, signals).until_end();
+JobEnd run_mpirun(const std::vector<std::string>& command, const StartLimit& start,
+                  Requests& requests, const Signals& signals) {
+  return MpirunProcess(command, start, requests, signals).until_end();
 }
 
 }  // namespace weir

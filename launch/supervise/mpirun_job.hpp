@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -8,11 +9,19 @@
 
 namespace weir {
 
+/// What a job must have done some time after its start: shown itself from outside.
+struct StartLimit {
+  double seconds = 0;                    ///< 0: there is no limit
+  std::function<bool()> has_begun = {};  ///< asked at the end of that time
+};
+
 /// How mpirun ended.
 struct JobEnd {
-  int code = 0;            ///< its exit code, as a shell has it: 128 + n if signal n ended it
-  bool any_began = false;  ///< it has started a rank
-  bool is_ended = false;   ///< the supervisor ended it: on request, late, or stopped
+  int code = 0;                ///< its exit code, as a shell has it: 128 + n if signal n ended it
+  bool any_began = false;      ///< it has started a rank
+  bool is_ended = false;       ///< the supervisor ended it: on request, late, or stopped
+  bool is_late = false;        ///< the supervisor ended it since it did not begin
+  bool hang_is_named = false;  ///< a rank has said who stands still
 };
 
 /// Runs `command`, which begins with mpirun, from start to end in a process group of its own, so
@@ -22,9 +31,12 @@ struct JobEnd {
 /// while it starts. So a request to stop becomes a SIGUSR1 when all ranks have begun: one that is
 /// about to begin would die of it. A job that may not or does not stop is ended.
 ///
+/// A job that has not begun at the end of its limit is ended: a host that does not answer keeps
+/// mpirun waiting, and a rank that is stuck before it has the run folder has no watchdog yet.
+///
 /// If mpirun is killed, or stopped (SIGSTOP) for seconds, the ranks on this host end with it. If
 /// this process is killed, mpirun ends the job.
-JobEnd run_mpirun(const std::vector<std::string>& command, Requests& requests,
-                  const Signals& signals);
+JobEnd run_mpirun(const std::vector<std::string>& command, const StartLimit& start,
+                  Requests& requests, const Signals& signals);
 
 }  // namespace weir

@@ -12,6 +12,7 @@ struct Cycle {
   bool any_began = true;          ///< mpirun has started a rank
   index_t committed_before = -1;  ///< the newest committed step when it started; -1: none
   index_t committed_after = -1;   ///< and when it had ended
+  bool is_finished = false;       ///< it had made its last step, and committed it
 };
 
 /// What to do after that.

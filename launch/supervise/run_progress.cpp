@@ -6,7 +6,6 @@
 #include "common/base/error.hpp"
 #include "common/io/checkpoint_format.hpp"
 #include "launch/run/run_folder.hpp"
-#include "launch/run/run_log.hpp"
 #include "launch/run_config.hpp"
 
 namespace weir {
@@ -68,13 +67,33 @@ index_t RunProgress::committed_step() const {
   return -1;
 }
 
+std::string RunProgress::holder() const {
+  std::ifstream file(run_ / "LOCK");
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+/// The lines of metrics.jsonl since this was made; none without the file.
+RunLog RunProgress::log() const {
+  const fs::path file = run_ / "metrics.jsonl";
+  std::error_code error;
+  return run_.empty() || !fs::exists(file, error) ? RunLog() : read_run_log(file, metrics_begin_);
+}
+
+bool RunProgress::is_finished() const {
+  try {
+    const RunLog newest = log();
+    const auto step = newest.summary.find("step");
+    return step != newest.summary.end() && !newest.stopped &&
+           step->second == static_cast<double>(committed_step());
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 SupervisionMetrics RunProgress::supervision() const {
   SupervisionMetrics metrics;
   metrics.step = std::max<index_t>(0, committed_step());
-  const fs::path file = run_ / "metrics.jsonl";
-  std::error_code error;
-  if (run_.empty() || !fs::exists(file, error)) return metrics;
-  const RunLog log = read_run_log(file, metrics_begin_);
+  const RunLog log = this->log();
   metrics.lost_step_count = log.steps.lost_count;
   metrics.step_count = static_cast<index_t>(log.steps.steps.size());
   if (!log.steps.has("step_s")) return metrics;

@@ -1,8 +1,10 @@
 #pragma once
 
 #include <optional>
+#include <string>
 
 #include "launch/run/metrics.hpp"
+#include "launch/run/run_log.hpp"
 #include "launch/supervise/mpirun_words.hpp"
 
 namespace weir {
@@ -19,6 +21,12 @@ class RunProgress {
   /// The step of the newest committed checkpoint; -1 if there is none.
   index_t committed_step() const;
 
+  /// What the run folder's LOCK holds: another text for each job that has taken the folder.
+  std::string holder() const;
+
+  /// Whether the newest job in the folder has come to its end, with a checkpoint of its last step.
+  bool is_finished() const;
+
   /// What the lines of metrics.jsonl since this was made say: lost steps, and productive seconds.
   SupervisionMetrics supervision() const;
 
@@ -26,6 +34,8 @@ class RunProgress {
   void write(const SupervisionMetrics& metrics) const;
 
  private:
+  RunLog log() const;
+
   fs::path run_;
   index_t metrics_begin_ = 0;  ///< bytes of metrics.jsonl that were there before
 };

@@ -23,6 +23,7 @@ namespace {
 struct SuperviseConfig {
   index_t restarts = 10;
   double stop_wait_seconds = 60;
+  double start_wait_seconds = 600;
   std::string binary;
 };
 
@@ -37,6 +38,12 @@ std::vector<Option> options(SuperviseConfig& config) {
        "s",
        "a training job that was asked to stop is ended after this time",
        &config.stop_wait_seconds,
+       {0, 1e9}},
+      {"start-wait",
+       "s",
+       "a training job that has not taken its run folder after this time is ended and counts as "
+       "failed; 0: it may take any time",
+       &config.start_wait_seconds,
        {0, 1e9}},
       {"binary", "", "each rank runs this program; empty: this weir", &config.binary},
   };
@@ -73,7 +80,7 @@ std::string help_of_run() {
       "  70  a bug in weir                                   once\n"
       "  74  checkpoints could not be written                no\n"
       "  75  stopped on request after a checkpoint           no\n"
-      "  86  a watchdog ended a job that stood still         yes\n"
+      "  86  a job stood still, or did not begin             yes\n"
       "  93  given up: three starts made no progress         -\n"
       " 128 + n  a rank was killed by signal n               yes\n"
       "\n"
@@ -118,6 +125,7 @@ class Supervisor {
       : words_(words),
         binary_(config.binary.empty() ? own_path() : fs::absolute(config.binary).string()),
         restarts_max_(words.trains() ? config.restarts : 0),
+        start_wait_seconds_(words.trains() ? config.start_wait_seconds : 0),
         requests_(words.trains(), config.stop_wait_seconds),
         progress_(words),
         policy_(restarts_max_) {
@@ -135,12 +143,14 @@ class Supervisor {
     const index_t committed_at_start = progress_.committed_step();
     for (index_t before = committed_at_start;;) {
       const bool goes_on = before > committed_at_start;
-      const JobEnd end = run_mpirun(command(goes_on), requests_, signals_);
+      const JobEnd end = run_mpirun(command(goes_on), start_limit(), requests_, signals_);
       const int code = code_of(end);
-      if (code == static_cast<int>(ExitCode::hang)) say_hang();
+      const bool stood_still = code == static_cast<int>(ExitCode::hang) && !end.is_late;
+      if (stood_still && !end.hang_is_named) say_hang();
       if (requests_.any()) return ended_with(code);
       const index_t after = progress_.committed_step();
-      const RestartDecision decision = policy_.after({code, end.any_began, before, after});
+      const RestartDecision decision =
+          policy_.after({code, end.any_began, before, after, progress_.is_finished()});
       if (!decision.restart) {
         if (!decision.reason.empty()) say(text("the job is given up: ", decision.reason));
         return ended_with(decision.code);
@@ -167,6 +177,13 @@ class Supervisor {
     return all;
   }
 
+  /// A job shows itself by its own LOCK in the run folder.
+  StartLimit start_limit() const {
+    if (progress_.run().empty()) return {};
+    return {start_wait_seconds_,
+            [this, before = progress_.holder()] { return progress_.holder() != before; }};
+  }
+
   /// The job's exit code. Says why if nobody has said it yet.
   int code_of(const JobEnd& end) const {
     constexpr auto kStands =
@@ -176,6 +193,7 @@ class Supervisor {
       say(text("ended at once by SIG", signal_name(signal), ". ", kStands));
       return 128 + signal;
     }
+    if (end.is_late) return static_cast<int>(ExitCode::hang);
     if (end.is_ended && !is_good) {
       return requests_.any() ? 128 + requests_.first_signal() : 128 + SIGKILL;
     }
@@ -194,7 +212,7 @@ class Supervisor {
     return end.code;
   }
 
-  /// From the records of all ranks, which outlive them. A rank has said it, too, if it could.
+  /// From the records of all ranks, which outlive them.
   void say_hang() const {
     const std::string why = describe_hang(progress_.run());
     if (!why.empty()) say(text("the job stood still: ", why));
@@ -227,6 +245,7 @@ class Supervisor {
   const std::string own_path_ = own_path();
   const std::string binary_;
   const index_t restarts_max_;
+  const double start_wait_seconds_;
   const double begin_ = seconds_now();
   Requests requests_;
   Signals signals_;

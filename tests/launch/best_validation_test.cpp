@@ -122,6 +122,24 @@ TEST_CASE("it is over after as many validations in a row without a lower loss as
   CHECK_FALSE(patient.is_over());
 }
 
+TEST_CASE("validations before a restart count, but none after the step that it goes on from") {
+  const QuietLog quiet;
+  const TemporaryFolder folder;
+  const fs::path metrics = folder / "metrics.jsonl";
+  CHECK(past_validations(metrics, 4).empty());
+  std::ofstream(metrics) << R"({"kind":"validation","step":2,"sample_count":4,"loss":2.0})" << '\n'
+                         << R"({"kind":"validation","step":4,"sample_count":4,"loss":2.5})" << '\n'
+                         << R"({"kind":"validation","step":6,"sample_count":4,"loss":1.0})" << '\n'
+                         << R"({"kind":"validation","step":6,"sample_count":9,"loss":0.5})" << '\n';
+  const std::vector<PastValidation> past = past_validations(metrics, 4);
+  REQUIRE(past.size() == 2);  // a step's last line counts, and it took other samples
+  BestValidation best(folder.path(), 2, past);
+  best.start({.step = 4});
+  CHECK_FALSE(best.is_over());
+  validate(best, 6, 2.25, false);
+  CHECK(best.is_over());
+}
+
 TEST_CASE("a BEST that holds something else is none") {
   const TemporaryFolder folder;
   for (const char* const foreign : {"", "step", "step x\nloss 1\n", "step -1\nloss 1\n",

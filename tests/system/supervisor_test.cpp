@@ -221,6 +221,19 @@ TEST_CASE("ranks end with an mpirun that is killed or stopped") {
   }
 }
 
+TEST_CASE("a job that does not take its run folder within --start-wait is ended with 86") {
+  const TemporaryFolder folder;
+  const std::string program = stand_in(folder / "stand-in", "exec tail -f \"$0\"");
+  Process job(supervised({"--start-wait=1", "--restarts=1", "--binary=" + program}, 2,
+                         {"train", "--run=" + (folder / "run").string()}));
+  const Ended ended = job.wait(30);
+  CAPTURE(ended.output);
+  CHECK(ended.exit_code == 86);
+  CHECK(has(ended.output, "none has taken the run folder within 1 s (--start-wait)"));
+  CHECK(start_count(program) == 4);
+  CHECK(processes(program).empty());
+}
+
 TEST_CASE("a job that does not stop when it is asked to is ended after --stop-wait") {
   const TemporaryFolder folder;
   const std::string program =

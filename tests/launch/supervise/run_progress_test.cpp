@@ -82,6 +82,25 @@ TEST_CASE("lost steps and productive time count from the supervisor's start on")
   CHECK(log.steps.steps == std::vector<index_t>{1, 2, 3, 4});
 }
 
+TEST_CASE("a job is finished if its summary is about the newest checkpoint, and not before") {
+  const TemporaryFolder folder;
+  const RunProgress progress(read_mpirun_words({"train", "--run", folder.path().string()}));
+  const auto add = [&](const std::string& line) {
+    std::ofstream(folder / "metrics.jsonl", std::ios::app) << line << '\n';
+  };
+  commit(folder.path(), "step-00000010");
+  CHECK_FALSE(progress.is_finished());
+  add(R"({"kind":"start","step":0})");
+  add(R"({"kind":"summary","step":10,"stopped":true})");
+  CHECK_FALSE(progress.is_finished());
+  add(R"({"kind":"start","step":10})");
+  CHECK_FALSE(progress.is_finished());
+  add(R"({"kind":"summary","step":20,"stopped":false})");
+  CHECK_FALSE(progress.is_finished());
+  commit(folder.path(), "step-00000020");
+  CHECK(progress.is_finished());
+}
+
 TEST_CASE("a start that goes on asks for the newest checkpoint, whatever the first one asked for") {
   CHECK(with_resume_auto({"train", "--steps", "3"}) ==
         Words{"train", "--steps", "3", "--resume=auto"});
