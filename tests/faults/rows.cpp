@@ -1,3 +1,4 @@
+#include "tests/faults/killed_ranks.hpp"
 #include "tests/faults/killed_saves.hpp"
 #include "tests/faults/part.hpp"
 
@@ -8,6 +9,9 @@ std::vector<Row> rows() {
       {"kill",
        "killed before a call that changes a file: old or new loads, and resumes to the same bits",
        killed_saves},
+      {"killed-ranks",
+       "a rank killed under `weir run`, half of them in a save: the job ends by itself, same bits",
+       killed_ranks},
   };
 }
 
