@@ -11,7 +11,7 @@ namespace weir::test {
 struct SmallLayout {
   std::string name;
   int ranks = 1;
-  std::vector<std::string> words;  ///< of `weir train`
+  std::vector<std::string> words;  ///< for `weir train`
 };
 
 /// Layouts that differ in who writes a checkpoint, and in who waits for whom.
