@@ -27,6 +27,8 @@ std::string contents_of(const std::filesystem::path& path) {
 
 }  // namespace
 
+std::string weir_path() { return WEIR_BINARY; }
+
 std::string quoted(const std::string& word) {
   std::string result = "'";
   for (const char letter : word)

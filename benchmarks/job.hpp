@@ -10,6 +10,9 @@
 
 namespace weir::benchmark {
 
+/// Where weir is.
+std::string weir_path();
+
 /// The text as one word of a shell command.
 std::string quoted(const std::string& word);
 

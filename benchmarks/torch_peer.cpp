@@ -33,8 +33,10 @@ std::string python_of_peers() {
   return python == nullptr || *python == '\0' ? "python3" : python;
 }
 
-bool has_torch() {
-  return std::system((quoted(python_of_peers()) + " -c 'import torch' 2>/dev/null").c_str()) == 0;
+bool has_module(const std::string& name) {
+  const std::string command =
+      text(quoted(python_of_peers()), " -c 'import ", name, "' 2>/dev/null");
+  return std::system(command.c_str()) == 0;
 }
 
 std::vector<std::string> lines_of_peer(const std::string& script, const std::string& arguments) {

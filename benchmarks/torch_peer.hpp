@@ -23,8 +23,9 @@ struct PeerResult {
 /// The interpreter for the peers: the environment's WEIR_PYTHON, else python3.
 std::string python_of_peers();
 
-/// Whether that interpreter has PyTorch.
-bool has_torch();
+/// Whether that interpreter has this module.
+bool has_module(const std::string& name);
+inline bool has_torch() { return has_module("torch"); }
 
 /// What `peers/SCRIPT --json ARGUMENTS` prints, run by that interpreter. Throws Error if it fails.
 std::vector<std::string> lines_of_peer(const std::string& script, const std::string& arguments);
