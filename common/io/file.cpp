@@ -56,8 +56,11 @@ class PosixFileSystem final : public FileSystem {
 
   void preallocate(const File& file, index_t bytes) override {
     const FileWork work("making room for a file");
-    errno = posix_fallocate(file.descriptor(), 0, bytes);  // returns the reason, leaves errno alone
-    if (errno != 0)
+    const auto reserve = [&] {  // returns the reason, leaves errno alone
+      errno = posix_fallocate(file.descriptor(), 0, bytes);
+      return errno == 0 ? 0 : -1;
+    };
+    if (uninterrupted(reserve) != 0)
       throw_file_error(text("cannot make room for ", bytes, " bytes in"), file.path());
     if (uninterrupted([&] { return ftruncate(file.descriptor(), bytes); }) != 0) {
       throw_file_error("cannot set the size of", file.path());
@@ -77,7 +80,8 @@ class PosixFileSystem final : public FileSystem {
 
   void sync(const File& file) override {
     const FileWork work("an fsync");
-    if (fsync(file.descriptor()) != 0) throw_file_error("cannot bring to the disk", file.path());
+    if (uninterrupted([&] { return fsync(file.descriptor()); }) != 0)
+      throw_file_error("cannot bring to the disk", file.path());
   }
 
   void close(File file) override {
@@ -93,7 +97,8 @@ class PosixFileSystem final : public FileSystem {
   void sync_folder(const fs::path& path) override {
     const FileWork work("an fsync of a folder");
     const File folder = open_file(path, O_RDONLY | O_DIRECTORY, "cannot open the folder");
-    if (fsync(folder.descriptor()) == 0 || errno == EINVAL) return;  // not every system can
+    if (uninterrupted([&] { return fsync(folder.descriptor()); }) == 0) return;
+    if (errno == EINVAL) return;  // not every system can
     throw_file_error("cannot bring to the disk", path);
   }
 
