@@ -2,22 +2,25 @@
 
 #include <algorithm>
 #include <fstream>
+#include <map>
 #include <sstream>
 
 namespace weir::test {
 
-std::vector<Call> read_calls(const std::filesystem::path& log) {
-  std::vector<Call> calls;
-  std::ifstream file(log);
+std::vector<Call> read_calls(const std::filesystem::path& log, index_t rank) {
+  std::map<index_t, Call> calls;  // two threads may write their lines in another order
+  std::ifstream file(log.string() + '.' + std::to_string(rank));
   for (std::string line; std::getline(file, line);) {
     std::istringstream words(line);
     index_t number = 0;
     Call call;
     words >> number >> call.name;
     std::getline(words >> std::ws, call.path);
-    calls.push_back(call);
+    calls[number] = call;
   }
-  return calls;
+  std::vector<Call> all;
+  for (const auto& [number, call] : calls) all.push_back(call);
+  return all;
 }
 
 std::vector<std::string> with_injection(const std::vector<std::string>& command,
@@ -32,6 +35,7 @@ std::vector<std::string> with_injection(const std::vector<std::string>& command,
   add(injection.stays, "FAULT_STAYS", "1");
   add(!injection.only.empty(), "FAULT_ONLY", injection.only);
   add(injection.rank >= 0, "FAULT_RANK", std::to_string(injection.rank));
+  add(!injection.protocol.empty(), "FAULT_PROTOCOL", injection.protocol);
   add(!injection.log.empty(), "FAULT_LOG", injection.log.string());
   std::vector<std::string> all = command;
   all.insert(std::ranges::find(all, WEIR_BINARY), words.begin(), words.end());

@@ -15,10 +15,16 @@ struct Injection {
   index_t at = 0;  ///< the call, from 1 on; 0: none, the calls are counted alone
   std::string kind =
       {};  ///< kill, EIO, ENOSPC, EINTR, short, hang, or skip: says yes and does nothing
-  bool stays = false;              ///< all later calls, too
-  std::string only = {};           ///< calls of this name alone count
-  index_t rank = -1;               ///< the rank of the job under mpirun; -1: each process
-  std::filesystem::path log = {};  ///< gets a line a call: number, name, path below the folder
+  bool stays = false;     ///< all later calls, too
+  std::string only = {};  ///< calls of this name alone count
+  index_t rank = -1;      ///< the rank of the job under mpirun; -1: each process
+  /// Each rank's calls are written to `log`.RANK (.0 without mpirun): number, name, path below the
+  /// folder.
+  std::filesystem::path log = {};
+  /// A wrong way to save, in all ranks, which must be noticed. no-rename: a checkpoint never gets
+  /// its name; no-manifest: nor does its MANIFEST; in-place: it is written under its final name;
+  /// old-first: older ones are removed when a save begins; no-removal: nothing is removed.
+  std::string protocol = {};
 };
 
 /// A call that the log of an injection tells of.
@@ -26,7 +32,7 @@ struct Call {
   std::string name;
   std::string path;
 };
-std::vector<Call> read_calls(const std::filesystem::path& log);
+std::vector<Call> read_calls(const std::filesystem::path& log, index_t rank = 0);
 
 /// The command with the injection in its processes of weir; mpirun itself has none.
 std::vector<std::string> with_injection(const std::vector<std::string>& command,

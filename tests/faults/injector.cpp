@@ -1,8 +1,10 @@
 // Loaded before libc (LD_PRELOAD): counts the calls that change files below a folder, and makes one
 // of them go wrong. HDF5's calls go through it as well as ours. injection.hpp says how it is used.
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -19,15 +21,19 @@ namespace {
 
 enum class Kind { none, kill, error, short_write, hang, skip };
 
+/// How saves are made; all but `sound` are wrong.
+enum class Protocol { sound, no_rename, no_manifest, in_place, old_first, no_removal };
+
 struct Plan {
   bool is_on = false;
   char below[PATH_MAX] = {};
-  const char* log = nullptr;
+  char log[PATH_MAX] = {};
   long at = 0;         ///< the call, counted from 1; 0: none
   bool stays = false;  ///< all later ones, too
   Kind kind = Kind::none;
   int error = 0;
   const char* only = nullptr;  ///< this function alone counts
+  Protocol protocol = Protocol::sound;
 };
 
 Plan plan;
@@ -42,14 +48,16 @@ Function real(Function, const char* name) {
 __attribute__((constructor)) void read_plan() {
   const char* const below = getenv("FAULT_BELOW");
   if (below == nullptr) return;
-  if (const char* const rank = getenv("FAULT_RANK")) {
-    const char* const own = getenv("OMPI_COMM_WORLD_RANK");
-    if (own == nullptr || strcmp(rank, own) != 0) return;
-  }
+  const char* const of_launcher = getenv("OMPI_COMM_WORLD_RANK");
+  const char* const own = of_launcher == nullptr ? "0" : of_launcher;
   snprintf(plan.below, sizeof plan.below, "%s", below);
-  plan.log = getenv("FAULT_LOG");
+  if (const char* const log = getenv("FAULT_LOG")) {
+    snprintf(plan.log, sizeof plan.log, "%s.%s", log, own);
+  }
   plan.only = getenv("FAULT_ONLY");
-  if (const char* const at = getenv("FAULT_AT")) plan.at = atol(at);
+  const char* const rank = getenv("FAULT_RANK");
+  const char* const at = getenv("FAULT_AT");
+  if (at != nullptr && (rank == nullptr || strcmp(rank, own) == 0)) plan.at = atol(at);
   plan.stays = getenv("FAULT_STAYS") != nullptr;
   if (const char* const kind = getenv("FAULT_KIND")) {
     const struct {
@@ -62,6 +70,19 @@ __attribute__((constructor)) void read_plan() {
                  {"skip", Kind::skip, 0}};
     for (const auto& each : kinds) {
       if (strcmp(each.name, kind) == 0) plan.kind = each.kind, plan.error = each.error;
+    }
+  }
+  if (const char* const protocol = getenv("FAULT_PROTOCOL")) {
+    const struct {
+      const char* name;
+      Protocol protocol;
+    } protocols[] = {{"no-rename", Protocol::no_rename},
+                     {"no-manifest", Protocol::no_manifest},
+                     {"in-place", Protocol::in_place},
+                     {"old-first", Protocol::old_first},
+                     {"no-removal", Protocol::no_removal}};
+    for (const auto& each : protocols) {
+      if (strcmp(each.name, protocol) == 0) plan.protocol = each.protocol;
     }
   }
   plan.is_on = true;
@@ -84,7 +105,7 @@ Kind fault_at(const char* function, const char* path) {
   if (!plan.is_on || !is_below(path)) return Kind::none;
   if (plan.only != nullptr && strcmp(plan.only, function) != 0) return Kind::none;
   const long call = ++calls;
-  if (plan.log != nullptr) {
+  if (plan.log[0] != '\0') {
     char line[PATH_MAX + 64];
     const int length =
         snprintf(line, sizeof line, "%ld %s %s\n", call, function, path + strlen(plan.below));
@@ -126,6 +147,57 @@ Kind fault_at(const char* function, int folder, const char* name) {
   path_at(folder, name, path);
   return fault_at(function, path);
 }
+
+bool is_save(const char* path) { return strstr(path, "/.tmp-step-") != nullptr; }
+
+int remove_entry(const char* path, const struct stat*, int, FTW*) { return REAL(remove)(path); }
+
+/// Removes the checkpoints beside the folder of a save.
+void remove_old(const char* save) {
+  char beside[PATH_MAX];
+  snprintf(beside, sizeof beside, "%s", save);
+  *(strstr(beside, "/.tmp-step-") + 1) = '\0';
+  DIR* const folder = opendir(beside);
+  if (folder == nullptr) return;
+  while (const dirent* const entry = readdir(folder)) {
+    if (strncmp(entry->d_name, "step-", 5) != 0) continue;
+    char path[2 * PATH_MAX];
+    snprintf(path, sizeof path, "%s%s", beside, entry->d_name);
+    nftw(path, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+  }
+  closedir(folder);
+}
+
+/// Makes the folder of a save under the name that it should get at the end, and links the right
+/// name to it.
+int make_final_folder(const char* save, mode_t mode) {
+  char path[PATH_MAX];
+  snprintf(path, sizeof path, "%s", save);
+  char* const name = strstr(path, "/.tmp-step-") + 1;
+  memmove(name, name + strlen(".tmp-"), strlen(name + strlen(".tmp-")) + 1);
+  if (REAL(mkdir)(path, mode) != 0 && errno != EEXIST) return -1;
+  return symlink(path, save);
+}
+
+/// Whether a broken protocol leaves this rename out.
+bool is_left_out(const char* from) {
+  if (!plan.is_on || !is_save(from)) return false;
+  const bool is_manifest = strstr(from, "/MANIFEST.tmp") != nullptr;
+  switch (plan.protocol) {
+    case Protocol::no_manifest:
+      return is_manifest;
+    case Protocol::no_rename:
+    case Protocol::in_place:
+      return !is_manifest;
+    case Protocol::sound:
+    case Protocol::old_first:
+    case Protocol::no_removal:
+      return false;
+  }
+  return false;
+}
+
+bool is_never_removed() { return plan.is_on && plan.protocol == Protocol::no_removal; }
 
 size_t shortened(size_t size) { return size > 1 ? size / 2 : size; }
 
@@ -174,6 +246,7 @@ int openat(int folder, const char* name, int flags, ...) {
 ssize_t write(int file, const void* bytes, size_t size) {
   const Kind fault = fault_at("write", file);
   if (fault == Kind::error) return -1;
+  if (fault == Kind::skip) return static_cast<ssize_t>(size);
   return REAL(write)(file, bytes, fault == Kind::short_write ? shortened(size) : size);
 }
 
@@ -189,6 +262,7 @@ ssize_t writev(int file, const iovec* parts, int count) {
 ssize_t pwrite(int file, const void* bytes, size_t size, off_t offset) {
   const Kind fault = fault_at("pwrite", file);
   if (fault == Kind::error) return -1;
+  if (fault == Kind::skip) return static_cast<ssize_t>(size);
   return REAL(pwrite)(file, bytes, fault == Kind::short_write ? shortened(size) : size, offset);
 }
 ssize_t pwrite64(int file, const void* bytes, size_t size, off_t offset) {
@@ -228,32 +302,42 @@ int close(int file) {
 
 int rename(const char* from, const char* to) noexcept {
   FAIL_OR_GO_ON(fault_at("rename", AT_FDCWD, from));
+  if (is_left_out(from)) return 0;
   return REAL(rename)(from, to);
 }
 int renameat2(int from_folder, const char* from, int to_folder, const char* to,
               unsigned flags) noexcept {
   FAIL_OR_GO_ON(fault_at("rename", from_folder, from));
+  if (is_left_out(from)) return 0;
   return REAL(renameat2)(from_folder, from, to_folder, to, flags);
 }
 
 int mkdir(const char* path, mode_t mode) noexcept {
   FAIL_OR_GO_ON(fault_at("mkdir", AT_FDCWD, path));
+  if (plan.is_on && is_save(path)) {
+    if (plan.protocol == Protocol::old_first) remove_old(path);
+    if (plan.protocol == Protocol::in_place) return make_final_folder(path, mode);
+  }
   return REAL(mkdir)(path, mode);
 }
 int rmdir(const char* path) noexcept {
   FAIL_OR_GO_ON(fault_at("rmdir", AT_FDCWD, path));
+  if (is_never_removed()) return 0;
   return REAL(rmdir)(path);
 }
 int unlink(const char* path) noexcept {
   FAIL_OR_GO_ON(fault_at("unlink", AT_FDCWD, path));
+  if (is_never_removed()) return 0;
   return REAL(unlink)(path);
 }
 int remove(const char* path) noexcept {
   FAIL_OR_GO_ON(fault_at("unlink", AT_FDCWD, path));
+  if (is_never_removed()) return 0;
   return REAL(remove)(path);
 }
 int unlinkat(int folder, const char* name, int flags) noexcept {
   FAIL_OR_GO_ON(fault_at("unlink", folder, name));
+  if (is_never_removed()) return 0;
   return REAL(unlinkat)(folder, name, flags);
 }
 

@@ -57,8 +57,13 @@ void Journal::add(index_t trial, const std::string& failure, double seconds) {
   std::ofstream(path_, std::ios::app) << trial << ' ' << seconds << ' ' << line << '\n';
 }
 
-index_t Journal::failure_count() const {
-  return std::ranges::count(results_, false, [](const auto& each) { return each.second; });
+index_t Journal::count(index_t begin, index_t end) const {
+  return std::distance(results_.lower_bound(begin), results_.lower_bound(end));
+}
+
+index_t Journal::failure_count(index_t begin, index_t end) const {
+  return std::count_if(results_.lower_bound(begin), results_.lower_bound(end),
+                       [](const auto& each) { return !each.second; });
 }
 
 std::string commit_here() {

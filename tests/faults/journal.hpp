@@ -21,8 +21,9 @@ class Journal {
   /// `failure` is empty if the trial passed. Called by several threads.
   void add(index_t trial, const std::string& failure, double seconds);
 
-  index_t count() const { return std::ssize(results_); }
-  index_t failure_count() const;
+  /// The trials with numbers from `begin` to below `end` that have been made, and that failed.
+  index_t count(index_t begin, index_t end) const;
+  index_t failure_count(index_t begin, index_t end) const;
   double seconds() const { return seconds_; }  ///< all trials together
   const std::filesystem::path& path() const { return path_; }
 

@@ -1,58 +1,135 @@
 #include "tests/faults/killed_saves.hpp"
 
-#include "common/io/checkpoint_format.hpp"
-#include "tests/faults/injection.hpp"
-#include "tests/system/job.hpp"
+#include <array>
+#include <fstream>
+#include <random>
+#include <sstream>
+
+#include "tests/faults/saving_job.hpp"
 
 namespace weir::test {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr index_t kSteps = 6;
+constexpr std::array kProtocols = {"no-rename", "no-manifest", "in-place", "old-first",
+                                   "no-removal"};
+
+/// A place to kill: one of these calls of a rank.
+struct KillPlace {
+  const SavingJob* job;
+  index_t rank;
+  std::vector<index_t> calls;
+};
+
+std::string contents(const fs::path& path) {
+  std::ostringstream all;
+  all << std::ifstream(path).rdbuf();
+  return all.str();
+}
 
 class KilledSaves final : public Part {
  public:
   index_t prepare(bool is_long) override {
     write_corpus(folder_ / "corpus.txt", 20'000, 5);
-    const fs::path run = folder_ / "undisturbed";
-    const Ended ended = Process(with_injection(weir_command(0, job("undisturbed")),
-                                               {.below = run, .log = folder_ / "calls"}))
-                            .wait(60);
-    expect(ended.exit_code == 0, "the undisturbed job failed: ", ended.output);
-    digests_ = digests_of(run, kSteps);
-    calls_ = read_calls(folder_ / "calls");
-    return is_long ? std::ssize(calls_) : 60;
+    for (const SavingLayout& layout : saving_layouts()) {
+      jobs_.push_back(std::make_unique<SavingJob>(folder_, layout));
+    }
+    if (is_long) {
+      every_call();
+    } else {
+      a_few();
+    }
+    return controls() + std::ssize(places_);
   }
 
+  index_t controls() const override { return std::ssize(kProtocols); }
+
   void attempt(index_t trial, std::uint64_t seed) override {
-    const index_t count = std::ssize(calls_);
-    const index_t at = trial < count ? trial + 1 : static_cast<index_t>(seed % count) + 1;
-    const TemporaryFolder scratch;
+    std::mt19937_64 random(seed);
+    if (trial < controls()) return expect_noticed(trial, random);
+    const KillPlace& place = places_[trial - controls()];
     const fs::path run = folder_ / ("run" + std::to_string(trial));
-    const std::vector<std::string> words = weir_command(0, job(run.filename().string()));
-    const Ended killed =
-        Process(with_injection(words, {.below = run, .at = at, .kind = "kill"})).wait(60);
-    const std::string point =
-        text(" (call ", at, ", ", calls_[at - 1].name, ' ', calls_[at - 1].path, "): ");
-    expect(killed.exit_code == 137, "ended with ", killed.exit_code, point, killed.output);
-    const Ended resumed = Process(words).wait(60);
-    expect(resumed.exit_code == 0, "the resumed job failed", point, resumed.output);
-    expect(digests_of(run, kSteps) == digests_, "the resumed job has other bits", point);
+    kill(*place.job, place.rank, place.calls[random() % place.calls.size()], run, "");
     fs::remove_all(run);
   }
 
  private:
-  std::vector<std::string> job(const std::string& name) const {
-    return small_job(folder_, name,
-                     {"--placement=local", "--steps=6", "--checkpoint-every=2", "--eval-every=0",
-                      "--checkpoint.keep=2", "--model.layers=1", "--model.width=16",
-                      "--model.heads=2", "--model.feed-forward=32", "--batch=2", "--resume=auto"});
+  void a_few() {
+    const SavingJob& local = *jobs_[0];
+    for (const auto& calls : spread_over(local.calls(0), 60)) places_.push_back({&local, 0, calls});
+    constexpr index_t kOfRanks = 12;
+    while (std::ssize(places_) < 60 + kOfRanks) {
+      for (const auto& job : jobs_) {
+        if (job->ranks() == 1) continue;
+        for (index_t rank = 0; rank < job->ranks(); ++rank) {
+          if (std::ssize(places_) == 60 + kOfRanks) return;
+          std::vector<index_t> all;
+          for (index_t at = 0; at < std::ssize(job->calls(rank)); ++at) all.push_back(at);
+          places_.push_back({job.get(), rank, all});
+        }
+      }
+    }
+  }
+
+  /// All calls in an order that has a fair sample at each time.
+  void every_call() {
+    for (const auto& job : jobs_) {
+      for (index_t rank = 0; rank < job->ranks(); ++rank) {
+        for (index_t at = 0; at < std::ssize(job->calls(rank)); ++at) {
+          places_.push_back({job.get(), rank, {at}});
+        }
+      }
+    }
+    std::ranges::shuffle(places_, std::mt19937_64(1));
+  }
+
+  /// Kills a job before a call, counted from 0, and resumes it. Throws Error if that costs more
+  /// than the steps since the last commit.
+  void kill(const SavingJob& job, index_t rank, index_t at, const fs::path& run,
+            const std::string& protocol) {
+    const Faulted killed = job.run_with_fault(
+        run, {.below = {}, .at = at + 1, .kind = "kill", .rank = rank, .protocol = protocol});
+    try {
+      expect(killed.ended.exit_code == 137, "ended with ", killed.ended.exit_code, ": ",
+             killed.ended.output);
+      job.expect_whole(run, killed.calls);
+      const std::string config = contents(run / "config.ini");
+      const Ended resumed = job.run(run, {.below = {}, .protocol = protocol});
+      expect(resumed.exit_code == 0, "the resumed job ended with ", resumed.exit_code, ": ",
+             resumed.output);
+      job.expect_whole(run, {});
+      job.expect_same_bits(run);
+      job.expect_same_files(run);
+      expect(config.empty() || config == contents(run / "config.ini"),
+             "config.ini was not whole: ", config);
+    } catch (const std::exception& error) {
+      throw Error(text(job.point(killed, rank), ": ", error.what()));
+    }
+  }
+
+  /// Kills jobs with a broken protocol until the harness complains.
+  void expect_noticed(index_t trial, std::mt19937_64& random) {
+    const SavingJob& job = *jobs_[0];
+    const fs::path run = folder_ / ("run" + std::to_string(trial));
+    constexpr index_t kTries = 20;
+    for (index_t each = 0; each < kTries; ++each) {
+      // From the second save on there is something to lose.
+      const index_t count = std::ssize(job.calls(0));
+      const index_t at = count / 2 + static_cast<index_t>(random() % (count / 2));
+      try {
+        kill(job, 0, at, run, kProtocols[trial]);
+      } catch (const Error&) {
+        return fs::remove_all(run), void();
+      }
+    }
+    throw Error(
+        text("nobody noticed the broken protocol ", kProtocols[trial], " in ", kTries, " trials"));
   }
 
   TemporaryFolder folder_;
-  std::string digests_;
-  std::vector<Call> calls_;
+  std::vector<std::unique_ptr<SavingJob>> jobs_;
+  std::vector<KillPlace> places_;
 };
 
 }  // namespace

@@ -130,13 +130,20 @@ int run(const Row& row, const FaultsConfig& config) {
   Journal journal(path, commit, trials, seed);
   std::cout << row.name << ": " << trials << " trials, seed " << seed << std::endl;
   Run(row, *part, config, trials, seed, journal);
-  std::cout << "| " << row.fault << " | " << journal.count()
-            << (journal.count() < trials ? text(" of ", trials) : std::string()) << " | "
-            << journal.failure_count() << " | " << today() << ", " << commit << " |  ("
-            << static_cast<index_t>(seconds_now() - begin) << " s; each trial in "
-            << journal.path().string() << ')' << std::endl;
-  if (journal.failure_count() > 0) return 1;
-  return journal.count() < trials && config.only < 0 ? kUnfinished : 0;
+  const index_t controls = part->controls();
+  const index_t made = journal.count(controls, trials);
+  std::cout << "| " << row.fault << " | " << made
+            << (made < trials - controls ? text(" of ", trials - controls) : std::string());
+  if (controls > 0) {
+    const index_t tried = journal.count(0, controls);
+    std::cout << "; noticed " << tried - journal.failure_count(0, controls) << " of " << controls
+              << " broken protocols";
+  }
+  std::cout << " | " << journal.failure_count(controls, trials) << " | " << today() << ", "
+            << commit << " |  (" << static_cast<index_t>(seconds_now() - begin)
+            << " s; each trial in " << journal.path().string() << ')' << std::endl;
+  if (journal.failure_count(0, trials) > 0) return 1;
+  return journal.count(0, trials) < trials && config.only < 0 ? kUnfinished : 0;
 }
 
 std::string help() {

@@ -19,6 +19,9 @@ class Part {
   /// number of trials: a few that take seconds, or those of the published table.
   virtual index_t prepare(bool is_long) = 0;
 
+  /// The first trials break the protocol on purpose, and pass if the damage is noticed: so many.
+  virtual index_t controls() const { return 0; }
+
   /// One trial; its number and `seed` decide all that is random in it. Several threads may call
   /// this. Throws Error that says what went wrong, and at which point.
   virtual void attempt(index_t trial, std::uint64_t seed) = 0;

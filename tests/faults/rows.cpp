@@ -1,3 +1,4 @@
+#include "tests/faults/failed_calls.hpp"
 #include "tests/faults/killed_ranks.hpp"
 #include "tests/faults/killed_saves.hpp"
 #include "tests/faults/part.hpp"
@@ -9,6 +10,10 @@ std::vector<Row> rows() {
       {"kill",
        "killed before a call that changes a file: old or new loads, and resumes to the same bits",
        killed_saves},
+      {"errors",
+       "a call fails (EIO, ENOSPC, once or from then on; EINTR; short writes): what is committed "
+       "stays whole, training goes on or ends with the reason and its exit code",
+       failed_calls},
       {"killed-ranks",
        "a rank killed under `weir run`, half of them in a save: the job ends by itself, same bits",
        killed_ranks},
