@@ -120,12 +120,10 @@ Faulted SavingJob::run_with_fault(const fs::path& run, Injection injection) cons
   injection.log = run.string() + ".calls";
   while (true) {
     fs::remove_all(run);
-    for (index_t rank = 0; rank < ranks(); ++rank) {
-      fs::remove(text(injection.log.string(), '.', rank));
-    }
     Faulted faulted = {.ended = this->run(run, injection), .number = injection.at, .calls = {}};
     for (index_t rank = 0; rank < ranks(); ++rank) {
       faulted.calls.push_back(read_calls(injection.log, rank));
+      fs::remove(text(injection.log.string(), '.', rank));
     }
     if (std::ssize(faulted.calls[injection.rank]) >= injection.at) return faulted;
     --injection.at;
