@@ -171,7 +171,9 @@ std::string schedule_text(const RunConfig& config, double peak_flops) {
                              static_cast<double>(config.layout.contexts) /
                              static_cast<double>(config.layout.shards) / peak_flops;
     const bool again = config.train.recompute == worker::Recompute::block;
-    costs.stages.push_back({forward_s, (again ? 3 : 2) * forward_s});
+    costs.chunks.push_back({.forward_s = forward_s,
+                            .input_gradient_s = (again ? 2 : 1) * forward_s,
+                            .weight_gradient_s = forward_s});
   }
   return text("schedule of a replica: ", counted(schedule.micro_batches, "micro-batch", "es"),
               ", if each rank computes at ", with_prefix(peak_flops, "FLOP/s"),

@@ -312,7 +312,7 @@ std::vector<double> train(const test::Ranks& ranks, index_t stages, Transport tr
   const TrainConfig training = {
       .training = {.steps = kSteps, .batch = kBatch, .micro_batch = kMicroBatch},
       .length = kLength};
-  const Schedule schedule = make_schedule(training.schedule, stages, kBatch / kMicroBatch);
+  const Schedule schedule = make_schedule(training.schedule, {stages}, kBatch / kMicroBatch);
   StageParts parts;
   parts.stage = place.stage;
   parts.model = &model;

@@ -33,14 +33,28 @@ double scale_of(const ScheduleReport& report, std::size_t label_columns) {
   return std::min(static_cast<double>(label_columns) / shortest_s, kColumnsMax / longest_s);
 }
 
-std::string line_of(const List<ComputeSpan>& spans, double scale, std::size_t columns) {
+// What stands for a span: `F3`, or `4F3` if stages have several chunks.
+std::string label_of(const Schedule& schedule, Action action) {
+  action.pushes = false;
+  std::string label = to_text(action);
+  if (schedule.chunks() == schedule.stages()) label.erase(0, text(action.chunk).size());
+  return label;
+}
+
+char filling_of(ActionKind kind) {
+  if (kind == ActionKind::forward) return '-';
+  return kind == ActionKind::weight_gradient ? '+' : '=';
+}
+
+std::string line_of(const Schedule& schedule, const List<ComputeSpan>& spans, double scale,
+                    std::size_t columns) {
   std::string line(columns, ' ');
   for (const ComputeSpan& span : spans) {
-    const bool forward = span.action.kind == ActionKind::forward;
     const auto begin = static_cast<std::size_t>(std::lround(span.begin_s * scale));
     const auto end = static_cast<std::size_t>(std::lround(span.end_s * scale));
-    const std::string label = text(forward ? 'F' : 'B', span.action.micro_batch);
-    line.replace(begin, end - begin, padded(label, end - begin, forward ? '-' : '='));
+    line.replace(
+        begin, end - begin,
+        padded(label_of(schedule, span.action), end - begin, filling_of(span.action.kind)));
   }
   return line;
 }
@@ -67,7 +81,8 @@ std::string draw(const Schedule& schedule, const ScheduleCosts& costs, index_t w
   const ScheduleVerdict verdict = check(schedule, costs);
   WEIR_ASSERT(verdict.report.has_value());
   const ScheduleReport& report = *verdict.report;
-  const std::size_t label_columns = text('F', schedule.micro_batches - 1).size() + 1;
+  const Action longest = {ActionKind::forward, schedule.chunks() - 1, schedule.micro_batches - 1};
+  const std::size_t label_columns = label_of(schedule, longest).size() + 1;
   const double scale = scale_of(report, label_columns);
   const auto columns = static_cast<std::size_t>(std::lround(report.makespan_s * scale));
   const std::size_t name_columns = text("stage ", schedule.stages() - 1, "  ").size();
@@ -75,7 +90,8 @@ std::string draw(const Schedule& schedule, const ScheduleCosts& costs, index_t w
       static_cast<std::size_t>(std::max<index_t>(width, 40)) - name_columns;
   std::string out;
   for (index_t stage = 0; stage < report.spans.size(); ++stage) {
-    std::string line = shortened(line_of(report.spans[stage], scale, columns), line_columns);
+    std::string line =
+        shortened(line_of(schedule, report.spans[stage], scale, columns), line_columns);
     line.erase(line.find_last_not_of(' ') + 1);
     out += text(padded(text("stage ", stage), name_columns, ' '), line, '\n');
   }

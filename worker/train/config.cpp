@@ -113,7 +113,7 @@ index_t most_micro_batches(const TrainConfig& config, index_t replicas) {
 }
 
 Schedule schedule_of(const TrainConfig& config, const Layout& layout, index_t micro_batches) {
-  return make_schedule(config.schedule, layout.stages, micro_batches);
+  return make_schedule(config.schedule, {.stages = layout.stages}, micro_batches);
 }
 
 }  // namespace weir::worker

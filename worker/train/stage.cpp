@@ -57,15 +57,28 @@ void Stage::backward(const Schedule& schedule, const Action& action) {
     copy_frame(*parts_.kernels, *from_next_, units_.leaving_gradient(shape));
     parts_.link->release(Direction::backward, action.micro_batch);
   }
-  const bool last = action.micro_batch + 1 == schedule.micro_batches;
-  units_.backward(pass(true), batch, {.activation = action.slot}, [&](index_t unit) {
-    if (last) {
+  const Slots slots = {action.slot, action.gradient_slot};
+  if (action.kind == ActionKind::input_gradient) {
+    units_.backward_alone(pass(true), batch, slots);
+  } else {
+    units_.backward(pass(true), batch, slots, after_gradient(action.pushes));
+  }
+  to_previous_ = units_.entering_gradient(shape);
+}
+
+void Stage::weight_gradient(const Action& action) {
+  units_.weight_gradient(pass(true), batches_[action.slot].view(),
+                         {action.slot, action.gradient_slot}, after_gradient(action.pushes));
+}
+
+UnitChain::UnitHook Stage::after_gradient(bool pushes) {
+  return [this, pushes](index_t unit) {
+    if (pushes) {
       unscaling_.complete(unit, loss_factor_, as<float>(parts_.parameters->gradients()));
       parts_.parameters->ready(unit);
     }
     parts_.parameters->progress();
-  });
-  to_previous_ = units_.entering_gradient(shape);
+  };
 }
 
 template <class Load>
@@ -78,7 +91,11 @@ Loss Stage::run(const Schedule& schedule, bool training, const Load& load) {
         loss += forward(training, action);
         break;
       case ActionKind::backward:
+      case ActionKind::input_gradient:
         backward(schedule, action);
+        break;
+      case ActionKind::weight_gradient:
+        weight_gradient(action);
         break;
       case ActionKind::send_forward:
         parts_.link->send(Direction::forward, action.micro_batch, to_next_);

@@ -53,7 +53,11 @@ class Stage {
   template <class Load>
   Loss run(const Schedule& schedule, bool training, const Load& load);
   Loss forward(bool training, const Action& action);
+  /// Backward, or its first half.
   void backward(const Schedule& schedule, const Action& action);
+  void weight_gradient(const Action& action);
+  /// What follows the last gradient that an action makes for a unit.
+  UnitChain::UnitHook after_gradient(bool pushes);
 
   StageParts parts_;
   UnitChain units_;

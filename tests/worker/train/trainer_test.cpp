@@ -77,7 +77,7 @@ Outcome train(index_t micro_batch, ScheduleKind schedule, index_t steps,
   CpuKernels kernels(1, {.library = library});
   SingleShard shards;
   SingleContext whole;
-  const index_t slots = make_schedule(config.schedule, 1, config.training.batch / micro_batch)
+  const index_t slots = make_schedule(config.schedule, {1}, config.training.batch / micro_batch)
                             .activation_slots.front();
   StageParts parts;
   parts.model = &transformer;

@@ -113,8 +113,8 @@ TEST_CASE("a stage's step is charged with the sum by hand") {
         2 * 8 * 6 * (18 + 6 + 24 + 24) + 4 * 17 * 6 + 2 * 8 * 6 * (24 + 24) + 10 * 17 * 6);
 
   // A whole step: the stage repeats it for each micro-batch, and the schedule adds no time.
-  const auto verdict = check(make_schedule(ScheduleKind::one_forward_one_backward, 1, 4),
-                             {{{forward_s, backward_s}}, 0});
+  const auto verdict = check(make_schedule(ScheduleKind::one_forward_one_backward, {1}, 4),
+                             {{{forward_s, backward_s, 0}}});
   REQUIRE(verdict.report.has_value());
   for (int micro_batch = 1; micro_batch < 4; ++micro_batch) {
     forward(kernels, arena);
