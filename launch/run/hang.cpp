@@ -56,10 +56,11 @@ std::string name_of(const LiveRecord* record, index_t rank) {
   return text("rank ", rank, ", ", record->role, ", on ", record->host);
 }
 
-std::string list_of(const Ranks& ranks) {
+template <class Thing>
+std::string list_of(const std::vector<Thing>& things) {
   std::string list;
-  for (std::size_t at = 0; at < ranks.size(); ++at) {
-    list += text(at == 0 ? "" : at + 1 == ranks.size() ? " and " : ", ", ranks[at]);
+  for (std::size_t at = 0; at < things.size(); ++at) {
+    list += text(at == 0 ? "" : at + 1 == things.size() ? " and " : ", ", things[at]);
   }
   return list;
 }
@@ -70,10 +71,23 @@ std::string state_text(const LiveRecord& record) {
   return text(record.phase, ", step ", record.step, ", ", doing_text(record));
 }
 
+/// The hosts of some ranks, as far as they are known; each once, in the order of the ranks.
+std::vector<std::string> hosts_of(const Ranks& ranks, const std::vector<LiveRecord>& records) {
+  std::vector<std::string> hosts;
+  for (const index_t rank : ranks) {
+    const LiveRecord* const record = find(records, rank);
+    if (record != nullptr && std::ranges::find(hosts, record->host) == hosts.end()) {
+      hosts.push_back(record->host);
+    }
+  }
+  return hosts;
+}
+
 /// The sentence for ranks that did not report.
 std::string about_silent(const Ranks& silent, const std::vector<LiveRecord>& last_seen) {
   if (silent.size() > 1) {
-    return text("ranks ", list_of(silent),
+    const std::vector<std::string> hosts = hosts_of(silent, last_seen);
+    return text("ranks ", list_of(silent), hosts.empty() ? "" : text(", on ", list_of(hosts), ","),
                 " have written no record: they were stopped, or their hosts are cut off");
   }
   const LiveRecord* const seen = find(last_seen, silent.front());
@@ -84,11 +98,23 @@ std::string about_silent(const Ranks& silent, const std::vector<LiveRecord>& las
               ": it was stopped, or its host is cut off; its last one says: ", state_text(*seen));
 }
 
+Ranks silent_ranks(const std::vector<LiveRecord>& reports) {
+  Ranks silent;
+  for (index_t rank = 0; !reports.empty() && rank < reports.front().ranks; ++rank) {
+    if (find(reports, rank) == nullptr) silent.push_back(rank);
+  }
+  return silent;
+}
+
 std::string about_circle(const Ranks& circle, const std::vector<LiveRecord>& reports) {
   std::string words = text("ranks ", list_of(circle), " wait for each other: ");
   for (std::size_t at = 0; at < circle.size(); ++at) {
     words +=
         text(at == 0 ? "" : "; ", "rank ", circle[at], " ", doing_text(*find(reports, circle[at])));
+  }
+  const std::vector<std::string> hosts = hosts_of(circle, reports);
+  if (hosts.size() > 1) {
+    words += text("; they are on ", list_of(hosts), ": is a link between these hosts cut?");
   }
   return words;
 }
@@ -108,10 +134,7 @@ std::string doing_text(const LiveRecord& record) {
 std::string describe_hang(const std::vector<LiveRecord>& reports,
                           const std::vector<LiveRecord>& last_seen) {
   if (reports.empty()) return {};
-  Ranks silent;
-  for (index_t rank = 0; rank < reports.front().ranks; ++rank) {
-    if (find(reports, rank) == nullptr) silent.push_back(rank);
-  }
+  const Ranks silent = silent_ranks(reports);
   if (!silent.empty()) return about_silent(silent, last_seen);
 
   std::map<Ranks, index_t> votes;

@@ -31,6 +31,24 @@ bool is_rule(std::string_view line) {
   return line.size() >= kDashesMin && line.find_first_not_of('-') == std::string_view::npos;
 }
 
+/// The word of a line after the last of these words.
+std::string word_after(std::string_view line, std::string_view words) {
+  const std::size_t found = line.rfind(words);
+  if (found == std::string_view::npos) return {};
+  line.remove_prefix(found + words.size());
+  return std::string(line.substr(0, line.find_first_of(" \t\r:")));
+}
+
+/// The host that mpirun or ssh could not reach, if that is what the line says.
+std::string lost_host_in(const std::string& line) {
+  if (line.find("Remote daemon: ") != std::string::npos) return word_after(line, " on node ");
+  for (const std::string_view words :
+       {"ssh: connect to host ", "ssh: Could not resolve hostname "}) {
+    if (line.find(words) != std::string::npos) return word_after(line, words);
+  }
+  return {};
+}
+
 }  // namespace
 
 std::string BannerFilter::add(std::string_view bytes) {
@@ -59,6 +77,16 @@ std::string BannerFilter::take(const std::string& line) {
     const std::string ranks = line.substr(line.rfind(' ') + 1);
     all_began_ = all_began_ || ++began_count_ == std::atoll(ranks.c_str());
     return {};
+  }
+  if (line.find(kRankFailed) != std::string::npos) {
+    if (!failure_) {
+      failure_ = {std::atoi(word_after(line, kRankFailed).c_str()), word_after(line, " on ")};
+    }
+    return {};
+  }
+  if (const std::string host = lost_host_in(line);
+      !host.empty() && std::ranges::find(lost_hosts_, host) == lost_hosts_.end()) {
+    lost_hosts_.push_back(host);
   }
   hang_is_named_ = hang_is_named_ || line.find(kJobStandsStill) != std::string::npos;
   if (holds_any(line, kBannerLines)) return {};

@@ -11,7 +11,6 @@
 #include <iostream>
 
 #include "common/base/machine.hpp"
-#include "launch/supervise/banner_filter.hpp"
 #include "launch/supervise/process.hpp"
 
 namespace weir {
@@ -22,6 +21,9 @@ namespace {
 constexpr double kStoppedSeconds = 2;
 /// How long mpirun may take to end its ranks when it is told to.
 constexpr double kEndSeconds = 10;
+/// How long it may take when a rank has failed: it kills the others within two seconds, but waits
+/// for minutes for a host behind a link that is cut.
+constexpr double kFailedSeconds = 5;
 
 class MpirunProcess {
  public:
@@ -55,13 +57,18 @@ class MpirunProcess {
     while (read_some()) show_some();
     shown_ += filter_.end();
     while (!shown_.empty()) show_some();
-    if (WIFSIGNALED(*status_) && !is_ended_) {
+    if (WIFSIGNALED(*status_) && !is_ended_ && !is_given_up_) {
       say(text("mpirun was killed by signal ", WTERMSIG(*status_), " (",
                signal_name(WTERMSIG(*status_)), "), and its ranks end with it"));
     }
     end_ranks_left();
-    return {exit_code_of(*status_), filter_.any_rank_began(), is_ended_, is_late_,
-            filter_.hang_is_named()};
+    return {.code = is_given_up_ ? filter_.failure()->code : exit_code_of(*status_),
+            .any_began = filter_.any_rank_began(),
+            .is_ended = is_ended_,
+            .is_late = is_late_,
+            .hang_is_named = filter_.hang_is_named(),
+            .failure = filter_.failure(),
+            .lost_hosts = filter_.lost_hosts()};
   }
 
  private:
@@ -73,7 +80,8 @@ class MpirunProcess {
                      {shown_.empty() ? said_.descriptor() : -1, POLLIN, 0},
                      {shown_.empty() ? -1 : STDERR_FILENO, POLLOUT, 0}};
     constexpr int kLookMilliseconds = 100;
-    const bool has_deadline = awaits_start_ || stopped_at_ || told_to_end_at_ || requests_.any();
+    const bool has_deadline =
+        awaits_start_ || stopped_at_ || failed_at_ || told_to_end_at_ || requests_.any();
     poll(each, 3, has_deadline ? kLookMilliseconds : -1);
     if (each[2].revents != 0) show_some();
   }
@@ -111,6 +119,7 @@ class MpirunProcess {
     const bool began = filter_.all_ranks_began();
     shown_ = filter_.add({bytes, static_cast<std::size_t>(count)});
     if (!began && filter_.all_ranks_began()) pass_on();
+    if (filter_.failure() && !failed_at_) failed_at_ = seconds_now();
     return true;
   }
 
@@ -142,6 +151,13 @@ class MpirunProcess {
     if (status_) return;
     if (stopped_at_ && now - *stopped_at_ > kStoppedSeconds) {
       say("mpirun was stopped (SIGSTOP) and is ended with its ranks");
+      is_ended_ = true;
+      return end_by_force();
+    }
+    if (failed_at_ && !told_to_end_at_ && now - *failed_at_ > kFailedSeconds) {
+      say(text("mpirun has not ended within ", kFailedSeconds,
+               " s after a rank failed, as when it cannot reach a host, and is ended"));
+      is_given_up_ = true;
       return end_by_force();
     }
     if (told_to_end_at_ && now - *told_to_end_at_ > kEndSeconds) return end_by_force();
@@ -167,7 +183,6 @@ class MpirunProcess {
   }
 
   void end_by_force() {
-    is_ended_ = true;
     stopped_at_.reset();
     told_to_end_at_ = seconds_now();
     kill(-id_, SIGKILL);
@@ -185,8 +200,10 @@ class MpirunProcess {
   std::string shown_;  ///< what stderr has no room for yet
   std::optional<int> status_;
   std::optional<double> stopped_at_;
+  std::optional<double> failed_at_;
   std::optional<double> told_to_end_at_;
   bool is_ended_ = false;
+  bool is_given_up_ = false;  ///< ended although nobody asked for it, since a rank has failed
 };
 
 }  // namespace

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "launch/supervise/banner_filter.hpp"
 #include "launch/supervise/requests.hpp"
 #include "launch/supervise/signals.hpp"
 
@@ -22,6 +24,8 @@ struct JobEnd {
   bool is_ended = false;       ///< the supervisor ended it: on request, late, or stopped
   bool is_late = false;        ///< the supervisor ended it since it did not begin
   bool hang_is_named = false;  ///< a rank has said who stands still
+  std::optional<RankFailure> failure = {};   ///< the first rank that failed
+  std::vector<std::string> lost_hosts = {};  ///< that mpirun has lost or could not reach
 };
 
 /// Runs `command`, which begins with mpirun, from start to end in a process group of its own, so
@@ -33,6 +37,9 @@ struct JobEnd {
 ///
 /// A job that has not begun at the end of its limit is ended: a host that does not answer keeps
 /// mpirun waiting, and a rank that is stuck before it has the run folder has no watchdog yet.
+///
+/// An mpirun that waits for a host it cannot reach would not end after a rank has failed. It is
+/// ended some seconds later, with the rank's exit code.
 ///
 /// If mpirun is killed, or stopped (SIGSTOP) for seconds, the ranks on this host end with it. If
 /// this process is killed, mpirun ends the job.

@@ -67,6 +67,12 @@ bool is_explained(int code) {
   return false;
 }
 
+/// Whether a rank that ends with this code ends the job: others leave together.
+bool is_failure(int code) {
+  return code != static_cast<int>(ExitCode::done) && code != static_cast<int>(ExitCode::diverged) &&
+         code != static_cast<int>(ExitCode::stopped);
+}
+
 /// What the program writes to stdout within some seconds; its first line.
 std::string first_line_of(const std::vector<std::string>& command) {
   constexpr double kSecondsMax = 5;
@@ -119,6 +125,7 @@ int run_rank(const std::vector<std::string>& words) {
   const int status =
       status_of(start_process(words, {.ends_with_parent = SIGKILL}, restore_nothing));
   const int code = exit_code_of(status);
+  if (is_failure(code)) write_line(text(kRankFailed, code, " on ", host_name()));
   if (!WIFSIGNALED(status) && is_explained(code)) return code;
   const std::string how = WIFSIGNALED(status) ? text("was killed by signal ", WTERMSIG(status),
                                                      " (", signal_name(WTERMSIG(status)), ")")

@@ -37,10 +37,11 @@ double restart_wait_seconds(index_t earlier) {
 }
 
 RestartDecision RestartPolicy::after(const Cycle& cycle) {
-  if (cycle.committed_after > cycle.committed_before)
+  if (cycle.committed_after > cycle.committed_before) {
     since_commit_ = fruitless_count_ = 0;
-  else
+  } else if (cycle.any_began) {
     ++fruitless_count_;
+  }
   const auto give_up = [&](int code, const std::string& reason) {
     return RestartDecision{.code = code, .reason = reason};
   };

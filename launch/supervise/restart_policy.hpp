@@ -25,7 +25,9 @@ struct RestartDecision {
 
 /// When a job is started again after it has ended by itself. The first restart comes at once, the
 /// next ones after 1, 2, 4 … 60 s. A start that commits a new step begins this anew. Three starts
-/// in a row without a new step, and the job is given up with ExitCode::no_progress.
+/// in a row without a new step, and the job is given up with ExitCode::no_progress. A start in
+/// which mpirun has started no rank does not count there: a host that it cannot reach may come
+/// back. If it is the first of all, the job is given up at once.
 class RestartPolicy {
  public:
   /// At most `restarts_max` restarts; with 0 every exit code counts as it is.

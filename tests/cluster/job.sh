@@ -1,10 +1,25 @@
-# Sourced by the tests of this folder, each called as TEST WEIR [TRIALS]: goes where hosts can be
-# made, and has what the tests share. Each ends with 77 where that is not permitted.
+# Sourced by the tests of this folder, each called as TEST WEIR [TRIALS]. Outside of `hosts within` it
+# makes the trials there, one after the other, and ends with 77 where that is not permitted. Inside it
+# has what the tests share.
 here=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
-[[ -v CLUSTER_HOSTFILE ]] || exec "$here/hosts" within "$(realpath "$0")" "$@"
 set -uo pipefail
 weir=$(realpath "$1")
-trials=${2:-1}
+
+if [[ ! -v CLUSTER_HOSTFILE ]]; then
+  trials=${2:-1} failed=0
+  trap 'kill $!; exit 1' TERM INT HUP
+  for ((trial = 1; trial <= trials; ++trial)); do
+    "$here/hosts" within "$(realpath "$0")" "$weir" $trial &
+    wait $!
+    code=$?
+    ((code != 77)) || exit 77
+    ((code == 0)) || ((++failed))
+    ((trials == 1)) || echo "$(basename "$0"): $trial of $trials trials, $failed failed"
+  done
+  exit $((failed > 0))
+fi
+
+trial=$2
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 failures=0
@@ -22,24 +37,42 @@ small_job() {
     --eval-every 0 --progress none "${@:2}")
 }
 
-# failed WHAT FILE …: says that something does not hold, and shows the files.
-failed() {
+# supervise WORDS OF WEIR RUN -- WORDS OF MPIRUN AND JOB: in the background, as $!. What it says goes to
+# $folder/log; each program of a rank that ends adds its host, rank and exit code to $folder/ends.
+supervise() {
+  cat >"$folder/noted" <<END
+#!/bin/sh
+"$weir" "\$@"
+code=\$?
+[ -z "\$OMPI_COMM_WORLD_RANK" ] || echo "\$(uname -n) \$OMPI_COMM_WORLD_RANK \$code" >>"$folder/ends"
+exit \$code
+END
+  chmod +x "$folder/noted"
+  "$weir" run --binary "$folder/noted" "$@" >"$folder/log" 2>&1 &
+}
+
+# said WORDS: the job has said that.
+said() { grep -qs -- "$1" "$folder/log"; }
+
+# check WHAT COMMAND …: says WHAT and shows the log if the command fails.
+check() {
+  "${@:2}" && return
   echo "does not hold: $1"
-  tail -n 60 "${@:2}"
+  tail -n 60 "$folder/log"
+  sed 's, *$,,' "$folder"/*/live/*.json 2>/dev/null
   ((++failures))
 }
 
-# await SECONDS COMMAND …: until it succeeds.
+# await WHAT COMMAND …: until it succeeds, or says that it has waited a minute for WHAT.
 await() {
-  local end=$((SECONDS + $1))
+  local end=$((SECONDS + 60))
   until "${@:2}"; do
-    ((SECONDS < end)) || return
+    ((SECONDS < end)) || { check "$1 within a minute" false; return 1; }
     sleep 0.05
   done
 }
 
-# has_step RUN STEP: metrics.jsonl has its line. committed RUN STEP: it is saved, or a later one.
-has_step() { grep -qs "\"kind\":\"step\",\"step\":$2," "$folder/$1/metrics.jsonl"; }
+# committed_step RUN: the newest one, or 0. committed RUN STEP: that one or a later one is.
 committed_step() {
   local newest
   newest=$(cd "$folder/$1/checkpoints" 2>/dev/null && ls -d step-*/MANIFEST 2>/dev/null | tail -n 1)
@@ -50,3 +83,4 @@ committed() { (($(committed_step "$1") >= $2)); }
 
 # digests RUN STEP: of all tensors of the checkpoint.
 digests() { grep '^digest ' "$folder/$1/checkpoints/$(printf 'step-%08d' "$2")/MANIFEST"; }
+same_digests() { [[ -n $(digests "$1" "$3") && $(digests "$1" "$3") == "$(digests "$2" "$3")" ]]; }

@@ -6,12 +6,12 @@ source "$(dirname "$(realpath "$0")")/job.sh"
 hosts up 2
 layout=(--replicas 2 --servers 2 --steps 24 --checkpoint-every 24)
 small_job one "${layout[@]}"
-"$weir" run -- -n 4 "${job[@]}" >"$folder/log" 2>&1 || failed "one host: 0" "$folder/log"
+supervise -- -n 4 "${job[@]}"
+check "one host: 0" wait $!
 small_job two "${layout[@]}"
 # A worker and a server on each host: weights travel in shared memory and over the link.
-"$weir" run -- --hostfile "$CLUSTER_HOSTFILE" --map-by node -n 4 "${job[@]}" >"$folder/log" 2>&1 ||
-  failed "two hosts: 0" "$folder/log"
-grep -q "between 2 of 4 pairs" "$folder/log" || failed "the ranks know of two hosts" "$folder/log"
-[[ -n $(digests one 24) && $(digests one 24) == "$(digests two 24)" ]] ||
-  failed "the bits are the same" "$folder/log"
+supervise -- --hostfile "$CLUSTER_HOSTFILE" --map-by node -n 4 "${job[@]}"
+check "two hosts: 0" wait $!
+check "the ranks know of two hosts" said 'window between 2 of 4 pairs'
+check "the bits are the same" same_digests one two 24
 exit $((failures > 0))

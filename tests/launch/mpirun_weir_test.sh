@@ -160,8 +160,9 @@ if grep 'the job ends' "$folder/said"; then failures=1; fi
 
 # Asked before there is any rank: held until there is one, and answered after the first step.
 begin_job early
-# The launcher catches SIGUSR1 (bit 9) last.
-until grep -q '^SigCgt:.*[2367abef]..$' "/proc/$job/status"; do sleep 0.01; done
+# The launcher catches SIGUSR1 (bit 9) last; before it is there, this shell's handlers show.
+until [[ $(readlink "/proc/$job/exe") == "$(realpath "$1")" ]] &&
+  grep -q '^SigCgt:.*[2367abef]..$' "/proc/$job/status"; do sleep 0.01; done
 kill -TERM $job
 expect_end 'early TERM' 75 '(stopped on request)' early
 grep -q '"step":1,' "$folder/early/metrics.jsonl" || { echo "early TERM: no step"; failures=1; }

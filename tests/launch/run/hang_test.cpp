@@ -53,7 +53,12 @@ TEST_CASE("a rank that did not report is the odd one out, and its last record is
 }
 
 TEST_CASE("several ranks that did not report are named together") {
-  CHECK(has(describe_hang({worker(0, kDirective)}, {}), "ranks 1, 2 and 3 have written no record"));
+  const std::vector<LiveRecord> reports = {worker(0, kDirective)};
+  CHECK(has(describe_hang(reports, {}), "ranks 1, 2 and 3 have written no record"));
+  std::vector<LiveRecord> seen = {worker(0, {}), worker(1, {}), server(2, {}), server(3, {})};
+  CHECK(has(describe_hang(reports, seen), "ranks 1, 2 and 3, on anna, have written no record"));
+  seen[3].host = "berta";
+  CHECK(has(describe_hang(reports, seen), "ranks 1, 2 and 3, on anna and berta, have written"));
 }
 
 TEST_CASE("if all reported, the chain of who waits for whom leads to the odd one") {
@@ -85,6 +90,14 @@ TEST_CASE("ranks that wait for each other in a circle are named with what each w
   CHECK(describe_hang(reports, reports) ==
         "ranks 1 and 2 wait for each other: rank 1 waits for the directive (rank 2); rank 2 waits "
         "for gradients (rank 1)");
+}
+
+TEST_CASE("ranks of two hosts that wait for each other may have lost the link between them") {
+  std::vector<LiveRecord> reports = {worker(0, kDirective), worker(1, kDirective),
+                                     server(2, {"gradients", 1}), server(3, {"the directive", 2})};
+  reports[2].host = "berta";
+  CHECK(describe_hang(reports, reports)
+            .ends_with("; they are on anna and berta: is a link between these hosts cut?"));
 }
 
 TEST_CASE("of ranks that wait for several, the one that has been still the longest is named") {

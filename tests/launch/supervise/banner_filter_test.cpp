@@ -87,5 +87,31 @@ TEST_CASE("all ranks have begun when as many have said so as there are, in whate
   CHECK(filter.all_ranks_began());
 }
 
+TEST_CASE("the first rank that fails is noted with its code and host, and not shown") {
+  BannerFilter filter;
+  CHECK_FALSE(filter.failure());
+  CHECK(filter.add(text("[1,1]<stderr>:", kRankFailed, "86 on anna.net\n")) == "");
+  CHECK(filter.add(text(kRankFailed, "137 on berta\n")) == "");
+  REQUIRE(filter.failure());
+  CHECK(filter.failure()->code == 86);
+  CHECK(filter.failure()->host == "anna.net");
+  CHECK(filter.lost_hosts().empty());
+}
+
+TEST_CASE("hosts that mpirun loses, or that ssh cannot reach, are noted once and shown") {
+  const std::string lost = kRule +
+                           "ORTE has lost communication with a remote daemon.\n\n"
+                           "  HNP daemon   : [[44276,0],0] on node head\n"
+                           "  Remote daemon: [[44276,0],2] on node n2\n\n"
+                           "This is usually due to either a failure of the TCP network\n" +
+                           kRule;
+  const std::string unreachable =
+      "ssh: connect to host n3 port 22: No route to host\n"
+      "ssh: Could not resolve hostname n4: Name or service not known\n";
+  BannerFilter filter;
+  CHECK(filter.add(lost + unreachable + lost) == lost + unreachable + lost);
+  CHECK(filter.lost_hosts() == std::vector<std::string>{"n2", "n3", "n4"});
+}
+
 }  // namespace
 }  // namespace weir::test::banner_filter_test

@@ -96,9 +96,14 @@ TEST_CASE("--restarts bounds the number; with 0 every exit code is passed on") {
 
 TEST_CASE("an mpirun that starts no rank the first time is not tried again; later it is") {
   CHECK_FALSE(RestartPolicy(kMany).after({1, false, -1, -1}).restart);
-  RestartPolicy policy(kMany);
-  CHECK(policy.after({1, true, 0, 10}).restart);
-  CHECK(policy.after({1, false, 10, 10}).restart);
+  RestartPolicy policy(9);
+  CHECK(policy.after({86, true, 0, 10}).restart);
+  for (const double pause : {1, 2, 4, 8, 16, 32, 60, 60}) {
+    const RestartDecision decision = policy.after({1, false, 10, 10});
+    CHECK(decision.restart);
+    CHECK(decision.wait_seconds == pause);
+  }
+  CHECK(policy.after({1, false, 10, 10}).code == 1);  // --restarts
 }
 
 }  // namespace
