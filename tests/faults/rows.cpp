@@ -1,6 +1,7 @@
 #include "tests/faults/failed_calls.hpp"
 #include "tests/faults/killed_ranks.hpp"
 #include "tests/faults/killed_saves.hpp"
+#include "tests/faults/layouts.hpp"
 #include "tests/faults/part.hpp"
 
 namespace weir::test {
@@ -17,6 +18,9 @@ std::vector<Row> rows() {
       {"killed-ranks",
        "a rank killed under `weir run`, half of them in a save: the job ends by itself, same bits",
        killed_ranks},
+      {"layouts",
+       "saved on one layout, loaded on another and saved again: every tensor has the same bits",
+       layouts},
   };
 }
 
