@@ -246,6 +246,21 @@ void check_pull(const RunConfig& config) {
                         "be another format; leave it out"));
 }
 
+/// A group's sum is made before any server sees it, so no update may have a part of a group.
+void check_groups(const RunConfig& config) {
+  const Layout& layout = config.layout;
+  layout.check_groups();
+  const ps::ConsistencyConfig& consistency = config.server.consistency;
+  if (layout.group_size == 1 || waits_for_all(consistency)) return;
+  const std::string other = consistency.backup > 0
+                                ? text("--backup ", consistency.backup)
+                                : text("--consistency ", name_of(consistency.mode));
+  throw UsageError(text("--sum-groups ", layout.group_size,
+                        " adds up the gradients of a group's replicas before servers see them, and "
+                        "with ",
+                        other, " an update may have some of them only; leave out one of the two"));
+}
+
 /// Checkpoints, validations and the end fall on ends of rounds, and a replica is one worker.
 void check_local_steps(const RunConfig& config) {
   const Layout& layout = config.layout;
@@ -305,6 +320,7 @@ void check(const RunConfig& config) {
   }
   check(config.train, layout.replicas);
   check(config.server.consistency, layout.replicas);
+  check_groups(config);
   if (config.server.consistency.mode == ps::Consistency::local) check_local_steps(config);
   const bool decides = !waits_for_all(config.server.consistency);
   if (decides && layout.placement == Placement::local) {

@@ -44,6 +44,11 @@ void Server::load(const std::filesystem::path& checkpoint) {
                        .tells = server_ == 0},
                       *plan_, store_, residuals_);
   store_.begin_with(standing.update + 1, standing.moments_begin);
+  for (index_t bucket : store_.buckets()) {
+    for (index_t sum = 0; store_.keeps_residuals() && sum < store_.group_sum_count(bucket); ++sum) {
+      std::ranges::copy(residuals_.of(bucket, sum), store_.residual(bucket, sum).begin());
+    }
+  }
   if (config_.rollback.bad_steps > 0) kept_.take_all(store_);
   partials_update_ = last_.update = standing.update;
   last_.step = standing.step;
@@ -191,7 +196,6 @@ bool Server::poll() {
     std::visit([&](auto&& each) { outputs_.push_back(std::move(each)); }, std::move(*message));
     return true;
   }
-  // Weights that workers wait for come first, then the sums of the next update, then decisions.
   // Weights that workers wait for come first, then the sums of the next update, then decisions.
   return poll_directive() || poll_trust() || poll_apply() || poll_close() || poll_sum() ||
          poll_partials() || poll_decide();

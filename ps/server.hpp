@@ -77,7 +77,7 @@ class Server {
 
   // What arrived.
 
-  /// Where a contribution goes, as the plan's push wire encodes it; see Store for the numbers of
+  /// Where a contribution goes, in the plan's contribution wire; see Store for the numbers of
   /// contributors.
   std::span<std::byte> contribution_frame(index_t bucket, index_t contributor) {
     return store_.contribution_frame(bucket, contributor);
@@ -92,10 +92,10 @@ class Server {
     return store_.accepts(bucket, contributor);
   }
   void on_contribution(index_t bucket, index_t contributor);
-  /// Where a contributor's residual lies. It is read when training begins and written after
-  /// ResidualsDue.
+  /// Where a contributor's residual lies, if it encodes what it pushes. It is read when training
+  /// begins and written after ResidualsDue.
   std::span<float> residual(index_t bucket, index_t contributor) {
-    return residuals_.of(bucket, contributor);
+    return residuals_.of(bucket, plan_->group_sum_of(bucket, contributor));
   }
   void on_residual();  ///< one residual has been written
   /// Tells that one of the released readers of a bucket has its floats.

@@ -85,7 +85,7 @@ struct ServerLoop::State {
         peer.pushed.push_back(held.bucket);
         peer.contributors.push_back(place.replica * all.size() + position);
         push_frames.push_back(server.contribution_frame(held.bucket, peer.contributors.back()));
-        if (plan.wire().push.keeps_residual()) {
+        if (plan.contribution_wire().keeps_residual()) {
           residuals.push_back(server.residual(held.bucket, peer.contributors.back()));
         }
       }

@@ -205,13 +205,25 @@ List<index_t> BucketPlan::buckets_of(index_t server) const {
   return indices;
 }
 
+const Wire& BucketPlan::contribution_wire() const {
+  static const Wire raw;
+  return layout_.group_size == 1 ? wire_.push : raw;
+}
+
+index_t BucketPlan::group_sum_of(index_t bucket, index_t contribution) const {
+  const index_t a_replica = buckets_[bucket].contributors.size();
+  const index_t replica = contribution / a_replica;
+  return layout_.group_of(replica) * a_replica + contribution % a_replica;
+}
+
 index_t BucketPlan::pulled_bytes(index_t bucket) const {
   const index_t count = buckets_[bucket].element_count;
   return wire_.pull.is_raw() ? count * bytes_of(weight_dtype_) : wire_.pull.bytes(count);
 }
 
 std::string BucketPlan::digest() const {
-  std::string all = weir::digest(specs_) + "\nweights " + name_of(weight_dtype_);
+  std::string all = text(weir::digest(specs_), "\nweights ", name_of(weight_dtype_), "\ngroups of ",
+                         layout_.group_size);
   for (const Wire& wire : {wire_.push, wire_.pull}) {
     all += text("\nwire ", static_cast<int>(wire.format), ' ', wire.topk_percent);
   }

@@ -97,6 +97,9 @@ class BucketPlan {
   const List<ParameterSpec>& specs() const { return specs_; }
   const List<index_t>& unit_stage() const { return unit_stage_; }
   const WireConfig& wire() const { return wire_; }
+  /// What workers push in: the push wire. Where servers add up groups it is raw, because a frame
+  /// of the push wire holds the sum of a group, and the server encodes that.
+  const Wire& contribution_wire() const;
   Dtype weight_dtype() const { return weight_dtype_; }
   /// Sorted as the whole model pushes them.
   const List<Bucket>& buckets() const { return buckets_; }
@@ -105,6 +108,14 @@ class BucketPlan {
   Vector part(Vector arena, const HeldBucket& held) const {
     return arena.part(held.offset, buckets_[held.bucket].element_count);
   }
+  /// The sums of groups that make up a bucket's gradient, one for each group and contributor of a
+  /// replica: groups of one replica are the contributions themselves. They are added in this order.
+  index_t group_sum_count(index_t bucket) const {
+    return layout_.group_count() * buckets_[bucket].contributors.size();
+  }
+  /// The sum that a contribution (replica * contributors of the bucket + position among them)
+  /// belongs to.
+  index_t group_sum_of(index_t bucket, index_t contribution) const;
   /// What the weights of a bucket take on their way to a reader.
   index_t pulled_bytes(index_t bucket) const;
   /// Indices of the buckets of one server, in push order.

@@ -99,6 +99,16 @@ void Layout::check(index_t ranks) const {
   throw UsageError(message);
 }
 
+void Layout::check_groups() const {
+  if (replicas % group_size == 0) return;
+  std::string divisors;
+  for (index_t size = 1; size <= replicas; ++size) {
+    if (replicas % size == 0) divisors += text(divisors.empty() ? "" : ", ", size);
+  }
+  throw UsageError(text("--sum-groups ", group_size, " does not divide --replicas ", replicas,
+                        " into equal groups; take one of ", divisors));
+}
+
 std::vector<Option> options(Layout& layout) {
   const Range count = {1, 65536};
   return {
@@ -109,6 +119,10 @@ std::vector<Option> options(Layout& layout) {
       {"shards", "", "tensor shards that a stage is cut into", &layout.shards, count},
       {"servers", "", "parameter servers; leave it out with colocated, where each worker is one",
        &layout.servers, count},
+      {"sum-groups", "replicas",
+       "gradients of this number of neighbouring replicas are added up first, then the sums of "
+       "these groups",
+       &layout.group_size, count},
       {"placement", "",
        "where the servers are. dedicated: on ranks of their own, after the workers; colocated: "
        "every worker is a server, too; local: one process without mpirun",

@@ -41,12 +41,16 @@ struct Layout {
   index_t contexts = 1;
   index_t shards = 1;
   index_t servers = 1;  ///< equals the number of workers if colocated
+  /// Replicas of a group, whose gradients are added up before the groups' sums are.
+  index_t group_size = 1;
   Placement placement = Placement::dedicated;
 
   index_t worker_count() const { return replicas * stages * contexts * shards; }
   index_t rank_count() const {
     return worker_count() + (placement == Placement::dedicated ? servers : 0);
   }
+  index_t group_count() const { return replicas / group_size; }
+  index_t group_of(index_t replica) const { return replica / group_size; }
   // A colocated rank is both.
   bool is_worker(index_t rank) const { return rank < worker_count(); }
   bool is_server(index_t rank) const;
@@ -65,6 +69,8 @@ struct Layout {
   /// Throws UsageError unless this layout runs on `ranks` MPI ranks; the message shows the
   /// arithmetic and the way out. Also refuses `local` with more than one worker.
   void check(index_t ranks) const;
+  /// Throws UsageError unless groups divide the replicas.
+  void check_groups() const;
 
  private:
   index_t first_server_rank() const {

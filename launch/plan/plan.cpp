@@ -257,11 +257,11 @@ int plan(const Arguments& arguments) {
         "each. --rank N prints only what rank N is: its replica, stage and shard, or its server.\n"
         "The command takes the options of `weir train`; those that matter here:",
         chosen_options(standard,
-                       {"batch",      "micro-batch", "length",        "schedule",  "recompute",
-                        "threads",    "products",    "bucket-bytes",  "transport", "ring-depth",
-                        "wire-push",  "wire-pull",   "topk-percent",  "replicas",  "stages",
-                        "contexts",   "shards",      "servers",       "placement", "model.",
-                        "attention.", "data.kind",   "optimizer.kind"}));
+                       {"batch",     "micro-batch", "length",       "schedule",      "recompute",
+                        "threads",   "products",    "bucket-bytes", "transport",     "ring-depth",
+                        "wire-push", "wire-pull",   "topk-percent", "replicas",      "stages",
+                        "contexts",  "shards",      "servers",      "sum-groups",    "placement",
+                        "model.",    "attention.",  "data.kind",    "optimizer.kind"}));
     return 0;
   }
   Arguments words = arguments;

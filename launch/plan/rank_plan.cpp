@@ -64,7 +64,8 @@ RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
   result.units = units_of_stage(config, first_units, result.place.stage);
   const Holding& holding = plan.holding(holder_of(result.place));
   result.elements = holding.element_count;
-  const auto& [push, pull] = plan.wire();
+  const Wire& push = plan.contribution_wire();
+  const Wire& pull = plan.wire().pull;
   for (const HeldBucket& held : holding.buckets) {
     const index_t count = plan.buckets()[held.bucket].element_count;
     result.buckets.push_back(held.bucket);
@@ -94,8 +95,11 @@ RankPlan server_plan(const RunConfig& config, const BucketPlan& plan, index_t se
   result.is_server = true;
   result.buckets = plan.buckets_of(server);
   const index_t replicas = config.layout.replicas;
-  const auto& [push, pull] = plan.wire();
-  index_t sum_bytes = 0;  // coded contributions are summed elsewhere
+  const Wire& push = plan.contribution_wire();
+  const Wire& pull = plan.wire().pull;
+  const bool sums_apart = !plan.wire().push.is_raw();  // not where the first contribution lies
+  const index_t residual_copies = !plan.wire().push.keeps_residual() ? 0 : push.is_raw() ? 2 : 1;
+  index_t sum_bytes = 0;
   index_t sent_bytes = 0;
   index_t residual_bytes = 0;
   for (const index_t index : result.buckets) {
@@ -104,10 +108,8 @@ RankPlan server_plan(const RunConfig& config, const BucketPlan& plan, index_t se
     const index_t count = bucket.element_count;
     result.pushed_bytes += push.bytes(count) * replicas * bucket.contributors.size();
     result.pulled_bytes += plan.pulled_bytes(index) * replicas * bucket.readers.size();
-    if (!push.is_raw()) sum_bytes += count * bytes_of(kArenaDtype);
-    if (push.keeps_residual()) {
-      residual_bytes += count * bytes_of(kArenaDtype) * replicas * bucket.contributors.size();
-    }
+    if (sums_apart) sum_bytes += count * bytes_of(kArenaDtype);
+    residual_bytes += residual_copies * plan.group_sum_count(index) * count * bytes_of(kArenaDtype);
     if (!pull.is_raw() || plan.weight_dtype() != kArenaDtype) {
       sent_bytes += plan.pulled_bytes(index);  // beside the weights that the server steps
     }

@@ -31,24 +31,23 @@ Residuals::Residuals(const BucketPlan& plan, index_t server)
   if (!kept()) return;
   index_t elements = 0;
   for (index_t bucket : plan.buckets_of(server)) {
-    const index_t contributors =
-        plan.layout().replicas * plan.buckets()[bucket].contributors.size();
+    const index_t sums = plan.group_sum_count(bucket);
     offsets_[bucket] = elements;
-    elements += contributors * element_count(plan, bucket);
-    count_ += contributors;
+    elements += sums * element_count(plan, bucket);
+    count_ += sums;
   }
   values_ = Buffer(elements);
 }
 
-std::span<const float> Residuals::of(index_t bucket, index_t contributor) const {
+std::span<const float> Residuals::of(index_t bucket, index_t group_sum) const {
   const index_t offset = offsets_[bucket];
   WEIR_ASSERT(kept() && offset >= 0);
   const index_t count = element_count(*plan_, bucket);
-  return values_.span().subspan(offset + contributor * count, count);
+  return values_.span().subspan(offset + group_sum * count, count);
 }
 
-std::span<float> Residuals::of(index_t bucket, index_t contributor) {
-  const auto found = std::as_const(*this).of(bucket, contributor);
+std::span<float> Residuals::of(index_t bucket, index_t group_sum) {
+  const auto found = std::as_const(*this).of(bucket, group_sum);
   return {const_cast<float*>(found.data()), found.size()};  // ours
 }
 
@@ -72,12 +71,11 @@ void Residuals::load(const CheckpointReader& reader) {
   const List<index_t> first = first_residual_records(*plan_);
   for (index_t index : plan_->buckets_of(server_)) {
     const Bucket& bucket = plan_->buckets()[index];
-    const index_t contributors = plan_->layout().replicas * bucket.contributors.size();
-    for (index_t contributor = 0; contributor < contributors; ++contributor) {
+    for (index_t sum = 0; sum < plan_->group_sum_count(index); ++sum) {
       for (const Segment& segment : bucket.segments) {
-        const index_t at = first[segment.parameter] + contributor;
+        const index_t at = first[segment.parameter] + sum;
         reader.read(*reader.find(wanted[at].name), segment.range.begin,
-                    of(index, contributor).subspan(segment.offset, segment.range.count()));
+                    of(index, sum).subspan(segment.offset, segment.range.count()));
       }
     }
   }
@@ -89,9 +87,9 @@ List<CheckpointRecord> residual_records(const BucketPlan& plan) {
   const List<index_t> counts = contributors_of_replica(plan);
   for (index_t parameter = 0; parameter < plan.specs().size(); ++parameter) {
     const ParameterSpec& spec = plan.specs()[parameter];
-    for (index_t replica = 0; replica < plan.layout().replicas; ++replica) {
+    for (index_t group = 0; group < plan.layout().group_count(); ++group) {
       for (index_t each = 0; each < counts[parameter]; ++each) {
-        records.push_back({.name = text(kResidualPrefix, replica, '.', each, '/', spec.name),
+        records.push_back({.name = text(kResidualPrefix, group, '.', each, '/', spec.name),
                            .shape = spec.shape,
                            .layout = spec.layout});
       }
@@ -105,7 +103,7 @@ List<index_t> first_residual_records(const BucketPlan& plan) {
   index_t next = 0;
   for (const index_t count : contributors_of_replica(plan)) {
     first.push_back(next);
-    next += plan.layout().replicas * count;
+    next += plan.layout().group_count() * count;
   }
   return first;
 }

@@ -10,24 +10,24 @@
 
 namespace weir::ps {
 
-/// The residuals of the workers' push wire (common/wire/wire.hpp) as a server keeps them for
-/// checkpoints: one for each contributor to each of its buckets. Workers get them when training
-/// begins, and send them whenever a checkpoint is made; in between only the workers' are up to
-/// date.
+/// The residuals of the push wire (common/wire/wire.hpp) as a server keeps them for checkpoints:
+/// one for each sum of a group (BucketPlan::group_sum_count) of each of its buckets. Whoever
+/// encodes the sum gets them when training begins, and sends them whenever a checkpoint is made; in
+/// between only theirs are up to date. That is a worker, or the store, if that adds up the group.
 class Residuals {
  public:
   /// Makes residuals of zeros; none if the plan's wire keeps none. `plan` must outlive it.
   Residuals(const BucketPlan& plan, index_t server);
 
   bool kept() const { return plan_->wire().push.keeps_residual(); }
-  /// The number of residuals: contributors, summed over the buckets.
+  /// The number of residuals: sums of groups, summed over the buckets.
   index_t count() const { return count_; }
-  std::span<float> of(index_t bucket, index_t contributor);
-  std::span<const float> of(index_t bucket, index_t contributor) const;
+  std::span<float> of(index_t bucket, index_t group_sum);
+  std::span<const float> of(index_t bucket, index_t group_sum) const;
 
-  /// Reads the residuals of a checkpoint. If it was made with other replicas or contexts, or by a
-  /// wire without residuals, it has none for these contributors: they stay zero, and server 0 says
-  /// so in the log.
+  /// Reads the residuals of a checkpoint. If it was made with other groups or contexts, or by a
+  /// wire without residuals, it has none for these sums: they stay zero, and server 0 says so in
+  /// the log.
   void load(const CheckpointReader& reader);
 
  private:
@@ -38,13 +38,13 @@ class Residuals {
   Buffer values_;
 };
 
-/// The tensors that hold the residuals in a checkpoint: /residual/R.K/NAME for replica R and the
-/// K-th contributor of a replica to NAME, in the order of the specs, then of the contributors as
-/// Store numbers them. None if the plan's wire keeps none.
+/// The tensors that hold the residuals in a checkpoint: /residual/G.K/NAME for group G and the K-th
+/// contributor of a replica to NAME, in the order of the specs, then of the sums. None if the
+/// plan's wire keeps none. (A group is a replica, unless --sum-groups says otherwise.)
 List<CheckpointRecord> residual_records(const BucketPlan& plan);
 inline constexpr const char* kResidualPrefix = "/residual/";
 
-/// The first of residual_records for each parameter: that of contributor 0.
+/// The first of residual_records for each parameter: that of its first sum.
 List<index_t> first_residual_records(const BucketPlan& plan);
 
 }  // namespace weir::ps

@@ -1,5 +1,6 @@
 #include "ps/save/save_round.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/base/error.hpp"
@@ -7,7 +8,7 @@
 namespace weir::ps {
 
 SaveRound::SaveRound(const BucketPlan& plan, index_t server, const SnapshotConfig& config,
-                     OptimizerKind optimizer, ClipPolicy clip, const Residuals& residuals)
+                     OptimizerKind optimizer, ClipPolicy clip, Residuals& residuals)
     : residuals_(&residuals), snapshot_(plan, server, config, optimizer, clip, residuals) {}
 
 void SaveRound::begin(const Directive& directive, const Standing& standing) {
@@ -36,7 +37,18 @@ bool SaveRound::may_step() {
 }
 
 void SaveRound::stepped(index_t bucket, Store& store) {
-  if (copies_) snapshot_.copy(bucket, store);
+  if (!copies_) return;
+  snapshot_.copy(bucket, store);
+  take_residuals(bucket, store);
+}
+
+/// The store's own come here with its weights; those of workers come by themselves.
+void SaveRound::take_residuals(index_t bucket, Store& store) {
+  if (!store.keeps_residuals()) return;
+  for (index_t sum = 0; sum < store.group_sum_count(bucket); ++sum) {
+    std::ranges::copy(store.residual(bucket, sum), residuals_->of(bucket, sum).begin());
+    on_residual();
+  }
 }
 
 void SaveRound::applied() {

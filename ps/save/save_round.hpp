@@ -28,7 +28,7 @@ class SaveRound {
 
   /// `plan` and `residuals` must outlive it.
   SaveRound(const BucketPlan& plan, index_t server, const SnapshotConfig& config,
-            OptimizerKind optimizer, ClipPolicy clip, const Residuals& residuals);
+            OptimizerKind optimizer, ClipPolicy clip, Residuals& residuals);
 
   /// To be called for each directive when the servers begin to apply it. `standing`: server 0's.
   void begin(const Directive& directive, const Standing& standing);
@@ -62,9 +62,10 @@ class SaveRound {
   };
 
   void start();
+  void take_residuals(index_t bucket, Store& store);
   void end_copying();
 
-  const Residuals* residuals_;
+  Residuals* residuals_;
   Snapshot snapshot_;
   std::optional<Due> due_;           ///< a save that waits for the previous one to end
   bool copies_ = false;              ///< whether the directive that is applied has a checkpoint

@@ -176,12 +176,10 @@ void Snapshot::write_residuals(CheckpointWriter& writer) const {
   const List<index_t> first = first_residual_records(*plan_);
   for (index_t index : plan_->buckets_of(server_)) {
     const Bucket& bucket = plan_->buckets()[index];
-    const index_t contributors = plan_->layout().replicas * bucket.contributors.size();
-    for (index_t contributor = 0; contributor < contributors; ++contributor) {
+    for (index_t sum = 0; sum < plan_->group_sum_count(index); ++sum) {
       for (const Segment& segment : bucket.segments) {
-        writer.write(
-            begin + first[segment.parameter] + contributor, segment.range.begin,
-            residuals_->of(index, contributor).subspan(segment.offset, segment.range.count()));
+        writer.write(begin + first[segment.parameter] + sum, segment.range.begin,
+                     residuals_->of(index, sum).subspan(segment.offset, segment.range.count()));
       }
     }
   }

@@ -40,10 +40,11 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
       optimizer_(optimizer),
       buckets_(plan.buckets_of(server)),
       entry_of_(plan.buckets().size(), -1) {
-  const auto& [push, pull] = plan.wire();
+  const Wire& push = plan.contribution_wire();
+  const Wire& pull = plan.wire().pull;
   // Each bucket gets its offsets: elements in the arenas, bytes in the frames, and the index of its
   // first block's partial. Buckets begin at pages.
-  index_t arena = 0, pushed = 0, pulled = 0, partials = 0;
+  index_t arena = 0, pushed = 0, pulled = 0, partials = 0, residuals = 0, largest = 0;
   for (index_t index : buckets_) {
     const index_t count = bucket(index).element_count;
     const index_t contributors = contributor_count(index);
@@ -53,6 +54,7 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
     added.offset = arena;
     added.push_offset = pushed;
     added.pull_offset = pulled;
+    added.residual_offset = residuals;
     added.first_partial = partials;
     added.arrived.assign(contributors, false);
     added.missing = contributors;
@@ -60,6 +62,8 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
     arena += round_up(count, kPageElements);
     if (!push.is_raw()) pushed += contributors * round_up(push.bytes(count), kPageBytes);
     if (!pull.is_raw()) pulled += round_up(plan.pulled_bytes(index), kPageBytes);
+    if (keeps_residuals()) residuals += group_sum_count(index) * count;
+    if (encodes_sums()) largest = std::max(largest, plan.wire().push.bytes(count));
     partials += blocks_of(bucket(index)).size();
   }
   // A single holder's arena has no gaps: the store's is laid out like it, and they can be one.
@@ -70,6 +74,8 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
   }
   place(given, arena);
   push_frames_ = BufferOf<std::byte>(pushed);
+  coded_sum_ = BufferOf<std::byte>(largest);
+  residuals_ = Buffer(residuals);
   pull_frames_ = BufferOf<std::byte>(pulled);
   for (index_t slot = 0; slot < std::ssize(slot_names(optimizer.kind)); ++slot) {
     slots_.emplace_back(arena);
@@ -89,10 +95,12 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
   }
 }
 
-/// Finds places for weights and contributions: where `given` says, else in memory of the store. The
-/// first contribution of a bucket is also where its sum goes, so it lies in the arena of gradients.
+/// Finds places for weights and contributions: where `given` says, else in memory of the store. If
+/// nothing is encoded, the first contribution of a bucket is also where its sum goes, so it lies in
+/// the arena of gradients.
 void Store::place(const BucketMemory& given, index_t arena) {
-  const bool raw = plan_->wire().push.is_raw();
+  const bool raw = plan_->contribution_wire().is_raw();
+  const bool first_is_sum = plan_->wire().push.is_raw();
   const Dtype dtype = plan_->weight_dtype();
   const auto given_weights = [&](const Entry& of) {
     return of.bucket < given.weights.size() ? given.weights[of.bucket] : Vector();
@@ -102,13 +110,13 @@ void Store::place(const BucketMemory& given, index_t arena) {
     const List<Vector>& all = given.contributions[of.bucket];
     return contributor < all.size() ? as<float>(all[contributor]) : std::span<float>();
   };
-  // First pass: what is not given? `others` counts elements of contributions after the first.
+  // First pass: what is not given? `others` counts elements of contributions beside the sums.
   index_t others = 0;
-  bool all_weights = true, all_firsts = raw;
+  bool all_weights = true, all_sums = first_is_sum;
   for (const Entry& of : entries_) {
     all_weights &= !given_weights(of).empty();
-    all_firsts &= !given_contribution(of, 0).empty();
-    for (index_t each = 1; raw && each < contributor_count(of.bucket); ++each) {
+    all_sums &= !given_contribution(of, 0).empty();
+    for (index_t each = first_is_sum ? 1 : 0; raw && each < contributor_count(of.bucket); ++each) {
       if (given_contribution(of, each).empty()) {
         others += round_up(bucket(of.bucket).element_count, kPageElements);
       }
@@ -117,7 +125,7 @@ void Store::place(const BucketMemory& given, index_t arena) {
   // Memory for that, and a second pass that hands it out.
   if (dtype != kArenaDtype || !all_weights) weights_ = Buffer(arena);
   if (dtype != kArenaDtype && !all_weights) read_ = Memory(arena, bytes_of(dtype));
-  if (!all_firsts) gradients_ = Buffer(arena);
+  if (!all_sums) gradients_ = Buffer(arena);
   others_ = Buffer(others);
   index_t other_offset = 0;
   for (Entry& of : entries_) {
@@ -130,7 +138,7 @@ void Store::place(const BucketMemory& given, index_t arena) {
     of.weights = dtype == kArenaDtype ? as<float>(of.read) : part(weights_, of);
     for (index_t each = 0; raw && each < contributor_count(of.bucket); ++each) {
       std::span<float> place = given_contribution(of, each);
-      if (place.empty() && each == 0) place = part(gradients_, of);
+      if (place.empty() && each == 0 && first_is_sum) place = part(gradients_, of);
       if (place.empty()) {
         place = sub(others_.span(), other_offset, count);
         other_offset += round_up(count, kPageElements);
@@ -162,12 +170,12 @@ index_t Store::contributor_count(index_t index) const {
 std::span<float> Store::contribution(index_t index, index_t contributor) {
   const Entry& of = entry(index);
   WEIR_ASSERT(contributor >= 0 && contributor < contributor_count(index));
-  WEIR_ASSERT(plan_->wire().push.is_raw());
+  WEIR_ASSERT(plan_->contribution_wire().is_raw());
   return of.contributions[contributor];
 }
 
 std::span<std::byte> Store::contribution_frame(index_t index, index_t contributor) {
-  const Wire& push = plan_->wire().push;
+  const Wire& push = plan_->contribution_wire();
   if (push.is_raw()) return std::as_writable_bytes(contribution(index, contributor));
   WEIR_ASSERT(contributor >= 0 && contributor < contributor_count(index));
   const index_t bytes = push.bytes(bucket(index).element_count);
@@ -196,40 +204,98 @@ bool Store::arrived(index_t index, index_t contributor) {
   return --of.missing == 0;
 }
 
-/// The sum goes where the first contribution lies. Raw contributions are added to it in one pass,
-/// block by block, which also gives the squares; coded ones are decoded and added one by one first.
 void Store::sum(index_t index, std::span<const index_t> replicas) {
   Entry& of = entry(index);
   WEIR_ASSERT(!of.summed && !replicas.empty());
+  // The contributions of each group, one after the other for each contributor of a replica.
   const index_t a_replica = bucket(index).contributors.size();
-  of.sum = replicas.front() * a_replica;
-  const std::span<float> total = sum_place(of);
-  const Wire& push = plan_->wire().push;
-  List<std::span<float>> others;
-  for (index_t replica : replicas) {
-    for (index_t each = replica * a_replica; each < (replica + 1) * a_replica; ++each) {
-      WEIR_ASSERT(of.arrived[each]);
-      if (push.is_raw()) {
-        // Raw contributions are added below, all in one pass.
-        if (each != of.sum) others.push_back(contribution(index, each));
-      } else if (each == of.sum) {
-        // A coded contribution is decoded a whole bucket at a time: it fits into the second cache,
-        // and topk has no order of blocks.
-        decode(push, contribution_frame(index, each), total);
-      } else {
-        decode_add(push, contribution_frame(index, each), total);
+  const index_t size = plan_->layout().group_size;
+  WEIR_ASSERT(replicas.size() % size == 0);
+  List<List<index_t>> groups;
+  for (index_t first = 0; first < std::ssize(replicas); first += size) {
+    for (index_t position = 0; position < a_replica; ++position) {
+      List<index_t>& group = groups.emplace_back();
+      for (index_t replica : replicas.subspan(first, size)) {
+        WEIR_ASSERT(plan_->layout().group_of(replica) == plan_->layout().group_of(replicas[first]));
+        group.push_back(replica * a_replica + position);
+        WEIR_ASSERT(of.arrived[group.back()]);
       }
     }
   }
-  List<const float*> parts(others.size());
-  index_t partial = of.first_partial;
-  for (const Block& block : blocks_of(bucket(index))) {
-    std::ranges::transform(others, parts.begin(),
-                           [&](std::span<float> each) { return each.data() + block.offset; });
-    partials_[partial++] = add_parts(sub(total, block.offset, block.count), parts);
+  of.sum = groups.front().front();
+  if (plan_->wire().push.is_raw()) {
+    sum_raw(of, groups);
+  } else {
+    sum_coded(of, groups);
   }
   of.summed = true;
   ++summed_count_;
+}
+
+/// The sum goes where the first contribution lies. Block by block, each group is added up where its
+/// first contribution lies; then the groups are, in one pass, which also gives the squares.
+void Store::sum_raw(const Entry& of, const List<List<index_t>>& groups) {
+  index_t partial = of.first_partial;
+  List<const float*> parts;
+  for (const Block& block : blocks_of(bucket(of.bucket))) {
+    const auto part = [&](index_t each) {
+      return sub(of.contributions[each], block.offset, block.count);
+    };
+    for (const List<index_t>& group : groups) {
+      if (group.size() == 1) continue;
+      parts.clear();
+      for (index_t at = 1; at < group.size(); ++at) parts.push_back(part(group[at]).data());
+      add_parts(part(group.front()), parts);
+    }
+    parts.clear();
+    for (index_t at = 1; at < groups.size(); ++at) {
+      parts.push_back(part(groups[at].front()).data());
+    }
+    partials_[partial++] = add_parts(part(of.sum), parts);
+  }
+}
+
+/// A coded sum is decoded a whole bucket at a time: it fits into the second cache, and topk has no
+/// order of blocks.
+void Store::sum_coded(const Entry& of, const List<List<index_t>>& groups) {
+  const Wire& push = plan_->wire().push;
+  const std::span<float> total = part(gradients_, of);
+  for (const List<index_t>& group : groups) {
+    const std::span<const std::byte> frame = coded_sum(of, group);
+    if (&group == &groups.front()) {
+      decode(push, frame, total);
+    } else {
+      decode_add(push, frame, total);
+    }
+  }
+  index_t partial = of.first_partial;
+  for (const Block& block : blocks_of(bucket(of.bucket))) {
+    partials_[partial++] = square_sum(sub(total, block.offset, block.count));
+  }
+}
+
+/// What a group pushed, or its sum as a worker would have encoded it.
+std::span<const std::byte> Store::coded_sum(const Entry& of, const List<index_t>& group) {
+  if (!encodes_sums()) return contribution_frame(of.bucket, group.front());
+  List<const float*> others;
+  for (index_t at = 1; at < group.size(); ++at) {
+    others.push_back(of.contributions[group[at]].data());
+  }
+  const std::span<float> sum = of.contributions[group.front()];
+  add_parts(sum, others);
+  const Wire& push = plan_->wire().push;
+  const std::span<std::byte> frame = coded_sum_.span().first(push.bytes(std::ssize(sum)));
+  encode(push, sum,
+         keeps_residuals() ? residual(of.bucket, plan_->group_sum_of(of.bucket, group.front()))
+                           : std::span<float>(),
+         frame);
+  return frame;
+}
+
+std::span<float> Store::residual(index_t index, index_t group_sum) {
+  WEIR_ASSERT(keeps_residuals() && group_sum < group_sum_count(index));
+  const index_t count = bucket(index).element_count;
+  return sub(residuals_.span(), entry(index).residual_offset + group_sum * count, count);
 }
 
 List<double> Store::partials() const {

@@ -20,7 +20,13 @@ namespace weir::ps {
 /// apply() -> their places are free again. Buckets are named by their index in the plan.
 /// Contributors of a bucket are numbered replica * (contributors of the bucket) + position among
 /// them; the sum goes in this order, whatever the order of arrival, so that it has the same bits
-/// every run.
+/// every run. Groups of several replicas (Layout::group_size) are added up first, each by itself:
+///
+///   gradient = sum over groups, then over contributors of a replica: (sum over the group's
+///   replicas)
+///
+/// If the push wire is not raw, each sum of a group passes through it, with a residual of the
+/// group's: so the bits are those of a group that was added up and encoded by a worker.
 class Store {
  public:
   /// Begins with initial weights and zero moments, and waits for update 1. `plan` and what `given`
@@ -31,7 +37,9 @@ class Store {
   const List<index_t>& buckets() const { return buckets_; }  ///< sorted as they are pushed
   index_t contributor_count(index_t bucket) const;
 
-  /// Where a contribution is to be written, as the plan's push wire encodes it. It may be written
+  index_t group_sum_count(index_t bucket) const { return plan_->group_sum_count(bucket); }
+
+  /// Where a contribution is to be written, in the plan's contribution wire. It may be written
   /// while accepts() is true. The address never changes.
   std::span<std::byte> contribution_frame(index_t bucket, index_t contributor);
   /// The same for a raw wire, as floats: [elements of the bucket].
@@ -42,7 +50,7 @@ class Store {
   /// its contributions. Throws Error if this one had arrived before.
   bool arrived(index_t bucket, index_t contributor);
   /// Adds up the contributions of these replicas (ascending), which have arrived, and the squares
-  /// of the sum, block by block. Called once an update.
+  /// of the sum, block by block. Called once an update. A group takes part as a whole.
   void sum(index_t bucket, std::span<const index_t> replicas);
   /// The sum of squares of each block (kBlockElements elements counted from a slice's begin),
   /// bucket by bucket in push order, segment by segment. Valid once all buckets are summed.
@@ -76,6 +84,10 @@ class Store {
   std::span<float> mutable_weights(index_t bucket);  ///< to load a checkpoint, or to go back
   /// Renews weight_frame() after mutable_weights() were written. begin_with() does so, too.
   void encode_weights(index_t bucket) { encode_weights(entry(bucket)); }
+  /// Whether sums of groups are encoded here, by a wire that keeps residuals; and where these lie,
+  /// zero in the beginning.
+  bool keeps_residuals() const { return encodes_sums() && plan_->wire().push.keeps_residual(); }
+  std::span<float> residual(index_t bucket, index_t group_sum);
   /// One of the optimizer's slots, as slot_names numbers them.
   std::span<float> slot(index_t bucket, index_t index);
 
@@ -98,6 +110,7 @@ class Store {
     List<std::span<float>> contributions;  ///< places, where the wire is raw
     index_t push_offset = 0;               ///< where its first contribution is in push_frames_
     index_t pull_offset = 0;               ///< where it is in pull_frames_
+    index_t residual_offset = 0;           ///< where its first sum's is in residuals_
     index_t first_partial = 0;
     index_t update = 1;
     List<bool> arrived;
@@ -115,6 +128,12 @@ class Store {
   void place(const BucketMemory& given, index_t arena);
   OptimizerStep step_of(index_t parameter, const Directive& directive, double trust) const;
   List<std::span<float>> slots_of(const Entry& entry, index_t offset, index_t count);
+  bool encodes_sums() const {
+    return plan_->contribution_wire().is_raw() && !plan_->wire().push.is_raw();
+  }
+  void sum_raw(const Entry& entry, const List<List<index_t>>& groups);
+  void sum_coded(const Entry& entry, const List<List<index_t>>& groups);
+  std::span<const std::byte> coded_sum(const Entry& entry, const List<index_t>& group);
   /// Where the sum of the contributions is, once it exists.
   std::span<float> sum_place(const Entry& entry);
   void encode_weights(const Entry& entry);
@@ -127,10 +146,12 @@ class Store {
   // Memory for what was given no place:
   Buffer weights_;
   Memory read_;       ///< the weights in the plan's weight dtype, if that is not f32
-  Buffer gradients_;  ///< the first contribution of each bucket, then the sum
+  Buffer gradients_;  ///< the sum of each bucket, and before it its first contribution if raw
   Buffer others_;     ///< the other contributions
   // Frames, if a wire is not raw: contributions then wait here to be decoded.
   BufferOf<std::byte> push_frames_;
+  BufferOf<std::byte> coded_sum_;  ///< one group's, where it is encoded here
+  Buffer residuals_;               ///< one a sum of a group, if they are kept here
   BufferOf<std::byte> pull_frames_;
   List<Buffer> slots_;
   List<double> partials_;

@@ -146,6 +146,13 @@ const std::vector<Layout> kLayouts = {
     {.replicas = 1, .stages = 2, .contexts = 2, .servers = 4},
     {.stages = 2, .contexts = 1, .shards = 3, .servers = 2},
     {.replicas = 2, .stages = 2, .shards = 2, .servers = 8, .placement = Placement::colocated},
+    {.replicas = 6, .servers = 2, .group_size = 3},
+    {.replicas = 2,
+     .contexts = 2,
+     .shards = 2,
+     .servers = 8,
+     .group_size = 2,
+     .placement = Placement::colocated},
 };
 
 }  // namespace

@@ -176,6 +176,16 @@ TEST_CASE("settings that do not go together are refused with the way out") {
           "2 replicas x 1 stage x 1 shard = 2 workers, so --servers 1 cannot be; leave it out");
   refuses({"--stages", "2", "--micro-batch", "4", "--length", "16777216"},
           "more than one message between stages can hold");
+  refuses({"--replicas", "4", "--sum-groups", "3"},
+          "--sum-groups 3 does not divide --replicas 4 into equal groups; take one of 1, 2, 4");
+  for (const char* mode : {"ssp", "asp"}) {
+    refuses({"--replicas", "4", "--sum-groups", "2", "--consistency", mode},
+            text("--sum-groups 2 adds up the gradients of a group's replicas before servers see "
+                 "them, and with --consistency ",
+                 mode, " an update may have some of them only")
+                .c_str());
+  }
+  refuses({"--replicas", "4", "--sum-groups", "2", "--backup", "1"}, "with --backup 1 an update");
   refuses({"--optimizer.nesterov"}, "is for --optimizer.kind sgd, not for adamw");
   refuses({"--optimizer.nesterov", "--optimizer.kind", "lion"}, "not for lion");
   refuses({"--optimizer.nesterov", "--optimizer.kind=sgd", "--optimizer.momentum=0"},

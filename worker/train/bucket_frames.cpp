@@ -7,7 +7,8 @@ namespace weir::worker {
 BucketFrames::BucketFrames(const BucketPlan& plan, const Holding& holding, Vector weights,
                            Vector gradients)
     : plan_(&plan), holding_(&holding), weights_(weights), gradients_(gradients) {
-  const auto& [push, pull] = plan.wire();
+  const Wire& push = plan.contribution_wire();
+  const Wire& pull = plan.wire().pull;
   if (push.keeps_residual()) residuals_ = Buffer(holding.element_count);
   const auto count_of = [&](const HeldBucket& held) {
     return plan.buckets()[held.bucket].element_count;
@@ -38,7 +39,7 @@ Vector BucketFrames::part(Vector arena, std::size_t held) const {
 }
 
 void BucketFrames::write(std::size_t held) {
-  const Wire& push = plan_->wire().push;
+  const Wire& push = plan_->contribution_wire();
   if (push.is_raw()) return;
   encode(push, as<float>(part(gradients_, held)),
          push.keeps_residual() ? residual(held) : std::span<float>(), pushed_[held]);

@@ -66,7 +66,7 @@ struct ServerClient::State {
         peer.pushed.push_back(index);
         push_frames.push_back(frames.pushed(index));
         pushed_bytes += std::ssize(push_frames.back());
-        if (plan.wire().push.keeps_residual()) residuals.push_back(frames.residual(index));
+        if (plan.contribution_wire().keeps_residual()) residuals.push_back(frames.residual(index));
       }
       peer.pulled.insert(peer.pulled.begin(), index);
       pull_frames.insert(pull_frames.begin(), frames.pulled(index));

@@ -46,6 +46,18 @@ TEST_CASE("a wrong number of ranks is answered with the arithmetic and the way o
   CHECK(message_of(layout, 1).find("--placement local") != std::string::npos);
 }
 
+TEST_CASE("groups are of neighbouring replicas, and divide them") {
+  const Layout layout = {.replicas = 6, .shards = 2, .group_size = 3};
+  CHECK_NOTHROW(layout.check_groups());
+  CHECK(layout.group_count() == 2);
+  CHECK(layout.group_of(2) == 0);
+  CHECK(layout.group_of(3) == 1);
+  CHECK_THROWS_WITH_AS((Layout{.replicas = 6, .group_size = 4}).check_groups(),
+                       "--sum-groups 4 does not divide --replicas 6 into equal groups; take one of "
+                       "1, 2, 3, 6",
+                       UsageError);
+}
+
 TEST_CASE("colocated, every rank is a worker and the server of the same number") {
   const Layout layout = {
       .replicas = 2, .stages = 2, .servers = 4, .placement = Placement::colocated};
