@@ -150,6 +150,8 @@ class Server {
   void save();
   /// Whether a checkpoint is being made; poll() moves it on.
   bool saving() const { return save_.busy(); }
+  /// The servers that it waits for; none while this one works for it.
+  List<index_t> save_awaits() const { return save_.awaited_servers(); }
 
  private:
   bool poll_directive();

@@ -235,14 +235,22 @@ struct ServerLoop::State {
         return peer.pull && peer.pull->read_by_peer();
       });
       if (readers.what != nullptr) return readers;
-      if (server.saving()) return {"its own save", kNobody};
+      if (server.saving()) return need_of_save();
     }
     const Need pushes =
         of_one("gradients", [](const Peer& peer) { return peer.push && peer.missing > 0; });
     if (pushes.what != nullptr) return pushes;
-    if (server.saving()) return {"the save", index == 0 ? kSeveralRanks : rank_of(0)};
-    if (index > 0) return {"the directive", rank_of(0)};
-    return {"what all ranks have found", layout.servers == 2 ? rank_of(1) : kSeveralRanks};
+    if (server.saving()) return need_of_save();
+    if (index > 0) return of_server("the directive", rank_of(0));
+    return of_server("what all ranks have found", layout.servers == 2 ? rank_of(1) : kSeveralRanks);
+  }
+  Need need_of_save() const {
+    const List<index_t> awaited = server.save_awaits();
+    if (awaited.empty()) return {"its own save", kNobody};
+    return of_server("the save", awaited.size() == 1 ? rank_of(awaited[0]) : kSeveralRanks);
+  }
+  static Need of_server(const char* what, int rank) {
+    return {.what = what, .peer = rank, .of_server = true};
   }
   int rank_of(index_t server_index) const {
     return static_cast<int>(layout.rank_of_server(server_index));

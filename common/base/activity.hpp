@@ -28,6 +28,7 @@ struct Need {
   const char* what = nullptr;  ///< a literal, since it may be read at any time; none: no wait
   int peer = kNobody;          ///< a rank of the job
   index_t bucket = -1;         ///< -1: it is about none
+  bool of_server = false;      ///< the server on that rank is meant
 };
 
 /// What a look at the record sees.
@@ -47,15 +48,17 @@ struct NeedRecord {
   std::atomic<const char*> what{nullptr};
   std::atomic<int> peer{kNobody};
   std::atomic<index_t> bucket{-1};
+  std::atomic<bool> of_server{false};
 
   Need load() const {
     return {what.load(std::memory_order_relaxed), peer.load(std::memory_order_relaxed),
-            bucket.load(std::memory_order_relaxed)};
+            bucket.load(std::memory_order_relaxed), of_server.load(std::memory_order_relaxed)};
   }
   void store(const Need& need) {
     what.store(need.what, std::memory_order_relaxed);
     peer.store(need.peer, std::memory_order_relaxed);
     bucket.store(need.bucket, std::memory_order_relaxed);
+    of_server.store(need.of_server, std::memory_order_relaxed);
   }
 };
 
@@ -99,7 +102,7 @@ inline void hide_activity_of_this_thread() { detail::activity_is_hidden = true; 
 class Waiting {
  public:
   explicit Waiting(const Need& need) : outer_(detail::activity_record.need.load()) { say(need); }
-  explicit Waiting(const char* what, int peer = kSeveralRanks) : Waiting(Need{what, peer, -1}) {}
+  explicit Waiting(const char* what, int peer = kSeveralRanks) : Waiting(Need{what, peer}) {}
   Waiting(const Waiting&) = delete;
   Waiting& operator=(const Waiting&) = delete;
   ~Waiting() { say(outer_); }

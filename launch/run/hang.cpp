@@ -24,28 +24,46 @@ const LiveRecord* find(const std::vector<LiveRecord>& records, index_t rank) {
   return found == records.end() ? nullptr : &*found;
 }
 
-/// The rank that this one waits for, if it is one and another.
-std::optional<index_t> next_of(const LiveRecord& record) {
-  const LiveNeed& need = need_of(record);
-  if (need.what.empty() || need.peer < 0 || need.peer == record.rank) return std::nullopt;
-  return need.peer;
+/// A worker and the server on its rank wait for different things.
+struct Half {
+  index_t rank = 0;
+  bool is_server = false;
+  auto operator<=>(const Half&) const = default;
+};
+using Halves = std::vector<Half>;
+
+/// The server on the rank of a worker that computes does not move.
+const LiveNeed& need_of(const LiveRecord& record, const Half& half) {
+  return half.is_server && !record.need.what.empty() ? record.server_need : record.need;
 }
 
-/// Where the chain from a rank leads to: its last rank, or the ranks of a circle.
-Ranks end_of_chain(const std::vector<LiveRecord>& reports, index_t rank) {
-  Ranks path;
+/// The half that this one waits for, if it is one and another.
+std::optional<Half> next_of(const LiveRecord& record, const Half& half) {
+  const LiveNeed& need = need_of(record, half);
+  if (need.what.empty()) return std::nullopt;
+  if (need.peer >= 0) return Half{need.peer, need.of_server};
+  const bool has_server = !record.server_need.what.empty();
+  if (!half.is_server && has_server && need.peer == kNobody) return Half{record.rank, true};
+  return std::nullopt;
+}
+
+/// Where the chain from a rank leads to: its last half, or the halves of a circle.
+Halves end_of_chain(const std::vector<LiveRecord>& reports, index_t rank) {
+  Halves path;
+  Half half = {rank};
   while (true) {
-    const auto again = std::ranges::find(path, rank);
+    const LiveRecord* const report = find(reports, half.rank);
+    if (report->is_server()) half.is_server = true;
+    const auto again = std::ranges::find(path, half);
     if (again != path.end()) {
-      Ranks circle(again, path.end());
+      Halves circle(again, path.end());
       std::ranges::sort(circle);
       return circle;
     }
-    path.push_back(rank);
-    const LiveRecord* const report = find(reports, rank);
-    const std::optional<index_t> next = report != nullptr ? next_of(*report) : std::nullopt;
-    if (!next) return {rank};
-    rank = *next;
+    path.push_back(half);
+    const std::optional<Half> next = next_of(*report, half);
+    if (!next || find(reports, next->rank) == nullptr) return {half};
+    half = *next;
   }
 }
 
@@ -67,8 +85,17 @@ std::string list_of(const std::vector<Thing>& things) {
 
 std::string seconds_text(double seconds) { return text(static_cast<index_t>(seconds + 0.5), " s"); }
 
-std::string state_text(const LiveRecord& record) {
-  return text(record.phase, ", step ", record.step, ", ", doing_text(record));
+std::string state_text(const LiveRecord& record, const std::string& doing) {
+  return text(record.phase, ", step ", record.step, ", ", doing);
+}
+
+std::string doing_text(const LiveRecord& record, const LiveNeed& need) {
+  if (need.what.empty()) return record.file_work.empty() ? "computes" : record.file_work;
+  const std::string peer = need.peer >= 0 ? text("rank ", need.peer) : "";
+  const std::string bucket = need.bucket >= 0 ? text("bucket ", need.bucket) : "";
+  const std::string both = text(peer, !peer.empty() && !bucket.empty() ? ", " : "", bucket);
+  return text("waits for ", need.what, both.empty() ? "" : text(" (", both, ")"),
+              record.file_work.empty() ? "" : text(", in ", record.file_work));
 }
 
 /// The hosts of some ranks, as far as they are known; each once, in the order of the ranks.
@@ -93,9 +120,9 @@ std::string about_silent(const Ranks& silent, const std::vector<LiveRecord>& las
   const LiveRecord* const seen = find(last_seen, silent.front());
   std::string words = text("all wait for ", name_of(seen, silent.front()), ", which ");
   if (seen == nullptr) return words + "has never written a record";
-  return words +
-         text("has written no record for ", seconds_text(seen->age_s),
-              ": it was stopped, or its host is cut off; its last one says: ", state_text(*seen));
+  return words + text("has written no record for ", seconds_text(seen->age_s),
+                      ": it was stopped, or its host is cut off; its last one says: ",
+                      state_text(*seen, doing_text(*seen)));
 }
 
 Ranks silent_ranks(const std::vector<LiveRecord>& reports) {
@@ -106,13 +133,19 @@ Ranks silent_ranks(const std::vector<LiveRecord>& reports) {
   return silent;
 }
 
-std::string about_circle(const Ranks& circle, const std::vector<LiveRecord>& reports) {
-  std::string words = text("ranks ", list_of(circle), " wait for each other: ");
-  for (std::size_t at = 0; at < circle.size(); ++at) {
-    words +=
-        text(at == 0 ? "" : "; ", "rank ", circle[at], " ", doing_text(*find(reports, circle[at])));
+std::string about_circle(const Halves& circle, const std::vector<LiveRecord>& reports) {
+  Ranks ranks;
+  for (const Half& half : circle) {
+    if (ranks.empty() || ranks.back() != half.rank) ranks.push_back(half.rank);
   }
-  const std::vector<std::string> hosts = hosts_of(circle, reports);
+  std::string words = text(ranks.size() > 1 ? "ranks " : "rank ", list_of(ranks),
+                           ranks.size() > 1 ? " wait for each other: " : " waits for itself: ");
+  for (std::size_t at = 0; at < circle.size(); ++at) {
+    const LiveRecord& report = *find(reports, circle[at].rank);
+    words += text(at == 0 ? "" : "; ", "rank ", circle[at].rank, " ",
+                  doing_text(report, need_of(report, circle[at])));
+  }
+  const std::vector<std::string> hosts = hosts_of(ranks, reports);
   if (hosts.size() > 1) {
     words += text("; they are on ", list_of(hosts), ": is a link between these hosts cut?");
   }
@@ -121,15 +154,7 @@ std::string about_circle(const Ranks& circle, const std::vector<LiveRecord>& rep
 
 }  // namespace
 
-std::string doing_text(const LiveRecord& record) {
-  const LiveNeed& need = need_of(record);
-  if (need.what.empty()) return record.file_work.empty() ? "computes" : record.file_work;
-  const std::string peer = need.peer >= 0 ? text("rank ", need.peer) : "";
-  const std::string bucket = need.bucket >= 0 ? text("bucket ", need.bucket) : "";
-  const std::string both = text(peer, !peer.empty() && !bucket.empty() ? ", " : "", bucket);
-  return text("waits for ", need.what, both.empty() ? "" : text(" (", both, ")"),
-              record.file_work.empty() ? "" : text(", in ", record.file_work));
-}
+std::string doing_text(const LiveRecord& record) { return doing_text(record, need_of(record)); }
 
 std::string describe_hang(const std::vector<LiveRecord>& reports,
                           const std::vector<LiveRecord>& last_seen) {
@@ -137,11 +162,11 @@ std::string describe_hang(const std::vector<LiveRecord>& reports,
   const Ranks silent = silent_ranks(reports);
   if (!silent.empty()) return about_silent(silent, last_seen);
 
-  std::map<Ranks, index_t> votes;
+  std::map<Halves, index_t> votes;
   for (const LiveRecord& report : reports) ++votes[end_of_chain(reports, report.rank)];
-  const auto stillness = [&](const Ranks& ranks) {
+  const auto stillness = [&](const Halves& halves) {
     double most = 0;
-    for (const index_t rank : ranks) most = std::max(most, find(reports, rank)->still_s);
+    for (const Half& half : halves) most = std::max(most, find(reports, half.rank)->still_s);
     return most;
   };
   // A rank that waits for several has only its own vote; of equal ones the longest still is odd.
@@ -150,10 +175,11 @@ std::string describe_hang(const std::vector<LiveRecord>& reports,
     return stillness(left.first) < stillness(right.first);
   });
   if (odd->first.size() > 1) return about_circle(odd->first, reports);
-  const LiveRecord& record = *find(reports, odd->first.front());
+  const Half& half = odd->first.front();
+  const LiveRecord& record = *find(reports, half.rank);
   return text(record.ranks == 1 ? "" : "all wait for ", name_of(&record, record.rank),
               record.ranks == 1 ? "" : ", which", " last moved ", seconds_text(record.still_s),
-              " ago: ", state_text(record));
+              " ago: ", state_text(record, doing_text(record, need_of(record, half))));
 }
 
 std::string describe_hang(const fs::path& run) {

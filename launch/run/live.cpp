@@ -19,12 +19,18 @@ constexpr std::string_view kLivePrefix = "rank-";
 
 Json need_json(const LiveNeed& need) {
   if (need.what.empty()) return nullptr;
-  return {{"what", need.what}, {"peer", need.peer}, {"bucket", need.bucket}};
+  return {{"what", need.what},
+          {"peer", need.peer},
+          {"bucket", need.bucket},
+          {"of_server", need.of_server}};
 }
 
 LiveNeed need_of(const Json& json) {
   if (json.is_null()) return {};
-  return {.what = json.at("what"), .peer = json.at("peer"), .bucket = json.at("bucket")};
+  return {.what = json.at("what"),
+          .peer = json.at("peer"),
+          .bucket = json.at("bucket"),
+          .of_server = json.at("of_server")};
 }
 
 }  // namespace

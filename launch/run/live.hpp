@@ -15,6 +15,7 @@ struct LiveNeed {
   std::string what = {};
   index_t peer = -1;  ///< a rank, kNobody or kSeveralRanks
   index_t bucket = -1;
+  bool of_server = false;  ///< the server on that rank is meant
   bool operator==(const LiveNeed&) const = default;
 };
 

@@ -42,7 +42,7 @@ void say(const std::string& words) {
 
 LiveNeed named(const Need& need) {
   if (need.what == nullptr) return {};
-  return {.what = need.what, .peer = need.peer, .bucket = need.bucket};
+  return {.what = need.what, .peer = need.peer, .bucket = need.bucket, .of_server = need.of_server};
 }
 
 /// A thread that gets no signals: those are for the thread that trains.

@@ -51,6 +51,7 @@ class SaveRound {
   /// Moves the save on; never waits. Returns what is to be sent, as ps::Output says.
   std::optional<Message> poll();
   bool busy() const { return snapshot_.busy(); }
+  List<index_t> awaited_servers() const { return snapshot_.awaited_servers(); }
   bool done() const { return residuals_missing_ == 0 && !snapshot_.busy(); }
   const SaveTotals& totals() const { return snapshot_.totals(); }
 

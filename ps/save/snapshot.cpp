@@ -332,6 +332,21 @@ void Snapshot::on_end(const SaveEnd& end) {
   this->end(end.error);
 }
 
+List<index_t> Snapshot::awaited_servers() const {
+  const bool awaits_begin = phase_ == Phase::opening && !begun_;
+  if (server_ != 0) {
+    return awaits_begin || phase_ == Phase::collecting ? List<index_t>{0} : List<index_t>{};
+  }
+  List<index_t> awaited;
+  if (phase_ != Phase::collecting) return awaited;
+  for (index_t server = 0; server < plan_->layout().servers; ++server) {
+    if (std::ranges::find(prepared_, server, &SavePrepared::server) == prepared_.end()) {
+      awaited.push_back(server);
+    }
+  }
+  return awaited;
+}
+
 std::optional<Snapshot::Message> Snapshot::finish(Result result) {
   switch (phase_) {
     case Phase::opening: {

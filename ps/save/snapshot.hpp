@@ -137,6 +137,9 @@ class Snapshot {
   /// the file system.
   std::optional<Message> poll();
 
+  /// The servers that the save waits for; none while this one works for it.
+  List<index_t> awaited_servers() const;
+
   const SaveTotals& totals() const { return totals_; }
 
  private:

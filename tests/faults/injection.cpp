@@ -6,6 +6,15 @@
 #include <sstream>
 
 namespace weir::test {
+namespace {
+
+std::vector<std::string> before_weir(std::vector<std::string> command,
+                                     const std::vector<std::string>& words) {
+  command.insert(std::ranges::find(command, WEIR_BINARY), words.begin(), words.end());
+  return command;
+}
+
+}  // namespace
 
 std::vector<Call> read_calls(const std::filesystem::path& log, index_t rank) {
   std::map<index_t, Call> calls;  // two threads may write their lines in another order
@@ -32,14 +41,19 @@ std::vector<std::string> with_injection(const std::vector<std::string>& command,
   };
   add(injection.at > 0, "FAULT_AT", std::to_string(injection.at));
   add(!injection.kind.empty(), "FAULT_KIND", injection.kind);
+  add(!injection.when.empty(), "FAULT_WHEN", injection.when.string());
   add(injection.stays, "FAULT_STAYS", "1");
   add(!injection.only.empty(), "FAULT_ONLY", injection.only);
   add(injection.rank >= 0, "FAULT_RANK", std::to_string(injection.rank));
   add(!injection.protocol.empty(), "FAULT_PROTOCOL", injection.protocol);
   add(!injection.log.empty(), "FAULT_LOG", injection.log.string());
-  std::vector<std::string> all = command;
-  all.insert(std::ranges::find(all, WEIR_BINARY), words.begin(), words.end());
-  return all;
+  return before_weir(command, words);
+}
+
+std::vector<std::string> with_lost_message(const std::vector<std::string>& command, index_t rank,
+                                           const std::filesystem::path& when) {
+  return before_weir(command, {"env", "LD_PRELOAD=" WEIR_FRAME_DROPPER,
+                               "DROP_RANK=" + std::to_string(rank), "DROP_WHEN=" + when.string()});
 }
 
 }  // namespace weir::test

@@ -19,7 +19,7 @@
 
 namespace {
 
-enum class Kind { none, kill, error, short_write, hang, skip };
+enum class Kind { none, kill, error, short_write, hang, slow, skip };
 
 /// How saves are made; all but `sound` are wrong.
 enum class Protocol { sound, no_rename, no_manifest, in_place, old_first, no_removal };
@@ -28,13 +28,16 @@ struct Plan {
   bool is_on = false;
   char below[PATH_MAX] = {};
   char log[PATH_MAX] = {};
-  long at = 0;         ///< the call, counted from 1; 0: none
-  bool stays = false;  ///< all later ones, too
+  long at = 0;                     ///< the call, counted from 1; 0: none
+  const char* armed_by = nullptr;  ///< or the first one that finds this file, and takes it away
+  bool stays = false;              ///< all later ones, too
   Kind kind = Kind::none;
   int error = 0;
   const char* only = nullptr;  ///< this function alone counts
   Protocol protocol = Protocol::sound;
 };
+
+constexpr useconds_t kSlowMicroseconds = 300'000;
 
 Plan plan;
 std::atomic<long> calls{0};
@@ -56,8 +59,10 @@ __attribute__((constructor)) void read_plan() {
   }
   plan.only = getenv("FAULT_ONLY");
   const char* const rank = getenv("FAULT_RANK");
-  const char* const at = getenv("FAULT_AT");
-  if (at != nullptr && (rank == nullptr || strcmp(rank, own) == 0)) plan.at = atol(at);
+  if (rank == nullptr || strcmp(rank, own) == 0) {
+    if (const char* const at = getenv("FAULT_AT")) plan.at = atol(at);
+    plan.armed_by = getenv("FAULT_WHEN");
+  }
   plan.stays = getenv("FAULT_STAYS") != nullptr;
   if (const char* const kind = getenv("FAULT_KIND")) {
     const struct {
@@ -67,7 +72,7 @@ __attribute__((constructor)) void read_plan() {
     } kinds[] = {{"kill", Kind::kill, 0},         {"EIO", Kind::error, EIO},
                  {"ENOSPC", Kind::error, ENOSPC}, {"EINTR", Kind::error, EINTR},
                  {"short", Kind::short_write, 0}, {"hang", Kind::hang, 0},
-                 {"skip", Kind::skip, 0}};
+                 {"slow", Kind::slow, 0},         {"skip", Kind::skip, 0}};
     for (const auto& each : kinds) {
       if (strcmp(each.name, kind) == 0) plan.kind = each.kind, plan.error = each.error;
     }
@@ -100,6 +105,11 @@ void path_of(int descriptor, char* path) {
   path[length > 0 ? length : 0] = '\0';
 }
 
+bool is_planned(long call) {
+  if (plan.armed_by != nullptr) return REAL(unlink)(plan.armed_by) == 0;
+  return call == plan.at || (plan.stays && call > plan.at && plan.at > 0);
+}
+
 /// What is to be done instead of this call.
 Kind fault_at(const char* function, const char* path) {
   if (!plan.is_on || !is_below(path)) return Kind::none;
@@ -113,9 +123,10 @@ Kind fault_at(const char* function, const char* path) {
     if (REAL(write)(log, line, static_cast<size_t>(length)) < 0) abort();
     REAL(close)(log);
   }
-  if (call != plan.at && !(plan.stays && call > plan.at && plan.at > 0)) return Kind::none;
+  if (!is_planned(call)) return Kind::none;
   if (plan.kind == Kind::kill) kill(getpid(), SIGKILL);
   while (plan.kind == Kind::hang) pause();
+  if (plan.kind == Kind::slow) usleep(kSlowMicroseconds);
   if (plan.kind == Kind::error) errno = plan.error;
   return plan.kind;
 }

@@ -142,6 +142,9 @@ int run(const Row& row, const FaultsConfig& config) {
   std::cout << " | " << journal.failure_count(controls, trials) << " | " << today() << ", "
             << commit << " |  (" << static_cast<index_t>(seconds_now() - begin)
             << " s; each trial in " << journal.path().string() << ')' << std::endl;
+  if (const std::string figures = part->figures(); !figures.empty()) {
+    std::cout << "  " << figures << std::endl;
+  }
   if (journal.failure_count(0, trials) > 0) return 1;
   return journal.count(0, trials) < trials && config.only < 0 ? kUnfinished : 0;
 }

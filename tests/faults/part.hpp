@@ -25,6 +25,9 @@ class Part {
   /// One trial; its number and `seed` decide all that is random in it. Several threads may call
   /// this. Throws Error that says what went wrong, and at which point.
   virtual void attempt(index_t trial, std::uint64_t seed) = 0;
+
+  /// What the trials made so far have measured, for the row; empty if they measure nothing.
+  virtual std::string figures() const { return {}; }
 };
 
 /// Thrown by Part::prepare: this machine does not permit these trials.

@@ -3,6 +3,7 @@
 #include "tests/faults/killed_saves.hpp"
 #include "tests/faults/layouts.hpp"
 #include "tests/faults/part.hpp"
+#include "tests/faults/still_jobs.hpp"
 
 namespace weir::test {
 
@@ -18,6 +19,11 @@ std::vector<Row> rows() {
       {"killed-ranks",
        "a rank killed under `weir run`, half of them in a save: the job ends by itself, same bits",
        killed_ranks},
+      {"still",
+       "a rank stopped, a message lost, a disk hung: 86 in time, the rank named, then the same "
+       "bits; "
+       "a slow disk ends nothing",
+       still_jobs},
       {"layouts",
        "saved on one layout, loaded on another and saved again: every tensor has the same bits",
        layouts},

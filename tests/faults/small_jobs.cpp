@@ -7,14 +7,15 @@ namespace weir::test {
 
 std::vector<SmallLayout> small_layouts() {
   return {
-      {"1 server", 3, {"--placement=dedicated", "--replicas=2"}},
-      {"2 servers", 4, {"--placement=dedicated", "--replicas=2", "--servers=2"}},
-      {"colocated", 2, {"--placement=colocated", "--replicas=2"}},
-      {"2 stages", 3, {"--placement=dedicated", "--stages=2"}},
+      {"1 server", 3, {"--placement=dedicated", "--replicas=2"}, {2}},
+      {"2 servers", 4, {"--placement=dedicated", "--replicas=2", "--servers=2"}, {2, 3}},
+      {"colocated", 2, {"--placement=colocated", "--replicas=2"}, {0, 1}},
+      {"2 stages", 3, {"--placement=dedicated", "--stages=2"}, {2}},
       {"local steps",
        3,
-       {"--placement=dedicated", "--replicas=2", "--consistency=local", "--local.steps=2"}},
-      {"colocated shards", 2, {"--placement=colocated", "--shards=2"}},
+       {"--placement=dedicated", "--replicas=2", "--consistency=local", "--local.steps=2"},
+       {2}},
+      {"colocated shards", 2, {"--placement=colocated", "--shards=2", "--micro-batch=8"}, {0, 1}},
   };
 }
 

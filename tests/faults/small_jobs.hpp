@@ -12,6 +12,7 @@ struct SmallLayout {
   std::string name;
   int ranks = 1;
   std::vector<std::string> words;  ///< for `weir train`
+  std::vector<int> servers = {};   ///< ranks that write checkpoints
 };
 
 /// Layouts that differ in who writes a checkpoint, and in who waits for whom.

@@ -71,10 +71,14 @@ Ended Process::wait(double timeout_s) {
   }
   ended.seconds = seconds_now() - started_at_;
   ended.exit_code = WIFSIGNALED(status_) ? 128 + WTERMSIG(status_) : WEXITSTATUS(status_);
+  ended.output = output();
+  return ended;
+}
+
+std::string Process::output() const {
   std::ostringstream all;
   all << std::ifstream(output_path()).rdbuf();
-  ended.output = all.str();
-  return ended;
+  return all.str();
 }
 
 std::vector<std::string> weir_command(int ranks, const std::vector<std::string>& arguments) {

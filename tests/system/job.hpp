@@ -29,6 +29,7 @@ class Process {
   int id() const { return id_; }
   void signal(int number) const;
   bool running();
+  std::string output() const;  ///< so far
   /// Waits; kills it and all it has started after `timeout_s`.
   Ended wait(double timeout_s);
 

@@ -156,7 +156,8 @@ struct ServerClient::State {
 
   void await_pushes() {
     for (const Peer& peer : peers) {
-      wait({"its gradients to leave", peer.rank}, [&] { return pushes_ended(peer); });
+      wait({.what = "its gradients to leave", .peer = peer.rank, .of_server = true},
+           [&] { return pushes_ended(peer); });
     }
   }
 
@@ -165,7 +166,7 @@ struct ServerClient::State {
     if (arrived[held_index] == round) return;
     const index_t bucket = holding.buckets[held_index].bucket;
     const index_t server = plan.buckets()[bucket].server;
-    wait({"weights", static_cast<int>(plan.layout().rank_of_server(server)), bucket},
+    wait({"weights", static_cast<int>(plan.layout().rank_of_server(server)), bucket, true},
          [&] { return arrived[held_index] == round; });
   }
 
@@ -175,7 +176,8 @@ struct ServerClient::State {
       if (peer.pull) peer.pull->open_round();
     }
     ++round;
-    wait({"the directive", first_server}, [&] { return decided.has_value(); });
+    wait({.what = "the directive", .peer = first_server, .of_server = true},
+         [&] { return decided.has_value(); });
     Directive directive = *std::exchange(decided, std::nullopt);
     const auto own = std::ranges::find(directive.replicas.released, replica, &Release::replica);
     if (own == directive.replicas.released.end()) {

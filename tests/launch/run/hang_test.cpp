@@ -34,7 +34,7 @@ bool has(const std::string& words, const std::string& part) {
   return words.find(part) != std::string::npos;
 }
 
-const LiveNeed kDirective = {"the directive", 2};
+const LiveNeed kDirective = {"the directive", 2, -1, true};
 
 }  // namespace
 
@@ -74,13 +74,28 @@ TEST_CASE("if all reported, the chain of who waits for whom leads to the odd one
 TEST_CASE("a server on a worker's rank is asked where the rank waits for itself") {
   std::vector<LiveRecord> reports;
   for (index_t rank = 0; rank < 4; ++rank) {
-    reports.push_back(worker(rank, {"the directive", 0}));
+    reports.push_back(worker(rank, {"the directive", 0, -1, true}));
     reports.back().role += text(", server ", rank);
   }
   reports[0].server_need = {"gradients", 3};
   reports[3].need = {};  // it computes, or is blocked outside of any wait
   CHECK(has(describe_hang(reports, reports), "all wait for rank 3, replica 3"));
   CHECK(has(describe_hang(reports, reports), "computes"));
+}
+
+TEST_CASE("a worker and the server on its rank are no circle: each waits for its own thing") {
+  std::vector<LiveRecord> reports;
+  for (index_t rank = 0; rank < 2; ++rank) {
+    reports.push_back(worker(rank, {"weights", 1 - rank, 17, true}));
+    reports.back().ranks = 2;
+    reports.back().role += text(", server ", rank);
+    reports.back().file_work = "a save";
+  }
+  reports[0].server_need = {"its own save", kNobody};
+  reports[1].server_need = {"the save", 0, -1, true};
+  const std::string words = describe_hang(reports, reports);
+  CHECK(has(words, "all wait for rank 0, replica 0"));
+  CHECK(has(words, "waits for its own save, in a save"));
 }
 
 TEST_CASE("ranks that wait for each other in a circle are named with what each waits for") {
