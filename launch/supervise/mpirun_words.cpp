@@ -100,6 +100,9 @@ std::vector<std::pair<std::string, std::string>> mpirun_environment(const Mpirun
     variables.emplace_back("OMPI_MCA_mpi_yield_when_idle", has_cores ? "0" : "1");
     // mpirun would tie each of one or two ranks to a core, with all its threads.
     variables.emplace_back("OMPI_MCA_hwloc_base_binding_policy", "none");
+    // When a rank has failed, the others end at once: there is nothing that they could still do in
+    // the second that mpirun would give them. (From 1.1 s to 0.1 s for three ranks.)
+    variables.emplace_back("OMPI_MCA_odls_base_sigkill_timeout", "0");
   }
   // An OpenCL runtime would take SIGUSR1 away from mpirun, which loads it to look for accelerators.
   if (host.components.empty()) variables.emplace_back("HWLOC_COMPONENTS", "-opencl");
