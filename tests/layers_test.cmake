@@ -45,7 +45,7 @@ set(TABLE
 # header: the only files that may include it, as a regular expression. Raw handles stay in one room,
 # and what costs seconds a file to compile stays out of headers.
 set(LIBRARIES
-  "mpi[.]h: ^(tests/)?common/net/"
+  "mpi[.]h: ^(tests/)?common/net/|^tests/faults/frame_dropper"
   "hdf5[.]h|H5.*[.]h: ^(tests/)?common/io/"
   "dnnl.*: ^worker/kernels/cpu/onednn[.]cpp$"
   "boost/.*: [.]cpp$"
