@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "benchmarks/no_servers.hpp"
 #include "common/base/machine.hpp"
-#include "common/wire/narrow.hpp"
 #include "launch/cut.hpp"
 #include "launch/job.hpp"
 #include "worker/groups/context_group.hpp"
@@ -63,41 +63,6 @@ class TimedKernels final : public CpuKernels {
   bool is_inside_ = false;
 };
 
-/// Weights as at the start of a training; gradients that nobody fetches.
-class NoServers final : public ParameterService {
- public:
-  NoServers(const BucketPlan& plan, std::uint64_t seed)
-      : dtype_(plan.weight_dtype()),
-        weights_(plan.holding({}).element_count, bytes_of(dtype_)),
-        gradients_(plan.holding({}).element_count) {
-    for (const HeldSlice& slice : plan.holding({}).slices) {
-      Buffer values(slice.range.count());
-      initial_weights(plan.specs()[slice.parameter], seed, slice.range, values.span());
-      round_to(values.span(), weights_.elements(dtype_).part(slice.offset, values.size()));
-    }
-  }
-
-  ConstVector weights() const override { return weights_.elements(dtype_); }
-  Vector gradients() override { return gradients_.span(); }
-  Directive start() override { return {}; }
-  void begin_update() override { std::ranges::fill(gradients_.span(), 0.0F); }
-  void ready(index_t) override {}
-  bool progress() override { return false; }
-  void report(const weir::Report&) override {}
-  Directive directive() override { return {}; }
-  void await(index_t) override {}
-  void await_all() override {}
-  void finish() override {}
-  double waited_seconds() const override { return 0; }
-  index_t pushed_bytes() const override { return 0; }
-  index_t pulled_bytes() const override { return 0; }
-
- private:
-  Dtype dtype_;
-  Memory weights_;
-  Buffer gradients_;
-};
-
 }  // namespace
 
 std::vector<StepProfile> profile_steps(const std::vector<std::string>& options, index_t steps) {
@@ -107,14 +72,14 @@ std::vector<StepProfile> profile_steps(const std::vector<std::string>& options, 
   const Schedule schedule =
       schedule_of(train, job.config.layout, most_micro_batches(train, job.config.layout.replicas));
   TimedKernels kernels(job.config.threads, job.config.products);
-  NoServers parameters(*job.plan, train.training.random_seed());
+  NoServers parameters(*job.plan, {}, train.training.random_seed());
   SingleShard shards;
   SingleContext contexts;
   StageParts parts;
   parts.model = &model;
   parts.holding = &job.plan->holding({});
-  parts.cut = stage_cut(job.config, job.first_unit, 0);
-  parts.slots.activations = schedule.activation_slots.front();
+  parts.chunks = {{.cut = chunk_cut(job.config, job.first_unit, 0),
+                   .slots = {schedule.activation_slots.front()}}};
   parts.dataset = job.dataset.get();
   parts.parameters = &parameters;
   parts.kernels = &kernels;

@@ -7,27 +7,42 @@
 
 namespace weir {
 
-std::vector<index_t> first_units(const RunConfig& config) {
-  if (config.layout.stages == 1) return {0};
+std::vector<index_t> first_units(const RunConfig& config, index_t chunks) {
+  if (chunks == 1) return {0};
   const worker::TransformerModel model(config.model);
-  std::vector<bool> fills_a_stage;
+  std::vector<bool> fills_a_chunk;
   for (index_t unit = 0; unit < model.unit_count(); ++unit) {
-    fills_a_stage.push_back(model.fills_a_stage(unit));
+    fills_a_chunk.push_back(model.fills_a_stage(unit));
   }
-  return worker::partition_units(worker::unit_costs(model), fills_a_stage, config.layout.stages);
+  std::vector<double> costs;
+  for (const worker::UnitCost& unit : worker::unit_flops(model)) costs.push_back(unit.sum());
+  return worker::partition_units(costs, fills_a_chunk, chunks);
 }
 
-Interval units_of_stage(const RunConfig& config, const std::vector<index_t>& first_units,
-                        index_t stage) {
-  const index_t next = stage + 1;
-  return {first_units[stage], next < std::ssize(first_units)
+std::vector<index_t> first_units(const RunConfig& config) {
+  return first_units(config, pipeline_of(config.train, config.layout).chunks());
+}
+
+std::vector<index_t> chunks_of_stage(const RunConfig& config, index_t stage) {
+  const worker::Pipeline pipeline = pipeline_of(config.train, config.layout);
+  std::vector<index_t> chunks;
+  for (index_t chunk = stage; chunk < pipeline.chunks(); chunk += pipeline.stages) {
+    chunks.push_back(chunk);
+  }
+  return chunks;
+}
+
+Interval units_of_chunk(const RunConfig& config, const std::vector<index_t>& first_units,
+                        index_t chunk) {
+  const index_t next = chunk + 1;
+  return {first_units[chunk], next < std::ssize(first_units)
                                   ? first_units[next]
                                   : worker::TransformerModel(config.model).unit_count()};
 }
 
-worker::StageCut stage_cut(const RunConfig& config, const std::vector<index_t>& first_units,
-                           index_t stage) {
-  const Interval units = units_of_stage(config, first_units, stage);
+worker::StageCut chunk_cut(const RunConfig& config, const std::vector<index_t>& first_units,
+                           index_t chunk) {
+  const Interval units = units_of_chunk(config, first_units, chunk);
   return {.first_unit = units.begin,
           .last_unit = units.end - 1,
           .contexts = config.layout.contexts,
@@ -48,9 +63,9 @@ BucketPlan make_bucket_plan(const RunConfig& config, const std::vector<index_t>&
                           "larger --bucket-bytes"));
   }
   std::vector<index_t> unit_stage;
-  for (index_t stage = 0; stage < config.layout.stages; ++stage) {
-    const Interval units = units_of_stage(config, first_units, stage);
-    unit_stage.insert(unit_stage.end(), units.count(), stage);
+  for (index_t chunk = 0; chunk < std::ssize(first_units); ++chunk) {
+    const Interval units = units_of_chunk(config, first_units, chunk);
+    unit_stage.insert(unit_stage.end(), units.count(), chunk % config.layout.stages);
   }
   const Dtype weights = pulled_dtype(config);
   WireConfig wire = config.wire;

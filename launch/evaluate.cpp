@@ -103,7 +103,8 @@ struct Model {
   Model(const Ranks& ranks, const CheckpointReader& reader, const RunConfig& config) {
     const Layout& layout = config.layout;
     const index_t micro_batch = config.train.training.micro_batch;
-    worker::ScorerPlace where = {layout, layout.worker(ranks.rank()), first_units(config), nullptr};
+    worker::ScorerPlace where = {layout, layout.worker(ranks.rank()),
+                                 first_units(config, layout.stages), nullptr};
     if (ranks.world) {
       const worker::TransformerModel model(config.model);
       const worker::StageCut cut = worker::Scorer::cut_of(model, micro_batch, where);

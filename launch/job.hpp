@@ -14,7 +14,7 @@ namespace weir {
 struct Job {
   RunConfig config;
   std::unique_ptr<worker::Dataset> dataset;
-  std::vector<index_t> first_unit;  ///< one entry a stage
+  std::vector<index_t> first_unit;  ///< one entry a chunk
   std::unique_ptr<BucketPlan> plan;
 };
 

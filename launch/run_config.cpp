@@ -285,6 +285,15 @@ void check_local_steps(const RunConfig& config) {
   }
 }
 
+void check_chunks(const RunConfig& config) {
+  const worker::Pipeline pipeline = pipeline_of(config.train, config.layout);
+  if (pipeline.chunks_a_stage == 1 || config.model.layers >= pipeline.chunks()) return;
+  throw UsageError(text("--model.layers ", config.model.layers, " cannot fill --stages ",
+                        pipeline.stages, " x --chunks ", pipeline.chunks_a_stage,
+                        ": a chunk needs a layer; take fewer chunks or stages, or ",
+                        pipeline.chunks(), " layers or more"));
+}
+
 }  // namespace
 
 void check(const RunConfig& config) {
@@ -318,7 +327,7 @@ void check(const RunConfig& config) {
         "job has ",
         name_of(config.products.instructions), "; take --products auto"));
   }
-  check(config.train, layout.replicas);
+  check(config.train, layout);
   check(config.server.consistency, layout.replicas);
   check_groups(config);
   if (config.server.consistency.mode == ps::Consistency::local) check_local_steps(config);
@@ -335,6 +344,7 @@ void check(const RunConfig& config) {
              "--backup), and has an even share, nothing is decided, and every run is the same"));
   }
   check(config.model, layout);
+  check_chunks(config);
   check(config.server.optimizer);
   check(config.server.loss_scale);
   if (config.server.clip.policy == ps::ClipPolicy::update_rms &&

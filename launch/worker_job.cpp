@@ -23,6 +23,14 @@ class ValidationWait final : public Observer {
   double seconds_ = 0;
 };
 
+std::vector<StageCut> cuts_of_stage(const Job& job, index_t stage) {
+  std::vector<StageCut> cuts;
+  for (const index_t chunk : chunks_of_stage(job.config, stage)) {
+    cuts.push_back(chunk_cut(job.config, job.first_unit, chunk));
+  }
+  return cuts;
+}
+
 }  // namespace
 
 WorkerJob::WorkerJob(const Job& job, const WorkerPlace& place, const Comm& workers,
@@ -32,7 +40,7 @@ WorkerJob::WorkerJob(const Job& job, const WorkerPlace& place, const Comm& worke
       workers_(workers),
       parameters_(parameters),
       model_(job.config.model),
-      cut_(stage_cut(job.config, job.first_unit, place.stage)),
+      cuts_(cuts_of_stage(job, place.stage)),
       kernels_(job.config.threads, job.config.products) {
   connect();
   stage_.emplace(stage_parts());
@@ -44,12 +52,13 @@ void WorkerJob::connect() {
   const std::function<bool()> progress = [this] { return parameters_.progress(); };
   // Another shard may need weights from this rank before it gets to the sum.
   const auto serve = layout.placement == Placement::colocated ? progress : std::function<bool()>();
-  const BatchShape largest = largest_batch(model_, cut_);
-  groups_.emplace(layout, place_, workers_,
-                  LinkShape{.entering = model_.frame(cut_.first_unit, largest),
-                            .leaving = model_.frame(cut_.last_unit + 1, largest),
-                            .slots = kLinkSlots},
-                  progress, serve);
+  LinkShape link{.chunks = {}, .slots = kLinkSlots};
+  for (const StageCut& cut : cuts_) {
+    const BatchShape largest = largest_batch(model_, cut);
+    link.chunks.push_back(
+        {model_.frame(cut.first_unit, largest), model_.frame(cut.last_unit + 1, largest)});
+  }
+  groups_.emplace(layout, place_, workers_, link, progress, serve);
 }
 
 StageParts WorkerJob::stage_parts() {
@@ -60,8 +69,10 @@ StageParts WorkerJob::stage_parts() {
   parts.stage = place_.stage;
   parts.model = &model_;
   parts.holding = &job_.plan->holding(holder_of(place_));
-  parts.cut = cut_;
-  parts.slots.activations = schedule.activation_slots[place_.stage];
+  for (const index_t chunk : chunks_of_stage(job_.config, place_.stage)) {
+    parts.chunks.push_back({cuts_[parts.chunks.size()],
+                            {schedule.activation_slots[chunk], schedule.gradient_slots[chunk]}});
+  }
   parts.dataset = job_.dataset.get();
   parts.parameters = &parameters_;
   parts.kernels = &kernels_;

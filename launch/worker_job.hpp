@@ -38,7 +38,7 @@ class WorkerJob {
   const Comm& workers_;
   ParameterService& parameters_;
   const worker::TransformerModel model_;
-  const worker::StageCut cut_;
+  const std::vector<worker::StageCut> cuts_;  ///< this stage's chunks
   worker::CpuKernels kernels_;
   std::optional<worker::WorkerGroups> groups_;
   std::optional<worker::Stage> stage_;

@@ -44,7 +44,7 @@ DataPlane plane_of(const RunConfig& config, const Comm& world, const Comm& host,
 }
 
 RunConfig with_few_layers(RunConfig config) {
-  while (config.model.layers > std::max<index_t>(1, config.layout.stages) &&
+  while (config.model.layers > pipeline_of(config.train, config.layout).chunks() &&
          bytes_of(plan_of(config)) > kTrialBytes) {
     --config.model.layers;
   }
@@ -74,14 +74,15 @@ std::vector<double> steps_of_worker(const RunConfig& config, const BucketPlan& p
   }
   worker::ServerClient client(world, place, plan, plane, std::move(own));
   if (loop) loop->begin();
-  const Interval units = units_of_stage(config, first_units(config), place.stage);
   const bool reports = place.stage + 1 == layout.stages && place.shard == 0;
   std::vector<double> seconds;
   for (Directive directive = client.start(); !directive.order.stop;) {
     client.await_all();
     client.begin_update();
     const double begin = seconds_now();
-    for (index_t unit = units.end; unit-- > units.begin;) client.ready(unit);
+    for (index_t unit = plan.unit_stage().size(); unit-- > 0;) {
+      if (plan.unit_stage()[unit] == place.stage) client.ready(unit);
+    }
     if (reports) {
       client.report({.step = directive.step + 1,
                      .replica = place.replica,

@@ -7,19 +7,18 @@
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
 #include "common/io/file.hpp"
-#include "common/job/share.hpp"
 #include "common/net/agree.hpp"
 #include "common/net/mpi.hpp"
 #include "launch/command.hpp"
 #include "launch/cut.hpp"
 #include "launch/plan/measure_buckets.hpp"
 #include "launch/plan/rank_plan.hpp"
+#include "launch/plan/schedule_plan.hpp"
 #include "launch/terminal/quantities.hpp"
 #include "launch/terminal/table.hpp"
 #include "worker/kernels/cpu/blas.hpp"
 #include "worker/models/transformer/cost.hpp"
 #include "worker/models/transformer/transformer.hpp"
-#include "worker/schedule/schedule_picture.hpp"
 
 namespace weir {
 namespace {
@@ -49,8 +48,8 @@ std::string numbers_text(const std::vector<index_t>& numbers) {
   return words;
 }
 
-/// The names as `embedding, layers 0-3, head`: names that differ only in a number at their end
-/// become one.
+/// The names of a chunk as `embedding, layers 0-3, head`: names that differ only in a number at
+/// their end become one.
 std::string units_text(const worker::Model& model, Interval units) {
   std::string words;
   for (index_t unit = units.begin; unit < units.end;) {
@@ -66,6 +65,15 @@ std::string units_text(const worker::Model& model, Interval units) {
       words += text(kind, "s", name.substr(kind.size()), '-', last.substr(kind.size() + 1));
     }
     unit = end;
+  }
+  return words;
+}
+
+/// The chunks of a stage as `embedding, layer 0; layer 2`.
+std::string chunks_text(const worker::Model& model, const std::vector<Interval>& chunks) {
+  std::string words;
+  for (const Interval& units : chunks) {
+    words += text(words.empty() ? "" : "; ", units_text(model, units));
   }
   return words;
 }
@@ -131,7 +139,7 @@ std::string worker_table(const RunConfig& config, const std::vector<RankPlan>& r
   for (const RankPlan& rank : ranks) {
     if (rank.is_server) continue;
     table.add({"rank", text(rank.rank), config.layout.role(rank.place),
-               units_text(model, rank.units), grouped(rank.elements), numbers_text(rank.buckets),
+               chunks_text(model, rank.units), grouped(rank.elements), numbers_text(rank.buckets),
                bytes_text(rank.pushed_bytes), bytes_text(rank.pulled_bytes),
                bytes_text(whole_memory(config.layout, ranks, rank.rank))});
   }
@@ -150,34 +158,6 @@ std::string server_table(const RunConfig& config, const std::vector<RankPlan>& r
                bytes_text(rank.pulled_bytes), bytes_text(bytes)});
   }
   return table.to_text();
-}
-
-std::string schedule_text(const RunConfig& config, double peak_flops) {
-  const worker::Schedule schedule =
-      schedule_of(config.train, config.layout,
-                  share_of(config.train.training.micro_batches(), config.layout.replicas - 1,
-                           config.layout.replicas)
-                      .count());  // no replica has more
-  const std::vector<index_t> cuts = first_units(config);
-  const std::vector<double> unit_costs = worker::unit_costs(worker::TransformerModel(config.model));
-  worker::ScheduleCosts costs;
-  for (index_t stage = 0; stage < config.layout.stages; ++stage) {
-    double flops = 0;
-    const Interval units = units_of_stage(config, cuts, stage);
-    for (index_t unit = units.begin; unit < units.end; ++unit) {
-      flops += unit_costs[unit];
-    }
-    const double forward_s = flops / 3 * static_cast<double>(config.train.training.micro_batch) /
-                             static_cast<double>(config.layout.contexts) /
-                             static_cast<double>(config.layout.shards) / peak_flops;
-    const bool again = config.train.recompute == worker::Recompute::block;
-    costs.chunks.push_back({.forward_s = forward_s,
-                            .input_gradient_s = (again ? 2 : 1) * forward_s,
-                            .weight_gradient_s = forward_s});
-  }
-  return text("schedule of a replica: ", counted(schedule.micro_batches, "micro-batch", "es"),
-              ", if each rank computes at ", with_prefix(peak_flops, "FLOP/s"),
-              " and links take no time\n", worker::draw(schedule, costs));
 }
 
 }  // namespace
@@ -203,7 +183,9 @@ std::string plan_text(const RunConfig& config, double peak_flops) {
         "too\n";
   }
   out += '\n';
-  return out + schedule_text(config, peak_flops);
+  return out + text("schedule of a replica, if each rank computes at ",
+                    with_prefix(peak_flops, "FLOP/s"), " and links take no time\n",
+                    schedules_text({plan_schedule(config, unit_seconds_at(config, peak_flops))}));
 }
 
 /// Turns the word that is no option into --config=FILE: it names a file, or a run folder that has
@@ -227,17 +209,55 @@ static void name_config_file(Arguments& words) {
   words.push_back("--config=" + path.string());
 }
 
-/// Takes --rank N out of the arguments.
-static std::optional<index_t> take_rank(Arguments& words) {
-  const auto at = std::ranges::find_if(words, [](const std::string& word) {
-    return word == "--rank" || word.starts_with("--rank=");
+/// Takes --NAME VALUE, or --NAME=VALUE, out of the arguments.
+static std::optional<Arguments> take_pair(const std::string& name, Arguments& words) {
+  const std::string option = "--" + name;
+  const auto at = std::ranges::find_if(words, [&](const std::string& word) {
+    return word == option || word.starts_with(option + '=');
   });
   if (at == words.end()) return std::nullopt;
-  const auto end = *at == "--rank" && at + 1 != words.end() ? at + 2 : at + 1;
-  index_t rank = 0;
-  parse_options({{"rank", "", "a rank of the job", &rank, {0, 1e9}}}, std::nullopt, {}, {at, end});
+  const auto end = *at == option && at + 1 != words.end() ? at + 2 : at + 1;
+  const Arguments pair(at, end);
   words.erase(at, end);
+  return pair;
+}
+
+/// Takes --rank N out of the arguments.
+static std::optional<index_t> take_rank(Arguments& words) {
+  const std::optional<Arguments> pair = take_pair("rank", words);
+  if (!pair) return std::nullopt;
+  index_t rank = 0;
+  parse_options({{"rank", "", "a rank of the job", &rank, {0, 1e9}}}, std::nullopt, {}, *pair);
   return rank;
+}
+
+/// Takes --svg FILE out of the arguments.
+static std::string take_svg(Arguments& words) {
+  std::string file;
+  if (const std::optional<Arguments> pair = take_pair("svg", words)) {
+    parse_options({{"svg", "", "a file for the pictures", &file}}, std::nullopt, {}, *pair);
+    if (file.empty()) throw UsageError("--svg is empty: name the file to write");
+  }
+  return file;
+}
+
+/// Takes --schedule all out of the arguments, which no job can have. True if it was there.
+static bool take_all_schedules(Arguments& words) {
+  Arguments rest = words;
+  const std::optional<Arguments> pair = take_pair("schedule", rest);
+  if (!pair || (pair->back() != "all" && pair->back() != "--schedule=all")) return false;
+  words = rest;
+  return true;
+}
+
+/// Compares all schedules by what the units take here.
+static void compare_schedules(const RunConfig& config, const std::string& svg) {
+  const std::vector<SchedulePlan> plans = plan_schedules(config, measured_unit_seconds(config));
+  std::cout
+      << "schedules of a replica, with the times that its units take here and links that take "
+         "none\n"
+      << schedules_text(plans);
+  if (!svg.empty()) write_output(svg, schedules_svg(plans));
 }
 
 std::string role_text(const RunConfig& config, index_t rank) {
@@ -250,28 +270,36 @@ int plan(const Arguments& arguments) {
   if (asks_for_help(arguments)) {
     RunConfig standard;
     std::cout << help_of_command(
-        "plan", "[FILE|RUN] [--measure | --rank N] [options]",
+        "plan", "[FILE|RUN] [--measure | --rank N | --schedule all [--svg FILE]] [options]",
         "Prints what each rank of a training job will hold, send and receive, and its schedule,\n"
         "without MPI and without reading the data. --measure, under mpirun or alone, tries sizes\n"
         "of buckets and depths of the ring of messages for some seconds and recommends one of\n"
         "each. --rank N prints only what rank N is: its replica, stage and shard, or its server.\n"
+        "--schedule all measures the units of the model here, and prints how long a step of each\n"
+        "schedule takes with them and what it keeps; --svg FILE writes the pictures to a file.\n"
         "The command takes the options of `weir train`; those that matter here:",
-        chosen_options(standard,
-                       {"batch",     "micro-batch", "length",       "schedule",      "recompute",
-                        "threads",   "products",    "bucket-bytes", "transport",     "ring-depth",
-                        "wire-push", "wire-pull",   "topk-percent", "replicas",      "stages",
-                        "contexts",  "shards",      "servers",      "sum-groups",    "placement",
-                        "model.",    "attention.",  "data.kind",    "optimizer.kind"}));
+        chosen_options(
+            standard,
+            {"batch",      "micro-batch", "length",     "schedule",     "chunks",
+             "recompute",  "threads",     "products",   "bucket-bytes", "transport",
+             "ring-depth", "wire-push",   "wire-pull",  "topk-percent", "replicas",
+             "stages",     "contexts",    "shards",     "servers",      "sum-groups",
+             "placement",  "model.",      "attention.", "data.kind",    "optimizer.kind"}));
     return 0;
   }
   Arguments words = arguments;
   const bool measures = std::erase(words, "--measure") > 0;
   std::optional<index_t> rank;
+  std::string svg;
+  bool all_schedules = false;
   Comm world;
   if (started_by_mpi_launcher()) world = Comm::world();
   RunConfig config;
   const std::optional<Error> refused = error_of([&] {
     rank = take_rank(words);
+    svg = take_svg(words);
+    all_schedules = take_all_schedules(words);
+    if (!svg.empty() && !all_schedules) throw UsageError("--svg goes with --schedule all");
     name_config_file(words);
     config = parse_run_config(words, weir_environment()).config;
     fit_model_to_data(config);
@@ -286,6 +314,10 @@ int plan(const Arguments& arguments) {
   const bool speaks = !world || world.rank() == 0;
   if (rank) {
     if (speaks) std::cout << role_text(config, *rank);
+    return 0;
+  }
+  if (all_schedules) {
+    if (speaks) compare_schedules(config, svg);
     return 0;
   }
   if (!measures) {

@@ -14,11 +14,12 @@
 namespace weir {
 namespace {
 
-/// Sets what a worker holds beside its parameters.
-void plan_activations(const RunConfig& config, const worker::Kernels& kernels,
-                      const std::vector<index_t>& first_units, index_t slots, RankPlan& rank) {
+/// Adds what a worker holds for a chunk beside its parameters.
+void plan_chunk(const RunConfig& config, const worker::Kernels& kernels,
+                const std::vector<index_t>& first_units, const worker::Schedule& schedule,
+                index_t chunk, RankPlan& rank) {
   const worker::TransformerModel model(config.model);
-  const auto cut = stage_cut(config, first_units, rank.place.stage);
+  const auto cut = chunk_cut(config, first_units, chunk);
   const worker::BatchShape largest = largest_batch(model, cut);
   const auto link_bytes = [&](index_t border) {  // both directions
     index_t bytes = 0;
@@ -26,18 +27,36 @@ void plan_activations(const RunConfig& config, const worker::Kernels& kernels,
     return 2 * worker::kLinkSlots * bytes;
   };
   worker::UnitMemory memory = model.memory(cut, kernels);
-  rank.packed_memory_bytes = std::exchange(memory.packed_bytes, 0);
+  rank.packed_memory_bytes += std::exchange(memory.packed_bytes, 0);
   index_t bytes = worker::frame_bytes(model, cut);
-  if (rank.place.stage > 0) bytes += link_bytes(cut.first_unit);
-  if (rank.place.stage + 1 < config.layout.stages) bytes += link_bytes(cut.last_unit + 1);
-  if (config.model.positions == worker::Positions::rotary) {  // one table for all layers
-    bytes += worker::CpuKernels::rotary_bytes(largest.length, config.model.head_size());
-  }
+  if (chunk > 0) bytes += link_bytes(cut.first_unit);
+  if (chunk + 1 < schedule.chunks()) bytes += link_bytes(cut.last_unit + 1);
+  const worker::SlotCounts slots = {schedule.activation_slots[chunk],
+                                    schedule.gradient_slots[chunk]};
   // Computed in double first: for an absurd configuration it may be larger than any integer.
   const double all =
-      static_cast<double>(memory.bytes_an_activation_slot) * static_cast<double>(slots);
+      static_cast<double>(memory.bytes_an_activation_slot) *
+          static_cast<double>(slots.activations) +
+      static_cast<double>(memory.bytes_a_gradient_slot) * static_cast<double>(slots.gradients);
+  constexpr index_t kMost = index_t{1} << 60;
   rank.activation_memory_bytes =
-      all > 0x1p60 ? index_t{1} << 60 : bytes + memory.total({.activations = slots});
+      all > 0x1p60 ? kMost
+                   : std::min(kMost, rank.activation_memory_bytes + bytes + memory.total(slots));
+}
+
+/// Sets what a worker holds beside its parameters.
+void plan_activations(const RunConfig& config, const worker::Kernels& kernels,
+                      const std::vector<index_t>& first_units, const worker::Schedule& schedule,
+                      RankPlan& rank) {
+  for (const index_t chunk : chunks_of_stage(config, rank.place.stage)) {
+    rank.units.push_back(units_of_chunk(config, first_units, chunk));
+    plan_chunk(config, kernels, first_units, schedule, chunk, rank);
+  }
+  if (config.model.positions == worker::Positions::rotary) {  // one table for all layers
+    const index_t length = longest_part(config.model.length, config.layout.contexts);
+    rank.activation_memory_bytes +=
+        worker::CpuKernels::rotary_bytes(length, config.model.head_size());
+  }
 }
 
 /// What a server keeps for elements that it owns: weights and moments, and a copy of both while it
@@ -61,7 +80,6 @@ RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
   RankPlan result;
   result.rank = rank;
   result.place = config.layout.worker(rank);
-  result.units = units_of_stage(config, first_units, result.place.stage);
   const Holding& holding = plan.holding(holder_of(result.place));
   result.elements = holding.element_count;
   const Wire& push = plan.contribution_wire();
@@ -77,8 +95,7 @@ RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
   result.parameter_memory_bytes =
       holding.bytes(plan.weight_dtype()) + f32_arenas * holding.bytes(kArenaDtype) +
       (push.is_raw() ? 0 : result.pushed_bytes) + (pull.is_raw() ? 0 : result.pulled_bytes);
-  plan_activations(config, kernels, first_units, schedule.activation_slots[result.place.stage],
-                   result);
+  plan_activations(config, kernels, first_units, schedule, result);
   if (config.layout.placement == Placement::local) {
     result.parameter_memory_bytes = own_server_memory(config, holding.element_count);
     result.pushed_bytes = result.pulled_bytes = 0;  // nothing travels

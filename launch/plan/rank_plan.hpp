@@ -15,7 +15,7 @@ struct RankPlan {
   index_t rank = 0;
   bool is_server = false;
   WorkerPlace place;                   ///< a worker's
-  Interval units;                      ///< a worker's
+  std::vector<Interval> units;         ///< a worker's, chunk after chunk
   index_t elements = 0;                ///< parameters, counted by element
   std::vector<index_t> buckets;        ///< a server's own; those that a worker reads
   index_t pushed_bytes = 0;            ///< what a worker sends or a server receives

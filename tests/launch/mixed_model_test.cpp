@@ -317,10 +317,11 @@ std::vector<double> train(const test::Ranks& ranks, index_t stages, Transport tr
   parts.stage = place.stage;
   parts.model = &model;
   parts.holding = &plan.holding(holder_of(place));
-  parts.cut.first_unit = std::ranges::find(unit_stage, place.stage) - unit_stage.begin();
-  parts.cut.last_unit = parts.cut.first_unit + std::ranges::count(unit_stage, place.stage) - 1;
-  parts.cut.micro_batch = kMicroBatch;
-  parts.slots.activations = schedule.activation_slots[place.stage];
+  StageCut cut;
+  cut.first_unit = std::ranges::find(unit_stage, place.stage) - unit_stage.begin();
+  cut.last_unit = cut.first_unit + std::ranges::count(unit_stage, place.stage) - 1;
+  cut.micro_batch = kMicroBatch;
+  parts.chunks = {{cut, {schedule.activation_slots[place.stage]}}};
   parts.dataset = &data;
   parts.parameters = &client;
   parts.kernels = &kernels;
@@ -328,10 +329,10 @@ std::vector<double> train(const test::Ranks& ranks, index_t stages, Transport tr
   parts.contexts = &whole;
   std::optional<PipelineLink> link;
   if (stages > 1) {
-    const BatchShape largest = largest_batch(model, parts.cut);
-    link.emplace(workers, model.frame(parts.cut.first_unit, largest),
-                 model.frame(parts.cut.last_unit + 1, largest), kLinkSlots,
-                 [&] { return client.progress(); });
+    const BatchShape largest = largest_batch(model, cut);
+    const ChunkBorders borders = {model.frame(cut.first_unit, largest),
+                                  model.frame(cut.last_unit + 1, largest)};
+    link.emplace(workers, std::vector{borders}, kLinkSlots, [&] { return client.progress(); });
     parts.link = &*link;
   }
   Stage stage(std::move(parts));

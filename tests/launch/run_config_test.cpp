@@ -160,6 +160,12 @@ TEST_CASE("settings that do not go together are refused with the way out") {
   refuses({"--model.heads", "3"}, "--model.width 128 is not a multiple of --model.heads 3");
   refuses({"--shards", "3"}, "--model.heads 4 is not a multiple of --shards 3");
   refuses({"--stages", "5"}, "--model.layers 4 cannot fill --stages 5");
+  refuses({"--schedule", "interleaved"}, "take --stages 2 or more");
+  refuses({"--schedule", "interleaved", "--stages", "2", "--chunks", "3"},
+          "--model.layers 4 cannot fill --stages 2 x --chunks 3");
+  refuses({"--schedule", "zb-h1", "--stages", "2", "--recompute", "block"},
+          "take --recompute none");
+  refuses({"--schedule", "zb-h2"}, "one of 1f1b, 1f1b-eager, gpipe, interleaved, zb-h1");
   refuses({"--model.task", "classifier"}, "take --model.task language");
   refuses({"--data.kind", "listops"}, "take --model.task classifier");
   refuses({"--contexts", "5"},

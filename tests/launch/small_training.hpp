@@ -99,10 +99,11 @@ Record train_letters(const worker::ModelConfig& model, const ps::ServerConfig& c
   worker::StageParts parts;
   parts.model = &transformer;
   parts.holding = &plan.holding({});
-  parts.cut = {.last_unit = 2, .micro_batch = config.training.micro_batch};
   parts.dataset = &dataset;
-  parts.slots.activations = worker::schedule_of(trainer.config, {}, config.training.micro_batches())
-                                .activation_slots.front();
+  const worker::Schedule schedule =
+      worker::schedule_of(trainer.config, {}, config.training.micro_batches());
+  parts.chunks = {{.cut = {.last_unit = 2, .micro_batch = config.training.micro_batch},
+                   .slots = {schedule.activation_slots.front()}}};
   parts.parameters = &service;
   parts.kernels = &kernels;
   parts.shards = &shards;

@@ -36,7 +36,7 @@ std::vector<std::string> arguments(const TemporaryFolder& folder, const std::str
                                   "--micro-batch=1",
                                   "--length=48",
                                   "--seed=5",
-                                  "--model.layers=3",
+                                  "--model.layers=4",
                                   "--model.width=48",
                                   "--model.heads=6",
                                   "--model.feed-forward=96",
@@ -62,9 +62,11 @@ std::vector<std::string> arguments(const TemporaryFolder& folder, const std::str
   return all;
 }
 
-std::vector<StepLine> run_local(const TemporaryFolder& folder, const std::string& optimizer) {
+std::vector<StepLine> run_local(const TemporaryFolder& folder, const std::string& optimizer,
+                                const std::vector<std::string>& more = {}) {
   std::vector<std::string> all = arguments(folder, "local-" + optimizer, optimizer);
   all.push_back("--placement=local");
+  all.insert(all.end(), more.begin(), more.end());
   const Ended ended = run_weir(0, all);
   INFO(ended.output);
   REQUIRE(ended.exit_code == 0);
@@ -74,7 +76,8 @@ std::vector<StepLine> run_local(const TemporaryFolder& folder, const std::string
 }
 
 std::vector<StepLine> run_cut(const TemporaryFolder& folder, const Cut& cut,
-                              const std::string& optimizer, const std::string& run) {
+                              const std::string& optimizer, const std::string& run,
+                              const std::vector<std::string>& more = {}) {
   std::vector<std::string> all = arguments(folder, run, optimizer);
   for (const auto& [name, count] : {std::pair{"replicas", cut.replicas},
                                     {"stages", cut.stages},
@@ -85,6 +88,7 @@ std::vector<StepLine> run_cut(const TemporaryFolder& folder, const Cut& cut,
   all.push_back(cut.servers == 0 ? "--placement=colocated"
                                  : "--servers=" + std::to_string(cut.servers));
   all.push_back(std::string("--schedule=") + cut.schedule);
+  all.insert(all.end(), more.begin(), more.end());
   const int workers = cut.replicas * cut.stages * cut.contexts * cut.shards;
   const Ended ended = run_weir(workers + cut.servers, all, 120);
   INFO(ended.output);
@@ -95,13 +99,32 @@ std::vector<StepLine> run_cut(const TemporaryFolder& folder, const Cut& cut,
 }
 
 const std::vector<Cut> kCuts = {
-    {1, 1, 1, 1, 1}, {2, 1, 1, 1, 1}, {3, 1, 1, 1, 2}, {1, 2, 1, 1, 1}, {1, 2, 1, 1, 1, "gpipe"},
-    {1, 3, 1, 1, 2}, {1, 1, 1, 2, 2}, {2, 2, 1, 1, 2}, {1, 2, 1, 2, 3}, {2, 2, 1, 1, 2, "gpipe"},
-    {2, 1, 1, 2, 3}, {1, 1, 1, 3, 1}, {2, 2, 1, 2, 2},
+    {1, 1, 1, 1, 1},
+    {2, 1, 1, 1, 1},
+    {3, 1, 1, 1, 2},
+    {1, 2, 1, 1, 1},
+    {1, 2, 1, 1, 1, "gpipe"},
+    {1, 3, 1, 1, 2},
+    {1, 1, 1, 2, 2},
+    {2, 2, 1, 1, 2},
+    {1, 2, 1, 2, 3},
+    {2, 2, 1, 1, 2, "gpipe"},
+    {2, 1, 1, 2, 3},
+    {1, 1, 1, 3, 1},
+    {2, 2, 1, 2, 2},
+    {1, 3, 1, 1, 1, "1f1b-eager"},
+    {1, 2, 1, 1, 1, "interleaved"},
+    {3, 2, 1, 1, 2, "interleaved"},
+    {1, 2, 1, 2, 1, "interleaved"},
+    {1, 2, 1, 1, 1, "zb-h1"},
+    {2, 3, 1, 1, 2, "zb-h1"},
+    {1, 2, 1, 2, 1, "zb-h1"},
 };
 /// Sequences of 48 tokens cut, too, in parts of at least the window of 9.
 const std::vector<Cut> kContextCuts = {
-    {1, 1, 2, 1, 1}, {1, 1, 3, 1, 2}, {2, 1, 2, 1, 2}, {1, 2, 2, 2, 2}, {1, 2, 3, 1, 1, "gpipe"},
+    {1, 1, 2, 1, 1},          {1, 1, 3, 1, 2},          {2, 1, 2, 1, 2},
+    {1, 2, 2, 2, 2},          {1, 2, 3, 1, 1, "gpipe"}, {1, 2, 2, 1, 1, "interleaved"},
+    {1, 2, 2, 1, 2, "zb-h1"},
 };
 
 std::string name_of(const Cut& cut) {
@@ -148,6 +171,22 @@ TEST_CASE(
   // AdamW divides by the gradient's own size, so that where gradients are all rounding (key biases)
   // so are its steps; at 20 steps this shows in the norm at 1e-6.
   agrees({2, 2, 1, 2, 2}, "adamw", run_local(folder, "adamw"), true);
+}
+
+TEST_CASE("stages of every schedule have the bits of one rank, if they share no weights") {
+  const TemporaryFolder folder;
+  write_corpus(folder / "corpus.txt", 60000, 3);
+  const std::vector<std::string> untied = {"--model.tied=false"};
+  const std::vector<StepLine> one = run_local(folder, "adamw", untied);
+  const std::vector<float> weights = read_newest_checkpoint(folder / "local-adamw");
+  CHECK(!weights.empty());
+  for (const Cut& cut :
+       {Cut{1, 2, 1, 1, 1, "1f1b"}, Cut{1, 2, 1, 1, 1, "gpipe"}, Cut{1, 3, 1, 1, 1, "1f1b-eager"},
+        Cut{1, 2, 1, 1, 2, "interleaved"}, Cut{1, 3, 1, 1, 1, "zb-h1"}}) {
+    CAPTURE(name_of(cut));
+    CHECK(run_cut(folder, cut, "adamw", name_of(cut), untied) == one);
+    CHECK((read_newest_checkpoint(folder / name_of(cut)) == weights));
+  }
 }
 
 TEST_CASE("the same layout twice, any number of servers, and recomputation give the same bits") {

@@ -104,27 +104,10 @@ struct Inlet {
   Turn turn;
 };
 
-}  // namespace
-
-struct PipelineLink::State {
-  /// The link has a communicator of its own: receives that an earlier link has not cancelled yet
-  /// must not catch its frames.
-  Comm comm;
+/// This stage's ends of the links of one of its chunks.
+struct ChunkEnds {
   std::optional<Outlet> forward_out, backward_out;
   std::optional<Inlet> forward_in, backward_in;
-  std::function<bool()> progress_elsewhere;
-  double waited_seconds = 0;
-
-  Outlet& outlet(Direction direction) {
-    auto& out = direction == Direction::forward ? forward_out : backward_out;
-    WEIR_ASSERT(out.has_value());
-    return *out;
-  }
-  Inlet& inlet(Direction direction) {
-    auto& in = direction == Direction::forward ? forward_in : backward_in;
-    WEIR_ASSERT(in.has_value());
-    return *in;
-  }
 
   void progress() {
     for (auto* out : {&forward_out, &backward_out}) {
@@ -133,6 +116,59 @@ struct PipelineLink::State {
     for (auto* in : {&forward_in, &backward_in}) {
       if (*in && (*in)->progress()) note_move();
     }
+  }
+};
+
+}  // namespace
+
+struct PipelineLink::State {
+  /// One for the borders of as many chunks as there are stages, so that two stages have one link of
+  /// a kind in it. They are the link's own: receives that an earlier link has not cancelled yet
+  /// must not catch its frames.
+  List<Comm> comms;
+  std::vector<ChunkEnds> chunks;
+  std::function<bool()> progress_elsewhere;
+  double waited_seconds = 0;
+
+  ChunkEnds& ends(index_t chunk) {
+    const Comm& comm = comms.front();
+    WEIR_ASSERT(chunk % comm.size() == comm.rank() && chunk / comm.size() < std::ssize(chunks));
+    return chunks[static_cast<std::size_t>(chunk / comm.size())];
+  }
+  Outlet& outlet(Direction direction, index_t chunk) {
+    ChunkEnds& own = ends(chunk);
+    auto& out = direction == Direction::forward ? own.forward_out : own.backward_out;
+    WEIR_ASSERT(out.has_value());
+    return *out;
+  }
+  Inlet& inlet(Direction direction, index_t chunk) {
+    ChunkEnds& own = ends(chunk);
+    auto& in = direction == Direction::forward ? own.forward_in : own.backward_in;
+    WEIR_ASSERT(in.has_value());
+    return *in;
+  }
+
+  void connect(index_t chunk, const ChunkBorders& borders, index_t slots) {
+    const int stages = comms.front().size();
+    ChunkEnds& own = ends(chunk);
+    if (chunk > 0) {
+      WEIR_ASSERT(!borders.entering.empty());
+      const Comm& comm = comms[(chunk - 1) / stages];
+      const int previous = static_cast<int>((chunk - 1) % stages);
+      own.forward_in.emplace(comm, previous, Direction::forward, borders.entering, slots);
+      own.backward_out.emplace(comm, previous, Direction::backward, borders.entering, slots);
+    }
+    if (chunk + 1 < stages * std::ssize(chunks)) {
+      WEIR_ASSERT(!borders.leaving.empty());
+      const Comm& comm = comms[chunk / stages];
+      const int next = static_cast<int>((chunk + 1) % stages);
+      own.forward_out.emplace(comm, next, Direction::forward, borders.leaving, slots);
+      own.backward_in.emplace(comm, next, Direction::backward, borders.leaving, slots);
+    }
+  }
+
+  void progress() {
+    for (ChunkEnds& each : chunks) each.progress();
   }
 
   template <class Done>
@@ -148,30 +184,27 @@ struct PipelineLink::State {
   }
 };
 
-PipelineLink::PipelineLink(const Comm& comm, const FrameShape& entering, const FrameShape& leaving,
-                           index_t slots, std::function<bool()> progress)
+PipelineLink::PipelineLink(const Comm& comm, const std::vector<ChunkBorders>& chunks, index_t slots,
+                           std::function<bool()> progress)
     : state_(std::make_unique<State>()) {
-  WEIR_ASSERT(slots > 0);
-  state_->comm = comm.duplicate();
-  state_->progress_elsewhere = std::move(progress);
-  if (comm.rank() > 0) {
-    WEIR_ASSERT(!entering.empty());
-    const int previous = comm.rank() - 1;
-    state_->forward_in.emplace(state_->comm, previous, Direction::forward, entering, slots);
-    state_->backward_out.emplace(state_->comm, previous, Direction::backward, entering, slots);
+  WEIR_ASSERT(slots > 0 && (comm.size() > 1 || chunks.size() == 1));
+  for (std::size_t round = 0; round < chunks.size(); ++round) {
+    state_->comms.push_back(comm.duplicate());
   }
-  if (comm.rank() < comm.size() - 1) {
-    WEIR_ASSERT(!leaving.empty());
-    const int next = comm.rank() + 1;
-    state_->forward_out.emplace(state_->comm, next, Direction::forward, leaving, slots);
-    state_->backward_in.emplace(state_->comm, next, Direction::backward, leaving, slots);
+  state_->progress_elsewhere = std::move(progress);
+  state_->chunks = std::vector<ChunkEnds>(chunks.size());
+  index_t chunk = comm.rank();
+  for (const ChunkBorders& borders : chunks) {
+    state_->connect(chunk, borders, slots);
+    chunk += comm.size();
   }
 }
 
 PipelineLink::~PipelineLink() = default;
 
-void PipelineLink::send(Direction direction, index_t micro_batch, const Frame& frame) {
-  Outlet& out = state_->outlet(direction);
+void PipelineLink::send(Direction direction, index_t chunk, index_t micro_batch,
+                        const Frame& frame) {
+  Outlet& out = state_->outlet(direction, chunk);
   WEIR_ASSERT(micro_batch == out.turn.this_step);
   const std::size_t slot = out.turn.slot_of(micro_batch);
   const Frame& buffer = out.frames.frame(slot);
@@ -186,8 +219,8 @@ void PipelineLink::send(Direction direction, index_t micro_batch, const Frame& f
   ++out.turn.this_step;
 }
 
-const Frame& PipelineLink::receive(Direction direction, index_t micro_batch) {
-  Inlet& in = state_->inlet(direction);
+const Frame& PipelineLink::receive(Direction direction, index_t chunk, index_t micro_batch) {
+  Inlet& in = state_->inlet(direction, chunk);
   WEIR_ASSERT(micro_batch == in.turn.this_step);
   const std::size_t slot = in.turn.slot_of(micro_batch);
   state_->wait("a frame", in.rank, [&] { return bool(in.arrived[slot]); });
@@ -195,8 +228,8 @@ const Frame& PipelineLink::receive(Direction direction, index_t micro_batch) {
   return in.frames.frame(slot);
 }
 
-void PipelineLink::release(Direction direction, index_t micro_batch) {
-  Inlet& in = state_->inlet(direction);
+void PipelineLink::release(Direction direction, index_t chunk, index_t micro_batch) {
+  Inlet& in = state_->inlet(direction, chunk);
   const std::size_t slot = in.turn.slot_of(micro_batch);
   WEIR_ASSERT(micro_batch < in.turn.this_step && in.arrived[slot]);
   in.arrived[slot] = false;
@@ -204,13 +237,15 @@ void PipelineLink::release(Direction direction, index_t micro_batch) {
 }
 
 void PipelineLink::end_step() {
-  for (auto* out : {&state_->forward_out, &state_->backward_out}) {
-    if (!*out) continue;
-    state_->wait("its frames to leave", (*out)->rank, [&] { return (*out)->channel.idle(); });
-    (*out)->turn.end_step();
-  }
-  for (auto* in : {&state_->forward_in, &state_->backward_in}) {
-    if (*in) (*in)->turn.end_step();
+  for (ChunkEnds& each : state_->chunks) {
+    for (auto* out : {&each.forward_out, &each.backward_out}) {
+      if (!*out) continue;
+      state_->wait("its frames to leave", (*out)->rank, [&] { return (*out)->channel.idle(); });
+      (*out)->turn.end_step();
+    }
+    for (auto* in : {&each.forward_in, &each.backward_in}) {
+      if (*in) (*in)->turn.end_step();
+    }
   }
 }
 

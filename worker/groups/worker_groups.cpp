@@ -18,8 +18,8 @@ WorkerGroups::WorkerGroups(const Layout& layout, const WorkerPlace& place, const
     contexts_.emplace(group_of({replica, stage, 0, shard}, context), serve);
   }
   if (layout.stages > 1) {
-    link_.emplace(group_of({replica, 0, context, shard}, stage), link.entering, link.leaving,
-                  link.slots, progress_);
+    link_.emplace(group_of({replica, 0, context, shard}, stage), link.chunks, link.slots,
+                  progress_);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <functional>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "common/job/layout.hpp"
 #include "common/net/mpi.hpp"
@@ -14,9 +15,8 @@ namespace weir::worker {
 
 /// What a worker's pipeline link carries.
 struct LinkShape {
-  FrameShape entering;  ///< the largest frame from the previous stage
-  FrameShape leaving;   ///< and to the next
-  index_t slots = 2;    ///< frames underway, each way
+  std::vector<ChunkBorders> chunks;  ///< this stage's
+  index_t slots = 2;                 ///< frames underway, each way
 };
 
 /// The groups that a worker is in, in training and in scoring: the shards and contexts that its

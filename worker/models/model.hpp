@@ -64,8 +64,21 @@ class Model {
 /// Rows of a micro-batch on a worker, at most: its sequences times the longest part of one.
 BatchShape largest_batch(const Model& model, const StageCut& cut);
 
-/// FLOPs of each unit for one sample of the model's length, forward and backward, as simulated
-/// kernels charge them when the units run on them.
-std::vector<double> unit_costs(const Model& model);
+/// What a micro-batch costs in a unit, in seconds or FLOPs.
+struct UnitCost {
+  double forward = 0;
+  double input_gradient = 0;
+  double weight_gradient = 0;
+  double sum() const { return forward + input_gradient + weight_gradient; }
+};
+
+/// FLOPs of each unit for one sample of the model's length, as simulated kernels charge them when
+/// the units run on them.
+std::vector<UnitCost> unit_flops(const Model& model, Recompute recompute = Recompute::none);
+
+/// Seconds of each unit for `sequences` samples of the model's length: the least of `rounds` rounds
+/// on these kernels after one that does not count. All weights and tokens are zero.
+std::vector<UnitCost> unit_seconds(const Model& model, Kernels& kernels, index_t sequences,
+                                   Recompute recompute, int rounds);
 
 }  // namespace weir::worker

@@ -63,7 +63,7 @@ StageCut Scorer::cut_of(const Model& model, index_t micro_batch, const ScorerPla
 
 LinkShape Scorer::link_shape(const Model& model, const StageCut& cut) {
   const BatchShape largest = largest_batch(model, cut);
-  return {model.frame(cut.first_unit, largest), model.frame(cut.last_unit + 1, largest)};
+  return {{{model.frame(cut.first_unit, largest), model.frame(cut.last_unit + 1, largest)}}};
 }
 
 Scorer::Scorer(const CheckpointReader& reader, const ModelConfig& model, index_t micro_batch,
@@ -114,14 +114,15 @@ Loss Scorer::forward(const MicroBatch& batch, index_t index) {
   WEIR_ASSERT(batch.sequences <= micro_batch_ && batch.length <= config().length);
   const BatchShape shape = UnitChain::shape_of(batch);
   PipelineLink* const link = groups_.link();
-  if (where_.place.stage > 0) {
-    const Frame& arrived = link->receive(Direction::forward, index);
+  const index_t stage = where_.place.stage;  // and its only chunk
+  if (stage > 0) {
+    const Frame& arrived = link->receive(Direction::forward, stage, index);
     copy_frame(kernels_, arrived, units_->entering(shape));
-    link->release(Direction::forward, index);
+    link->release(Direction::forward, stage, index);
   }
   const Loss loss = units_->forward(pass(), batch, {}, {}, {});
-  if (where_.place.stage + 1 < where_.layout.stages) {
-    link->send(Direction::forward, index, units_->leaving(shape));
+  if (stage + 1 < where_.layout.stages) {
+    link->send(Direction::forward, stage, index, units_->leaving(shape));
   }
   return loss;
 }

@@ -44,9 +44,17 @@ std::vector<Option> options(TrainConfig& config) {
        "stop after this number of validations in a row without a lower loss; 0: never",
        &config.eval_patience,
        {0, 1e9}},
-      {"schedule", "", "order of forward and backward passes in the pipeline",
-       choice(config.schedule,
-              {{"1f1b", ScheduleKind::one_forward_one_backward}, {"gpipe", ScheduleKind::gpipe}})},
+      {"schedule", "",
+       "order of forward and backward passes in the pipeline. 1f1b keeps few activations; "
+       "1f1b-eager about twice as many, for slow links; gpipe those of all micro-batches. "
+       "interleaved (see --chunks) and zb-h1 (weight gradients where a stage would wait) wait "
+       "less: weir plan --schedule all compares them",
+       choice(config.schedule, kScheduleNames)},
+      {"chunks",
+       "",
+       "chunks that each stage holds with --schedule interleaved",
+       &config.chunks,
+       {2, 1e6}},
       {"recompute", "",
        "none: blocks keep what their backward needs; block: they keep only their input and run "
        "forward "
@@ -75,7 +83,27 @@ std::vector<Option> options(TrainConfig& config) {
   };
 }
 
-void check(const TrainConfig& config, index_t replicas) {
+namespace {
+
+void check_schedule(const TrainConfig& config, const Layout& layout) {
+  if (config.schedule == ScheduleKind::interleaved && layout.stages == 1) {
+    throw UsageError(
+        "--schedule interleaved has the chunks of several stages take turns; take --stages 2 or "
+        "more, or --schedule 1f1b");
+  }
+  if (config.schedule == ScheduleKind::zero_bubble_h1 && layout.stages > 1 &&
+      config.recompute == Recompute::block) {
+    throw UsageError(
+        "--schedule zb-h1 makes weight gradients later from what forward has kept, and --recompute "
+        "block does not keep it; take --recompute none, or another --schedule");
+  }
+}
+
+}  // namespace
+
+void check(const TrainConfig& config, const Layout& layout) {
+  const index_t replicas = layout.replicas;
+  check_schedule(config, layout);
   if (config.eval_patience > 0 && config.training.eval_every == 0) {
     throw UsageError(
         "--eval-patience counts validations: --eval-every says how often there is one");
@@ -112,8 +140,13 @@ index_t most_micro_batches(const TrainConfig& config, index_t replicas) {
   return share_of(all, replicas - 1, replicas).count();  // no replica has more
 }
 
+Pipeline pipeline_of(const TrainConfig& config, const Layout& layout) {
+  const bool interleaves = config.schedule == ScheduleKind::interleaved;
+  return {.stages = layout.stages, .chunks_a_stage = interleaves ? config.chunks : 1};
+}
+
 Schedule schedule_of(const TrainConfig& config, const Layout& layout, index_t micro_batches) {
-  return make_schedule(config.schedule, {.stages = layout.stages}, micro_batches);
+  return make_schedule(config.schedule, pipeline_of(config, layout), micro_batches);
 }
 
 }  // namespace weir::worker

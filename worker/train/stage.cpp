@@ -8,15 +8,25 @@ namespace weir::worker {
 
 Stage::Stage(StageParts parts)
     : parts_(std::move(parts)),
-      units_(*parts_.model, *parts_.holding, parts_.cut, parts_.slots, *parts_.kernels),
-      unscaling_(*parts_.model, *parts_.holding, parts_.cut.first_unit) {
+      unscaling_(*parts_.model, *parts_.holding, parts_.chunks.front().cut.first_unit) {
+  WEIR_ASSERT(parts_.parameters->weights().dtype() == parts_.model->weight_dtype());
+  for (const ChunkParts& chunk : parts_.chunks) chunks_.push_back(make_chunk(chunk));
+}
+
+Stage::Chunk Stage::make_chunk(const ChunkParts& parts) const {
   const ContextCut cut = {.context = parts_.contexts->index(),
                           .contexts = parts_.contexts->size(),
                           .fewest_tokens = parts_.model->fewest_tokens(parts_.contexts->size())};
-  WEIR_ASSERT(parts_.parameters->weights().dtype() == parts_.model->weight_dtype());
-  for (index_t slot = 0; slot < parts_.slots.activations; ++slot) {
-    batches_.emplace_back(*parts_.dataset, parts_.cut.micro_batch, cut);
+  Chunk chunk = {.units = {*parts_.model, *parts_.holding, parts.cut, parts.slots, *parts_.kernels},
+                 .batches = {}};
+  for (index_t slot = 0; slot < parts.slots.activations; ++slot) {
+    chunk.batches.emplace_back(*parts_.dataset, parts.cut.micro_batch, cut);
   }
+  return chunk;
+}
+
+Stage::Chunk& Stage::chunk_of(const Schedule& schedule, const Action& action) {
+  return chunks_[static_cast<std::size_t>(action.chunk / schedule.stages())];
 }
 
 Pass Stage::pass(bool training) {
@@ -30,45 +40,45 @@ Pass Stage::pass(bool training) {
           .loss_factor = loss_factor_};
 }
 
-Loss Stage::forward(bool training, const Action& action) {
-  const MicroBatch batch = batches_[action.slot].view();
+Loss Stage::forward(bool training, const Action& action, Chunk& chunk) {
+  const MicroBatch batch = chunk.batches[action.slot].view();
   const BatchShape shape = UnitChain::shape_of(batch);
-  if (parts_.stage > 0) {
-    copy_frame(*parts_.kernels, *from_previous_, units_.entering(shape));
-    parts_.link->release(Direction::forward, action.micro_batch);
+  if (action.chunk > 0) {
+    copy_frame(*parts_.kernels, *chunk.from_previous, chunk.units.entering(shape));
+    parts_.link->release(Direction::forward, action.chunk, action.micro_batch);
   }
   const Pass pass = this->pass(training);
-  const Loss loss = units_.forward(
+  const Loss loss = chunk.units.forward(
       pass, batch, {.activation = action.slot},
       [&](index_t unit) {
         if (action.micro_batch > 0) return;  // the weights are those of the micro-batch before
         if (training) parts_.parameters->await(unit);
-        units_.pack(unit, pass);
+        chunk.units.pack(unit, pass);
       },
       [&](index_t) { parts_.parameters->progress(); });
-  to_next_ = units_.leaving(shape);
+  chunk.to_next = chunk.units.leaving(shape);
   return loss;
 }
 
-void Stage::backward(const Schedule& schedule, const Action& action) {
-  const MicroBatch batch = batches_[action.slot].view();
+void Stage::backward(const Schedule& schedule, const Action& action, Chunk& chunk) {
+  const MicroBatch batch = chunk.batches[action.slot].view();
   const BatchShape shape = UnitChain::shape_of(batch);
-  if (parts_.stage + 1 < schedule.stages()) {
-    copy_frame(*parts_.kernels, *from_next_, units_.leaving_gradient(shape));
-    parts_.link->release(Direction::backward, action.micro_batch);
+  if (action.chunk + 1 < schedule.chunks()) {
+    copy_frame(*parts_.kernels, *chunk.from_next, chunk.units.leaving_gradient(shape));
+    parts_.link->release(Direction::backward, action.chunk, action.micro_batch);
   }
   const Slots slots = {action.slot, action.gradient_slot};
   if (action.kind == ActionKind::input_gradient) {
-    units_.backward_alone(pass(true), batch, slots);
+    chunk.units.backward_alone(pass(true), batch, slots);
   } else {
-    units_.backward(pass(true), batch, slots, after_gradient(action.pushes));
+    chunk.units.backward(pass(true), batch, slots, after_gradient(action.pushes));
   }
-  to_previous_ = units_.entering_gradient(shape);
+  chunk.to_previous = chunk.units.entering_gradient(shape);
 }
 
-void Stage::weight_gradient(const Action& action) {
-  units_.weight_gradient(pass(true), batches_[action.slot].view(),
-                         {action.slot, action.gradient_slot}, after_gradient(action.pushes));
+void Stage::weight_gradient(const Action& action, Chunk& chunk) {
+  chunk.units.weight_gradient(pass(true), chunk.batches[action.slot].view(),
+                              {action.slot, action.gradient_slot}, after_gradient(action.pushes));
 }
 
 UnitChain::UnitHook Stage::after_gradient(bool pushes) {
@@ -85,29 +95,32 @@ template <class Load>
 Loss Stage::run(const Schedule& schedule, bool training, const Load& load) {
   Loss loss;
   for (const Action& action : schedule.actions[parts_.stage]) {
+    Chunk& chunk = chunk_of(schedule, action);
     switch (action.kind) {
       case ActionKind::forward:
-        load(action.micro_batch, batches_[action.slot]);
-        loss += forward(training, action);
+        load(action.micro_batch, chunk.batches[action.slot]);
+        loss += forward(training, action, chunk);
         break;
       case ActionKind::backward:
       case ActionKind::input_gradient:
-        backward(schedule, action);
+        backward(schedule, action, chunk);
         break;
       case ActionKind::weight_gradient:
-        weight_gradient(action);
+        weight_gradient(action, chunk);
         break;
       case ActionKind::send_forward:
-        parts_.link->send(Direction::forward, action.micro_batch, to_next_);
+        parts_.link->send(Direction::forward, action.chunk, action.micro_batch, chunk.to_next);
         break;
       case ActionKind::receive_forward:
-        from_previous_ = &parts_.link->receive(Direction::forward, action.micro_batch);
+        chunk.from_previous =
+            &parts_.link->receive(Direction::forward, action.chunk, action.micro_batch);
         break;
       case ActionKind::send_backward:
-        parts_.link->send(Direction::backward, action.micro_batch, to_previous_);
+        parts_.link->send(Direction::backward, action.chunk, action.micro_batch, chunk.to_previous);
         break;
       case ActionKind::receive_backward:
-        from_next_ = &parts_.link->receive(Direction::backward, action.micro_batch);
+        chunk.from_next =
+            &parts_.link->receive(Direction::backward, action.chunk, action.micro_batch);
         break;
     }
     if (parts_.link != nullptr) parts_.link->progress();
@@ -127,8 +140,9 @@ Loss Stage::train(const Schedule& schedule, std::span<const index_t> first_sampl
 
 Loss Stage::evaluate(const Schedule& schedule, std::span<const index_t> samples) {
   return run(schedule, false, [&](index_t micro_batch, Batch& batch) {
-    const index_t begin = micro_batch * parts_.cut.micro_batch;
-    const index_t count = std::min(std::ssize(samples) - begin, parts_.cut.micro_batch);
+    const index_t size = parts_.chunks.front().cut.micro_batch;
+    const index_t begin = micro_batch * size;
+    const index_t count = std::min(std::ssize(samples) - begin, size);
     batch.load_validation(samples.subspan(begin, count));
   });
 }

@@ -13,14 +13,19 @@
 
 namespace weir::worker {
 
+/// A run of units on a stage.
+struct ChunkParts {
+  StageCut cut;
+  SlotCounts slots;  ///< micro-batches underway, at most
+};
+
 /// What a stage is made of. References outlive the stage.
 struct StageParts {
   index_t stage = 0;
   const Model* model = nullptr;
   const Holding* holding = nullptr;  ///< this worker's
-  StageCut cut;
+  std::vector<ChunkParts> chunks;    ///< its chunks, in ascending order
   const Dataset* dataset = nullptr;
-  SlotCounts slots;  ///< micro-batches underway, at most
   ParameterService* parameters = nullptr;
   Kernels* kernels = nullptr;
   TensorGroup* shards = nullptr;
@@ -48,26 +53,33 @@ class Stage {
   Loss evaluate(const Schedule& schedule, std::span<const index_t> samples);
 
  private:
+  /// A run of units with what passes between it and its neighbours.
+  struct Chunk {
+    UnitChain units;
+    std::vector<Batch> batches;  ///< one an activation slot
+    Frame to_next = {};          ///< what the newest forward has made
+    Frame to_previous = {};      ///< what the newest backward has made
+    const Frame* from_previous = nullptr;
+    const Frame* from_next = nullptr;
+  };
+
+  Chunk make_chunk(const ChunkParts& parts) const;
+  Chunk& chunk_of(const Schedule& schedule, const Action& action);
   Pass pass(bool training);
   /// Runs the list; `load(micro_batch, batch)` fills a slot.
   template <class Load>
   Loss run(const Schedule& schedule, bool training, const Load& load);
-  Loss forward(bool training, const Action& action);
+  Loss forward(bool training, const Action& action, Chunk& chunk);
   /// Backward, or its first half.
-  void backward(const Schedule& schedule, const Action& action);
-  void weight_gradient(const Action& action);
+  void backward(const Schedule& schedule, const Action& action, Chunk& chunk);
+  void weight_gradient(const Action& action, Chunk& chunk);
   /// What follows the last gradient that an action makes for a unit.
   UnitChain::UnitHook after_gradient(bool pushes);
 
   StageParts parts_;
-  UnitChain units_;
+  std::vector<Chunk> chunks_;
   Unscaling unscaling_;
-  float loss_factor_ = 1;       ///< the present step's
-  std::vector<Batch> batches_;  ///< one an activation slot
-  Frame to_next_;               ///< what the newest forward has made
-  Frame to_previous_;           ///< what the newest backward has made
-  const Frame* from_previous_ = nullptr;
-  const Frame* from_next_ = nullptr;
+  float loss_factor_ = 1;  ///< the present step's
 };
 
 }  // namespace weir::worker

@@ -104,8 +104,9 @@ Loss Trainer::validate(std::span<const index_t> samples) {
   const index_t micro_batches = (end - begin + micro_batch - 1) / micro_batch;
   Loss loss;
   if (micro_batches > 0) {
-    loss = parts_.stage->evaluate(make_forward_only({.stages = parts_.layout.stages}, micro_batches),
-                                  samples.subspan(begin, end - begin));
+    loss = parts_.stage->evaluate(
+        make_forward_only(pipeline_of(parts_.config, parts_.layout), micro_batches),
+        samples.subspan(begin, end - begin));
   }
   return whole_loss(loss, parts_.place, parts_.sum_over_workers);
 }

@@ -8,6 +8,7 @@
 #include "common/base/error.hpp"
 #include "common/base/text.hpp"
 #include "launch/plan/rank_plan.hpp"
+#include "launch/plan/schedule_plan.hpp"
 
 namespace weir::test::plan_test {
 namespace {
@@ -232,6 +233,80 @@ TEST_CASE("more slots and longer sequences take more memory, later stages of 1f1
   const index_t layer_slot = 4 * 2 * 32 * (3 * 8 + 8 + 2 * 8 + 16);
   CHECK(gpipe - first >= 2 * layer_slot);
   CHECK(gpipe - first < 3 * layer_slot);
+  // The last stage of zb-h1 keeps a second activation, and gradients of two micro-batches: of two
+  // branches, of qkv, and of what is before gelu.
+  const index_t halved = memory({"--stages=2", "--schedule=zb-h1"}, 1) - memory({"--stages=2"}, 1);
+  const index_t gradient_slot = 4 * 2 * 32 * (2 * 8 + 3 * 8 + 16);
+  CHECK(halved >= layer_slot + 2 * gradient_slot);
+  CHECK(halved < 2 * layer_slot + 2 * gradient_slot);
+}
+
+TEST_CASE("with interleaved chunks a stage holds two runs of units, and their activations") {
+  // What config_of() makes, with twice the layers.
+  RunConfig interleaved = config_of({"--stages=2"});
+  interleaved.model.layers = 4;
+  interleaved.train.schedule = worker::ScheduleKind::interleaved;
+  check(interleaved);
+  const std::vector<RankPlan> ranks = rank_plans(interleaved);
+  CHECK(ranks[0].units.size() == 2);
+  CHECK(ranks[0].elements + ranks[1].elements ==
+        2 * kEmbedding + 4 * (kSplitOfLayer + kWholeOfLayer) + kFinalNorm);
+  const std::string shown = plan_text(interleaved, 1e9);
+  CAPTURE(shown);
+  CHECK(has(shown, "embedding, layer 0; layer 2 "));
+  CHECK(has(shown, "layer 1; layer 3, head "));
+  CHECK(has(shown, "stage 0  0F0-"));
+}
+
+/// A millisecond for each half of a block, nothing for the other units.
+std::vector<worker::UnitCost> units_of(const RunConfig& config) {
+  std::vector<worker::UnitCost> units(static_cast<std::size_t>(config.model.layers) + 2,
+                                      {1e-3, 1e-3, 1e-3});
+  units.front() = units.back() = {};
+  return units;
+}
+
+TEST_CASE("all schedules that a job can have are compared, and the others say why it cannot") {
+  RunConfig config = config_of({"--stages=2"});
+  const std::vector<SchedulePlan> plans = plan_schedules(config, units_of(config));
+  REQUIRE(plans.size() == 5);
+  // Four micro-batches on two stages of one block, by the published formulas.
+  for (const auto& [name, milliseconds, activations] :
+       {std::tuple("1f1b", 15, 2), std::tuple("1f1b-eager", 15, 3), std::tuple("gpipe", 15, 4),
+        std::tuple("zb-h1", 13, 2)}) {
+    CAPTURE(name);
+    const auto plan = std::ranges::find(plans, name, &SchedulePlan::name);
+    REQUIRE(plan != plans.end());
+    CHECK(plan->report.makespan_s == doctest::Approx(milliseconds * 1e-3));
+    CHECK(plan->report.peak_activations[0] == activations);
+    CHECK(plan->report.messages == 8);
+  }
+  const std::string shown = schedules_text(plans);
+  CAPTURE(shown);
+  CHECK(has(shown, "  zb-h1       13.00 ms   7.7 %"));
+  CHECK(has(shown, "interleaved: --model.layers 2 cannot fill --stages 2 x --chunks 2"));
+  CHECK(has(shown, "stage 1     F0-I0="));
+  const std::string svg = schedules_svg(plans);
+  CHECK(svg.starts_with("<svg "));
+  CHECK(has(svg, "zb-h1: 13.00 ms, bubble 7.7 %"));
+  CHECK(has(svg, "<title>1W3P</title>"));
+  CHECK_FALSE(has(svg, "interleaved"));
+
+  config.model.layers = 4;
+  config.train.schedule = worker::ScheduleKind::interleaved;
+  const SchedulePlan interleaved = plan_schedule(config, units_of(config));
+  CHECK(interleaved.report.makespan_s == doctest::Approx(27e-3));
+  CHECK(has(schedules_text({interleaved}), "interleaved  27.00 ms  11.1 %         2.50"));
+}
+
+TEST_CASE("units are measured as they run, and the blocks of a model cost the same") {
+  const std::vector<worker::UnitCost> units = measured_unit_seconds(config_of({}));
+  REQUIRE(units.size() == 4);
+  CHECK(units[1].forward > 0);
+  CHECK(units[1].input_gradient > 0);
+  CHECK(units[1].weight_gradient > 0);
+  CHECK(units[2].sum() == units[1].sum());
+  CHECK(units[3].forward > 0);
 }
 
 TEST_CASE("rotary positions take a table of cosines and sines, of a context's own positions") {

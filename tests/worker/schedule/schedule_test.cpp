@@ -243,6 +243,26 @@ TEST_CASE(
   }
 }
 
+// A replica's share of a batch may change from step to step; its slots are made for the largest.
+TEST_CASE("fewer micro-batches never need more slots") {
+  for (const index_t p : {2, 3, 5, 8}) {
+    for (const auto& [kind, v] :
+         {std::pair{ScheduleKind::gpipe, 1}, std::pair{ScheduleKind::one_forward_one_backward, 1},
+          std::pair{ScheduleKind::eager_one_forward_one_backward, 1},
+          std::pair{ScheduleKind::zero_bubble_h1, 1}, std::pair{ScheduleKind::interleaved, 2},
+          std::pair{ScheduleKind::interleaved, 3}}) {
+      for (index_t m = 1; m <= 4 * p; ++m) {
+        const Schedule fewer = make_schedule(kind, {p, v}, m);
+        const Schedule more = make_schedule(kind, {p, v}, m + 1);
+        for (index_t c = 0; c < fewer.chunks(); ++c) {
+          CHECK(fewer.activation_slots[c] <= more.activation_slots[c]);
+          CHECK(fewer.gradient_slots[c] <= more.gradient_slots[c]);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("evaluation runs forwards only, keeps nothing, and takes the time of its pipeline") {
   for (const index_t p : {1, 2, 4, 8}) {
     for (const index_t v : {1, 2, 3}) {

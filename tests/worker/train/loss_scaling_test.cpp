@@ -84,9 +84,9 @@ std::vector<double> losses_of(Task task, Precision precision, double scale) {
   StageParts parts;
   parts.model = &transformer;
   parts.holding = &plan.holding({});
-  parts.cut = {.last_unit = 3, .micro_batch = kMicroBatch};
+  parts.chunks = {{.cut = {.last_unit = 3, .micro_batch = kMicroBatch},
+                   .slots = {schedule_of(trainer.config, {}, 2).activation_slots.front()}}};
   parts.dataset = &dataset;
-  parts.slots.activations = schedule_of(trainer.config, {}, 2).activation_slots.front();
   parts.parameters = &service;
   parts.kernels = &kernels;
   parts.shards = &shards;

@@ -82,9 +82,8 @@ Outcome train(index_t micro_batch, ScheduleKind schedule, index_t steps,
   StageParts parts;
   parts.model = &transformer;
   parts.holding = &plan.holding({});
-  parts.cut = {.last_unit = 3, .micro_batch = micro_batch};
+  parts.chunks = {{.cut = {.last_unit = 3, .micro_batch = micro_batch}, .slots = {slots}}};
   parts.dataset = &dataset;
-  parts.slots.activations = slots;
   parts.parameters = &service;
   parts.kernels = &kernels;
   parts.shards = &shards;
@@ -168,7 +167,8 @@ TEST_CASE("shares of replicas cover a batch without overlap, as even as can be")
 TEST_CASE("a batch that does not fit the micro-batch or the replicas is refused with the way out") {
   const auto message = [](index_t batch, index_t micro_batch, index_t replicas) -> std::string {
     try {
-      check(TrainConfig{.training = {.batch = batch, .micro_batch = micro_batch}}, replicas);
+      check(TrainConfig{.training = {.batch = batch, .micro_batch = micro_batch}},
+            {.replicas = replicas});
     } catch (const UsageError& error) {
       return error.what();
     }

@@ -19,7 +19,7 @@ struct Charge {
 };
 
 /// Kernels that compute nothing and charge time. The costs of a model's units, by which it is cut
-/// into stages, come from running the units on them (unit_costs). Outputs keep what they hold, and
+/// into stages, come from running the units on them (unit_flops). Outputs keep what they hold, and
 /// no element of any operand is read but tokens and lengths.
 ///
 /// A call takes max(flops / flops_per_s, bytes / bytes_per_s). FLOPs: 2 m n k for a product; for

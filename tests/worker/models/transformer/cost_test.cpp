@@ -33,8 +33,10 @@ TEST_CASE("the FLOPs of a sample are what a step charges, less what is made twic
     config.classes = 10;
     config.length = 100;
     config.layers = 3;
-    const std::vector<double> costs = unit_costs(TransformerModel(config));
-    REQUIRE(costs.size() == 5);
+    const std::vector<UnitCost> units = unit_flops(TransformerModel(config));
+    REQUIRE(units.size() == 5);
+    std::vector<double> costs;
+    for (const UnitCost& unit : units) costs.push_back(unit.sum());
     const double scores = 2 * 128.0 * double(visible_pairs(config.sparsity(), 100));
     const double globals = 2 * (2 * 4 * 4 * 128.0 * 128);  // four rows, four projections
     const double block = 6 * 100.0 * 12 * 128 * 128 + 6 * scores;
@@ -43,6 +45,16 @@ TEST_CASE("the FLOPs of a sample are what a step charges, less what is made twic
       CHECK(costs[layer] == block + scores + globals);
     CHECK(costs[4] == (task == Task::language ? 6 * 100 * 128.0 * 256 : 6 * 128.0 * 10));
     CHECK(model_flops_a_sample(config) == 3 * block + costs[4]);
+    // A product is made forward, for the gradient of its input, and for that of its weights; the
+    // head does all of it forward.
+    const double products = 2 * 100.0 * 12 * 128 * 128;
+    CHECK(units[1].weight_gradient == products);
+    CHECK(units[1].input_gradient > products);
+    if (task == Task::language) CHECK(units[4].forward == costs[4]);
+    // What is recomputed is forward again, before backward.
+    const UnitCost again = unit_flops(TransformerModel(config), Recompute::block)[1];
+    CHECK(again.input_gradient == units[1].input_gradient + units[1].forward);
+    CHECK(again.weight_gradient == units[1].weight_gradient);
   }
 }
 
