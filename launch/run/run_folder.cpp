@@ -1,8 +1,13 @@
 #include "launch/run/run_folder.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
+#include <chrono>
+#include <ctime>
 #include <fstream>
+#include <sstream>
 
 #include "common/base/error.hpp"
 #include "common/base/log.hpp"
@@ -69,6 +74,35 @@ fs::path made_folder(const fs::path& path) {
   return path;
 }
 
+/// How long ago this process was started, to about 10 ms.
+double process_age_seconds() {
+  std::ifstream file("/proc/self/stat");
+  std::string line;
+  std::getline(file, line);
+  std::istringstream fields(line.substr(std::min(line.size(), line.rfind(')') + 1)));
+  constexpr int kStartField = 22, kFirstField = 3;  // proc(5)
+  std::string ticks;
+  for (int field = kFirstField; field <= kStartField; ++field) fields >> ticks;
+  timespec now{};
+  if (ticks.empty() || clock_gettime(CLOCK_BOOTTIME, &now) != 0) return 0;
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec) -
+         std::stod(ticks) / static_cast<double>(sysconf(_SC_CLK_TCK));
+}
+
+/// A request to stop from before this process began was for an earlier job.
+void remove_old_request(const fs::path& file) {
+  std::error_code error;
+  const auto made_at = fs::last_write_time(file, error);
+  if (error) return;
+  // The clock of its file system may be another one.
+  const std::chrono::duration<double> age =
+      fs::last_write_time(file.parent_path() / "LOCK", error) - made_at;
+  if (error || age.count() < process_age_seconds()) return;
+  if (fs::remove(file, error)) {
+    log_info(text("removed ", file.string(), ", which was left from before"));
+  }
+}
+
 }  // namespace
 
 bool is_run_folder(const fs::path& folder) {
@@ -92,9 +126,7 @@ RunFolder::RunFolder(const fs::path& path) : path_(made_folder(path)), lock_(pat
     log_warning(
         text("no watchdog: cannot make ", live_folder(path_).string(), ": ", failed.message()));
   }
-  if (std::error_code error; fs::remove(path_ / "STOP", error)) {
-    log_info(text("removed ", (path_ / "STOP").string(), ", which was left from before"));
-  }
+  remove_old_request(path_ / "STOP");
 }
 
 void RunFolder::write_config(const std::vector<Setting>& settings) const {

@@ -25,6 +25,13 @@ constexpr double kEndSeconds = 10;
 /// for minutes for a host behind a link that is cut.
 constexpr double kFailedSeconds = 5;
 
+/// Who asks a whole tree of processes to stop must not end an mpirun that just begins. It takes
+/// SIGUSR1 as soon as it can pass it on.
+void prepare_mpirun() {
+  restore_signals_for_program();
+  std::signal(SIGUSR1, SIG_IGN);
+}
+
 class MpirunProcess {
  public:
   MpirunProcess(const std::vector<std::string>& command, const StartLimit& start,
@@ -40,7 +47,7 @@ class MpirunProcess {
                          .has_own_group = true,
                          .in = nothing.descriptor(),
                          .error = pipe.in.descriptor()},
-                        restore_signals_for_program);
+                        prepare_mpirun);
     said_ = std::move(pipe.out);
     fcntl(said_.descriptor(), F_SETFL, O_NONBLOCK);
   }

@@ -120,10 +120,11 @@ int run_rank(const std::vector<std::string>& words) {
   }
   hold_stop_signal();
   const std::string rank = launcher_variable("OMPI_COMM_WORLD_RANK");
-  write_line(text(kRankBegins, launcher_variable("OMPI_COMM_WORLD_SIZE")));
   // If this process is killed, nobody else would end the program.
-  const int status =
-      status_of(start_process(words, {.ends_with_parent = SIGKILL}, restore_nothing));
+  const pid_t process = start_process(words, {.ends_with_parent = SIGKILL}, restore_nothing);
+  // Only now: what comes before there is the program does not reach it.
+  write_line(text(kRankBegins, launcher_variable("OMPI_COMM_WORLD_SIZE")));
+  const int status = status_of(process);
   const int code = exit_code_of(status);
   if (is_failure(code)) write_line(text(kRankFailed, code, " on ", host_name()));
   if (!WIFSIGNALED(status) && is_explained(code)) return code;

@@ -79,6 +79,11 @@ RunLog RunProgress::log() const {
   return run_.empty() || !fs::exists(file, error) ? RunLog() : read_run_log(file, metrics_begin_);
 }
 
+bool RunProgress::is_asked_to_stop() const {
+  std::error_code error;
+  return !run_.empty() && fs::exists(run_ / "STOP", error);
+}
+
 bool RunProgress::is_finished() const {
   try {
     const RunLog newest = log();

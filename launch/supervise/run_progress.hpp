@@ -24,6 +24,9 @@ class RunProgress {
   /// What the run folder's LOCK holds: another text for each job that has taken the folder.
   std::string holder() const;
 
+  /// Whether there is a file STOP, which the next job would take for one of an earlier job.
+  bool is_asked_to_stop() const;
+
   /// Whether the newest job in the folder has come to its end, with a checkpoint of its last step.
   bool is_finished() const;
 

@@ -141,12 +141,20 @@ class Supervisor {
 
   int run() {
     const index_t committed_at_start = progress_.committed_step();
+    bool killed_by_request = false;
     for (index_t before = committed_at_start;;) {
       const bool goes_on = before > committed_at_start;
       const JobEnd end = run_mpirun(command(goes_on), start_limit(), requests_, signals_);
       const int code = code_of(end);
       const bool stood_still = code == static_cast<int>(ExitCode::hang) && !end.is_late;
       if (stood_still && !end.hang_is_named) say_hang();
+      const bool can_again = restarts_max_ > 0 && !killed_by_request;
+      if (end.code == 128 + SIGUSR1 && requests_.any() && can_again) {
+        say("the request has also killed a rank that was just beginning; the job is started again "
+            "to stop as it should");
+        killed_by_request = true;
+        continue;
+      }
       if (requests_.any()) return ended_with(code);
       const index_t after = progress_.committed_step();
       const RestartDecision decision =
@@ -159,6 +167,10 @@ class Supervisor {
       if (const auto signal = signals_.wait(decision.wait_seconds)) {
         say(text("SIG", signal_name(*signal), " came before the job was started again"));
         return ended_with(after < 0 ? 128 + *signal : static_cast<int>(ExitCode::stopped));
+      }
+      if (progress_.is_asked_to_stop()) {
+        say("the file STOP came before the job was started again");
+        return ended_with(after < 0 ? code : static_cast<int>(ExitCode::stopped));
       }
       before = after;
     }

@@ -1,9 +1,11 @@
+#include "tests/faults/chaos.hpp"
 #include "tests/faults/failed_calls.hpp"
 #include "tests/faults/killed_ranks.hpp"
 #include "tests/faults/killed_saves.hpp"
 #include "tests/faults/layouts.hpp"
 #include "tests/faults/part.hpp"
 #include "tests/faults/still_jobs.hpp"
+#include "tests/faults/stop_requests.hpp"
 
 namespace weir::test {
 
@@ -24,6 +26,11 @@ std::vector<Row> rows() {
        "bits; "
        "a slow disk ends nothing",
        still_jobs},
+      {"stop", "a request to stop at a random time: 75, and a step is committed", stop_requests},
+      {"chaos",
+       "ranks killed and stopped at random, again and again: the job goes on to the same bits, and "
+       "nothing grows",
+       chaos},
       {"layouts",
        "saved on one layout, loaded on another and saved again: every tensor has the same bits",
        layouts},

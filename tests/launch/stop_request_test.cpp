@@ -34,10 +34,14 @@ bool ended_by(int status, int signal) { return WIFSIGNALED(status) && WTERMSIG(s
 TEST_CASE("a file STOP asks the job to end; one from before does not") {
   const TemporaryFolder scratch;
   std::ofstream(scratch / "STOP").put('\n');
+  fs::last_write_time(scratch / "STOP", fs::file_time_type::clock::now() - std::chrono::hours(1));
+  {
+    const RunFolder folder(scratch.path());
+    StopRequest early(folder.path());
+    CHECK_FALSE(early.arrived());
+  }
+  std::ofstream(scratch / "STOP").put('\n');  // while the process starts
   const RunFolder folder(scratch.path());
-  StopRequest early(folder.path());
-  CHECK_FALSE(early.arrived());
-  std::ofstream(scratch / "STOP").put('\n');
   StopRequest stop(folder.path());
   CHECK(stop.arrived());
   fs::remove(scratch / "STOP");

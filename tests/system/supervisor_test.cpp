@@ -94,6 +94,20 @@ TEST_CASE("a signal between two starts ends the supervisor; the code says if a s
   }
 }
 
+TEST_CASE("a file STOP that comes between two starts is no file of an earlier job") {
+  const TemporaryFolder folder;
+  const fs::path run = folder / "run";
+  fs::create_directory(run);
+  const std::string mpirun =
+      stand_in(folder / "mpirun", "touch '" + (run / "STOP").string() + "'; " + kFailingRank);
+  const Ended ended =
+      Process(with_mpirun_of(folder, supervised({}, 1, {"train", "--run=" + run.string()})))
+          .wait(30);
+  CAPTURE(ended.output);
+  CHECK(ended.exit_code == 1);  // no step is committed
+  CHECK(start_count(mpirun) == 1);
+}
+
 TEST_CASE("ranks end with an mpirun that is killed or stopped") {
   for (const int signal : {SIGKILL, SIGSTOP}) {
     CAPTURE(signal);
