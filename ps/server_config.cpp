@@ -33,6 +33,7 @@ DecideConfig decide_config(const ServerConfig& config) {
           .training = config.training,
           .decisions = config.decisions,
           .replay = config.replay,
+          .files = config.checkpoint.files,
           .checkpoints = !config.checkpoint.folder.empty(),
           .checkpoint_every = config.checkpoint.every};
 }

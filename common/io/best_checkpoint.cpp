@@ -34,11 +34,11 @@ std::optional<BestCheckpoint> read_best(const fs::path& checkpoints) {
   return best;
 }
 
-void write_best(const fs::path& checkpoints, const BestCheckpoint& best) {
+void write_best(const fs::path& checkpoints, const BestCheckpoint& best, FileSystem& files) {
   std::ostringstream contents;
   contents << "step " << best.step << "\nloss "
            << std::setprecision(std::numeric_limits<double>::max_digits10) << best.loss << '\n';
-  replace_file(checkpoints / kName, contents.str());
+  replace_file(checkpoints / kName, contents.str(), files);
 }
 
 }  // namespace weir

@@ -19,6 +19,7 @@ struct BestCheckpoint {
 std::optional<BestCheckpoint> read_best(const fs::path& checkpoints);
 
 /// Replaces BEST in one step. Throws Error.
-void write_best(const fs::path& checkpoints, const BestCheckpoint& best);
+void write_best(const fs::path& checkpoints, const BestCheckpoint& best,
+                FileSystem& files = posix_file_system());
 
 }  // namespace weir

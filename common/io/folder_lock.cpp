@@ -33,7 +33,7 @@ std::string line_of(const std::string& generation) {
 
 }  // namespace
 
-FolderLock::FolderLock(const fs::path& folder) {
+FolderLock::FolderLock(const fs::path& folder, FileSystem& files) {
   const fs::path path = folder / "LOCK";
   file_ =
       open_file(path, O_RDWR | O_CREAT | O_NOFOLLOW, "cannot write into the folder: cannot open");
@@ -48,7 +48,6 @@ FolderLock::FolderLock(const fs::path& folder) {
   generation_ = drawn_generation();
   const std::string contents =
       text("host ", host_name(), ", process ", getpid(), line_of(generation_));
-  FileSystem& files = posix_file_system();
   files.write(file_, 0, std::as_bytes(std::span(contents)));
   if (ftruncate(file_.descriptor(), std::ssize(contents)) != 0)
     throw_file_error("cannot write", path);

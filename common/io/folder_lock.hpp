@@ -13,7 +13,7 @@ namespace weir {
 /// leaves no lock behind.
 class FolderLock {
  public:
-  explicit FolderLock(const fs::path& folder);
+  explicit FolderLock(const fs::path& folder, FileSystem& files = posix_file_system());
   /// Drawn anew for each owner.
   const std::string& generation() const { return generation_; }
 

@@ -32,6 +32,18 @@ bool holds_anything(const fs::path& folder) {
   return fs::directory_iterator(folder, error) != fs::directory_iterator();
 }
 
+/// Whether a kill or a power cut has caught this LOCK before it held its first word.
+bool is_begun_lock(const fs::path& lock) {
+  constexpr std::string_view kFirstWord = "host ";
+  constexpr std::uintmax_t kBytesMax = 4096;
+  std::error_code error;
+  if (!fs::is_regular_file(fs::symlink_status(lock, error))) return false;
+  if (fs::file_size(lock, error) > kBytesMax || error) return false;
+  const std::string contents = read_whole(lock, kBytesMax);
+  const bool is_nothing = std::ranges::all_of(contents, [](char each) { return each == '\0'; });
+  return is_nothing || kFirstWord.starts_with(contents);
+}
+
 /// Throws UsageError if weir would overwrite files of others. A new run folder may hold other
 /// files: a job's log, its settings, its text.
 void refuse_foreign(const fs::path& folder) {
@@ -43,7 +55,7 @@ void refuse_foreign(const fs::path& folder) {
     std::error_code error;
     if (!fs::exists(fs::symlink_status(path, error))) continue;
     // A job that was killed while it made its folder leaves only these.
-    const bool is_begun = (path.filename() == "LOCK" && fs::is_empty(path, error)) ||
+    const bool is_begun = (path.filename() == "LOCK" && is_begun_lock(path)) ||
                           (path.filename() == "checkpoints" && fs::is_directory(path, error) &&
                            !holds_anything(path));
     if (is_begun) continue;
@@ -64,10 +76,10 @@ void remove_half_written(const fs::path& folder) {
   }
 }
 
-fs::path made_folder(const fs::path& path) {
+fs::path made_folder(const fs::path& path, FileSystem& files) {
   refuse_foreign(path);
   try {
-    make_folders(posix_file_system(), RunFolder::checkpoints_of(path));
+    make_folders(files, RunFolder::checkpoints_of(path));
   } catch (const FileError& error) {
     throw Error(text("no run folder: ", error.what(), "; choose another with --run"));
   }
@@ -115,7 +127,8 @@ bool is_run_folder(const fs::path& folder) {
   });
 }
 
-RunFolder::RunFolder(const fs::path& path) : path_(made_folder(path)), lock_(path_) {
+RunFolder::RunFolder(const fs::path& path, FileSystem& files)
+    : files_(files), path_(made_folder(path, files)), lock_(path_, files) {
   remove_half_written(path_);
   remove_half_written(checkpoints());
   remove_live_records(hang_folder(path_));
@@ -130,16 +143,16 @@ RunFolder::RunFolder(const fs::path& path) : path_(made_folder(path)), lock_(pat
 }
 
 void RunFolder::write_config(const std::vector<Setting>& settings) const {
-  replace_file(path_ / "config.ini", settings_as_ini(settings));
+  replace_file(path_ / "config.ini", settings_as_ini(settings), files_);
 }
 
 void RunFolder::write_environment(index_t ranks, std::string_view products,
                                   std::string_view data) const {
-  replace_file(
-      path_ / "environment.txt",
-      text("weir       ", WEIR_VERSION, "\nhost       ", host_name(), "\ncpu        ", cpu_name(),
-           "\ncores      ", core_count(), "\nOpenBLAS   ", blas_core(), "\nproducts   ", products,
-           "\nranks      ", ranks, "\ndata       ", data, "\n"));
+  replace_file(path_ / "environment.txt",
+               text("weir       ", WEIR_VERSION, "\nhost       ", host_name(), "\ncpu        ",
+                    cpu_name(), "\ncores      ", core_count(), "\nOpenBLAS   ", blas_core(),
+                    "\nproducts   ", products, "\nranks      ", ranks, "\ndata       ", data, "\n"),
+               files_);
 }
 
 }  // namespace weir

@@ -30,7 +30,7 @@ class RunFolder {
   /// in hang/, and a STOP that is older than this process. Throws UsageError if no run of weir has been there and a file of others
   /// has one of the names above; Error if nothing can be written there, or if another process has
   /// it.
-  explicit RunFolder(const fs::path& path);
+  explicit RunFolder(const fs::path& path, FileSystem& files = posix_file_system());
 
   const fs::path& path() const { return path_; }
   const std::string& generation() const { return lock_.generation(); }
@@ -46,6 +46,7 @@ class RunFolder {
   static fs::path decisions_of(const fs::path& run) { return run / "decisions.jsonl"; }
 
  private:
+  FileSystem& files_;
   fs::path path_;
   FolderLock lock_;
 };

@@ -57,7 +57,7 @@ void Decider::restore(const Standing& standing) {
   standing_ = origin_ = standing;
   standing_.loss_scale_state = loss_scale_.state();  // it may begin anew
   rollback_.begin(standing);
-  log_ = DecisionLog(config_.decisions, job(), standing.update);
+  log_ = DecisionLog(config_.decisions, job(), standing.update, *config_.files);
   if (clocks_) {
     clocks_->begin(standing.step / config_.consistency.round_steps, standing.update);
   }

@@ -38,6 +38,7 @@ struct DecideConfig {
   Training training = {};
   std::filesystem::path decisions = {};  ///< file of the decision log; empty: none
   std::filesystem::path replay = {};     ///< file of decisions to repeat; empty: none
+  FileSystem* files = &posix_file_system();  ///< for the decision log
   bool checkpoints = false;
   index_t checkpoint_every = 0;  ///< steps; 0: at the end alone
 };

@@ -110,22 +110,49 @@ void check_order(const LoggedDecision& logged, const DecidingJob& job,
                    ": lines are missing, or not in their order"));
 }
 
+/// The lines of a file, of which each fits into memory whatever it holds.
+class LogLines {
+ public:
+  explicit LogLines(const std::filesystem::path& path) : path_(path), buffer_(kLineBytesMax) {
+    File::open(path);  // an Error for a pipe, which would keep us waiting
+    file_.open(path);
+    if (!file_) throw Error(text("cannot read decisions from ", path.string()));
+  }
+  index_t number() const { return number_; }  ///< the newest line's, from 1 on
+  /// The next one; nothing at the end, nor for a last line that is not ended.
+  std::optional<std::string> next() {
+    file_.getline(buffer_.data(), std::ssize(buffer_));
+    if (file_.eof()) return std::nullopt;
+    ++number_;
+    if (file_.fail()) {
+      throw Error(
+          text(path_.string(), " line ", number_, " has more than ", kLineBytesMax, " bytes"));
+    }
+    return std::string(buffer_.data(), static_cast<std::size_t>(file_.gcount()) - 1);
+  }
+
+ private:
+  static constexpr std::size_t kLineBytesMax = 256 << 10;  // 30,000 replicas
+  std::filesystem::path path_;
+  std::ifstream file_;
+  std::vector<char> buffer_;
+  index_t number_ = 0;
+};
+
 /// Calls take(line, decision) for each.
 template <class Take>
 void read_log(const std::filesystem::path& path, const DecidingJob& job, const Take& take) {
-  std::ifstream file(path);
-  if (!file) throw Error(text("cannot read decisions from ", path.string()));
-  std::string line;
-  std::getline(file, line);
-  if (line != head_of(job)) {
-    throw Error(text(path.string(), " begins with ", line.substr(0, 100),
+  LogLines lines(path);
+  const std::string first = lines.next().value_or("");
+  if (first != head_of(job)) {
+    throw Error(text(path.string(), " begins with ", first.substr(0, 100),
                      ", but this job's log with ", head_of(job),
                      "; replay it with the settings it was made with"));
   }
   std::optional<index_t> newest;
-  for (index_t number = 2; std::getline(file, line) && !file.eof(); ++number) {
+  while (const std::optional<std::string> line = lines.next()) {
     try {
-      LoggedDecision logged = decision_of(Json::parse(line));
+      LoggedDecision logged = decision_of(Json::parse(*line));
       check_order(logged, job, newest);
       newest = logged.update;
       if (logged.decision.kind == Decision::Kind::share) {
@@ -133,29 +160,37 @@ void read_log(const std::filesystem::path& path, const DecidingJob& job, const T
       } else {
         check_replicas(logged.decision, job);
       }
-      take(line, std::move(logged));
+      take(*line, std::move(logged));
     } catch (const std::exception& error) {
-      throw Error(
-          text(path.string(), " line ", number, " is no decision of this job: ", error.what()));
+      throw Error(text(path.string(), " line ", lines.number(),
+                       " is no decision of this job: ", error.what()));
     }
   }
 }
 
 }  // namespace
 
-DecisionLog::DecisionLog(const std::filesystem::path& file, const DecidingJob& job, index_t update)
-    : path_(file), job_(job), update_(update), newest_(update) {}
+DecisionLog::DecisionLog(const std::filesystem::path& file, const DecidingJob& job, index_t update,
+                         FileSystem& files)
+    : path_(file), job_(job), files_(&files), update_(update), newest_(update) {}
 
 /// The lines of the log about updates up to the checkpoint.
 std::string DecisionLog::lines_before() const {
   std::string kept;
   index_t newest = 0;
-  read_log(path_, job_, [&](const std::string& line, const LoggedDecision& logged) {
-    if (logged.update > update_) return;
-    kept += line + '\n';
-    newest = logged.update;
-  });
-  if (!waits_for_all(job_.consistency) && newest != update_) {
+  const bool counts_all = !waits_for_all(job_.consistency);  // a line for each update
+  try {
+    read_log(path_, job_, [&](const std::string& line, const LoggedDecision& logged) {
+      if (logged.update > update_) return;
+      kept += line + '\n';
+      newest = logged.update;
+    });
+  } catch (const Error& error) {
+    // After a power cut lines behind the checkpoint may be torn or missing; they would go anyway.
+    if (!counts_all || newest != update_) throw;
+    log_warning(text("takes out what follows update ", update_, ": ", error.what()));
+  }
+  if (counts_all && newest != update_) {
     throw Error(
         text(path_.string(), newest == 0 ? " begins later" : text(" ends with update ", newest)));
   }
@@ -173,7 +208,7 @@ void DecisionLog::open() {
                        ", and can only be replayed from the checkpoint before it: ", error.what()));
     }
   }
-  replace_file(path_, head_of(job_) + '\n' + kept);
+  replace_file(path_, head_of(job_) + '\n' + kept, *files_);
   file_ = open_for_appending(path_);
 }
 
@@ -194,14 +229,14 @@ void DecisionLog::append(const Decision& decision, index_t update, index_t stale
     const bool alone = !updates_together(job_.consistency.mode);
     const std::string line =
         line_of(decision, update, alone ? std::optional(staleness) : std::nullopt) + '\n';
-    posix_file_system().write(file_, file_.size(), std::as_bytes(std::span(line)));
+    files_->write(file_, file_.size(), std::as_bytes(std::span(line)));
     newest_ = update;
   });
 }
 
 void DecisionLog::sync() {
   if (file_.descriptor() < 0) return;
-  write_or_end([&] { posix_file_system().sync(file_); });
+  write_or_end([&] { files_->sync(file_); });
 }
 
 List<LoggedDecision> read_decisions(const std::filesystem::path& file, const DecidingJob& job) {

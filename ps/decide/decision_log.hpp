@@ -35,7 +35,8 @@ class DecisionLog {
  public:
   DecisionLog() = default;  ///< writes nothing
   /// Opens nothing before the first decision. An empty path: writes nothing.
-  DecisionLog(const std::filesystem::path& file, const DecidingJob& job, index_t update);
+  DecisionLog(const std::filesystem::path& file, const DecidingJob& job, index_t update,
+              FileSystem& files = posix_file_system());
   /// Appends a line. If the disk is full, a warning says that the log ends, and training goes on.
   void append(const Decision& decision, index_t update, index_t staleness);
   void sync();  ///< brings what was appended to the disk
@@ -48,6 +49,7 @@ class DecisionLog {
 
   std::filesystem::path path_;
   DecidingJob job_;
+  FileSystem* files_ = &posix_file_system();
   index_t update_ = 0;
   index_t newest_ = 0;  ///< the update of the newest line
   File file_;           ///< none: not opened, or the log has ended

@@ -4,6 +4,7 @@
 #include "tests/faults/killed_saves.hpp"
 #include "tests/faults/layouts.hpp"
 #include "tests/faults/part.hpp"
+#include "tests/faults/power_loss.hpp"
 #include "tests/faults/still_jobs.hpp"
 #include "tests/faults/stop_requests.hpp"
 
@@ -14,6 +15,10 @@ std::vector<Row> rows() {
       {"kill",
        "killed before a call that changes a file: old or new loads, and resumes to the same bits",
        killed_saves},
+      {"power",
+       "power lost, in a new run folder, too: un-fsynced writes and names dropped, torn, "
+       "reordered; what a job was told to be on the disk is there",
+       power_loss},
       {"errors",
        "a call fails (EIO, ENOSPC, once or from then on; EINTR; short writes): what is committed "
        "stays whole, training goes on or ends with the reason and its exit code",

@@ -98,7 +98,7 @@ void check_weights(const test::Ranks& ranks, const Layout& layout, const Comm& h
   CAPTURE(name_of(dtype));
   CAPTURE(seed);
   std::mt19937 random(seed + static_cast<unsigned>(ranks.rank));
-  const BucketPlan plan = plan_of(layout, 1 << 17, small_model(), dtype);
+  const BucketPlan plan = plan_of(layout, 1 << 17, small_parameters(), dtype);
   const ps::ServerConfig config = server_config(kUpdates);
   DataPlane plane(ranks.comm, host, plan, transport, true);
   std::optional<ps::Server> server;
@@ -228,7 +228,7 @@ MPI_TEST_CASE("a window that cannot be is refused by all ranks where it was aske
   const DataPlane messages(ranks.comm, host, plan, Transport::automatic, false);
   CHECK_FALSE(messages.by_window_with(0));
   CHECK_FALSE(messages.by_window_with(3));
-  const BucketPlan narrow(small_model(), {0, 0, 0, 0}, {.replicas = 2, .servers = 2}, 1 << 17,
+  const BucketPlan narrow(small_parameters(), {0, 0, 0, 0}, {.replicas = 2, .servers = 2}, 1 << 17,
                           {.push = {WireFormat::bf16}, .pull = {}});
   CHECK_THROWS_WITH_AS(DataPlane(ranks.comm, host, narrow, Transport::window, true),
                        doctest::Contains("wires are fp32"), AgreedError);

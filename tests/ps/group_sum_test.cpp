@@ -20,7 +20,7 @@ constexpr index_t kReplicas = 6;
 BucketPlan plan_in_groups(index_t size, const WireConfig& wire = {}, index_t servers = 2) {
   const Layout layout = {
       .replicas = kReplicas, .stages = 2, .servers = servers, .group_size = size};
-  return BucketPlan(small_model(), {0, 0, 1, 1}, layout, 1 << 17, wire);
+  return BucketPlan(small_parameters(), {0, 0, 1, 1}, layout, 1 << 17, wire);
 }
 
 std::vector<index_t> all_replicas() {

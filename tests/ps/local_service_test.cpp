@@ -76,7 +76,7 @@ TEST_CASE("in one process, without a copy, training has the bits of one with sev
 
 TEST_CASE("in one process a worker of low precision reads the server's weights rounded") {
   const BucketPlan plan =
-      plan_of({.placement = Placement::local}, 1 << 17, small_model(), Dtype::bf16);
+      plan_of({.placement = Placement::local}, 1 << 17, small_parameters(), Dtype::bf16);
   const TemporaryFolder folder;
   ps::ServerConfig config = server_config(4);
   config.checkpoint.folder = folder.path();

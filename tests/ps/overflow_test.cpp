@@ -290,7 +290,7 @@ TEST_CASE(
                         {WireFormat::int8},
                         {WireFormat::topk, 5}};
   for (const Wire& wire : wires) {
-    const BucketPlan plan(small_model(), {0, 0, 0, 0}, {.replicas = 2}, 1 << 17,
+    const BucketPlan plan(small_parameters(), {0, 0, 0, 0}, {.replicas = 2}, 1 << 17,
                           {.push = wire, .pull = {}});
     for (const OptimizerConfig& optimizer : every_optimizer()) {
       for (const ClipPolicy clip :

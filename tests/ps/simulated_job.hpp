@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <random>
+#include <source_location>
 #include <thread>
 #include <vector>
 
@@ -14,11 +15,12 @@
 #include "tests/ps/twin.hpp"
 #include "tests/quiet_log.hpp"
 
-/// Servers and made-up workers in one process: everything that may come in another order does.
 namespace weir::test {
 
 using Parameters = std::vector<std::vector<float>>;  ///< whole ones, in the order of the specs
 
+/// Servers and made-up workers in one process: everything that may come in another order does.
+/// Throws Error if the servers do what they must not.
 class SimulatedJob {
  public:
   /// What a contributor of a replica adds for an element; salt: see made_up.
@@ -41,9 +43,9 @@ class SimulatedJob {
   void run(index_t updates_max = 1 << 30) {
     Directive now = servers[0]->start();
     for (auto& server : servers) {
-      REQUIRE(server->start().step == now.step);
-      REQUIRE(server->start().cursor == now.cursor);
-      REQUIRE(server->start().order.stop == now.order.stop);
+      must(server->start().step == now.step);
+      must(server->start().cursor == now.cursor);
+      must(server->start().order.stop == now.order.stop);
     }
     last_step_ = now.order.stop ? now.step : std::min(now.step + updates_max, index_t{1} << 40);
     directives.clear();
@@ -71,6 +73,9 @@ class SimulatedJob {
   std::function<double(index_t update)> loss_sum = [](index_t update) {
     return 100.0 / static_cast<double>(update);
   };
+  /// Is told of all that server `from` wants sent.
+  std::function<void(std::size_t from, const ps::Output&)> observe = [](std::size_t,
+                                                                        const ps::Output&) {};
 
  private:
   struct Push {
@@ -180,7 +185,7 @@ class SimulatedJob {
   void deliver(const Push& push) {
     const Bucket& bucket = plan.buckets()[push.bucket];
     ps::Server& server = *servers[bucket.server];
-    REQUIRE(server.accepts(push.bucket, push.contributor));
+    must(server.accepts(push.bucket, push.contributor));
     const std::span<float> floats = server.contribution(push.bucket, push.contributor);
     for (const Segment& segment : bucket.segments) {
       for (index_t i = 0; i < segment.range.count(); ++i) {
@@ -195,21 +200,27 @@ class SimulatedJob {
     weir::deliver<Tier::servers>(message, [&](const auto& content) { server.on(content); });
   }
 
+  static void must(bool holds, std::source_location where = std::source_location::current()) {
+    if (holds) return;
+    throw Error(text("a server does what it must not: simulated_job.hpp, line ", where.line()));
+  }
+
   void take(std::size_t from, const ps::Output& output) {
+    observe(from, output);
     std::visit(
         [&](const auto& each) {
           using Kind = std::decay_t<decltype(each)>;
           if constexpr (std::is_same_v<Kind, ps::BucketStepped>) {
             offer(from, each.bucket, servers[from]->directive());
           } else if constexpr (std::is_same_v<Kind, ps::ResidualsDue>) {
-            REQUIRE(plan.wire().push.keeps_residual());
+            must(plan.wire().push.keeps_residual());
           } else if constexpr (std::is_same_v<Kind, Partials> || std::is_same_v<Kind, Arrival> ||
                                std::is_same_v<Kind, DirectionPartials> ||
                                std::is_same_v<Kind, SavePrepared>) {
-            REQUIRE(from != 0);
+            must(from != 0);
             to_server_[0].push_back(each);
           } else {
-            REQUIRE(from == 0);
+            must(from == 0);
             for (std::size_t to = 1; to < servers.size(); ++to) to_server_[to].push_back(each);
             if constexpr (std::is_same_v<Kind, Directive>) {
               directives.push_back(each);

@@ -17,7 +17,7 @@ using namespace weir::test;
 namespace {
 
 BucketPlan plan_with(const WireConfig& wire, Dtype weights = Dtype::f32) {
-  return BucketPlan(small_model(), {0, 0, 1, 1}, {.replicas = 3, .stages = 2, .servers = 2},
+  return BucketPlan(small_parameters(), {0, 0, 1, 1}, {.replicas = 3, .stages = 2, .servers = 2},
                     1 << 17, wire, weights);
 }
 
@@ -197,7 +197,7 @@ TEST_CASE("weights of two bytes take half of what f32 ones take, to the byte") {
 }
 
 TEST_CASE("a store steps its own f32 weights and rounds them to the places that it is given") {
-  const BucketPlan plan(small_model(), {0, 0, 0, 0}, {}, 1 << 17, {}, Dtype::bf16);
+  const BucketPlan plan(small_parameters(), {0, 0, 0, 0}, {}, 1 << 17, {}, Dtype::bf16);
   const index_t count = plan.holding({}).element_count;
   const Memory window(count, bytes_of(Dtype::bf16));
   BucketMemory given;

@@ -25,7 +25,7 @@ inline ParameterSpec spec(const std::string& name, std::vector<index_t> shape, b
 }
 
 /// A tied embedding, two blocks, a norm; slices of several blocks, and odd sizes.
-inline std::vector<ParameterSpec> small_model() {
+inline std::vector<ParameterSpec> small_parameters() {
   std::vector<ParameterSpec> specs = {spec("embedding", {501, 67}, true, {0, 3})};
   for (index_t layer = 1; layer <= 2; ++layer) {
     const std::string name = "layers." + std::to_string(layer);
@@ -37,8 +37,14 @@ inline std::vector<ParameterSpec> small_model() {
   return specs;
 }
 
+/// The same in few bytes, for tests that save them often.
+inline std::vector<ParameterSpec> tiny_parameters() {
+  return {spec("embedding", {9, 7}, true, {0, 3}), spec("layers.1.up", {33, 7}, true, {1}),
+          spec("layers.2.norm", {7}, false, {2})};
+}
+
 inline BucketPlan plan_of(const Layout& layout, index_t bucket_bytes = 1 << 17,
-                          std::vector<ParameterSpec> specs = small_model(),
+                          std::vector<ParameterSpec> specs = small_parameters(),
                           Dtype weight_dtype = Dtype::f32) {
   const std::vector<index_t> unit_stage =
       layout.stages == 1 ? std::vector<index_t>{0, 0, 0, 0} : std::vector<index_t>{0, 0, 1, 1};

@@ -133,7 +133,7 @@ TEST_CASE("decisions to replay that are missing or of another job end all ranks"
   write_corpus(folder / "corpus.txt", 20'000, 1);
   const std::string log = (folder / "log.jsonl").string();
   const Words asp = {"--replicas=2", "--consistency=asp", "--replay=" + log};
-  check_refused(run_weir(3, arguments(folder, asp)), kError, "cannot read decisions from " + log);
+  check_refused(run_weir(3, arguments(folder, asp)), kError, "cannot open " + log);
   std::ofstream(log) << "{\"kind\":\"decisions\",\"consistency\":\"asp\",\"replicas\":3}\n";
   check_refused(run_weir(3, arguments(folder, asp)), kError,
                 "replay it with the settings it was made with");

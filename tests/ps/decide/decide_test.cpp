@@ -135,5 +135,5 @@ TEST_CASE("norms of layers: each element once, cut or held by several, and all s
     CHECK(directive.observed.norm == doctest::Approx(std::sqrt(squares)).epsilon(1e-7));
   }
   const std::vector<std::string> names = {"embedding", "layers.1", "layers.2", "final_norm"};
-  CHECK(layer_groups(small_model()).names == names);
+  CHECK(layer_groups(small_parameters()).names == names);
 }

@@ -1,6 +1,7 @@
 #include "ps/decide/decision_log.hpp"
 
 #include <doctest/doctest.h>
+#include <sys/stat.h>
 
 #include <fstream>
 
@@ -65,7 +66,7 @@ TEST_CASE("a log that ends in the middle of a line, or is of another job, is han
   CHECK(kept[0].decision == Decision{Decision::Kind::close, {1}});
   CHECK(kept[1].decision == Decision{Decision::Kind::close, {2}});
   CHECK_THROWS_WITH_AS(read_decisions(folder.path() / "none", kAsp),
-                       doctest::Contains("cannot read decisions"), Error);
+                       doctest::Contains("cannot open"), Error);
 }
 
 TEST_CASE("a decision that a job cannot have made there is refused with its line") {
@@ -152,6 +153,35 @@ TEST_CASE("a log that does not reach up to the checkpoint begins anew behind it"
   CHECK(after(head_of(kBackup) + "{\"update\":7,\"close\":[0,1]}\n", 3) ==
         head_of(kBackup) + fourth);
   CHECK(after("something else\n", 3) == head_of(kBackup) + fourth);
+}
+
+TEST_CASE("a pipe or a line without an end in place of a log is refused by name") {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "decisions.jsonl";
+  REQUIRE(mkfifo(path.c_str(), 0600) == 0);
+  CHECK(message_of([&] { read_decisions(path, kAsp); }).find("it is a pipe") != std::string::npos);
+  fs::remove(path);
+  std::ofstream(path) << head_of(kAsp) << std::string(300'000, '[');
+  const std::string message = message_of([&] { read_decisions(path, kAsp); });
+  CHECK(message == path.string() + " line 2 has more than 262144 bytes");
+}
+
+TEST_CASE("what a power cut has torn behind the checkpoint takes nothing before it along") {
+  const QuietLog quiet;
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "decisions.jsonl";
+  const std::string two =
+      head_of(kBackup) + "{\"update\":1,\"close\":[0,1]}\n{\"update\":2,\"close\":[0,1,2]}\n";
+  const std::string third = "{\"update\":3,\"close\":[1,2]}\n";
+  for (const std::string& torn : {std::string(26, '\0') + "\n", std::string(3, '\0') + "\n" + third,
+                                  "{\"update\":4,\"close\":[0,1,2]}\n" + third}) {
+    std::ofstream(path) << two << torn;
+    DecisionLog(path, kBackup, 2).append({Decision::Kind::close, {1, 2}}, 3, 0);
+    CHECK(contents(path) == two + third);
+  }
+  std::ofstream(path) << two << "{\"update\":4,\"close\":[0,1,2]}\n";
+  DecisionLog(path, kBackup, 3).append({Decision::Kind::close, {1}}, 4, 0);
+  CHECK(contents(path) == head_of(kBackup) + "{\"update\":4,\"close\":[1]}\n");
 }
 
 TEST_CASE("a log is followed from the update where a job begins, or not at all") {

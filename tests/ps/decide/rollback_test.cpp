@@ -93,7 +93,7 @@ TEST_CASE("overflows of fp16 are no bad steps: the loss scale answers them") {
 TEST_CASE("readers get the weights that are put back, also where the wire is not raw") {
   const QuietLog quiet;
   const WireConfig wire = {.push = {}, .pull = {WireFormat::bf16}};
-  const BucketPlan plan(small_model(), {0, 0, 0, 0}, {.servers = 2}, 1 << 17, wire);
+  const BucketPlan plan(small_parameters(), {0, 0, 0, 0}, {.servers = 2}, 1 << 17, wire);
   SimulatedJob job(plan, config_with_rollback(100), 1);
   job.loss_sum = loss_with_spike(47, 49);
   job.run(49);

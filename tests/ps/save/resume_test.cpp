@@ -113,7 +113,7 @@ TEST_CASE("a checkpoint of another model is refused with a list of what differs"
   const BucketPlan plan = plan_of({});
   SimulatedJob(plan, saving(folder.path(), 1, 0), 1).run();
   const fs::path checkpoint = checkpoint_folder(folder.path(), 1);
-  std::vector<ParameterSpec> other = small_model();
+  std::vector<ParameterSpec> other = small_parameters();
   other[0].shape = {501, 68};
   other[2].name = "layers.1.question";
   const BucketPlan other_plan = plan_of({}, 1 << 17, other);
@@ -132,7 +132,7 @@ TEST_CASE("a checkpoint of another model is refused with a list of what differs"
 
 TEST_CASE("obsolete parameters of a checkpoint are dropped; all others are as they were") {
   const TemporaryFolder folder;
-  std::vector<ParameterSpec> old = small_model();
+  std::vector<ParameterSpec> old = small_parameters();
   old.insert(old.begin() + 2, spec("layers.1.key.bias", {67}, true, {1}));
   for (const ClipPolicy policy : {ClipPolicy::decay, ClipPolicy::per_tensor}) {
     const fs::path checkpoints = folder.path() / text(static_cast<int>(policy));

@@ -19,11 +19,6 @@ using namespace weir::test;
 namespace {
 
 /// A model of few elements, for sweeps over every call of a save.
-std::vector<ParameterSpec> tiny_model() {
-  return {spec("embedding", {9, 7}, true, {0, 3}), spec("layers.1.up", {33, 7}, true, {1}),
-          spec("layers.2.norm", {7}, false, {2})};
-}
-
 /// The next output of this kind; others are dropped.
 template <class Kind>
 Kind next(Server& server) {
@@ -94,7 +89,7 @@ TEST_CASE("the first checkpoint of every so many steps stays for good, beside th
 TEST_CASE(
     "one failing call, whichever: training goes on, and the last step is saved all the same") {
   const QuietLog quiet;
-  const BucketPlan plan = plan_of({.servers = 2}, 1 << 17, tiny_model());
+  const BucketPlan plan = plan_of({.servers = 2}, 1 << 17, tiny_parameters());
   const auto run = [&](FileSystem& files, const fs::path& folder) {
     ServerConfig config = saving(folder, 2, 1);
     config.checkpoint.files = &files;
@@ -122,7 +117,7 @@ TEST_CASE(
 
 TEST_CASE("killed at any call, a job leaves checkpoints that are whole") {
   const QuietLog quiet;
-  const BucketPlan plan = plan_of({.servers = 2}, 1 << 17, tiny_model());
+  const BucketPlan plan = plan_of({.servers = 2}, 1 << 17, tiny_parameters());
   const TemporaryFolder start;
   SimulatedJob first(plan, saving(start.path(), 1, 0), 1);
   first.run();
@@ -164,7 +159,7 @@ TEST_CASE("killed at any call, a job leaves checkpoints that are whole") {
 
 TEST_CASE("when a later job takes the run folder, at any call, the old one commits nothing more") {
   const QuietLog quiet;
-  const BucketPlan plan = plan_of({.servers = 1}, 1 << 17, tiny_model());
+  const BucketPlan plan = plan_of({.servers = 1}, 1 << 17, tiny_parameters());
   const auto committed = [](const fs::path& folder) {
     std::vector<std::string> names;
     for (const std::string& name : names_in(folder)) {
@@ -227,7 +222,7 @@ TEST_CASE("where the disk is full, the last save waits for room, on any number o
     FaultyFileSystem files(kNever, false);
     std::atomic<int> failures = 20;  // ten tries: each removes what it has begun
     fill_disk(files, failures);
-    const BucketPlan plan = plan_of({.servers = servers}, 1 << 17, tiny_model());
+    const BucketPlan plan = plan_of({.servers = servers}, 1 << 17, tiny_parameters());
     ServerConfig config = saving(folder.path(), 2, 0);
     config.checkpoint.files = &files;
     config.checkpoint.wait_s = 60;
@@ -245,7 +240,7 @@ TEST_CASE("the last save that finds no room in time ends the job and says where 
   FaultyFileSystem files(kNever, false);
   std::atomic<int> failures = 1 << 30;
   fill_disk(files, failures);
-  const BucketPlan plan = plan_of({.servers = 2}, 1 << 17, tiny_model());
+  const BucketPlan plan = plan_of({.servers = 2}, 1 << 17, tiny_parameters());
   ServerConfig config = saving(folder.path(), 2, 0);
   config.checkpoint.files = &files;
   SimulatedJob job(plan, config, 1);
@@ -263,7 +258,7 @@ TEST_CASE("two failures in a row are given up; the third save waits, then traini
   FaultyFileSystem files(kNever, false);
   std::atomic<int> failures = 2 * 2 + 2 * 5;
   fill_disk(files, failures);
-  const BucketPlan plan = plan_of({.servers = 2}, 1 << 17, tiny_model());
+  const BucketPlan plan = plan_of({.servers = 2}, 1 << 17, tiny_parameters());
   ServerConfig config = saving(folder.path(), 5, 1);
   config.checkpoint.keep = 9;
   config.checkpoint.files = &files;
@@ -297,7 +292,7 @@ TEST_CASE("a stop is answered while a save waits for room: the job ends when the
   FaultyFileSystem files(kNever, false);
   std::atomic<int> failures = 1 << 30;
   fill_disk(files, failures);
-  const BucketPlan plan = plan_of({.servers = 2}, 1 << 17, tiny_model());
+  const BucketPlan plan = plan_of({.servers = 2}, 1 << 17, tiny_parameters());
   ServerConfig config = saving(folder.path(), 1000, 1);
   config.checkpoint.files = &files;
   config.checkpoint.wait_s = 60;
@@ -318,7 +313,7 @@ TEST_CASE("a stop is answered while a save waits for room: the job ends when the
 TEST_CASE("a save for which no thread can be started is given up, and the next one succeeds") {
   const QuietLog quiet;
   const TemporaryFolder folder;
-  const BucketPlan plan = plan_of({.servers = 2}, 1 << 17, tiny_model());
+  const BucketPlan plan = plan_of({.servers = 2}, 1 << 17, tiny_parameters());
   ServerConfig config = saving(folder.path(), 3, 1);
   config.checkpoint.wait_s = 60;
   SimulatedJob job(plan, config, 1);
@@ -348,7 +343,7 @@ TEST_CASE("a save for which no thread can be started is given up, and the next o
 
 TEST_CASE("server 0 may begin a save before another server has applied that update") {
   const TemporaryFolder folder;
-  const BucketPlan plan(tiny_model(), {0, 0, 0, 0}, Layout{.shards = 2, .servers = 2}, 65536);
+  const BucketPlan plan(tiny_parameters(), {0, 0, 0, 0}, Layout{.shards = 2, .servers = 2}, 65536);
   const ServerConfig config = saving(folder.path(), 1, 1);
   Server zero(plan, 0, config);
   Server one(plan, 1, config);
@@ -371,7 +366,7 @@ TEST_CASE("server 0 may begin a save before another server has applied that upda
 TEST_CASE("a save begins where its own directive is, though another one is still being applied") {
   // The second replica comes too late for the only step; when it is let go, all have done it.
   const TemporaryFolder folder;
-  const BucketPlan plan(tiny_model(), {0, 0, 0, 0},
+  const BucketPlan plan(tiny_parameters(), {0, 0, 0, 0},
                         Layout{.replicas = 2, .shards = 2, .servers = 2}, 65536);
   ServerConfig config = saving(folder.path() / "checkpoints", 1, 1);
   config.consistency.backup = 1;
