@@ -59,7 +59,12 @@ void Server::load(const std::filesystem::path& checkpoint) {
   }
   last_.observed.skipped_count = standing.skipped_count;
   last_.order.stop = standing.step >= config_.training.steps;
-  if (decider_) decider_->restore(standing);
+  if (!decider_) return;
+  try {
+    decider_->restore(standing);
+  } catch (const Error& error) {
+    throw Error(text("resuming ", checkpoint.string(), ": ", error.what()), error.code());
+  }
 }
 
 void Server::begin_at(index_t step) {

@@ -27,6 +27,9 @@ std::size_t edit_distance(std::string_view from, std::string_view to) {
   return row.back();
 }
 
+/// As much of a name is compared: the time grows with it, and no option is as long.
+constexpr std::size_t kLettersMax = 200;
+
 struct Candidate {
   std::string name;
   std::size_t distance;
@@ -35,7 +38,7 @@ struct Candidate {
 /// The known name with the least distance. The beginning of a name, and its last part, count as one
 /// letter away.
 std::optional<Candidate> nearest(const std::string& name, const std::vector<std::string>& known) {
-  const std::string from = canonical_name(name);
+  const std::string from = canonical_name(std::string_view(name).substr(0, kLettersMax));
   std::optional<Candidate> best;
   for (const auto& candidate : known) {
     const std::string to = canonical_name(candidate);
@@ -66,7 +69,7 @@ std::string nearest_name(const std::string& name, const std::vector<std::string>
 std::string did_you_mean(const std::string& name, const std::vector<std::string>& known,
                          const std::string& prefix) {
   const auto guess = nearest(name, known);
-  const std::size_t far = 2 + name.size() / 4;
+  const std::size_t far = 2 + std::min(name.size(), kLettersMax) / 4;
   if (!guess || guess->distance >= far) return "";
   return text(" (did you mean ", prefix, guess->name, "?)");
 }

@@ -1,4 +1,5 @@
 // Does weir keep what it promises when machines fail? Makes faults on purpose, many times.
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <ctime>

@@ -1,4 +1,5 @@
 #include "tests/faults/chaos.hpp"
+#include "tests/faults/damage.hpp"
 #include "tests/faults/failed_calls.hpp"
 #include "tests/faults/killed_ranks.hpp"
 #include "tests/faults/killed_saves.hpp"
@@ -12,6 +13,11 @@ namespace weir::test {
 
 std::vector<Row> rows() {
   return {
+      {"damage",
+       "damaged checkpoints, decision logs, metrics, configurations, records, LOCK, BEST, words of "
+       "a command: refused by name or equal; no crash, no hang, at most 64 MiB and the data",
+       damage},
+#ifndef WEIR_SANITIZE
       {"kill",
        "killed before a call that changes a file: old or new loads, and resumes to the same bits",
        killed_saves},
@@ -39,6 +45,7 @@ std::vector<Row> rows() {
       {"layouts",
        "saved on one layout, loaded on another and saved again: every tensor has the same bits",
        layouts},
+#endif
   };
 }
 

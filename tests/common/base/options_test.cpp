@@ -318,4 +318,7 @@ TEST_CASE("did_you_mean is silent when nothing is near") {
   CHECK(did_you_mean("model_layers", {"model.layers"}) == " (did you mean model.layers?)");
   CHECK(did_you_mean("zzzz", {"train", "eval"}).empty());
   CHECK(did_you_mean("x", {}).empty());
+  // Compared letter by letter with the options of weir it took seconds.
+  const std::vector<std::string> options(200, "attention.global-tokens");
+  CHECK(did_you_mean(std::string(std::size_t{4} << 20, 'a'), options).empty());
 }
