@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <initializer_list>
 #include <map>
 #include <mutex>
 
@@ -42,12 +43,18 @@ struct Mode {
   std::string name;
   Words words;
   bool is_local() const { return name == "local"; }
-  /// Replicas that step by themselves are one worker each, and the servers have ranks of their own.
+  /// One process has nobody to wait for and sends nothing. Replicas that step by themselves are one
+  /// worker each, and the servers have ranks of their own.
   bool fits(const SmallLayout& layout) const {
-    return !is_local() || std::ranges::all_of(layout.words, [](const std::string& word) {
-      return word.starts_with("--replicas") || word.starts_with("--servers") ||
-             word.starts_with("--transport");
-    });
+    const auto is_any = [](const Words& words, std::initializer_list<const char*> beginnings) {
+      return std::ranges::any_of(words, [&](const std::string& word) {
+        return std::ranges::any_of(beginnings,
+                                   [&](const char* each) { return word.starts_with(each); });
+      });
+    };
+    if (layout.ranks == 0) return !is_any(words, {"--consistency", "--wire"});
+    return !is_local() ||
+           !is_any(layout.words, {"--stages", "--contexts", "--shards", "--placement"});
   }
 };
 
