@@ -23,12 +23,12 @@ struct StateSize {
 /// Seconds, repeat by repeat.
 using Times = std::vector<double>;
 
-/// A server with one worker in one process, whose every other update has a checkpoint. Each save is
-/// over before the next update begins.
+/// A server with one worker in one thread, whose every fourth update has a checkpoint.
 struct StallTimes {
   Times updates;         ///< all buckets summed, decided and stepped; without a checkpoint
-  Times stalls;          ///< what one with a checkpoint takes beyond the two beside it
-  double first_stall;    ///< the first checkpoint's, which also makes room for the copies
+  Times stalls;          ///< what one with a checkpoint takes beyond that; the server is idle then
+  Times stalls_at_once;  ///< what it and the next one take, if that comes at once
+  double first_stall;    ///< the first checkpoint's, which also makes room for copies, as the last
   Times copy_gigabytes;  ///< GB/s of memcpy between large buffers, beside each save
 };
 StallTimes measure_stall(const StateSize& size, const std::filesystem::path& folder, index_t saves);

@@ -14,6 +14,7 @@ namespace {
 
 constexpr index_t kBucketBytes = 524288;  // a job's, unless it says otherwise
 constexpr index_t kCopyElements = index_t{1} << 26;
+constexpr index_t kEvery = 4;  // updates from one save to the next
 
 List<ParameterSpec> specs_of(const StateSize& size) {
   List<ParameterSpec> specs;
@@ -29,7 +30,7 @@ List<ParameterSpec> specs_of(const StateSize& size) {
   return specs;
 }
 
-/// The server and its worker. Every other step has a checkpoint, the second one the first.
+/// The server and its worker.
 class ServerWithWorker {
  public:
   ServerWithWorker(const StateSize& size, const std::filesystem::path& folder, index_t steps)
@@ -63,7 +64,7 @@ class ServerWithWorker {
   static ps::ServerConfig config_of(const std::filesystem::path& folder, index_t steps) {
     ps::ServerConfig config;
     config.training = {.steps = steps, .batch = 1, .micro_batch = 1, .seed = 0};
-    config.checkpoint.every = 2;
+    config.checkpoint.every = kEvery;
     config.checkpoint.folder = folder;
     return config;
   }
@@ -79,25 +80,28 @@ class ServerWithWorker {
 
 StallTimes measure_stall(const StateSize& size, const std::filesystem::path& folder,
                          index_t saves) {
-  ServerWithWorker job(size, folder, 2 * saves + 4);
+  ServerWithWorker job(size, folder, kEvery * (2 * saves + 3));
   Buffer from(kCopyElements), to(kCopyElements);
   StallTimes times = {};
-  double before = job.update();
-  for (index_t save = 0; save <= saves; ++save) {
+  job.update();
+  for (index_t save = 0; save <= 2 * saves; ++save) {
+    const Times plain = {job.update(), job.update()};
+    const double usual = (plain[0] + plain[1]) / 2;
     const double with_save = job.update();
-    job.end_save();
+    const bool at_once = save % 2 == 0;
+    if (!at_once) job.end_save();
+    const double next = job.update();
+    if (at_once) job.end_save();
     const double begin = seconds_now();
     std::memcpy(to.data(), from.data(), 4 * kCopyElements);
     const double copy = seconds_now() - begin;
-    const double after = job.update();
-    const double stall = with_save - (before + after) / 2;
-    before = after;
+    const double stall = with_save - usual + (at_once ? next - usual : 0);
     if (save == 0) {
       times.first_stall = stall;
       continue;
     }
-    times.updates.push_back(after);
-    times.stalls.push_back(stall);
+    times.updates.insert(times.updates.end(), plain.begin(), plain.end());
+    (at_once ? times.stalls_at_once : times.stalls).push_back(stall);
     times.copy_gigabytes.push_back(4e-9 * kCopyElements / copy);
   }
   return times;

@@ -201,9 +201,10 @@ bool Server::poll() {
     std::visit([&](auto&& each) { outputs_.push_back(std::move(each)); }, std::move(*message));
     return true;
   }
-  // Weights that workers wait for come first, then the sums of the next update, then decisions.
+  // Weights that workers wait for come first, then the sums of the next update, then decisions;
+  // nobody waits for copies.
   return poll_directive() || poll_trust() || poll_apply() || poll_close() || poll_sum() ||
-         poll_partials() || poll_decide();
+         poll_partials() || poll_decide() || save_.copy_one(store_);
 }
 
 bool Server::poll_directive() {
@@ -246,6 +247,7 @@ bool Server::poll_apply() {
 }
 
 void Server::step(index_t bucket) {
+  save_.before_step(bucket, store_);
   if (!last_.replicas.contributors.empty()) {
     store_.apply(bucket, last_, trust_.ratios());
     if (last_.rule.skip == SkipReason::rollback) kept_.put_back(bucket, store_);

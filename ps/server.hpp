@@ -141,7 +141,10 @@ class Server {
   std::span<const float> weight_arena() const { return store_.weight_arena(); }
   std::span<float> gradient_arena() { return store_.gradient_arena(); }
   ConstVector read_arena() const { return store_.read_arena(); }
-  void take_weights(std::span<const float> arena) { store_.take_weights(arena); }
+  void take_weights(std::span<const float> arena) {
+    WEIR_ASSERT(!save_.copying());
+    store_.take_weights(arena);
+  }
   /// Says that training begins after `step` steps, whatever was loaded. Called after load() or
   /// instead of it.
   void begin_at(index_t step);

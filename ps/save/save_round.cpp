@@ -21,7 +21,8 @@ void SaveRound::begin(const Directive& directive, const Standing& standing) {
 void SaveRound::start() {
   // A save may be given up before all the residuals for it have come.
   if (!due_ || snapshot_.busy() || residuals_missing_ > 0) return;
-  copied_ = false;
+  applied_ = false;
+  uncopied_.clear();
   if (residuals_->kept()) {
     residuals_missing_ = residuals_->count();
     asks_for_residuals_ = true;
@@ -36,13 +37,19 @@ bool SaveRound::may_step() {
   return !due_;
 }
 
-void SaveRound::stepped(index_t bucket, Store& store) {
-  if (!copies_) return;
-  snapshot_.copy(bucket, store);
-  take_residuals(bucket, store);
+void SaveRound::before_step(index_t bucket, Store& store) {
+  // Buckets are always stepped in the same order, so no other one that is left comes before it.
+  if (!uncopied_.empty() && uncopied_.front() == bucket) copy_one(store);
 }
 
-/// The store's own come here with its weights; those of workers come by themselves.
+void SaveRound::stepped(index_t bucket, Store& store) {
+  if (!copies_) return;
+  take_residuals(bucket, store);
+  uncopied_.push_back(bucket);
+}
+
+/// The store's own change when its next gradients are added up; those of workers come by
+/// themselves.
 void SaveRound::take_residuals(index_t bucket, Store& store) {
   if (!store.keeps_residuals()) return;
   for (index_t sum = 0; sum < store.group_sum_count(bucket); ++sum) {
@@ -53,8 +60,17 @@ void SaveRound::take_residuals(index_t bucket, Store& store) {
 
 void SaveRound::applied() {
   if (!copies_) return;
-  copied_ = true;
+  applied_ = true;
   end_copying();
+}
+
+bool SaveRound::copy_one(Store& store) {
+  if (!snapshot_.busy()) uncopied_.clear();  // the save was given up
+  if (uncopied_.empty()) return false;
+  snapshot_.copy(uncopied_.front(), store);
+  uncopied_.pop_front();
+  end_copying();
+  return true;
 }
 
 void SaveRound::on_residual() {
@@ -63,7 +79,7 @@ void SaveRound::on_residual() {
 }
 
 void SaveRound::end_copying() {
-  if (copied_ && residuals_missing_ == 0) snapshot_.copied();
+  if (applied_ && uncopied_.empty() && residuals_missing_ == 0) snapshot_.copied();
 }
 
 void SaveRound::on_begin(const SaveBegin& begin, bool early) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <deque>
 #include <optional>
 #include <variant>
 
@@ -16,10 +17,12 @@ namespace weir::ps {
 struct ResidualsDue {};
 
 /// One server's part in saving, from the directive with a checkpoint to the end of the save. A save
-/// begins before the first bucket of its directive is stepped, takes each bucket as it was stepped,
-/// and the residuals as they come; then the snapshot writes while training goes on:
+/// begins before the first bucket of its directive is stepped. It copies a stepped bucket when the
+/// server has nothing else to do, and at the latest before the next step of that bucket, so that
+/// nobody waits for copies while the server would be idle later. When all is copied and the
+/// residuals have come, the snapshot writes while training goes on:
 ///
-///   begin -> stepped … and on_residual … -> applied -> Snapshot: SaveBegin … SaveEnd
+///   begin -> stepped … applied, copy_one …, on_residual … -> Snapshot: SaveBegin … SaveEnd
 ///
 /// Only one save is underway at a time: if the next one is due before that, training waits.
 class SaveRound {
@@ -34,9 +37,15 @@ class SaveRound {
   void begin(const Directive& directive, const Standing& standing);
   /// False while the previous save holds the memory that this directive's save needs.
   bool may_step();
+  /// To be called before each step of a bucket.
+  void before_step(index_t bucket, Store& store);
   /// Tells that one bucket of the directive is stepped.
   void stepped(index_t bucket, Store& store);
-  void applied();      ///< all buckets of the directive are stepped
+  void applied();  ///< all buckets of the directive are stepped
+  /// Copies one bucket; false if none is left to copy.
+  bool copy_one(Store& store);
+  /// Whether weights or moments that have yet to be copied must not change.
+  bool copying() const { return snapshot_.busy() && !uncopied_.empty(); }
   void on_residual();  ///< one residual has been written
 
   /// `early`: the directive that asks for this checkpoint has come, but has not begun.
@@ -70,7 +79,8 @@ class SaveRound {
   Snapshot snapshot_;
   std::optional<Due> due_;           ///< a save that waits for the previous one to end
   bool copies_ = false;              ///< whether the directive that is applied has a checkpoint
-  bool copied_ = true;               ///< whether weights and moments are copied for the newest save
+  bool applied_ = true;              ///< whether all buckets are stepped for the newest save
+  std::deque<index_t> uncopied_;     ///< for the newest save, in the order of their steps
   index_t residuals_missing_ = 0;    ///< for the newest save
   bool asks_for_residuals_ = false;  ///< whether poll() has yet to ask for them
   std::optional<SaveBegin> early_begin_;  ///< came before its save was started

@@ -94,10 +94,10 @@ struct SaveTotals {
   double seconds = 0;  ///< from the directive to the commit, mostly while training goes on
 };
 
-/// One server's part in making checkpoints. It copies weights and moments right after a bucket was
-/// stepped, and a thread writes the copies while training goes on. Server 0 makes the file first
-/// and commits it when all servers have written; see common/io/checkpoint_format.hpp. If the
-/// workers' wire keeps residuals, they are written without a copy.
+/// One server's part in making checkpoints. It copies weights and moments of each bucket before
+/// they change again, and a thread writes the copies while training goes on. Server 0 makes the
+/// file first and commits it when all servers have written; see common/io/checkpoint_format.hpp. If
+/// the workers' wire keeps residuals, they are written without a copy.
 ///
 ///   server 0   start -> file made -> SaveBegin … all SavePrepared -> MANIFEST, name -> SaveEnd
 ///   others     start … SaveBegin -> written -> SavePrepared … SaveEnd

@@ -74,6 +74,37 @@ TEST_CASE("in one process, without a copy, training has the bits of one with sev
   CHECK(service.waited_seconds() > 0);
 }
 
+TEST_CASE("a checkpoint holds the weights of its step though the next step comes before the copy") {
+  const TemporaryFolder folder;
+  const BucketPlan plan = plan_of({.placement = Placement::local});
+  ps::ServerConfig config = server_config(4);
+  config.checkpoint.every = 2;
+  config.checkpoint.folder = folder.path();
+  ps::Server server(plan, 0, config);
+  ps::LocalService service(server, plan, [] { return false; });
+  service.start();
+  std::vector<float> weights;
+  for (index_t step = 1; step <= 4; ++step) {  // progress() is not called: nothing is idle
+    service.begin_update();
+    std::ranges::fill(as<float>(service.gradients()), 0.5F);
+    for (index_t unit = 3; unit >= 0; --unit) service.ready(unit);
+    service.report({.step = step, .replica = 0, .loss_sum = 1, .count = 700});
+    service.directive();
+    const std::span<const float> now = as<float>(service.weights());
+    if (step == 2) weights.assign(now.begin(), now.end());
+    if (step == 3) CHECK_FALSE(std::ranges::equal(now, weights));
+  }
+  service.finish();
+  const CheckpointReader reader(checkpoint_folder(folder.path(), 2));
+  for (const HeldSlice& slice : plan.holding({}).slices) {
+    const std::string& name = plan.specs()[slice.parameter].name;
+    CAPTURE(name);
+    std::vector<float> saved(static_cast<std::size_t>(slice.range.count()));
+    reader.read(reader.find("/model/" + name).value(), 0, saved);
+    CHECK(std::ranges::equal(saved, std::span(weights).subspan(slice.offset, slice.range.count())));
+  }
+}
+
 TEST_CASE("in one process a worker of low precision reads the server's weights rounded") {
   const BucketPlan plan =
       plan_of({.placement = Placement::local}, 1 << 17, small_parameters(), Dtype::bf16);
