@@ -196,6 +196,7 @@ void TrainingJob::resume() {
 
 void TrainingJob::load_server() {
   ps::ServerConfig config = server_config();
+  config.resumes = !checkpoint_.empty();
   if (steps_locally()) config = ps::server_config_of_rounds(std::move(config), job_.config.local);
   server_.emplace(*job_.plan, is_local() ? 0 : layout().server(ranks_.rank()), config,
                   plane_ ? plane_->server_memory() : BucketMemory());

@@ -23,6 +23,7 @@ struct ServerConfig {
   ConsistencyConfig consistency;
   // No options: what follows from the rest of the job, as in DecideConfig.
   Training training;
+  bool resumes = false;  ///< a checkpoint will be loaded, so no initial weights are drawn
   std::filesystem::path decisions;
   std::filesystem::path replay;
 };

@@ -35,7 +35,7 @@ List<Block> blocks_of(const Bucket& bucket) {
 }
 
 Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& optimizer,
-             std::uint64_t seed, const BucketMemory& given)
+             std::optional<std::uint64_t> seed, const BucketMemory& given)
     : plan_(&plan),
       optimizer_(optimizer),
       buckets_(plan.buckets_of(server)),
@@ -85,10 +85,11 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
     weight_squares_.resize(partials_.size());
     direction_squares_.resize(partials_.size());
   }
+  if (!seed) return;
   // The weights are drawn where they are, so they must have their places by now.
   for (index_t index : buckets_) {
     for (const Segment& segment : bucket(index).segments) {
-      initial_weights(plan.specs()[segment.parameter], seed, segment.range,
+      initial_weights(plan.specs()[segment.parameter], *seed, segment.range,
                       sub(mutable_weights(index), segment.offset, segment.range.count()));
     }
     encode_weights(entry(index));

@@ -29,10 +29,11 @@ namespace weir::ps {
 /// group's: so the bits are those of a group that was added up and encoded by a worker.
 class Store {
  public:
-  /// Begins with initial weights and zero moments, and waits for update 1. `plan` and what `given`
-  /// names must outlive it; contributions are given only if the push wire is raw.
+  /// Begins with initial weights and zero moments, and waits for update 1. Without a seed weights
+  /// are zero until a checkpoint is loaded: to draw 100 M of them takes a second. `plan` and what
+  /// `given` names must outlive it; contributions are given only if the push wire is raw.
   Store(const BucketPlan& plan, index_t server, const OptimizerConfig& optimizer,
-        std::uint64_t seed, const BucketMemory& given = {});
+        std::optional<std::uint64_t> seed, const BucketMemory& given = {});
 
   const List<index_t>& buckets() const { return buckets_; }  ///< sorted as they are pushed
   index_t contributor_count(index_t bucket) const;
