@@ -40,7 +40,7 @@ class KilledRanks final : public Part {
           std::make_unique<Process>(weir_command(layout.ranks, job(layout, layout.name))));
     }
     for (std::size_t at = 0; at < jobs.size(); ++at) {
-      const Ended ended = jobs[at]->wait(120);
+      const Ended ended = jobs[at]->wait(240);
       expect(ended.exit_code == 0, "the undisturbed job failed: ", ended.output);
       digests_.push_back(digests_of(folder_ / layouts_[at].name, kSteps));
     }
@@ -70,7 +70,7 @@ class KilledRanks final : public Part {
       sleep_microseconds(static_cast<index_t>(random() % 20'000));
       kill(ranks[rank], SIGKILL);
     }
-    const Ended ended = job.wait(120);
+    const Ended ended = job.wait(240);
     expect(ended.exit_code == 0, "ended with ", ended.exit_code, point, ended.output);
     for (const std::string& words :
          {text("weir: rank ", rank, ", "), text("was killed by signal 9 (KILL)"),

@@ -57,7 +57,7 @@ class StillJobs final : public Part {
           std::make_unique<Process>(weir_command(layout.ranks, job(layout, layout.name))));
     }
     for (std::size_t at = 0; at < jobs.size(); ++at) {
-      const Ended ended = jobs[at]->wait(120);
+      const Ended ended = jobs[at]->wait(240);
       expect(ended.exit_code == 0, "the undisturbed job failed: ", ended.output);
       digests_.push_back(digests_of(folder_ / layouts_[at].name, kSteps));
     }
