@@ -103,9 +103,14 @@ void populate(std::span<std::byte> part) {
   std::memset(part.data(), 0, part.size());
 }
 
-bool collapse(std::span<std::byte> part) {
-  return part.empty() ||
-         madvise(part.data(), round_up(std::ssize(part), kHugePage), kCollapse) == 0;
+/// Makes huge pages exist, zeroed; false where the kernel does not. It makes them around what is
+/// there. One small page each is enough: more would only be copied.
+bool populate_huge(std::span<std::byte> part) {
+  const index_t bytes = round_up(std::ssize(part), kHugePage);
+  for (index_t begin = 0; begin < bytes; begin += kHugePage) {
+    if (madvise(part.data() + begin, kPageBytes, MADV_POPULATE_WRITE) != 0) return false;
+  }
+  return part.empty() || madvise(part.data(), bytes, kCollapse) == 0;
 }
 
 }  // namespace
@@ -134,12 +139,14 @@ SharedWindow::SharedWindow(const Comm& host, index_t bytes) {
               }
             }
           }));
-    agree(host, error_of([&] { populate(part(host.rank())); }));
+    agree(host, error_of([&] {
+            on_huge_pages_ = populate_huge(part(host.rank()));
+            if (!on_huge_pages_) populate(part(host.rank()));
+          }));
   } catch (...) {
     unmap();
     throw;
   }
-  on_huge_pages_ = collapse(part(host.rank()));
 }
 
 SharedWindow::~SharedWindow() { unmap(); }
