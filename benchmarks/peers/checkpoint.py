@@ -7,7 +7,7 @@ the disk (fsync). Neither writes beside the old file and renames, nor brings the
   h5py         a contiguous dataset for each tensor; no digests
   torch.save   a dict of tensors; a zip file with a CRC-32 of each tensor, which torch.load does not check
 
-Loading is from the page cache, into memory of its own.
+Loading is from the page cache, into fresh memory, which the kernel has to clear.
 
     benchmarks/peers/checkpoint.py --folder F --data FILE --tensors N --elements M [--json]
 
