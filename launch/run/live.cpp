@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "common/base/machine.hpp"
@@ -16,6 +17,7 @@ using Json = nlohmann::ordered_json;
 constexpr index_t kLiveBytesMax = 64 << 10;
 constexpr index_t kRanksMax = 1 << 20;
 constexpr std::string_view kLivePrefix = "rank-";
+constexpr std::string_view kEndPrefix = "ended-";
 
 Json need_json(const LiveNeed& need) {
   if (need.what.empty()) return nullptr;
@@ -116,12 +118,30 @@ std::vector<LiveRecord> read_live_records(const fs::path& folder) {
   return records;
 }
 
+void note_end(const fs::path& folder, index_t rank) {
+  std::ofstream(folder / text(kEndPrefix, rank));
+}
+
+std::vector<std::string> hosts_without_end(const fs::path& folder) {
+  std::map<std::string, bool> lacks_end;
+  for (const LiveRecord& record : read_live_records(folder)) {
+    std::error_code error;
+    lacks_end[record.host] |= !fs::exists(folder / text(kEndPrefix, record.rank), error);
+  }
+  std::vector<std::string> hosts;
+  for (const auto& [host, lacks] : lacks_end) {
+    if (lacks) hosts.push_back(host);
+  }
+  return hosts.size() < lacks_end.size() ? hosts : std::vector<std::string>();
+}
+
 void remove_live_records(const fs::path& folder) {
   std::error_code error;
   std::vector<fs::path> own;
   for (fs::directory_iterator entry(folder, error), end; entry != end; entry.increment(error)) {
     const std::string name = entry->path().filename().string();
-    if (name.starts_with(kLivePrefix) || name.starts_with(text(".tmp-", kLivePrefix))) {
+    if (name.starts_with(kLivePrefix) || name.starts_with(kEndPrefix) ||
+        name.starts_with(text(".tmp-", kLivePrefix))) {
       own.push_back(entry->path());
     }
   }

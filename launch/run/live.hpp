@@ -60,8 +60,15 @@ std::optional<LiveRecord> read_live_record(const fs::path& path);
 /// The records in a folder, by rank; none if there is no folder. What is no record is left out.
 std::vector<LiveRecord> read_live_records(const fs::path& folder);
 
-/// Removes the records that a folder holds, and then the folder if nothing else is in it. Says
-/// nothing of what it cannot remove.
+/// Notes beside the records in RUN/live that a rank has ended, if there is such a folder: whoever
+/// started the rank does so when it has failed or was ended with the job. It cannot on a host that
+/// has died.
+void note_end(const fs::path& folder, index_t rank);
+/// The hosts of ranks with a record and without such a note, if other hosts have only noted ones.
+std::vector<std::string> hosts_without_end(const fs::path& folder);
+
+/// Removes the records and notes that a folder holds, and then the folder if nothing else is in it.
+/// Says nothing of what it cannot remove.
 void remove_live_records(const fs::path& folder);
 
 /// Whether the process that wrote the record may still run: it is not gone from this host, and the

@@ -21,6 +21,7 @@ bool is_run_folder(const fs::path& folder);
 ///   checkpoints/      step-N/
 ///   decisions.jsonl   see ps/decide/decision_log.hpp; only if something was decided
 ///   live/             what each rank does, while a job runs (live.hpp)
+///   hostfile.remaining  of weir run --min-replicas: the hosts that are not left out
 ///   hang/             the same for ranks that their watchdogs have ended; until the next job
 ///   STOP              touch it, and the job ends after a checkpoint
 ///   LOCK              names the process that has the folder

@@ -18,8 +18,8 @@ bool is_in(const Names& names, std::string_view word) {
 }
 
 const Names kCommands = {"train", "eval", "plan"};
-const Names kHosts = {"--hostfile", "-hostfile", "--machinefile",     "-machinefile", "--host",
-                      "-host",      "-H",        "--default-hostfile"};
+const Names kHostfile = {"--hostfile", "-hostfile", "--machinefile", "-machinefile"};
+const Names kHosts = {"--host", "-host", "-H", "--default-hostfile"};
 const Names kRanks = {"-n", "-np", "--n", "--np"};
 const Names kFolder = {"--wdir", "-wdir"};
 const Names kWithTwoValues = {"--mca", "-mca", "--gmca", "-gmca"};
@@ -31,7 +31,7 @@ const Names kWithValue = {"-x",        "--map-by",   "-map-by",   "--bind-to",
 /// How many words an option takes, itself included.
 std::size_t word_count(std::string_view option) {
   if (is_in(kWithTwoValues, option)) return 3;
-  for (const Names* const names : {&kHosts, &kRanks, &kFolder, &kWithValue}) {
+  for (const Names* const names : {&kHostfile, &kHosts, &kRanks, &kFolder, &kWithValue}) {
     if (is_in(*names, option)) return 2;
   }
   return 1;
@@ -58,7 +58,10 @@ MpirunWords read_mpirun_words(const std::vector<std::string>& words) {
     const std::string& word = words[at];
     const std::size_t count = std::min(word_count(word), words.size() - at);
     const std::string value = count > 1 ? words[at + 1] : "";
-    if (is_in(kHosts, word)) read.one_host = false;
+    if (is_in(kHosts, word) || is_in(kHostfile, word)) {
+      read.hostfile = read.one_host && is_in(kHostfile, word) ? value : "";
+      read.one_host = false;
+    }
     if (is_in(kRanks, word)) read.ranks = number_in(value);
     if (is_in(kFolder, word)) read.folder = value;
     if (word == "-x" && value.find('=') != std::string::npos) read.exported.push_back(value);
@@ -67,6 +70,40 @@ MpirunWords read_mpirun_words(const std::vector<std::string>& words) {
   }
   for (; at < words.size(); ++at) read.command.push_back(words[at]);
   return read;
+}
+
+MpirunWords with_hosts(MpirunWords words, const std::string& hostfile, index_t ranks) {
+  std::vector<std::string> options;
+  for (std::size_t at = 0; at < words.options.size();) {
+    const std::string& word = words.options[at];
+    const std::size_t end = std::min(at + word_count(word), words.options.size());
+    if (is_in(kHostfile, word)) {
+      options.insert(options.end(), {word, hostfile});
+    } else if (!is_in(kRanks, word)) {
+      options.insert(options.end(), words.options.begin() + static_cast<std::ptrdiff_t>(at),
+                     words.options.begin() + static_cast<std::ptrdiff_t>(end));
+    }
+    at = end;
+  }
+  options.insert(options.end(), {"-n", text(ranks)});
+  words.options = std::move(options);
+  words.hostfile = hostfile;
+  words.ranks = ranks;
+  return words;
+}
+
+std::vector<std::string> with_option(std::vector<std::string> command, const std::string& name,
+                                     const std::string& value) {
+  std::vector<std::string> words;
+  for (std::size_t at = 0; at < command.size(); ++at) {
+    if (command[at] == "--" + name) {
+      ++at;  // its value
+    } else if (!command[at].starts_with("--" + name + "=")) {
+      words.push_back(command[at]);
+    }
+  }
+  words.push_back("--" + name + "=" + value);
+  return words;
 }
 
 MpirunHost mpirun_host() {

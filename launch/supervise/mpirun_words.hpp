@@ -15,6 +15,7 @@ struct MpirunWords {
   std::string stranger;               ///< the first word that is neither an option nor its value
   index_t ranks = 0;                  ///< 0: the options do not say
   bool one_host = true;               ///< no option names hosts
+  std::string hostfile;               ///< the only word that names hosts, if it is a hostfile
   std::string folder;                 ///< where the ranks start; empty: in this working directory
   std::vector<std::string> exported;  ///< NAME=value for the ranks' environment
 
@@ -22,6 +23,13 @@ struct MpirunWords {
 };
 
 MpirunWords read_mpirun_words(const std::vector<std::string>& words);
+
+/// The same words with another hostfile and number of ranks.
+MpirunWords with_hosts(MpirunWords words, const std::string& hostfile, index_t ranks);
+
+/// The words of a command with this value of weir's option `name`, whatever they said of it.
+std::vector<std::string> with_option(std::vector<std::string> command, const std::string& name,
+                                     const std::string& value);
 
 /// What the environment for mpirun depends on, apart from its words.
 struct MpirunHost {

@@ -10,6 +10,7 @@
 #include <cstdlib>
 
 #include "common/base/machine.hpp"
+#include "launch/run/live.hpp"
 #include "launch/supervise/banner_filter.hpp"
 #include "launch/supervise/process.hpp"
 #include "launch/supervise/requests.hpp"
@@ -40,6 +41,14 @@ void hold_stop_signal() {
   sigemptyset(&held);
   sigaddset(&held, SIGUSR1);
   sigprocmask(SIG_BLOCK, &held, nullptr);
+}
+
+volatile sig_atomic_t is_told_to_end = 0;
+volatile pid_t told_program = 0;
+
+extern "C" void pass_end_on(int) {
+  is_told_to_end = 1;
+  if (told_program > 0) kill(told_program, SIGTERM);
 }
 
 int status_of(pid_t process) {
@@ -113,19 +122,30 @@ std::string role_of(const std::string& rank, const std::vector<std::string>& wor
 
 }  // namespace
 
-int run_rank(const std::vector<std::string>& words) {
+int run_rank(std::vector<std::string> words) {
+  constexpr std::string_view kLive = "--live=";
+  fs::path live;
+  if (!words.empty() && words.front().starts_with(kLive)) {
+    live = words.front().substr(kLive.size());
+    words.erase(words.begin());
+  }
   if (words.size() < 2) {
     write_line(text("weir: ", kAsRank, " is for `weir run` alone"));
     return static_cast<int>(ExitCode::usage);
   }
   hold_stop_signal();
   const std::string rank = launcher_variable("OMPI_COMM_WORLD_RANK");
+  // mpirun tells all ranks of a job that has failed to end; this process notes it first.
+  std::signal(SIGTERM, pass_end_on);
   // If this process is killed, nobody else would end the program.
-  const pid_t process = start_process(words, {.ends_with_parent = SIGKILL}, restore_nothing);
+  told_program = start_process(words, {.ends_with_parent = SIGKILL}, restore_nothing);
+  if (is_told_to_end != 0) kill(told_program, SIGTERM);
   // Only now: what comes before there is the program does not reach it.
   write_line(text(kRankBegins, launcher_variable("OMPI_COMM_WORLD_SIZE")));
-  const int status = status_of(process);
+  const int status = status_of(told_program);
   const int code = exit_code_of(status);
+  if (is_failure(code) && !live.empty()) note_end(live, std::atoll(rank.c_str()));
+  if (is_told_to_end != 0) return code;
   if (is_failure(code)) write_line(text(kRankFailed, code, " on ", host_name()));
   if (!WIFSIGNALED(status) && is_explained(code)) return code;
   const std::string how = WIFSIGNALED(status) ? text("was killed by signal ", WTERMSIG(status),

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 
 #include "common/base/error.hpp"
 #include "common/io/checkpoint_format.hpp"
 #include "launch/run/run_folder.hpp"
-#include "launch/run_config.hpp"
 
 namespace weir {
 namespace {
@@ -42,18 +42,26 @@ std::vector<std::string> environment_of(const MpirunWords& words) {
 
 }  // namespace
 
-RunProgress::RunProgress(const MpirunWords& words) {
-  if (!words.trains()) return;
+std::optional<RunConfig> config_of_job(const MpirunWords& words) {
+  if (!words.trains()) return std::nullopt;
   try {
     const WorkingFolder folder(words.folder);
     const std::vector<std::string> options(words.command.begin() + 1, words.command.end());
-    run_ = fs::absolute(parse_run_config(options, environment_of(words)).config.run);
-    std::error_code error;
-    const auto size = fs::file_size(run_ / "metrics.jsonl", error);
-    if (!error) metrics_begin_ = static_cast<index_t>(size);
+    RunConfig config = parse_run_config(options, environment_of(words)).config;
+    config.run = fs::absolute(config.run).string();
+    return config;
   } catch (const std::exception&) {
-    run_.clear();
+    return std::nullopt;
   }
+}
+
+RunProgress::RunProgress(const MpirunWords& words) {
+  const std::optional<RunConfig> config = config_of_job(words);
+  if (!config) return;
+  run_ = config->run;
+  std::error_code error;
+  const auto size = fs::file_size(run_ / "metrics.jsonl", error);
+  if (!error) metrics_begin_ = static_cast<index_t>(size);
 }
 
 index_t RunProgress::committed_step() const {
@@ -113,19 +121,6 @@ void RunProgress::write(const SupervisionMetrics& metrics) const {
   std::error_code error;
   if (run_.empty() || !fs::exists(file, error)) return;
   MetricsFile(file).supervision(metrics);
-}
-
-std::vector<std::string> with_resume_auto(std::vector<std::string> command) {
-  std::vector<std::string> words;
-  for (std::size_t at = 0; at < command.size(); ++at) {
-    if (command[at] == "--resume") {
-      ++at;  // its value
-    } else if (!command[at].starts_with("--resume=")) {
-      words.push_back(command[at]);
-    }
-  }
-  words.push_back("--resume=auto");
-  return words;
 }
 
 }  // namespace weir

@@ -5,9 +5,14 @@
 
 #include "launch/run/metrics.hpp"
 #include "launch/run/run_log.hpp"
+#include "launch/run_config.hpp"
 #include "launch/supervise/mpirun_words.hpp"
 
 namespace weir {
+
+/// The configuration of a training job from its own words, as the ranks read them; none if they
+/// cannot be read, or if it does not train.
+std::optional<RunConfig> config_of_job(const MpirunWords& words);
 
 /// How far a training job has come, as its run folder shows it from outside.
 class RunProgress {
@@ -42,8 +47,5 @@ class RunProgress {
   fs::path run_;
   index_t metrics_begin_ = 0;  ///< bytes of metrics.jsonl that were there before
 };
-
-/// The words of the command, train first, for a start that goes on from the newest checkpoint.
-std::vector<std::string> with_resume_auto(std::vector<std::string> command);
 
 }  // namespace weir

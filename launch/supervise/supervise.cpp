@@ -11,6 +11,7 @@
 #include "common/base/spelling.hpp"
 #include "launch/command.hpp"
 #include "launch/run/hang.hpp"
+#include "launch/supervise/left_out_hosts.hpp"
 #include "launch/supervise/mpirun_job.hpp"
 #include "launch/supervise/process.hpp"
 #include "launch/supervise/rank.hpp"
@@ -24,6 +25,7 @@ struct SuperviseConfig {
   index_t restarts = 10;
   double stop_wait_seconds = 60;
   double start_wait_seconds = 600;
+  index_t replicas_min = 0;
   std::string binary;
 };
 
@@ -45,6 +47,12 @@ std::vector<Option> options(SuperviseConfig& config) {
        "failed; 0: it may take any time",
        &config.start_wait_seconds,
        {0, 1e9}},
+      {"min-replicas",
+       "",
+       "a host on which two starts have failed is left out of mpirun's --hostfile, if at least so "
+       "many replicas have room on the others; 0: never",
+       &config.replicas_min,
+       {0, 65536}},
       {"binary", "", "each rank runs this program; empty: this weir", &config.binary},
   };
 }
@@ -59,6 +67,7 @@ std::string help_of_run() {
       "  weir run -- -n 3 train --replicas 2 --servers 1 --data.files text\n"
       "  weir run -- -n 2 train --replicas 2 --placement colocated --data.files text\n"
       "  weir run --restarts 100 -- --hostfile hosts train --config job.ini\n"
+      "  weir run --min-replicas 6 -- --hostfile hosts train --replicas 8 --config job.ini\n"
       "\n"
       "`mpirun-weir WORDS` is short for `weir run --restarts 0 -- WORDS`.\n"
       "\n"
@@ -128,7 +137,8 @@ class Supervisor {
         start_wait_seconds_(words.trains() ? config.start_wait_seconds : 0),
         requests_(words.trains(), config.stop_wait_seconds),
         progress_(words),
-        policy_(restarts_max_) {
+        policy_(restarts_max_),
+        left_out_hosts_(config.replicas_min, mpirun_host().has_slurm_job, words) {
     if (access(binary_.c_str(), X_OK) != 0) {
       throw Error(text("there is no ", binary_, "; build it: cmake --workflow --preset release"));
     }
@@ -163,6 +173,10 @@ class Supervisor {
         if (!decision.reason.empty()) say(text("the job is given up: ", decision.reason));
         return ended_with(decision.code);
       }
+      if (const std::string remark = left_out_hosts_.after(end, progress_.run(), words_);
+          !remark.empty()) {
+        say(remark);
+      }
       say_restart(code, decision.wait_seconds, after);
       if (const auto signal = signals_.wait(decision.wait_seconds)) {
         say(text("SIG", signal_name(*signal), " came before the job was started again"));
@@ -182,9 +196,13 @@ class Supervisor {
   std::vector<std::string> command(bool goes_on) const {
     std::vector<std::string> all = {"mpirun"};
     const std::vector<std::string> job =
-        goes_on ? with_resume_auto(words_.command) : words_.command;
+        goes_on ? with_option(words_.command, "resume", "auto") : words_.command;
     all.insert(all.end(), words_.options.begin(), words_.options.end());
-    all.insert(all.end(), {own_path_, std::string(kAsRank), binary_});
+    all.insert(all.end(), {own_path_, std::string(kAsRank)});
+    if (!progress_.run().empty()) {
+      all.push_back(text("--live=", live_folder(progress_.run()).string()));
+    }
+    all.push_back(binary_);
     all.insert(all.end(), job.begin(), job.end());
     return all;
   }
@@ -253,7 +271,7 @@ class Supervisor {
     return code;
   }
 
-  const MpirunWords words_;
+  MpirunWords words_;
   const std::string own_path_ = own_path();
   const std::string binary_;
   const index_t restarts_max_;
@@ -263,6 +281,7 @@ class Supervisor {
   Signals signals_;
   RunProgress progress_;
   RestartPolicy policy_;
+  LeftOutHosts left_out_hosts_;
 };
 
 }  // namespace

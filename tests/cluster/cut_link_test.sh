@@ -5,14 +5,13 @@
 source "$(dirname "$(realpath "$0")")/job.sh"
 
 floor=2  # seconds
-layout=(--replicas 2 --servers 2 --steps 500 --checkpoint-every 10 --watchdog.floor $floor
+layout=(--replicas 2 --servers 2 --steps 200 --checkpoint-every 10 --watchdog.floor $floor
   --inject sleep=4ms)
 
 begin_job() {
   small_job "$1" "${layout[@]}"
   supervise -- --hostfile "$CLUSTER_HOSTFILE" -n 4 "${job[@]}"  # workers on n1, servers on n2
-  supervisor=$!
-  await "a committed step" committed "$1" $((50 + RANDOM % 100))
+  await "a committed step" committed "$1" $((20 + RANDOM % 50))
 }
 
 # ends_in_time RUN: since `cut_at` no more than the deadline and two seconds have passed.
@@ -26,13 +25,13 @@ ends_in_time() {
 expect_good_end() {
   wait "$supervisor"
   check "$1: the job ends with 0" test $? -eq 0
-  check "$1: the bits are those of the undisturbed job" same_digests "$1" undisturbed 500
+  check "$1: the bits are those of the undisturbed job" same_digests "$1" undisturbed 200
 }
 
 hosts up 2
 small_job undisturbed "${layout[@]}"
 supervise -- -n 4 "${job[@]}"
-check "the undisturbed job ends with 0" wait $!
+check "the undisturbed job ends with 0" wait $supervisor
 
 # Both halves see the run folder all the time.
 begin_job awake

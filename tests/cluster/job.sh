@@ -7,7 +7,7 @@ weir=$(realpath "$1")
 
 if [[ ! -v CLUSTER_HOSTFILE ]]; then
   trials=${2:-1} failed=0
-  trap 'kill $!; exit 1' TERM INT HUP
+  trap 'kill $! 2>/dev/null; exit 1' TERM INT HUP
   for ((trial = 1; trial <= trials; ++trial)); do
     "$here/hosts" within "$(realpath "$0")" "$weir" $trial &
     wait $!
@@ -29,15 +29,15 @@ eval "$(hosts env)"
 export OMPI_MCA_orte_tmpdir_base=$folder
 seq 20000 >"$folder/text"
 
-# small_job RUN: the words of a training job that makes one-millisecond steps; more can follow.
+# small_job RUN OPTIONS: sets `job`, the words of a small training job.
 small_job() {
-  job=(train --run "$folder/$1" --length 32 --batch 12 --micro-batch 1 --model.layers 2
+  job=(train --run "$folder/$1" --length 32 --batch 8 --micro-batch 1 --model.layers 2
     --model.width 32 --model.heads 4 --model.feed-forward 64 --model.dropout 0.1
     --attention.left 8 --data.files "$folder/text" --data.held-out 2000 --bucket-bytes 65536
     --eval-every 0 --progress none "${@:2}")
 }
 
-# supervise WORDS OF WEIR RUN -- WORDS OF MPIRUN AND JOB: in the background, as $!. What it says goes to
+# supervise OPTIONS -- WORDS: `weir run` in the background, as $supervisor. What it says goes to
 # $folder/log; each program of a rank that ends adds its host, rank and exit code to $folder/ends.
 supervise() {
   cat >"$folder/noted" <<END
@@ -49,6 +49,7 @@ exit \$code
 END
   chmod +x "$folder/noted"
   "$weir" run --binary "$folder/noted" "$@" >"$folder/log" 2>&1 &
+  supervisor=$!
 }
 
 # said WORDS: the job has said that.
@@ -63,11 +64,14 @@ check() {
   ((++failures))
 }
 
-# await WHAT COMMAND …: until it succeeds, or says that it has waited a minute for WHAT.
+# await WHAT COMMAND …: until it succeeds. Ends the test if the job has ended or a minute has passed.
 await() {
   local end=$((SECONDS + 60))
   until "${@:2}"; do
-    ((SECONDS < end)) || { check "$1 within a minute" false; return 1; }
+    if ((SECONDS >= end)) || { ! kill -0 $supervisor && ! "${@:2}"; } 2>/dev/null; then
+      check "$1" false
+      exit 1
+    fi
     sleep 0.05
   done
 }

@@ -7,11 +7,11 @@ hosts up 2
 layout=(--replicas 2 --servers 2 --steps 24 --checkpoint-every 24)
 small_job one "${layout[@]}"
 supervise -- -n 4 "${job[@]}"
-check "one host: 0" wait $!
+check "one host: 0" wait $supervisor
 small_job two "${layout[@]}"
 # A worker and a server on each host: weights travel in shared memory and over the link.
 supervise -- --hostfile "$CLUSTER_HOSTFILE" --map-by node -n 4 "${job[@]}"
-check "two hosts: 0" wait $!
+check "two hosts: 0" wait $supervisor
 check "the ranks know of two hosts" said 'window between 2 of 4 pairs'
 check "the bits are the same" same_digests one two 24
 exit $((failures > 0))

@@ -46,6 +46,31 @@ TEST_CASE("a record is read as it was written") {
   CHECK(read->process == 4711);
 }
 
+TEST_CASE("hosts are known where a rank was not seen to end, unless there is no other host") {
+  const TemporaryFolder scratch;
+  const fs::path folder = live_folder(scratch.path());
+  note_end(folder, 0);  // without the folder: nothing happens
+  CHECK(hosts_without_end(folder).empty());
+  fs::create_directory(folder);
+  for (const index_t rank : {0, 1, 2}) {
+    LiveRecord record = some_record();
+    record.rank = rank;
+    record.host = rank == 2 ? "berta" : "anna";
+    show_file(folder / live_name(rank), json_of(record));
+  }
+  using Hosts = std::vector<std::string>;
+  CHECK(hosts_without_end(folder) == Hosts{});
+  note_end(folder, 0);
+  CHECK(hosts_without_end(folder) == Hosts{});
+  note_end(folder, 1);
+  CHECK(hosts_without_end(folder) == Hosts{"berta"});
+  note_end(folder, 2);
+  CHECK(hosts_without_end(folder) == Hosts{});
+  CHECK(read_live_records(folder).size() == 3);
+  remove_live_records(folder);
+  CHECK_FALSE(fs::exists(folder));
+}
+
 TEST_CASE("what is no record is left out, and only records are removed") {
   const TemporaryFolder scratch;
   const fs::path folder = live_folder(scratch.path());

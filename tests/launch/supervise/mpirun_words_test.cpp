@@ -96,5 +96,37 @@ TEST_CASE("root and an OpenCL runtime are dealt with; what the user says of comp
   CHECK(value_in(user, "HWLOC_COMPONENTS") == "none");
 }
 
+TEST_CASE("a hostfile is known if it is the only word that names hosts") {
+  CHECK(read_mpirun_words({"-n", "2", "--hostfile", "f", "train"}).hostfile == "f");
+  CHECK(read_mpirun_words({"-machinefile", "f", "train"}).hostfile == "f");
+  for (const Words& words :
+       {Words{"--hostfile", "f", "--host", "a", "train"}, Words{"-H", "a", "--hostfile", "f"},
+        Words{"--hostfile", "f", "--hostfile", "g"}, Words{"--default-hostfile", "f"}, Words{}}) {
+    CHECK(read_mpirun_words(words).hostfile.empty());
+  }
+}
+
+TEST_CASE("another hostfile and number of ranks take the place of those in mpirun's words") {
+  const MpirunWords before = read_mpirun_words(
+      {"-np", "6", "--mca", "a", "b", "--hostfile", "f", "--map-by", "node", "train", "-n", "7"});
+  const MpirunWords after = with_hosts(before, "g", 4);
+  CHECK(after.options ==
+        Words{"--mca", "a", "b", "--hostfile", "g", "--map-by", "node", "-n", "4"});
+  CHECK(after.hostfile == "g");
+  CHECK(after.ranks == 4);
+  CHECK(after.command == before.command);
+  CHECK(with_hosts(read_mpirun_words({"--hostfile", "f", "train"}), "g", 4).options ==
+        Words{"--hostfile", "g", "-n", "4"});
+}
+
+TEST_CASE("an option of weir gets another value, however the old one was written") {
+  CHECK(with_option({"train", "--steps", "3"}, "resume", "auto") ==
+        Words{"train", "--steps", "3", "--resume=auto"});
+  CHECK(with_option({"train", "--resume", "never", "--steps=3"}, "resume", "auto") ==
+        Words{"train", "--steps=3", "--resume=auto"});
+  CHECK(with_option({"train", "--resume=x/y", "--resumes=3"}, "resume", "auto") ==
+        Words{"train", "--resumes=3", "--resume=auto"});
+}
+
 }  // namespace
 }  // namespace weir::test::mpirun_words_test

@@ -101,14 +101,15 @@ TEST_CASE("a job is finished if its summary is about the newest checkpoint, and 
   CHECK(progress.is_finished());
 }
 
-TEST_CASE("a start that goes on asks for the newest checkpoint, whatever the first one asked for") {
-  CHECK(with_resume_auto({"train", "--steps", "3"}) ==
-        Words{"train", "--steps", "3", "--resume=auto"});
-  CHECK(with_resume_auto({"train", "--resume", "never", "--steps=3"}) ==
-        Words{"train", "--steps=3", "--resume=auto"});
-  CHECK(with_resume_auto({"train", "--resume=x/y", "--steps=3"}) ==
-        Words{"train", "--steps=3", "--resume=auto"});
-  CHECK(with_resume_auto({"train", "--resume", "auto"}) == Words{"train", "--resume=auto"});
+TEST_CASE("a job's configuration comes from its words; words that weir would refuse give none") {
+  const auto config = config_of_job(
+      read_mpirun_words({"-x", "WEIR_STAGES=2", "train", "--replicas=3", "--run=/a/b"}));
+  REQUIRE(config);
+  CHECK(config->layout.replicas == 3);
+  CHECK(config->layout.stages == 2);
+  CHECK(config->run == "/a/b");
+  CHECK_FALSE(config_of_job(read_mpirun_words({"train", "--stpes=3"})));
+  CHECK_FALSE(config_of_job(read_mpirun_words({"eval", "x"})));
 }
 
 }  // namespace
