@@ -36,11 +36,11 @@ const std::vector<Failure>& failures() {
   return all;
 }
 
-/// Calls of a rank, one of which is to fail.
+/// Points of a rank, at one of which a call is to fail.
 struct FailurePlace {
   const SavingJob* job;
   index_t rank;
-  std::vector<index_t> calls;
+  std::vector<index_t> points;
   const Failure* failure;
 };
 
@@ -68,7 +68,7 @@ class FailedCalls final : public Part {
       expect_noticed(run, random);
     } else {
       const FailurePlace& place = places_[trial - controls()];
-      fail(place, place.calls[random() % place.calls.size()], run);
+      fail(place, place.points[random() % place.points.size()], run);
     }
     fs::remove_all(run);
   }
@@ -80,18 +80,19 @@ class FailedCalls final : public Part {
 
   /// `count` trials of a rank, which take turns among the failures.
   void add(const SavingJob& job, index_t rank, index_t count) {
-    const std::vector<std::vector<index_t>> sets = spread_over(job.calls(rank), count);
+    const std::vector<std::vector<index_t>> sets = spread_over(job.points(rank), count);
     std::size_t next = 0;
     for (const std::vector<index_t>& set : sets) {
-      const Call& call = job.calls(rank)[set.front()];
+      const Call& call = job.points(rank)[set.front()].call;
       do {
         ++next;
       } while (!can_fail(call, failures()[next % failures().size()]));
       const Failure& failure = failures()[next % failures().size()];
-      std::vector<index_t> calls;
-      std::ranges::copy_if(set, std::back_inserter(calls),
-                           [&](index_t at) { return can_fail(job.calls(rank)[at], failure); });
-      places_.push_back({&job, rank, calls, &failure});
+      std::vector<index_t> points;
+      std::ranges::copy_if(set, std::back_inserter(points), [&](index_t at) {
+        return can_fail(job.points(rank)[at].call, failure);
+      });
+      places_.push_back({&job, rank, points, &failure});
     }
   }
 
@@ -107,9 +108,9 @@ class FailedCalls final : public Part {
   void every_call() {
     for (const auto& job : jobs_) {
       for (index_t rank = 0; rank < job->ranks(); ++rank) {
-        for (index_t at = 0; at < std::ssize(job->calls(rank)); ++at) {
+        for (index_t at = 0; at < std::ssize(job->points(rank)); ++at) {
           for (const Failure& failure : failures()) {
-            if (!can_fail(job->calls(rank)[at], failure)) continue;
+            if (!can_fail(job->points(rank)[at].call, failure)) continue;
             places_.push_back({job.get(), rank, {at}, &failure});
           }
         }
@@ -121,12 +122,11 @@ class FailedCalls final : public Part {
   void fail(const FailurePlace& place, index_t at, const fs::path& run) {
     const SavingJob& job = *place.job;
     const Failure& failure = *place.failure;
-    const Faulted faulted = job.run_with_fault(run, {.below = {},
-                                                     .at = at + 1,
-                                                     .kind = failure.kind,
-                                                     .stays = failure.stays,
-                                                     .rank = place.rank});
+    const Faulted faulted = job.run_with_fault(
+        run, job.points(place.rank)[at],
+        {.below = {}, .kind = failure.kind, .stays = failure.stays, .rank = place.rank});
     try {
+      expect(faulted.struck, "the call was never made");
       if (failure.reason.empty()) {
         expect_nothing_happened(job, faulted.ended, run);
       } else {
@@ -134,9 +134,9 @@ class FailedCalls final : public Part {
         expect_goes_on(job, run, faulted.ended);
       }
     } catch (const std::exception& error) {
-      throw Error(text(failure.kind, failure.stays ? " from " : " in ",
-                       job.point(faulted, place.rank), ": ", error.what(), "; exit code ",
-                       faulted.ended.exit_code, ", said: ", faulted.ended.output));
+      throw Error(text(failure.kind, failure.stays ? " from " : " in ", faulted.where, ": ",
+                       error.what(), "; exit code ", faulted.ended.exit_code,
+                       ", said: ", faulted.ended.output));
     }
   }
 
@@ -155,9 +155,7 @@ class FailedCalls final : public Part {
     expect(ended.exit_code == 0 || ended.exit_code == 1 || ended.exit_code == 74,
            "the job ended with ", ended.exit_code);
     std::vector<std::vector<Call>> made = faulted.calls;
-    std::vector<Call>& its = made[place.rank];
-    const auto struck = its.begin() + faulted.number - 1;
-    its.erase(struck, place.failure->stays ? its.end() : struck + 1);
+    std::erase_if(made[place.rank], &Call::struck);
     place.job->expect_whole(run, made);
     if (ended.exit_code == 0) return place.job->expect_same_bits(run);
     expect(says(ended, place.failure->reason), "nobody says why");
@@ -186,11 +184,11 @@ class FailedCalls final : public Part {
     const SavingJob& job = *jobs_[0];
     constexpr index_t kTries = 20;
     for (index_t each = 0; each < kTries; ++each) {
-      const index_t at = 1 + static_cast<index_t>(random() % job.calls(0).size());
+      const Point point = {.call = {},
+                           .nth = 1 + static_cast<index_t>(random() % (job.points(0).size() / 2))};
       try {
         const Faulted faulted = job.run_with_fault(
-            run,
-            {.below = {}, .at = at, .kind = "skip", .stays = true, .only = "pwrite", .rank = 0});
+            run, point, {.below = {}, .kind = "skip", .stays = true, .only = "pwrite", .rank = 0});
         expect_nothing_happened(job, faulted.ended, run);
       } catch (const Error&) {
         return;

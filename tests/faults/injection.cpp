@@ -23,7 +23,9 @@ std::vector<Call> read_calls(const std::filesystem::path& log, index_t rank) {
     std::istringstream words(line);
     index_t number = 0;
     Call call;
-    words >> number >> call.name;
+    std::string what;
+    words >> number >> what >> call.name;
+    call.struck = what == "struck";
     std::getline(words >> std::ws, call.path);
     calls[number] = call;
   }
@@ -43,6 +45,8 @@ std::vector<std::string> with_injection(const std::vector<std::string>& command,
   add(!injection.kind.empty(), "FAULT_KIND", injection.kind);
   add(!injection.when.empty(), "FAULT_WHEN", injection.when.string());
   add(injection.stays, "FAULT_STAYS", "1");
+  add(!injection.call.name.empty(), "FAULT_NAME", injection.call.name);
+  add(!injection.call.name.empty(), "FAULT_PATH", injection.call.path);
   add(!injection.only.empty(), "FAULT_ONLY", injection.only);
   add(injection.rank >= 0, "FAULT_RANK", std::to_string(injection.rank));
   add(!injection.protocol.empty(), "FAULT_PROTOCOL", injection.protocol);

@@ -8,6 +8,13 @@
 
 namespace weir::test {
 
+/// A call that changes a file, as the log of an injection tells.
+struct Call {
+  std::string name;
+  std::string path;  ///< below the folder
+  bool struck = false;
+};
+
 /// What goes wrong in one process, in its calls that change files below a folder: open for making,
 /// write, pwrite, ftruncate, posix_fallocate, fsync, close, rename, mkdir, rmdir, unlink.
 struct Injection {
@@ -19,9 +26,12 @@ struct Injection {
   /// Instead of `at`: the first call that finds this file goes wrong, and takes it away.
   std::filesystem::path when = {};
   std::string only = {};  ///< calls of this name alone count
-  index_t rank = -1;      ///< the rank of the job under mpirun; -1: each process
-  /// Each rank's calls are written to `log`.RANK (.0 without mpirun): number, name, path below the
-  /// folder.
+  /// If it has a name, `at` counts calls like this one alone. A path that ends with - is the begin
+  /// of one.
+  Call call = {};
+  index_t rank = -1;  ///< the rank of the job under mpirun; -1: each process
+  /// Each rank's calls are written to `log`.RANK (.0 without mpirun): number, `struck` or
+  /// `made`, name, path below the folder.
   std::filesystem::path log = {};
   /// A wrong way to save, in all ranks, which must be noticed. no-rename: a checkpoint never gets
   /// its name; no-manifest: nor does its MANIFEST; in-place: it is written under its final name;
@@ -29,11 +39,6 @@ struct Injection {
   std::string protocol = {};
 };
 
-/// A call that the log of an injection tells of.
-struct Call {
-  std::string name;
-  std::string path;
-};
 std::vector<Call> read_calls(const std::filesystem::path& log, index_t rank = 0);
 
 /// The command with the injection in its processes of weir; mpirun itself has none.

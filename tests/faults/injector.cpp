@@ -34,6 +34,8 @@ struct Plan {
   Kind kind = Kind::none;
   int error = 0;
   const char* only = nullptr;  ///< this function alone counts
+  const char* name = nullptr;  ///< `at` counts the calls of this function whose path begins so
+  const char* path = nullptr;
   Protocol protocol = Protocol::sound;
 };
 
@@ -58,6 +60,8 @@ __attribute__((constructor)) void read_plan() {
     snprintf(plan.log, sizeof plan.log, "%s.%s", log, own);
   }
   plan.only = getenv("FAULT_ONLY");
+  plan.name = getenv("FAULT_NAME");
+  plan.path = getenv("FAULT_PATH");
   const char* const rank = getenv("FAULT_RANK");
   if (rank == nullptr || strcmp(rank, own) == 0) {
     if (const char* const at = getenv("FAULT_AT")) plan.at = atol(at);
@@ -105,9 +109,28 @@ void path_of(int descriptor, char* path) {
   path[length > 0 ? length : 0] = '\0';
 }
 
-bool is_planned(long call) {
+/// Whether it is a call that `at` counts. A path that ends with - is the begin of one: a temporary
+/// name has random digits.
+bool is_counted(const char* function, const char* path) {
+  if (strcmp(plan.name, function) != 0) return false;
+  const size_t length = strlen(plan.path);
+  if (length > 0 && plan.path[length - 1] == '-') return strncmp(path, plan.path, length) == 0;
+  return strcmp(path, plan.path) == 0;
+}
+
+bool is_planned(const char* function, const char* path, long call) {
+  static std::atomic<long> counted{0};
+  static std::atomic<bool> is_struck{false};
   if (plan.armed_by != nullptr) return REAL(unlink)(plan.armed_by) == 0;
-  return call == plan.at || (plan.stays && call > plan.at && plan.at > 0);
+  if (plan.at == 0) return false;
+  if (plan.stays && is_struck) return true;
+  if (plan.name != nullptr) {
+    if (!is_counted(function, path)) return false;
+    call = ++counted;
+  }
+  if (call != plan.at) return false;
+  is_struck = true;
+  return true;
 }
 
 /// What is to be done instead of this call.
@@ -115,15 +138,17 @@ Kind fault_at(const char* function, const char* path) {
   if (!plan.is_on || !is_below(path)) return Kind::none;
   if (plan.only != nullptr && strcmp(plan.only, function) != 0) return Kind::none;
   const long call = ++calls;
+  const char* const its = path + strlen(plan.below);
+  const bool planned = is_planned(function, its, call);
   if (plan.log[0] != '\0') {
     char line[PATH_MAX + 64];
-    const int length =
-        snprintf(line, sizeof line, "%ld %s %s\n", call, function, path + strlen(plan.below));
+    const int length = snprintf(line, sizeof line, "%ld %s %s %s\n", call,
+                                planned ? "struck" : "made", function, its);
     const int log = REAL(open)(plan.log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (REAL(write)(log, line, static_cast<size_t>(length)) < 0) abort();
     REAL(close)(log);
   }
-  if (!is_planned(call)) return Kind::none;
+  if (!planned) return Kind::none;
   if (plan.kind == Kind::kill) kill(getpid(), SIGKILL);
   while (plan.kind == Kind::hang) pause();
   if (plan.kind == Kind::slow) usleep(kSlowMicroseconds);
@@ -304,6 +329,7 @@ int fdatasync(int file) {
 }
 
 int close(int file) {
+  if ((fcntl(file, F_GETFL) & O_ACCMODE) == O_RDONLY) return REAL(close)(file);
   const Kind fault = fault_at("close", file);
   const int result = REAL(close)(file);  // Linux closes it whatever it says
   if (fault != Kind::error) return result;

@@ -15,11 +15,11 @@ namespace fs = std::filesystem;
 constexpr std::array kProtocols = {"no-rename", "no-manifest", "in-place", "old-first",
                                    "no-removal"};
 
-/// A place to kill: one of these calls of a rank.
+/// A place to kill: one of these points of a rank.
 struct KillPlace {
   const SavingJob* job;
   index_t rank;
-  std::vector<index_t> calls;
+  std::vector<index_t> points;
 };
 
 std::string contents(const fs::path& path) {
@@ -50,14 +50,15 @@ class KilledSaves final : public Part {
     if (trial < controls()) return expect_noticed(trial, random);
     const KillPlace& place = places_[trial - controls()];
     const fs::path run = folder_ / ("run" + std::to_string(trial));
-    kill(*place.job, place.rank, place.calls[random() % place.calls.size()], run, "");
+    const index_t at = place.points[random() % place.points.size()];
+    kill(*place.job, place.rank, place.job->points(place.rank)[at], run, "");
     fs::remove_all(run);
   }
 
  private:
   void a_few() {
     const SavingJob& local = *jobs_[0];
-    for (const auto& calls : spread_over(local.calls(0), 60)) places_.push_back({&local, 0, calls});
+    for (const auto& set : spread_over(local.points(0), 60)) places_.push_back({&local, 0, set});
     constexpr index_t kOfRanks = 12;
     while (std::ssize(places_) < 60 + kOfRanks) {
       for (const auto& job : jobs_) {
@@ -65,7 +66,7 @@ class KilledSaves final : public Part {
         for (index_t rank = 0; rank < job->ranks(); ++rank) {
           if (std::ssize(places_) == 60 + kOfRanks) return;
           std::vector<index_t> all;
-          for (index_t at = 0; at < std::ssize(job->calls(rank)); ++at) all.push_back(at);
+          for (index_t at = 0; at < std::ssize(job->points(rank)); ++at) all.push_back(at);
           places_.push_back({job.get(), rank, all});
         }
       }
@@ -76,7 +77,7 @@ class KilledSaves final : public Part {
   void every_call() {
     for (const auto& job : jobs_) {
       for (index_t rank = 0; rank < job->ranks(); ++rank) {
-        for (index_t at = 0; at < std::ssize(job->calls(rank)); ++at) {
+        for (index_t at = 0; at < std::ssize(job->points(rank)); ++at) {
           places_.push_back({job.get(), rank, {at}});
         }
       }
@@ -84,13 +85,15 @@ class KilledSaves final : public Part {
     std::ranges::shuffle(places_, std::mt19937_64(1));
   }
 
-  /// Kills a job before a call, counted from 0, and resumes it. Throws Error if that costs more
-  /// than the steps since the last commit.
-  void kill(const SavingJob& job, index_t rank, index_t at, const fs::path& run,
+  /// Kills a job at a point and resumes it. Throws Error if that costs more than the steps since
+  /// the last commit.
+  void kill(const SavingJob& job, index_t rank, const Point& point, const fs::path& run,
             const std::string& protocol) {
     const Faulted killed = job.run_with_fault(
-        run, {.below = {}, .at = at + 1, .kind = "kill", .rank = rank, .protocol = protocol});
+        run, point, {.below = {}, .kind = "kill", .rank = rank, .protocol = protocol});
+    if (!protocol.empty() && !killed.struck) return;  // a broken protocol makes other calls
     try {
+      expect(killed.struck, "the call was never made");
       expect(killed.ended.exit_code == 137, "ended with ", killed.ended.exit_code, ": ",
              killed.ended.output);
       job.expect_whole(run, killed.calls);
@@ -104,7 +107,7 @@ class KilledSaves final : public Part {
       expect(config.empty() || config == contents(run / "config.ini"),
              "config.ini was not whole: ", config);
     } catch (const std::exception& error) {
-      throw Error(text(job.point(killed, rank), ": ", error.what()));
+      throw Error(text(killed.where, ": ", error.what()));
     }
   }
 
@@ -115,10 +118,11 @@ class KilledSaves final : public Part {
     constexpr index_t kTries = 20;
     for (index_t each = 0; each < kTries; ++each) {
       // From the second save on there is something to lose.
-      const index_t count = std::ssize(job.calls(0));
-      const index_t at = count / 2 + static_cast<index_t>(random() % (count / 2));
+      const index_t count = std::ssize(job.points(0));
+      const Point point = {.call = {},
+                           .nth = count / 2 + static_cast<index_t>(random() % (count / 2))};
       try {
-        kill(job, 0, at, run, kProtocols[trial]);
+        kill(job, 0, point, run, kProtocols[trial]);
       } catch (const Error&) {
         return fs::remove_all(run), void();
       }

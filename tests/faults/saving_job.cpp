@@ -13,6 +13,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr index_t kSteps = 6;
+constexpr double kSeconds = 300;  // a busy machine is no hang
 
 /// The folders below a run folder that hold checkpoints: that of the servers, and those of
 /// replicas.
@@ -32,7 +33,6 @@ std::vector<fs::path> checkpoint_folders(const fs::path& run) {
 std::string all_digests(const fs::path& run) {
   std::string all;
   for (const fs::path& folder : checkpoint_folders(run)) {
-    // digests_of expects a run folder.
     const CheckpointReader reader(checkpoint_folder(folder, kSteps));
     for (const RangeDigest& digest : reader.manifest().digests) {
       all += text(digest.record, ' ', digest.begin, ' ', digest.end, ' ', digest.crc, '\n');
@@ -67,12 +67,34 @@ std::set<std::string> names_below(const fs::path& run) {
   return names;
 }
 
-/// The path without numbers, and without what makes the name of a temporary file unique.
-std::string kind_of(const std::string& path) {
-  std::string kind;
-  for (const char letter : path.substr(0, path.find("-", path.rfind("/.tmp-") + 6))) {
-    if (letter < '0' || letter > '9') kind += letter;
+/// The call without the random end of a temporary file's name.
+Call without_end(Call call) {
+  const std::size_t name = call.path.rfind('/') + 1;
+  const bool is_folder = call.path.compare(name, 10, ".tmp-step-") == 0;
+  if (call.path.compare(name, 5, ".tmp-") == 0 && !is_folder) {
+    call.path.resize(call.path.rfind('-') + 1);
   }
+  return call;
+}
+
+std::vector<Point> points_of(const std::vector<Call>& calls) {
+  std::map<std::pair<std::string, std::string>, index_t> counts;
+  std::vector<Point> points;
+  for (const Call& each : calls) {
+    const Call call = without_end(each);
+    if (call.path.starts_with("/live")) continue;
+    points.push_back({call, ++counts[{call.name, call.path}]});
+  }
+  // Threads write beside each other, so the order of the calls differs from run to run.
+  std::ranges::stable_sort(
+      points, {}, [](const Point& point) { return std::pair(point.call.path, point.call.name); });
+  return points;
+}
+
+std::string without_numbers(const std::string& path) {
+  std::string kind;
+  std::ranges::copy_if(path, std::back_inserter(kind),
+                       [](char letter) { return letter < '0' || letter > '9'; });
   return kind;
 }
 
@@ -93,7 +115,8 @@ SavingJob::SavingJob(const TemporaryFolder& folder, SavingLayout layout)
   const fs::path log = folder / (layout_.name + " calls");
   const Ended ended = run(undisturbed_, {.below = {}, .log = log});
   expect(ended.exit_code == 0, "the undisturbed job failed: ", ended.output);
-  for (index_t rank = 0; rank < ranks(); ++rank) calls_.push_back(read_calls(log, rank));
+  for (index_t rank = 0; rank < ranks(); ++rank)
+    points_.push_back(points_of(read_calls(log, rank)));
   digests_ = all_digests(undisturbed_);
   steps_ = read_steps(undisturbed_);
 }
@@ -109,30 +132,29 @@ std::vector<std::string> SavingJob::words(const fs::path& run) const {
   return weir_command(layout_.ranks, small_job(folder_, run.filename().string(), more));
 }
 
-Ended SavingJob::run(const fs::path& run) const { return Process(words(run)).wait(60); }
+Ended SavingJob::run(const fs::path& run) const { return Process(words(run)).wait(kSeconds); }
 
 Ended SavingJob::run(const fs::path& run, Injection injection) const {
   injection.below = run;
-  return Process(with_injection(words(run), injection)).wait(60);
+  return Process(with_injection(words(run), injection)).wait(kSeconds);
 }
 
-Faulted SavingJob::run_with_fault(const fs::path& run, Injection injection) const {
+Faulted SavingJob::run_with_fault(const fs::path& run, const Point& point,
+                                  Injection injection) const {
   injection.log = run.string() + ".calls";
-  while (true) {
-    fs::remove_all(run);
-    Faulted faulted = {.ended = this->run(run, injection), .number = injection.at, .calls = {}};
-    for (index_t rank = 0; rank < ranks(); ++rank) {
-      faulted.calls.push_back(read_calls(injection.log, rank));
-      fs::remove(text(injection.log.string(), '.', rank));
-    }
-    if (std::ssize(faulted.calls[injection.rank]) >= injection.at) return faulted;
-    --injection.at;
+  injection.at = point.nth;
+  injection.call = point.call;
+  fs::remove_all(run);
+  Faulted faulted;
+  faulted.ended = this->run(run, injection);
+  faulted.where = text(name(), ", rank ", injection.rank, ", ", point.call.name, ' ',
+                       point.call.path, " number ", point.nth);
+  for (index_t rank = 0; rank < ranks(); ++rank) {
+    faulted.calls.push_back(read_calls(injection.log, rank));
+    fs::remove(text(injection.log.string(), '.', rank));
   }
-}
-
-std::string SavingJob::point(const Faulted& faulted, index_t rank) const {
-  const Call& call = faulted.calls[rank][faulted.number - 1];
-  return text(name(), ", rank ", rank, ", call ", faulted.number, ", ", call.name, ' ', call.path);
+  faulted.struck = std::ranges::any_of(faulted.calls[injection.rank], &Call::struck);
+  return faulted;
 }
 
 void SavingJob::expect_whole(const fs::path& run,
@@ -168,30 +190,26 @@ void SavingJob::expect_same_files(const fs::path& run, bool but_steps) const {
   }
 }
 
-std::vector<std::vector<index_t>> groups_of(const std::vector<Call>& calls) {
-  std::map<std::string, std::vector<index_t>> groups;
-  for (index_t at = 0; at < std::ssize(calls); ++at) {
-    groups[calls[at].name + ' ' + kind_of(calls[at].path)].push_back(at);
-  }
-  std::vector<std::vector<index_t>> all;
-  for (const auto& [kind, indices] : groups) all.push_back(indices);
-  return all;
-}
-
-std::vector<std::vector<index_t>> spread_over(const std::vector<Call>& calls, index_t count) {
+std::vector<std::vector<index_t>> spread_over(const std::vector<Point>& points, index_t count) {
+  const index_t all = std::ssize(points);
   std::vector<std::vector<index_t>> sets;
   const index_t parts = (count + 2) / 3;
   for (index_t part = 0; part < parts; ++part) {
-    const index_t begin = part * std::ssize(calls) / parts;
-    const index_t end = std::max(begin + 1, (part + 1) * std::ssize(calls) / parts);
+    const index_t begin = part * all / parts;
+    const index_t end = std::max(begin + 1, (part + 1) * all / parts);
     std::vector<index_t> set;
     for (index_t at = begin; at < end; ++at) set.push_back(at);
     sets.push_back(set);
   }
-  const std::vector<std::vector<index_t>> groups = groups_of(calls);
-  for (index_t more = 0; std::ssize(sets) < count; ++more) {
-    sets.push_back(groups[more % std::ssize(groups)]);
+  std::map<std::string, std::vector<index_t>> groups;
+  for (index_t at = 0; at < all; ++at) {
+    const Call& call = points[at].call;
+    groups[call.name + ' ' + without_numbers(call.path)].push_back(at);
   }
+  while (std::ssize(sets) < count) {
+    for (const auto& [kind, group] : groups) sets.push_back(group);
+  }
+  sets.resize(count);
   return sets;
 }
 

@@ -20,10 +20,18 @@ struct SavingLayout {
 /// save, too.
 std::vector<SavingLayout> saving_layouts();
 
+/// Where a fault is to strike: before a rank's call, the n-th one like it, or of all if it has no
+/// name.
+struct Point {
+  Call call;
+  index_t nth = 1;
+};
+
 /// What came of a job with a fault.
 struct Faulted {
   Ended ended;
-  index_t number = 0;                    ///< the call that was struck, counted from 1
+  std::string where;                     ///< the layout, rank and call, for people
+  bool struck = false;                   ///< the rank has made the call
   std::vector<std::vector<Call>> calls;  ///< those of each rank
 };
 
@@ -36,17 +44,16 @@ class SavingJob {
 
   const std::string& name() const { return layout_.name; }
   int ranks() const { return std::max(1, layout_.ranks); }
-  /// The calls of the undisturbed job that change files.
-  const std::vector<Call>& calls(index_t rank) const { return calls_[rank]; }
+  /// The calls of the undisturbed job that change files, without those of the records of a running
+  /// job, which depend on time.
+  const std::vector<Point>& points(index_t rank) const { return points_[rank]; }
 
   /// Runs it in this run folder.
   Ended run(const std::filesystem::path& run) const;
   Ended run(const std::filesystem::path& run, Injection injection) const;
-  /// Runs it in a new run folder. If the rank makes too few calls this time, since its threads
-  /// write beside each other, the last one is struck.
-  Faulted run_with_fault(const std::filesystem::path& run, Injection injection) const;
-  /// Where a fault struck, for people.
-  std::string point(const Faulted& faulted, index_t rank) const;
+  /// Runs it in a new run folder.
+  Faulted run_with_fault(const std::filesystem::path& run, const Point& point,
+                         Injection injection) const;
 
   /// Throws Error unless each checkpoint in the run folder is whole, and none is older than what
   /// was committed according to the calls of the ranks.
@@ -64,17 +71,14 @@ class SavingJob {
 
   const TemporaryFolder& folder_;
   SavingLayout layout_;
-  std::vector<std::vector<Call>> calls_;
+  std::vector<std::vector<Point>> points_;
   std::string digests_;
   std::vector<StepLine> steps_;
   std::filesystem::path undisturbed_;
 };
 
-/// Groups of calls that are alike, by name and by path without numbers; their indices.
-std::vector<std::vector<index_t>> groups_of(const std::vector<Call>& calls);
-
-/// `count` sets of indices of calls; from each, one is to be taken. A third of them is spread
-/// evenly over all calls, the others over the groups.
-std::vector<std::vector<index_t>> spread_over(const std::vector<Call>& calls, index_t count);
+/// `count` sets of indices of points; from each, one is to be taken. A third of them is spread
+/// evenly over all points, the others over groups that are alike but for numbers.
+std::vector<std::vector<index_t>> spread_over(const std::vector<Point>& points, index_t count);
 
 }  // namespace weir::test
