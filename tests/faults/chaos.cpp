@@ -2,6 +2,7 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <fstream>
 #include <iomanip>
 #include <mutex>
@@ -171,10 +172,11 @@ class Chaos final : public Part {
     const double pause_s =
         fault_every_s_ * (0.5 + 1e-6 * static_cast<double>(random() % 1'000'000));
     const double begin_s = seconds_now();
-    while (seconds_now() < begin_s + pause_s || committed_step(run) <= committed) {
-      if (!process.running() || seconds_now() > end_s) return false;
+    while (committed_step(run) <= committed || seconds_now() < std::min(begin_s + pause_s, end_s)) {
+      if (!process.running()) return false;
       sleep_microseconds(20'000);
     }
+    if (seconds_now() > end_s) return false;
     const int rank = static_cast<int>(random() % kRanks);
     const bool is_killed = random() % 2 == 0;
     kill(rank_of(process, run, rank), is_killed ? SIGKILL : SIGSTOP);
