@@ -5,7 +5,8 @@
 
 namespace weir {
 
-/// A table of words and numbers for a terminal. Columns are as wide as their widest cell.
+/// A table of words and numbers for a terminal. Columns are as wide as their widest cell, but at
+/// most 200; a cell beyond that shifts those to its right.
 class Table {
  public:
   /// sides: a letter for each column: `l` aligns words to the left, `r` numbers to the right. A

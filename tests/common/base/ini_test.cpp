@@ -79,6 +79,8 @@ TEST_CASE("a file that cannot be read is an error that says why") {
                        UsageError);
   CHECK_THROWS_WITH_AS(settings.parse({}, {}, "/" + std::string(300, 'x')),
                        doctest::Contains("File name too long"), UsageError);
+  CHECK(message_of_file(std::string((std::size_t{1} << 20) + 1, '#'))
+            .ends_with("it has more than 1048576 bytes"));
 }
 
 TEST_CASE("settings written as INI read back to the same settings") {
