@@ -216,6 +216,8 @@ bool Server::poll_directive() {
 }
 
 bool Server::poll_trust() {
+  // To make a direction steps the moments.
+  if (trust_.is_on() && save_.copy_one(store_)) return true;
   if (!trust_.poll(store_, last_)) return false;
   if (auto message = trust_.take_message()) {
     std::visit([&](auto&& each) { outputs_.push_back(std::move(each)); }, std::move(*message));

@@ -18,9 +18,9 @@ struct ResidualsDue {};
 
 /// One server's part in saving, from the directive with a checkpoint to the end of the save. A save
 /// begins before the first bucket of its directive is stepped. It copies a stepped bucket when the
-/// server has nothing else to do, and at the latest before the next step of that bucket, so that
-/// nobody waits for copies while the server would be idle later. When all is copied and the
-/// residuals have come, the snapshot writes while training goes on:
+/// server has nothing else to do, and at the latest before weights or moments of that bucket
+/// change, so that nobody waits for copies while the server would be idle later. When all is copied
+/// and the residuals have come, the snapshot writes while training goes on:
 ///
 ///   begin -> stepped … applied, copy_one …, on_residual … -> Snapshot: SaveBegin … SaveEnd
 ///

@@ -74,6 +74,42 @@ TEST_CASE("in one process, without a copy, training has the bits of one with sev
   CHECK(service.waited_seconds() > 0);
 }
 
+TEST_CASE("with every optimizer a checkpoint is the same, made while idle or as late as may be") {
+  std::vector<ps::OptimizerConfig> optimizers = every_optimizer();
+  optimizers.push_back({.clips_updates = true});  // for clip.policy update_rms
+  for (const ps::OptimizerConfig& optimizer : optimizers) {
+    CAPTURE(name_of(optimizer.kind));
+    std::vector<std::uint32_t> digests[2];
+    for (const bool idle : {true, false}) {
+      const TemporaryFolder folder;
+      const BucketPlan plan = plan_of({.placement = Placement::local});
+      ps::ServerConfig config = server_config(4);
+      config.optimizer = optimizer;
+      if (optimizer.clips_updates) config.clip.policy = ClipPolicy::update_rms;
+      config.checkpoint.every = 2;
+      config.checkpoint.folder = folder.path();
+      ps::Server server(plan, 0, config);
+      ps::LocalService service(server, plan, [] { return false; });
+      service.start();
+      for (index_t step = 1; step <= 4; ++step) {
+        service.begin_update();
+        std::ranges::fill(as<float>(service.gradients()), 0.5F);
+        for (index_t unit = 3; unit >= 0; --unit) service.ready(unit);
+        service.report({.step = step, .replica = 0, .loss_sum = 1, .count = 700});
+        service.directive();
+        service.await_all();
+        while (idle && service.progress()) {
+        }
+      }
+      service.finish();
+      const Manifest manifest = read_manifest(checkpoint_folder(folder.path(), 2));
+      for (const RangeDigest& each : manifest.digests) digests[idle].push_back(each.crc);
+    }
+    CHECK(digests[0].size() > 3);
+    CHECK(digests[0] == digests[1]);
+  }
+}
+
 TEST_CASE("a checkpoint holds the weights of its step though the next step comes before the copy") {
   const TemporaryFolder folder;
   const BucketPlan plan = plan_of({.placement = Placement::local});
