@@ -303,10 +303,12 @@ void TrainingJob::run_worker() {
   if (ranks_.rank() == 0) {
     books_.emplace(job_, *service_, gemm_peak, folder_->metrics());
     observers.push_back(&*books_);
+    const index_t patience = job_.config.train.eval_patience;
     const index_t samples =
         std::min(job_.dataset->validation_size(), job_.config.train.eval_samples);
-    best_.emplace(folder_->checkpoints(), job_.config.train.eval_patience,
-                  past_validations(folder_->metrics(), samples));
+    best_.emplace(folder_->checkpoints(), patience,
+                  patience > 0 ? past_validations(folder_->metrics(), samples)
+                               : std::vector<PastValidation>());
     observers.push_back(&*best_);
   }
   observers.insert(observers.end(), observers_.begin(), observers_.end());

@@ -4,6 +4,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <random>
 #include <span>
@@ -15,6 +16,7 @@
 namespace weir {
 namespace {
 
+constexpr std::string_view kFirstWord = "host ";
 constexpr std::string_view kGenerationWord = "generation ";
 constexpr index_t kLockBytesMax = 4096;
 
@@ -47,12 +49,30 @@ FolderLock::FolderLock(const fs::path& folder, FileSystem& files) {
   }
   generation_ = drawn_generation();
   const std::string contents =
-      text("host ", host_name(), ", process ", getpid(), line_of(generation_));
+      text(kFirstWord, host_name(), ", process ", getpid(), line_of(generation_));
   files.write(file_, 0, std::as_bytes(std::span(contents)));
   if (ftruncate(file_.descriptor(), std::ssize(contents)) != 0)
     throw_file_error("cannot write", path);
   files.sync(file_);  // other hosts see it from now on
   files.sync_folder(folder);
+}
+
+LockState lock_state(const fs::path& folder) {
+  const fs::path path = folder / "LOCK";
+  std::error_code error;
+  const fs::file_status status = fs::symlink_status(path, error);
+  if (!fs::exists(status)) return LockState::none;
+  if (!fs::is_regular_file(status) || fs::file_size(path, error) > kLockBytesMax || error) {
+    return LockState::foreign;
+  }
+  try {
+    const std::string contents = read_whole(path, kLockBytesMax);
+    if (contents.starts_with(kFirstWord)) return LockState::written;
+    const bool is_nothing = std::ranges::all_of(contents, [](char each) { return each == '\0'; });
+    return is_nothing || kFirstWord.starts_with(contents) ? LockState::begun : LockState::foreign;
+  } catch (const FileError&) {
+    return LockState::foreign;
+  }
 }
 
 void check_claim(const Claim& claim) {

@@ -22,6 +22,11 @@ class FolderLock {
   std::string generation_;
 };
 
+/// What the LOCK of a folder is. `begun`: a kill or a power cut has caught it before it held its
+/// first word; `foreign`: no FolderLock has written it, or it cannot be read.
+enum class LockState { none, begun, written, foreign };
+LockState lock_state(const fs::path& folder);
+
 /// What a process that does not hold the lock itself, but writes for its holder, knows of it.
 struct Claim {
   fs::path folder;

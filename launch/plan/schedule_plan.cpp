@@ -34,15 +34,12 @@ worker::ScheduleCosts costs_of(const RunConfig& config,
   for (index_t chunk = 0; chunk < std::ssize(cuts); ++chunk) {
     worker::UnitCost sum;
     const Interval held = units_of_chunk(config, cuts, chunk);
-    for (index_t unit = held.begin; unit < held.end; ++unit) {
-      sum.forward += units[unit].forward;
-      sum.input_gradient += units[unit].input_gradient;
-      sum.weight_gradient += units[unit].weight_gradient;
-    }
+    for (index_t unit = held.begin; unit < held.end; ++unit) sum += units[unit];
+    const worker::UnitCost part = sum * (1 / parts);
     const worker::UnitMemory memory = model.memory(chunk_cut(config, cuts, chunk), kernels);
-    costs.chunks.push_back({.forward_s = sum.forward / parts,
-                            .input_gradient_s = sum.input_gradient / parts,
-                            .weight_gradient_s = sum.weight_gradient / parts,
+    costs.chunks.push_back({.forward_s = part.forward,
+                            .input_gradient_s = part.input_gradient,
+                            .weight_gradient_s = part.weight_gradient,
                             .activation_bytes = memory.bytes_an_activation_slot,
                             .gradient_bytes = memory.bytes_a_gradient_slot});
   }
@@ -68,11 +65,7 @@ std::vector<worker::UnitCost> unit_seconds_at(const RunConfig& config, double fl
       unit_flops(worker::TransformerModel(config.model), config.train.recompute);
   const double seconds_a_flop =
       static_cast<double>(config.train.training.micro_batch) / flops_per_s;
-  for (worker::UnitCost& unit : units) {
-    unit.forward *= seconds_a_flop;
-    unit.input_gradient *= seconds_a_flop;
-    unit.weight_gradient *= seconds_a_flop;
-  }
+  for (worker::UnitCost& unit : units) unit = unit * seconds_a_flop;
   return units;
 }
 
@@ -97,8 +90,7 @@ SchedulePlan plan_schedule(const RunConfig& config, const std::vector<worker::Un
   const Interval share = share_of(config.train.training.micro_batches(), config.layout.replicas - 1,
                                   config.layout.replicas);
   plan.schedule = schedule_of(config.train, config.layout, share.count());  // none has more
-  plan.costs = costs_of(config, units);
-  worker::ScheduleVerdict verdict = worker::check(plan.schedule, plan.costs);
+  worker::ScheduleVerdict verdict = worker::check(plan.schedule, costs_of(config, units));
   WEIR_ASSERT(verdict.report.has_value());
   plan.report = std::move(*verdict.report);
   return plan;
@@ -134,7 +126,7 @@ std::string schedules_text(const std::vector<SchedulePlan>& plans) {
     table.add({plan.name, milliseconds(report.makespan_s), bubble_text(report),
                fixed(peak_activations(plan), 2), bytes_text(std::ranges::max(report.slot_bytes)),
                grouped(report.messages)});
-    pictures += text('\n', plan.name, '\n', worker::draw(plan.schedule, plan.costs));
+    pictures += text('\n', plan.name, '\n', worker::draw(plan.schedule, report));
   }
   return text(
       table.to_text(),

@@ -16,7 +16,6 @@ struct SchedulePlan {
       refused;  ///< why this job cannot have it; empty if it can, and then there is the rest
   index_t chunks_a_stage = 1;
   worker::Schedule schedule;
-  worker::ScheduleCosts costs;
   worker::ScheduleReport report;
 };
 

@@ -125,9 +125,10 @@ std::string about_silent(const Ranks& silent, const std::vector<LiveRecord>& las
                       state_text(*seen, doing_text(*seen)));
 }
 
+/// There is at least one report.
 Ranks silent_ranks(const std::vector<LiveRecord>& reports) {
   Ranks silent;
-  for (index_t rank = 0; !reports.empty() && rank < reports.front().ranks; ++rank) {
+  for (index_t rank = 0; rank < reports.front().ranks; ++rank) {
     if (find(reports, rank) == nullptr) silent.push_back(rank);
   }
   return silent;

@@ -8,7 +8,7 @@
 
 namespace weir {
 
-/// With these words the rank that speaks for all begins the sentence on who stands still.
+/// The beginning of the sentence on who stands still, by the rank that speaks for all.
 inline constexpr std::string_view kJobStandsStill = "the job stands still: ";
 
 /// What a rank does, in a few words: `waits for weights (rank 2, bucket 17)`, `an fsync`,

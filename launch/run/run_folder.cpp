@@ -32,18 +32,6 @@ bool holds_anything(const fs::path& folder) {
   return fs::directory_iterator(folder, error) != fs::directory_iterator();
 }
 
-/// Whether a kill or a power cut has caught this LOCK before it held its first word.
-bool is_begun_lock(const fs::path& lock) {
-  constexpr std::string_view kFirstWord = "host ";
-  constexpr std::uintmax_t kBytesMax = 4096;
-  std::error_code error;
-  if (!fs::is_regular_file(fs::symlink_status(lock, error))) return false;
-  if (fs::file_size(lock, error) > kBytesMax || error) return false;
-  const std::string contents = read_whole(lock, kBytesMax);
-  const bool is_nothing = std::ranges::all_of(contents, [](char each) { return each == '\0'; });
-  return is_nothing || kFirstWord.starts_with(contents);
-}
-
 /// Throws UsageError if weir would overwrite files of others. A new run folder may hold other
 /// files: a job's log, its settings, its text.
 void refuse_foreign(const fs::path& folder) {
@@ -55,7 +43,7 @@ void refuse_foreign(const fs::path& folder) {
     std::error_code error;
     if (!fs::exists(fs::symlink_status(path, error))) continue;
     // A job that was killed while it made its folder leaves only these.
-    const bool is_begun = (path.filename() == "LOCK" && is_begun_lock(path)) ||
+    const bool is_begun = (path.filename() == "LOCK" && lock_state(folder) == LockState::begun) ||
                           (path.filename() == "checkpoints" && fs::is_directory(path, error) &&
                            !holds_anything(path));
     if (is_begun) continue;
@@ -118,7 +106,7 @@ void remove_old_request(const fs::path& file) {
 }  // namespace
 
 bool is_run_folder(const fs::path& folder) {
-  if (first_line(folder / "LOCK").starts_with("host ")) return true;
+  if (lock_state(folder) == LockState::written) return true;
   if (first_line(folder / "metrics.jsonl").starts_with("{\"kind\":\"")) return true;
   std::error_code error;
   const fs::directory_iterator checkpoints(RunFolder::checkpoints_of(folder), error);

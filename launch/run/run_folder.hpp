@@ -28,9 +28,9 @@ bool is_run_folder(const fs::path& folder);
 class RunFolder {
  public:
   /// Makes the folder if need be, takes it, makes live/ and removes what earlier jobs left there,
-  /// in hang/, and a STOP that is older than this process. Throws UsageError if no run of weir has been there and a file of others
-  /// has one of the names above; Error if nothing can be written there, or if another process has
-  /// it.
+  /// in hang/, and a STOP that is older than this process. Throws UsageError if no run of weir has
+  /// been there and a file of others has one of the names above; Error if nothing can be written
+  /// there, or if another process has it.
   explicit RunFolder(const fs::path& path, FileSystem& files = posix_file_system());
 
   const fs::path& path() const { return path_; }

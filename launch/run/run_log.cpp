@@ -1,15 +1,12 @@
 #include "launch/run/run_log.hpp"
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
-#include <cstring>
-#include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
 
 #include "common/base/error.hpp"
-#include "common/io/file.hpp"
+#include "common/io/line_file.hpp"
 
 namespace weir {
 namespace {
@@ -151,23 +148,6 @@ void take(RunLog& log, const LineReader& line) {
   }
 }
 
-/// What became of a line.
-enum class LineState { none, whole, cut_off, too_long };
-
-/// The next line of the file; if it is too long, only its beginning.
-LineState next_line(std::istream& file, std::string& line) {
-  line.clear();
-  std::size_t size = 0;
-  std::streambuf& bytes = *file.rdbuf();
-  for (int byte = bytes.sbumpc(); byte != EOF; byte = bytes.sbumpc()) {
-    if (byte == '\n') return size > kLineBytesMax ? LineState::too_long : LineState::whole;
-    if (++size <= kLineBytesMax) line += static_cast<char>(byte);
-  }
-  return size > kLineBytesMax ? LineState::too_long
-         : size > 0           ? LineState::cut_off  // a job is writing it, or died then
-                              : LineState::none;
-}
-
 }  // namespace
 
 void RunLines::add(index_t step, const std::string& skip, const Numbers& numbers) {
@@ -220,16 +200,11 @@ std::vector<double> RunLines::column(const std::string& field) const {
 }
 
 RunLog read_run_log(const std::filesystem::path& metrics_file, index_t begin) {
-  File::open(metrics_file);  // an Error for a pipe, which would keep us waiting
-  std::ifstream file(metrics_file, std::ios::binary);
-  if (!file) {
-    throw Error(text("cannot read ", metrics_file.string(), ": ", std::strerror(errno)));
-  }
-  file.seekg(begin);
+  LineFile file(metrics_file, kLineBytesMax, begin);
   RunLog log;
   LineReader line;
-  std::string words;
-  for (LineState state; (state = next_line(file, words)) != LineState::none;) {
+  for (LineState state; (state = file.next()) != LineState::none;) {
+    const std::string& words = file.line();
     bool is_object = line.read(words);
     if (!is_object || state == LineState::too_long) {
       if (!words.empty() && state != LineState::cut_off) ++log.damaged_line_count;

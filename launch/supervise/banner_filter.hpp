@@ -11,8 +11,8 @@ namespace weir {
 
 /// The line with which a rank begins is this and the number of ranks. The filter takes it out.
 inline constexpr std::string_view kRankBegins = "weir: a rank begins, of ";
-/// With these words, its exit code and its host a rank ends that has failed: `137 on anna`. The
-/// filter takes this line out, too.
+/// The line with which a rank ends that has failed: these words, its exit code and its host, as in
+/// `137 on anna`. The filter takes it out, too.
 inline constexpr std::string_view kRankFailed = "weir: a rank failed with ";
 
 struct RankFailure {

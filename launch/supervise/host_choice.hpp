@@ -46,7 +46,7 @@ class HostFailures {
 /// The same layout with another number of replicas; colocated, with another number of servers, too.
 Layout with_replicas(Layout layout, index_t replicas);
 
-/// What is left of a job without some hosts.
+/// A job without some of its hosts: what is left of it.
 struct HostChoice {
   std::vector<HostLine> hosts = {};
   index_t replicas = 0;

@@ -46,10 +46,7 @@ RestartDecision RestartPolicy::after(const Cycle& cycle) {
     return RestartDecision{.code = code, .reason = reason};
   };
   if (restarts_max_ == 0 || is_final(cycle.code)) return give_up(cycle.code, "");
-  // What failed was only to say so, such as to a stdout that nobody reads.
-  if (cycle.is_finished && cycle.code == static_cast<int>(ExitCode::error)) {
-    return give_up(cycle.code, "");
-  }
+  if (cycle.is_finished) return give_up(cycle.code, "");
   if (!cycle.any_began && restart_count_ == 0) return give_up(cycle.code, "");
   const bool is_internal = cycle.code == static_cast<int>(ExitCode::internal);
   if (is_internal && internal_before_) {

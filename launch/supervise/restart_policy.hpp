@@ -12,7 +12,9 @@ struct Cycle {
   bool any_began = true;          ///< mpirun has started a rank
   index_t committed_before = -1;  ///< the newest committed step when it started; -1: none
   index_t committed_after = -1;   ///< and when it had ended
-  bool is_finished = false;       ///< it had made its last step, and committed it
+  /// It failed with ExitCode::error after it had made its last step, and committed it: what failed
+  /// was only to say so, such as to a stdout that nobody reads.
+  bool is_finished = false;
 };
 
 /// What to do after that.

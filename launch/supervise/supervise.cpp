@@ -167,8 +167,9 @@ class Supervisor {
       }
       if (requests_.any()) return ended_with(code);
       const index_t after = progress_.committed_step();
+      const bool is_finished = code == static_cast<int>(ExitCode::error) && progress_.is_finished();
       const RestartDecision decision =
-          policy_.after({code, end.any_began, before, after, progress_.is_finished()});
+          policy_.after({code, end.any_began, before, after, is_finished});
       if (!decision.restart) {
         if (!decision.reason.empty()) say(text("the job is given up: ", decision.reason));
         return ended_with(decision.code);

@@ -36,8 +36,8 @@ struct DecideConfig {
   Norms norms = Norms::total;
   ConsistencyConfig consistency = {};
   Training training = {};
-  std::filesystem::path decisions = {};  ///< file of the decision log; empty: none
-  std::filesystem::path replay = {};     ///< file of decisions to repeat; empty: none
+  std::filesystem::path decisions = {};      ///< file of the decision log; empty: none
+  std::filesystem::path replay = {};         ///< file of decisions to repeat; empty: none
   FileSystem* files = &posix_file_system();  ///< for the decision log
   bool checkpoints = false;
   index_t checkpoint_every = 0;  ///< steps; 0: at the end alone

@@ -1,12 +1,12 @@
 #include "ps/decide/decision_log.hpp"
 
 #include <algorithm>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "common/base/error.hpp"
 #include "common/base/log.hpp"
+#include "common/io/line_file.hpp"
 #include "common/io/manifest.hpp"
 
 namespace weir::ps {
@@ -110,32 +110,27 @@ void check_order(const LoggedDecision& logged, const DecidingJob& job,
                    ": lines are missing, or not in their order"));
 }
 
-/// The lines of a file, of which each fits into memory whatever it holds.
+/// The lines of a log.
 class LogLines {
  public:
-  explicit LogLines(const std::filesystem::path& path) : path_(path), buffer_(kLineBytesMax) {
-    File::open(path);  // an Error for a pipe, which would keep us waiting
-    file_.open(path);
-    if (!file_) throw Error(text("cannot read decisions from ", path.string()));
-  }
+  explicit LogLines(const std::filesystem::path& path) : path_(path), file_(path, kLineBytesMax) {}
   index_t number() const { return number_; }  ///< the newest line's, from 1 on
   /// The next one; nothing at the end, nor for a last line that is not ended.
   std::optional<std::string> next() {
-    file_.getline(buffer_.data(), std::ssize(buffer_));
-    if (file_.eof()) return std::nullopt;
+    const LineState state = file_.next();
+    if (state == LineState::none || state == LineState::cut_off) return std::nullopt;
     ++number_;
-    if (file_.fail()) {
+    if (state == LineState::too_long) {
       throw Error(
           text(path_.string(), " line ", number_, " has more than ", kLineBytesMax, " bytes"));
     }
-    return std::string(buffer_.data(), static_cast<std::size_t>(file_.gcount()) - 1);
+    return file_.line();
   }
 
  private:
   static constexpr std::size_t kLineBytesMax = 256 << 10;  // 30,000 replicas
   std::filesystem::path path_;
-  std::ifstream file_;
-  std::vector<char> buffer_;
+  LineFile file_;
   index_t number_ = 0;
 };
 

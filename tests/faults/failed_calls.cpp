@@ -1,7 +1,6 @@
 #include "tests/faults/failed_calls.hpp"
 
 #include <algorithm>
-#include <array>
 #include <random>
 #include <set>
 
@@ -36,21 +35,16 @@ const std::vector<Failure>& failures() {
   return all;
 }
 
-/// Points of a rank, at one of which a call is to fail.
+/// Calls, one of which is to fail.
 struct FailurePlace {
-  const SavingJob* job;
-  index_t rank;
-  std::vector<index_t> points;
+  RankPoints calls;
   const Failure* failure;
 };
 
 class FailedCalls final : public Part {
  public:
   index_t prepare(bool is_long) override {
-    write_corpus(folder_ / "corpus.txt", 20'000, 5);
-    for (const SavingLayout& layout : saving_layouts()) {
-      jobs_.push_back(std::make_unique<SavingJob>(folder_, layout));
-    }
+    jobs_ = saving_jobs(folder_);
     if (is_long) {
       every_call();
     } else {
@@ -68,7 +62,7 @@ class FailedCalls final : public Part {
       expect_noticed(run, random);
     } else {
       const FailurePlace& place = places_[trial - controls()];
-      fail(place, place.points[random() % place.points.size()], run);
+      fail(place, place.calls.points[random() % place.calls.points.size()], run);
     }
     fs::remove_all(run);
   }
@@ -92,7 +86,7 @@ class FailedCalls final : public Part {
       std::ranges::copy_if(set, std::back_inserter(points), [&](index_t at) {
         return can_fail(job.points(rank)[at].call, failure);
       });
-      places_.push_back({&job, rank, points, &failure});
+      places_.push_back({{&job, rank, points}, &failure});
     }
   }
 
@@ -106,25 +100,22 @@ class FailedCalls final : public Part {
 
   /// All calls and failures in an order that has a fair sample at each time.
   void every_call() {
-    for (const auto& job : jobs_) {
-      for (index_t rank = 0; rank < job->ranks(); ++rank) {
-        for (index_t at = 0; at < std::ssize(job->points(rank)); ++at) {
-          for (const Failure& failure : failures()) {
-            if (!can_fail(job->points(rank)[at].call, failure)) continue;
-            places_.push_back({job.get(), rank, {at}, &failure});
-          }
-        }
+    for (const RankPoints& each : each_point(jobs_)) {
+      const Call& call = each.job->points(each.rank)[each.points.front()].call;
+      for (const Failure& failure : failures()) {
+        if (can_fail(call, failure)) places_.push_back({each, &failure});
       }
     }
     std::ranges::shuffle(places_, std::mt19937_64(1));
   }
 
   void fail(const FailurePlace& place, index_t at, const fs::path& run) {
-    const SavingJob& job = *place.job;
+    const auto& [job_at, rank, points] = place.calls;
+    const SavingJob& job = *job_at;
     const Failure& failure = *place.failure;
     const Faulted faulted = job.run_with_fault(
-        run, job.points(place.rank)[at],
-        {.below = {}, .kind = failure.kind, .stays = failure.stays, .rank = place.rank});
+        run, job.points(rank)[at],
+        {.below = {}, .kind = failure.kind, .stays = failure.stays, .rank = rank});
     try {
       expect(faulted.struck, "the call was never made");
       if (failure.reason.empty()) {
@@ -155,9 +146,9 @@ class FailedCalls final : public Part {
     expect(ended.exit_code == 0 || ended.exit_code == 1 || ended.exit_code == 74,
            "the job ended with ", ended.exit_code);
     std::vector<std::vector<Call>> made = faulted.calls;
-    std::erase_if(made[place.rank], &Call::struck);
-    place.job->expect_whole(run, made);
-    if (ended.exit_code == 0) return place.job->expect_same_bits(run);
+    std::erase_if(made[place.calls.rank], &Call::struck);
+    place.calls.job->expect_whole(run, made);
+    if (ended.exit_code == 0) return place.calls.job->expect_same_bits(run);
     expect(says(ended, place.failure->reason), "nobody says why");
     const bool by_save = says(ended, "tried again for");
     expect((ended.exit_code == 74) == by_save, "the exit code is wrong");
@@ -198,7 +189,7 @@ class FailedCalls final : public Part {
   }
 
   TemporaryFolder folder_;
-  std::vector<std::unique_ptr<SavingJob>> jobs_;
+  SavingJobs jobs_;
   std::vector<FailurePlace> places_;
 };
 

@@ -133,7 +133,7 @@ bool is_planned(const char* function, const char* path, long call) {
   return true;
 }
 
-/// What is to be done instead of this call.
+/// The fault that is made instead of this call, if any.
 Kind fault_at(const char* function, const char* path) {
   if (!plan.is_on || !is_below(path)) return Kind::none;
   if (plan.only != nullptr && strcmp(plan.only, function) != 0) return Kind::none;

@@ -34,16 +34,9 @@ class KilledRanks final : public Part {
     write_corpus(folder_ / "corpus.txt", 20'000, 5);
     const index_t trials = is_long ? 150 : 3;
     if (!is_long) layouts_.resize(trials);
-    std::vector<std::unique_ptr<Process>> jobs;
-    for (const SmallLayout& layout : layouts_) {
-      jobs.push_back(
-          std::make_unique<Process>(weir_command(layout.ranks, job(layout, layout.name))));
-    }
-    for (std::size_t at = 0; at < jobs.size(); ++at) {
-      const Ended ended = jobs[at]->wait(240);
-      expect(ended.exit_code == 0, "the undisturbed job failed: ", ended.output);
-      digests_.push_back(digests_of(folder_ / layouts_[at].name, kSteps));
-    }
+    digests_ = undisturbed_digests(folder_, layouts_, kSteps, [this](const SmallLayout& layout) {
+      return job(layout, layout.name);
+    });
     return trials;
   }
 

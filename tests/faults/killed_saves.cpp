@@ -15,13 +15,6 @@ namespace fs = std::filesystem;
 constexpr std::array kProtocols = {"no-rename", "no-manifest", "in-place", "old-first",
                                    "no-removal"};
 
-/// A place to kill: one of these points of a rank.
-struct KillPlace {
-  const SavingJob* job;
-  index_t rank;
-  std::vector<index_t> points;
-};
-
 std::string contents(const fs::path& path) {
   std::ostringstream all;
   all << std::ifstream(path).rdbuf();
@@ -31,10 +24,7 @@ std::string contents(const fs::path& path) {
 class KilledSaves final : public Part {
  public:
   index_t prepare(bool is_long) override {
-    write_corpus(folder_ / "corpus.txt", 20'000, 5);
-    for (const SavingLayout& layout : saving_layouts()) {
-      jobs_.push_back(std::make_unique<SavingJob>(folder_, layout));
-    }
+    jobs_ = saving_jobs(folder_);
     if (is_long) {
       every_call();
     } else {
@@ -48,7 +38,7 @@ class KilledSaves final : public Part {
   void attempt(index_t trial, std::uint64_t seed) override {
     std::mt19937_64 random(seed);
     if (trial < controls()) return expect_noticed(trial, random);
-    const KillPlace& place = places_[trial - controls()];
+    const RankPoints& place = places_[trial - controls()];
     const fs::path run = folder_ / ("run" + std::to_string(trial));
     const index_t at = place.points[random() % place.points.size()];
     kill(*place.job, place.rank, place.job->points(place.rank)[at], run, "");
@@ -75,13 +65,7 @@ class KilledSaves final : public Part {
 
   /// All calls in an order that has a fair sample at each time.
   void every_call() {
-    for (const auto& job : jobs_) {
-      for (index_t rank = 0; rank < job->ranks(); ++rank) {
-        for (index_t at = 0; at < std::ssize(job->points(rank)); ++at) {
-          places_.push_back({job.get(), rank, {at}});
-        }
-      }
-    }
+    places_ = each_point(jobs_);
     std::ranges::shuffle(places_, std::mt19937_64(1));
   }
 
@@ -132,8 +116,8 @@ class KilledSaves final : public Part {
   }
 
   TemporaryFolder folder_;
-  std::vector<std::unique_ptr<SavingJob>> jobs_;
-  std::vector<KillPlace> places_;
+  SavingJobs jobs_;
+  std::vector<RankPoints> places_;  ///< one of each one's points is where it is killed
 };
 
 }  // namespace

@@ -46,15 +46,12 @@ class Run {
  public:
   Run(const Row& row, Part& part, const FaultsConfig& config, index_t trials, std::uint64_t seed,
       Journal& journal)
-      : row_(row), part_(part), trials_(trials), seed_(seed), journal_(journal) {
-    if (config.only >= 0) {
-      next_ = config.only;
-      trials_ = std::min(trials, config.only + 1);
-    }
-    for (index_t trial = next_; trial < trials_; ++trial) {
+      : row_(row), part_(part), seed_(seed), journal_(journal) {
+    const index_t first = std::max<index_t>(0, config.only);
+    const index_t end = config.only < 0 ? trials : std::min(trials, config.only + 1);
+    for (index_t trial = first; trial < end; ++trial) {
       if (!journal_.has(trial)) wanted_.push_back(trial);
     }
-    next_ = 0;
     until_ = seconds_now() + 60 * config.minutes;
     std::vector<std::jthread> threads;
     for (index_t each = 0; each < config.at_once; ++each) threads.emplace_back([this] { work(); });
@@ -93,7 +90,6 @@ class Run {
 
   const Row& row_;
   Part& part_;
-  index_t trials_;
   const std::uint64_t seed_;
   Journal& journal_;
   std::vector<index_t> wanted_;

@@ -98,8 +98,8 @@ std::string without_numbers(const std::string& path) {
   return kind;
 }
 
-}  // namespace
-
+/// One process; one and two servers; every rank a server; replicas that meet now and then, which
+/// save, too.
 std::vector<SavingLayout> saving_layouts() {
   return {
       {"local", 0, {"--placement=local"}},
@@ -109,6 +109,8 @@ std::vector<SavingLayout> saving_layouts() {
       {"local steps", 3, {"--replicas=2", "--servers=1", "--consistency=local", "--local.steps=2"}},
   };
 }
+
+}  // namespace
 
 SavingJob::SavingJob(const TemporaryFolder& folder, SavingLayout layout)
     : folder_(folder), layout_(std::move(layout)), undisturbed_(folder / (layout_.name + " run")) {
@@ -188,6 +190,27 @@ void SavingJob::expect_same_files(const fs::path& run, bool but_steps) const {
   for (const std::string& name : wanted) {
     expect(found.contains(name) || (but_steps && is_in_step(name)), "missing: ", name);
   }
+}
+
+SavingJobs saving_jobs(const TemporaryFolder& folder) {
+  write_corpus(folder / "corpus.txt", 20'000, 5);
+  SavingJobs jobs;
+  for (const SavingLayout& layout : saving_layouts()) {
+    jobs.push_back(std::make_unique<SavingJob>(folder, layout));
+  }
+  return jobs;
+}
+
+std::vector<RankPoints> each_point(const SavingJobs& jobs) {
+  std::vector<RankPoints> all;
+  for (const auto& job : jobs) {
+    for (index_t rank = 0; rank < job->ranks(); ++rank) {
+      for (index_t at = 0; at < std::ssize(job->points(rank)); ++at) {
+        all.push_back({job.get(), rank, {at}});
+      }
+    }
+  }
+  return all;
 }
 
 std::vector<std::vector<index_t>> spread_over(const std::vector<Point>& points, index_t count) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -15,10 +16,6 @@ struct SavingLayout {
   int ranks = 0;  ///< 0: without mpirun
   std::vector<std::string> words;
 };
-
-/// One process; one and two servers; every rank a server; replicas that meet now and then, which
-/// save, too.
-std::vector<SavingLayout> saving_layouts();
 
 /// Where a fault is to strike: before a rank's call, the n-th one like it, or of all if it has no
 /// name.
@@ -76,6 +73,19 @@ class SavingJob {
   std::vector<StepLine> steps_;
   std::filesystem::path undisturbed_;
 };
+
+using SavingJobs = std::vector<std::unique_ptr<SavingJob>>;
+/// A job of each layout. Writes corpus.txt into the folder.
+SavingJobs saving_jobs(const TemporaryFolder& folder);
+
+/// Points of a rank, by their indices.
+struct RankPoints {
+  const SavingJob* job;
+  index_t rank;
+  std::vector<index_t> points;
+};
+/// Each point of each rank of each job by itself.
+std::vector<RankPoints> each_point(const SavingJobs& jobs);
 
 /// `count` sets of indices of points; from each, one is to be taken. A third of them is spread
 /// evenly over all points, the others over groups that are alike but for numbers.

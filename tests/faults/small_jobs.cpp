@@ -1,7 +1,10 @@
 #include "tests/faults/small_jobs.hpp"
 
+#include <memory>
+
 #include "common/base/error.hpp"
 #include "common/base/machine.hpp"
+#include "tests/faults/part.hpp"
 
 namespace weir::test {
 
@@ -19,10 +22,20 @@ std::vector<SmallLayout> small_layouts() {
   };
 }
 
-index_t step_of(const std::filesystem::path& run) {
-  if (!std::filesystem::exists(run / "metrics.jsonl")) return 0;
-  const std::vector<StepLine> steps = read_steps(run);
-  return steps.empty() ? 0 : steps.back().step;
+std::vector<std::string> undisturbed_digests(
+    const TemporaryFolder& folder, const std::vector<SmallLayout>& layouts, index_t step,
+    const std::function<std::vector<std::string>(const SmallLayout&)>& job_of) {
+  std::vector<std::unique_ptr<Process>> jobs;
+  for (const SmallLayout& layout : layouts) {
+    jobs.push_back(std::make_unique<Process>(weir_command(layout.ranks, job_of(layout))));
+  }
+  std::vector<std::string> digests;
+  for (std::size_t at = 0; at < jobs.size(); ++at) {
+    const Ended ended = jobs[at]->wait(240);
+    expect(ended.exit_code == 0, "the undisturbed job failed: ", ended.output);
+    digests.push_back(digests_of(folder / layouts[at].name, step));
+  }
+  return digests;
 }
 
 void await_step(Process& job, const std::filesystem::path& run, index_t step) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -18,8 +19,12 @@ struct SmallLayout {
 /// Layouts that differ in who writes a checkpoint, and in who waits for whom.
 std::vector<SmallLayout> small_layouts();
 
-/// The step that a job has come to, as its metrics say; 0 before the first one.
-index_t step_of(const std::filesystem::path& run);
+/// Runs a job of each layout, in a run folder of its name, beside the others. Returns the digests
+/// of their checkpoints of this step. `job_of`: the words of such a job, for weir. Throws Error if
+/// one fails.
+std::vector<std::string> undisturbed_digests(
+    const TemporaryFolder& folder, const std::vector<SmallLayout>& layouts, index_t step,
+    const std::function<std::vector<std::string>(const SmallLayout&)>& job_of);
 
 /// Waits until the job has come to this step. Throws Error if it ends before.
 void await_step(Process& job, const std::filesystem::path& run, index_t step);

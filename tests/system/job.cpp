@@ -120,6 +120,11 @@ std::vector<StepLine> read_steps(const std::filesystem::path& run_folder) {
   return lines;
 }
 
+index_t step_of(const std::filesystem::path& run_folder) {
+  const std::vector<StepLine> steps = read_steps(run_folder);
+  return steps.empty() ? 0 : steps.back().step;
+}
+
 double read_figure(const std::filesystem::path& run_folder, const std::string& key,
                    const std::string& kind) {
   std::ifstream file(run_folder / "metrics.jsonl");

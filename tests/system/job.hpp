@@ -65,6 +65,8 @@ struct StepLine {
   bool operator==(const StepLine&) const = default;
 };
 std::vector<StepLine> read_steps(const std::filesystem::path& run_folder);
+/// The last of them that is written; 0 before the first one.
+index_t step_of(const std::filesystem::path& run_folder);
 
 /// A number in the last line of this kind in metrics.jsonl; NaN if there is no such line.
 double read_figure(const std::filesystem::path& run_folder, const std::string& key,

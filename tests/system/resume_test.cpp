@@ -57,12 +57,7 @@ std::vector<std::string> with_local(std::vector<std::string> more) {
 
 /// Waits until the run has written this step, or has ended.
 void wait_for_step(Process& job, const std::filesystem::path& run, index_t step) {
-  while (job.running()) {
-    const auto steps =
-        std::filesystem::exists(run / "metrics.jsonl") ? read_steps(run) : std::vector<StepLine>();
-    if (!steps.empty() && steps.back().step >= step) return;
-    sleep_microseconds(2000);
-  }
+  while (job.running() && step_of(run) < step) sleep_microseconds(2000);
 }
 
 /// Process ids of the ranks that mpirun `launcher` has started.

@@ -22,11 +22,6 @@ std::string words_of(const std::vector<std::string>& arguments) {
   return words;
 }
 
-bool has_step(const fs::path& run, index_t step) {
-  const auto steps = fs::exists(run / "metrics.jsonl") ? read_steps(run) : std::vector<StepLine>();
-  return !steps.empty() && steps.back().step >= step;
-}
-
 const std::vector<std::string> kEndless = {"--placement=local", "--steps=1000000",
                                            "--checkpoint-every=0", "--eval-every=0"};
 
@@ -39,7 +34,7 @@ TEST_CASE("a job of one process stops with 75 after a checkpoint on SIGTERM, SIG
     CAPTURE(signal);
     const std::string run = "run" + std::to_string(signal);
     Process job(weir_command(0, small_job(folder, run, kEndless)));
-    while (job.running() && !has_step(folder / run, 2)) sleep_microseconds(2000);
+    while (job.running() && step_of(folder / run) < 2) sleep_microseconds(2000);
     job.signal(signal);
     const Ended ended = job.wait(30);
     CAPTURE(ended.output);
@@ -125,7 +120,7 @@ TEST_CASE("a corpus that is cut while it is read is named, and the job ends with
   const TemporaryFolder folder;
   write_corpus(folder / "corpus.txt", 200'000, 5);
   Process job(weir_command(0, small_job(folder, "run", kEndless)));
-  while (job.running() && !has_step(folder / "run", 2)) sleep_microseconds(2000);
+  while (job.running() && step_of(folder / "run") < 2) sleep_microseconds(2000);
   fs::resize_file(folder / "corpus.txt", 100);
   const Ended ended = job.wait(30);
   CAPTURE(ended.output);

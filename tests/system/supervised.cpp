@@ -55,7 +55,7 @@ std::vector<pid_t> children_of(int process) {
 
 pid_t rank_of(Process& job, const std::filesystem::path& run, int rank) {
   while (job.running()) {
-    // With the end of the word: other runs may have names that begin so.
+    // The zero ends the word: other runs may have names that begin so.
     const std::vector<pid_t> found = processes("--run=" + run.string() + '\0', rank);
     if (!found.empty()) return found.front();
     sleep_microseconds(1000);

@@ -90,6 +90,17 @@ std::vector<UnitCost> costs_of_units(const Model& model, const CostOf& cost_of) 
 
 }  // namespace
 
+UnitCost& UnitCost::operator+=(const UnitCost& other) {
+  forward += other.forward;
+  input_gradient += other.input_gradient;
+  weight_gradient += other.weight_gradient;
+  return *this;
+}
+
+UnitCost UnitCost::operator*(double factor) const {
+  return {factor * forward, factor * input_gradient, factor * weight_gradient};
+}
+
 std::vector<UnitCost> unit_flops(const Model& model, Recompute recompute) {
   SimulatedKernels kernels({});
   UnitTrial trial(model, kernels, 1, recompute);

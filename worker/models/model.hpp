@@ -70,6 +70,8 @@ struct UnitCost {
   double input_gradient = 0;
   double weight_gradient = 0;
   double sum() const { return forward + input_gradient + weight_gradient; }
+  UnitCost& operator+=(const UnitCost& other);
+  UnitCost operator*(double factor) const;
 };
 
 /// FLOPs of each unit for one sample of the model's length, as simulated kernels charge them when

@@ -57,17 +57,19 @@ struct ScheduleVerdict {
 /// Proves without MPI that a schedule is complete, keeps its order and its slots, and cannot
 /// deadlock under the rule of links in schedule.hpp (rendezvous; receives posted link_slots ahead;
 /// a send waits only for its own buffer), and says how long it takes.
-///   1. Each stage alone: every micro-batch has in every chunk exactly one forward, one backward
-///   (or
-///      both its halves) and its messages, each kind ascending; inputs are received before they are
-///      read, results sent after they are made and before they are overwritten; a slot is not taken
-///      before it has been freed, and is read by the action that it was filled for; a message names
-///      its buffer, and no receive awaits a frame whose buffer still holds an unread one; each
-///      chunk pushes once, when its gradients are complete, the last chunk first. Frame i of a link
-///      is therefore micro-batch i at both ends. The slots of a stage keep to the limit.
-///   2. All stages together, run to completion; each action starts as soon as the rule allows, so
-///      times are exact for the given costs. If no stage can go on, the fault names the action that
-///      each stage waits at, and what for.
+///
+/// First each stage alone: every micro-batch has in every chunk exactly one forward, one backward
+/// or both its halves, and its messages, each kind ascending; inputs are received before they are
+/// read, results sent after they are made and before they are overwritten; a slot is not taken
+/// before it has been freed, and is read by the action that it was filled for; a message names its
+/// buffer, and no receive awaits a frame whose buffer still holds an unread one; each chunk pushes
+/// once, when its gradients are complete, the last chunk first. Frame i of a link is therefore
+/// micro-batch i at both ends. The slots of a stage keep to the limit.
+///
+/// Then all stages together, run to completion; each action starts as soon as the rule allows, so
+/// times are exact for the given costs. If no stage can go on, the fault names the action that each
+/// stage waits at, and what for.
+///
 /// costs.chunks has one entry a chunk. Cost: linear in the number of actions.
 ScheduleVerdict check(const Schedule& schedule, const ScheduleCosts& costs);
 

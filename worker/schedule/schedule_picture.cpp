@@ -4,7 +4,6 @@
 #include <cmath>
 #include <limits>
 
-#include "common/base/error.hpp"
 #include "common/base/text.hpp"
 
 namespace weir::worker {
@@ -77,10 +76,7 @@ std::string rounded(double value) {
 
 }  // namespace
 
-std::string draw(const Schedule& schedule, const ScheduleCosts& costs, index_t width) {
-  const ScheduleVerdict verdict = check(schedule, costs);
-  WEIR_ASSERT(verdict.report.has_value());
-  const ScheduleReport& report = *verdict.report;
+std::string draw(const Schedule& schedule, const ScheduleReport& report, index_t width) {
   const Action longest = {ActionKind::forward, schedule.chunks() - 1, schedule.micro_batches - 1};
   const std::size_t label_columns = label_of(schedule, longest).size() + 1;
   const double scale = scale_of(report, label_columns);

@@ -16,8 +16,8 @@ namespace weir::worker {
 ///   stage 2        F0-B0====F1-B1====F2-B2====
 ///
 /// The shortest span is as wide as the longest label. `width`: of a line, in columns; a schedule
-/// that needs more is drawn without its middle, where ` ... ` stands. The schedule must pass
-/// check().
-std::string draw(const Schedule& schedule, const ScheduleCosts& costs, index_t width = 100);
+/// that needs more is drawn without its middle, where ` ... ` stands. `report`: what
+/// check() says of the schedule.
+std::string draw(const Schedule& schedule, const ScheduleReport& report, index_t width = 100);
 
 }  // namespace weir::worker

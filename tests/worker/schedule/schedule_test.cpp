@@ -318,18 +318,24 @@ TEST_CASE("activation slots are taken in turn and freed by the backward") {
   CHECK(schedule.activation_slots == std::vector<index_t>{3, 2, 1});
 }
 
+std::string picture(const Schedule& schedule, const ScheduleCosts& costs, index_t width = 100) {
+  const ScheduleVerdict verdict = check(schedule, costs);
+  REQUIRE(verdict.report.has_value());
+  return draw(schedule, *verdict.report, width);
+}
+
 TEST_CASE("the picture shows time across and stages down") {
-  CHECK(draw(make_schedule(ScheduleKind::one_forward_one_backward, {3}, 4),
-             equal_costs({3}, kOnes)) ==
+  CHECK(picture(make_schedule(ScheduleKind::one_forward_one_backward, {3}, 4),
+                equal_costs({3}, kOnes)) ==
         "stage 0  F0-F1-F2-            B0====F3-B1====   B2====   B3====\n"
         "stage 1     F0-F1-      B0====F2-B1====F3-B2====   B3====\n"
         "stage 2        F0-B0====F1-B1====F2-B2====F3-B3====\n"
         "makespan 18 s, idle 33.33 %\n");
-  CHECK(draw(make_schedule(ScheduleKind::zero_bubble_h1, {2}, 2), equal_costs({2}, kOnes)) ==
+  CHECK(picture(make_schedule(ScheduleKind::zero_bubble_h1, {2}, 2), equal_costs({2}, kOnes)) ==
         "stage 0  F0-F1-   B0====B1====\n"
         "stage 1     F0-I0=F1-I1=W0+W1+\n"
         "makespan 7 s, idle 14.29 %\n");
-  CHECK(draw(make_schedule(ScheduleKind::interleaved, {2, 2}, 2), equal_costs({2, 2}, kOnes)) ==
+  CHECK(picture(make_schedule(ScheduleKind::interleaved, {2, 2}, 2), equal_costs({2, 2}, kOnes)) ==
         "stage 0  0F0-0F1-2F0-2F1-        2B0=====    2B1=====0B0=====0B1=====\n"
         "stage 1      1F0-1F1-3F0-3B0=====3F1-3B1=====1B0=====1B1=====\n"
         "makespan 7.5 s, idle 20 %\n");
@@ -337,7 +343,7 @@ TEST_CASE("the picture shows time across and stages down") {
 
 TEST_CASE("a picture that is too wide loses its middle, and costs far apart keep it small") {
   const Schedule schedule = make_schedule(ScheduleKind::one_forward_one_backward, {2}, 64);
-  const std::string cut = draw(schedule, equal_costs({2}, kOnes), 60);
+  const std::string cut = picture(schedule, equal_costs({2}, kOnes), 60);
   CHECK(cut ==
         "stage 0  F0--F1--        B0===== ... 63-B62=====    B63=====\n"
         "stage 1      F0--B0======F1--B1= ... ===F63-B63=====\n"
@@ -346,7 +352,7 @@ TEST_CASE("a picture that is too wide loses its middle, and costs far apart keep
 
   ScheduleCosts costs = equal_costs({2}, kOnes);
   costs.chunks[1] = {1e-9, 5e8, 5e8};
-  CHECK(draw(schedule, costs, 60).size() < 1000);
-  CHECK(draw(schedule, equal_costs({2}, {0, 0, 0})) ==
+  CHECK(picture(schedule, costs, 60).size() < 1000);
+  CHECK(picture(schedule, equal_costs({2}, {0, 0, 0})) ==
         "stage 0  \nstage 1  \nmakespan 0 s, idle 0 %\n");
 }
