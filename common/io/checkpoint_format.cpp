@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cerrno>
 #include <charconv>
 #include <map>
 
@@ -156,6 +157,23 @@ index_t checkpoint_bytes(const List<CheckpointRecord>& records) {
   return bytes;
 }
 
+namespace {
+
+/// HDF5 does not make a call again that a signal has interrupted: so the file is made again.
+void create_uninterrupted(FileSystem& files, const fs::path& file, List<Hdf5Dataset>& datasets,
+                          const std::vector<Attribute>& attributes) {
+  while (true) {
+    try {
+      return create_hdf5(file, datasets, attributes);
+    } catch (const FileError& error) {
+      if (error.number() != EINTR) throw;
+      files.remove_all(file);
+    }
+  }
+}
+
+}  // namespace
+
 void begin_checkpoint(FileSystem& files, const fs::path& checkpoints, index_t step,
                       List<CheckpointRecord>& records, std::vector<Attribute> attributes) {
   if (!path_exists(checkpoints)) {
@@ -172,7 +190,7 @@ void begin_checkpoint(FileSystem& files, const fs::path& checkpoints, index_t st
   }
   attributes.push_back({"format.version", kCheckpointVersion});
   attributes.push_back({"step", step});
-  create_hdf5(folder / kDataName, datasets, attributes);
+  create_uninterrupted(files, folder / kDataName, datasets, attributes);
   for (index_t i = 0; i < records.size(); ++i) records[i].offset = datasets[i].offset;
   File file = files.open_for_writing(folder / kDataName);
   files.preallocate(file, file.size());
