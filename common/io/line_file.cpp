@@ -1,6 +1,7 @@
 #include "common/io/line_file.hpp"
 
 #include <cstdio>
+#include <limits>
 
 namespace weir {
 
@@ -13,16 +14,19 @@ LineFile::LineFile(const fs::path& path, std::size_t line_bytes_max, index_t beg
 }
 
 LineState LineFile::next() {
+  if (is_too_long_) file_.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
+  is_too_long_ = false;
   line_.clear();
-  std::size_t size = 0;
   std::streambuf& bytes = *file_.rdbuf();
   for (int byte = bytes.sbumpc(); byte != EOF; byte = bytes.sbumpc()) {
-    if (byte == '\n') return size > line_bytes_max_ ? LineState::too_long : LineState::whole;
-    if (++size <= line_bytes_max_) line_ += static_cast<char>(byte);
+    if (byte == '\n') return LineState::whole;
+    if (line_.size() == line_bytes_max_) {
+      is_too_long_ = true;
+      return LineState::too_long;
+    }
+    line_ += static_cast<char>(byte);
   }
-  return size > line_bytes_max_ ? LineState::too_long
-         : size > 0             ? LineState::cut_off
-                                : LineState::none;
+  return line_.empty() ? LineState::none : LineState::cut_off;
 }
 
 }  // namespace weir

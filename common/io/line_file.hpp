@@ -11,7 +11,8 @@ namespace weir {
 enum class LineState { none, whole, cut_off, too_long };
 
 /// Reads the lines of a file that may hold anything, and may still be written. Each fits into
-/// memory: of one that is too long only the beginning is kept.
+/// memory: of one that is too long only the beginning is kept, and its rest is read when the next
+/// line is asked for.
 class LineFile {
  public:
   /// Begins at byte `begin`. Throws Error if the file cannot be read, or is none (see File::open).
@@ -26,6 +27,7 @@ class LineFile {
   std::size_t line_bytes_max_;
   std::ifstream file_;
   std::string line_;
+  bool is_too_long_ = false;  ///< the rest of the line has not been read
 };
 
 }  // namespace weir

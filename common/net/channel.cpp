@@ -38,14 +38,20 @@ struct Words {
   int count = 0;
 };
 
+/// Each frame has a tag of its own: one that is lost is missed, whatever comes after it, and no
+/// other lands in its memory. A ControlPort has tags that are multiples of 8.
+int tag_of(ChannelKind kind, index_t frame) {
+  return static_cast<int>(kind) + 8 * static_cast<int>(frame);
+}
+
 List<Request> send_requests(const Comm& comm, int peer, ChannelKind kind,
                             const List<std::span<const std::byte>>& frames) {
   List<Request> requests;
   for (const auto frame : frames) {
     const Words words(frame.size());
     MPI_Request raw = MPI_REQUEST_NULL;
-    check_mpi(MPI_Send_init(frame.data(), words.count, words.type, peer, static_cast<int>(kind),
-                            comm.raw(), &raw),
+    const int tag = tag_of(kind, requests.size());
+    check_mpi(MPI_Send_init(frame.data(), words.count, words.type, peer, tag, comm.raw(), &raw),
               "preparing a send");
     requests.emplace_back(raw);
   }
@@ -58,8 +64,8 @@ List<Request> receive_requests(const Comm& comm, int peer, ChannelKind kind,
   for (const auto frame : frames) {
     const Words words(frame.size());
     MPI_Request raw = MPI_REQUEST_NULL;
-    check_mpi(MPI_Recv_init(frame.data(), words.count, words.type, peer, static_cast<int>(kind),
-                            comm.raw(), &raw),
+    const int tag = tag_of(kind, requests.size());
+    check_mpi(MPI_Recv_init(frame.data(), words.count, words.type, peer, tag, comm.raw(), &raw),
               "preparing a receive");
     requests.emplace_back(raw);
   }

@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::uint32_t kMagic = 0x72696577;  // "weir"
 
-/// Channels have the tags from 1 on.
+/// Multiples of 8, which no channel has.
 int tag_of(Tier tier) { return tier == Tier::servers ? 0 : 1000; }
 
 struct Header {
