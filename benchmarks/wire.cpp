@@ -1,5 +1,6 @@
 // What does it cost to write gradients in fewer bytes, and to add them up again? Each wire format
-// on one core, beside a copy of the same floats; and what a worker waits for servers in real steps.
+// on one core, beside a copy of the same floats; what a worker waits for servers in real steps; and
+// how fast a job is whose workers and server are on two hosts.
 
 #include "common/wire/wire.hpp"
 
@@ -9,6 +10,7 @@
 
 #include "benchmarks/bench.hpp"
 #include "benchmarks/job.hpp"
+#include "benchmarks/wire_hosts.hpp"
 #include "common/base/machine.hpp"
 #include "common/base/text.hpp"
 #include "common/number/memory.hpp"
@@ -188,6 +190,7 @@ void run(const Options& options) {
                        " bytes an element"));
   }
   measure_waiting(options, report);
+  measure_over_hosts(options, report);
   report.print();
 }
 

@@ -181,7 +181,7 @@ void TrainingJob::connect() {
   host_ = ranks_.world.host();
   plane_.emplace(ranks_.world, host_, *job_.plan, config.transport,
                  ps::waits_for_all(config.server.consistency), config.ring_depth);
-  report_transport(ranks_.world, layout(), *plane_);
+  report_transport(ranks_.world, *job_.plan, *plane_);
 }
 
 void TrainingJob::resume() {

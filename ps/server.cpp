@@ -46,7 +46,8 @@ void Server::load(const std::filesystem::path& checkpoint) {
                       *plan_, store_, residuals_);
   store_.begin_with(standing.update + 1, standing.moments_begin);
   for (index_t bucket : store_.buckets()) {
-    for (index_t sum = 0; store_.keeps_residuals() && sum < store_.group_sum_count(bucket); ++sum) {
+    for (index_t sum = 0; sum < store_.group_sum_count(bucket); ++sum) {
+      if (!store_.keeps_residual(bucket, sum)) continue;
       std::ranges::copy(residuals_.of(bucket, sum), store_.residual(bucket, sum).begin());
     }
   }

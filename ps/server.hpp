@@ -77,7 +77,7 @@ class Server {
 
   // What arrived.
 
-  /// Where a contribution goes, in the plan's contribution wire; see Store for the numbers of
+  /// Where a contribution goes, as it travels; see Store for that and for the numbers of
   /// contributors.
   std::span<std::byte> contribution_frame(index_t bucket, index_t contributor) {
     return store_.contribution_frame(bucket, contributor);

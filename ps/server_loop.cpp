@@ -73,19 +73,21 @@ struct ServerLoop::State {
     Peer peer;
     peer.rank = static_cast<int>(rank);
     peer.replica = place.replica;
+    const bool led = plane.is_led(rank, layout.rank_of_server(index));
+    const bool keeps_residual = plane.wire_of(rank).push.keeps_residual();
     List<std::span<std::byte>> push_frames;
     List<std::span<const std::byte>> pull_frames;
     List<std::span<float>> residuals;
     for (const HeldBucket& held : plan.holding(holder).buckets) {
       const Bucket& bucket = plan.buckets()[held.bucket];
-      if (bucket.server != index) continue;
+      if (bucket.server != index || led) continue;
       if (held.pushes) {
         const auto& all = bucket.contributors;
         const index_t position = std::ranges::find(all, holder) - all.begin();
         peer.pushed.push_back(held.bucket);
         peer.contributors.push_back(place.replica * all.size() + position);
         push_frames.push_back(server.contribution_frame(held.bucket, peer.contributors.back()));
-        if (plan.contribution_wire().keeps_residual()) {
+        if (keeps_residual) {
           residuals.push_back(server.residual(held.bucket, peer.contributors.back()));
         }
       }

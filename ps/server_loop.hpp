@@ -21,7 +21,8 @@ class Server;
 /// It has one row of pushes and one of pulls with each worker. Pushes land where the store adds
 /// them up; pulls leave from where the store keeps the weights. Both carry this server's buckets in
 /// the order of that worker's Holding, as the data plane has it for the two. The other end is
-/// worker/train/server_client.
+/// worker/train/server_client. Workers that are led (DataPlane::is_led) have no rows, because their
+/// leader has theirs.
 class ServerLoop {
  public:
   /// world: all ranks of the layout. `server` has the memory that `plane` gives it.

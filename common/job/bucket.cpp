@@ -205,11 +205,6 @@ List<index_t> BucketPlan::buckets_of(index_t server) const {
   return indices;
 }
 
-const Wire& BucketPlan::contribution_wire() const {
-  static const Wire raw;
-  return layout_.group_size == 1 ? wire_.push : raw;
-}
-
 index_t BucketPlan::group_sum_of(index_t bucket, index_t contribution) const {
   const index_t a_replica = buckets_[bucket].contributors.size();
   const index_t replica = contribution / a_replica;

@@ -97,9 +97,6 @@ class BucketPlan {
   const List<ParameterSpec>& specs() const { return specs_; }
   const List<index_t>& unit_stage() const { return unit_stage_; }
   const WireConfig& wire() const { return wire_; }
-  /// What workers push in: the push wire. Where servers add up groups it is raw, because a frame
-  /// of the push wire holds the sum of a group, and the server encodes that.
-  const Wire& contribution_wire() const;
   Dtype weight_dtype() const { return weight_dtype_; }
   /// Sorted as the whole model pushes them.
   const List<Bucket>& buckets() const { return buckets_; }

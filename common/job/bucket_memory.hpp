@@ -12,6 +12,9 @@ struct BucketMemory {
   List<Vector> weights;  ///< where readers read them, in the plan's weight dtype
   /// Each bucket's, one a contributor, as ps::Store numbers them.
   List<List<Vector>> contributions;
+  /// Workers, by rank, whose gradients come with those of their leader (DataPlane::is_led). None if
+  /// it is empty.
+  List<bool> led = {};
 };
 
 }  // namespace weir

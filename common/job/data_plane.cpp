@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/base/log.hpp"
+#include "common/job/team.hpp"
 #include "common/net/agree.hpp"
 #include "common/net/window.hpp"
 
@@ -37,13 +38,14 @@ DataPlane::DataPlane(const Comm& world, const Comm& host, const BucketPlan& plan
                      Transport transport, bool in_lockstep, index_t ring_depth)
     : world_(&world),
       plan_(&plan),
+      in_place_(in_lockstep && plan.wire().push.is_raw() && plan.wire().pull.is_raw()),
       ring_depth_(static_cast<int>(ring_depth)),
       host_of_(hosts_of(world, host)) {
-  const bool in_place = in_lockstep && plan.wire().push.is_raw() && plan.wire().pull.is_raw();
-  if (transport == Transport::window) agree(world, why_no_window(in_place));
+  WEIR_ASSERT(in_lockstep || plan.layout().group_size == 1);
+  if (transport == Transport::window) agree(world, why_no_window());
   const index_t bytes = lay_out();
   std::optional<Error> refused;
-  if (transport != Transport::messages && in_place && !parts_.empty() && !servers_here_.empty()) {
+  if (transport != Transport::messages && needs_window()) {
     try {
       window_ = std::make_unique<SharedWindow>(host, bytes);
     } catch (const AgreedError& error) {
@@ -57,6 +59,12 @@ DataPlane::DataPlane(const Comm& world, const Comm& host, const BucketPlan& plan
   if (transport == Transport::window) agree(world, refused);
 
   const index_t self = world.rank();
+  if (plan.layout().group_size > 1) {
+    List<index_t> teams(plan.layout().worker_count(), 0);
+    if (parts_.contains(self)) teams[self] = window_ && !team_of(self).empty() ? 1 : 0;
+    world.sum(teams);
+    in_team_.assign(teams.begin(), teams.end());
+  }
   if (!parts_.contains(self)) return;
   if (window_) {
     weights_ = weights_of(self);
@@ -72,8 +80,8 @@ DataPlane::DataPlane(const Comm& world, const Comm& host, const BucketPlan& plan
 
 DataPlane::~DataPlane() = default;
 
-std::optional<Error> DataPlane::why_no_window(bool in_place) const {
-  if (!in_place) {
+std::optional<Error> DataPlane::why_no_window() const {
+  if (!in_place_) {
     return UsageError(
         "--transport window: all replicas of a host read the same weights, which is right only "
         "where every replica takes part in every update (--consistency bsp without --backup) and "
@@ -97,12 +105,102 @@ std::optional<Error> DataPlane::why_no_window(bool in_place) const {
 
 bool DataPlane::here(index_t rank) const { return host_of_[rank] == host_of_[world_->rank()]; }
 
+index_t DataPlane::leader_of(index_t worker) const {
+  const Layout& layout = plan_->layout();
+  WorkerPlace place = layout.worker(worker);
+  place.replica -= place.replica % layout.group_size;
+  return layout.rank_of(place);
+}
+
+List<index_t> DataPlane::team_of(index_t worker) const {
+  const Layout& layout = plan_->layout();
+  WorkerPlace place = layout.worker(leader_of(worker));
+  List<index_t> team;
+  for (index_t each = 0; each < layout.group_size; ++each, ++place.replica) {
+    team.push_back(layout.rank_of(place));
+    if (host_of_[team.back()] != host_of_[team.front()]) return {};
+  }
+  return team.size() > 1 ? team : List<index_t>();
+}
+
+/// Whether buckets are read where they lie on this host, or a team sends some to another one.
+bool DataPlane::needs_window() const {
+  if (in_place_ && !parts_.empty() && !servers_here_.empty()) return true;
+  return std::ranges::any_of(parts_,
+                             [&](const auto& each) { return !team_of(each.first).empty(); });
+}
+
+bool DataPlane::is_led(index_t worker, index_t server_rank) const {
+  if (!in_team(worker) || leader_of(worker) == worker) return false;
+  return !in_place_ || host_of_[worker] != host_of_[server_rank];
+}
+
+WireConfig DataPlane::wire_of(index_t worker) const {
+  WireConfig wire = plan_->wire();
+  if (plan_->layout().group_size == 1) return wire;
+  const bool leads = leader_of(worker) == worker;
+  if (!in_team(worker) || !leads) wire.push = {};
+  if (in_team(worker) && !leads) wire.pull = {};
+  return wire;
+}
+
+int DataPlane::next_rank_to(int server_rank) const {
+  const index_t self = world_->rank();
+  return is_led(self, server_rank) ? static_cast<int>(leader_of(self)) : server_rank;
+}
+
+std::unique_ptr<Team> DataPlane::team(int server_rank) const {
+  const index_t self = world_->rank();
+  if (!in_team(self) || leader_of(self) != self || by_window_with(server_rank)) return nullptr;
+  const auto gradients_in = [&](index_t worker) {
+    List<std::span<float>> frames;
+    for (const HeldBucket& held : buckets_with(worker, server_rank)) {
+      if (held.pushes) frames.push_back(as<float>(plan_->part(gradients_of(worker), held)));
+    }
+    return frames;
+  };
+  List<std::span<const std::byte>> pulls;
+  const List<HeldBucket> shared = buckets_with(self, server_rank);
+  for (auto held = shared.rbegin(); held != shared.rend(); ++held) {
+    pulls.push_back(plan_->part(weights_of(self), *held).bytes());
+  }
+  List<Team::Member> members;
+  for (index_t worker : team_of(self)) {
+    if (worker == self) continue;
+    Team::Member member;
+    member.rank = static_cast<int>(worker);
+    for (std::span<float> each : gradients_in(worker)) member.gradients.push_back(each);
+    if (!member.gradients.empty()) {
+      member.complete = std::make_unique<WindowReceiver>(
+          line(worker, server_rank, ChannelKind::push), member.gradients.size());
+    }
+    if (!pulls.empty()) {
+      member.weights =
+          std::make_unique<WindowSender>(line(worker, server_rank, ChannelKind::pull), pulls,
+                                         List<std::span<std::byte>>(pulls.size()));
+    }
+    members.push_back(std::move(member));
+  }
+  return std::make_unique<Team>(gradients_in(self), pulls.size(), std::move(members));
+}
+
+/// The buckets that the two share, in push order.
+List<HeldBucket> DataPlane::buckets_with(index_t worker, index_t server_rank) const {
+  const Layout& layout = plan_->layout();
+  List<HeldBucket> shared;
+  for (const HeldBucket& held : plan_->holding(holder_of(layout.worker(worker))).buckets) {
+    const Bucket& bucket = plan_->buckets()[held.bucket];
+    if (layout.rank_of_server(bucket.server) == server_rank) shared.push_back(held);
+  }
+  return shared;
+}
+
 index_t DataPlane::lay_out() {
   const Layout& layout = plan_->layout();
   for (index_t server = 0; server < layout.servers; ++server) {
     if (here(layout.rank_of_server(server))) servers_here_.push_back(layout.rank_of_server(server));
   }
-  const bool one_copy = servers_here_.size() == layout.servers;
+  const bool one_copy = in_place_ && servers_here_.size() == layout.servers;
   List<index_t> bytes(host_of_.size(), 0);
   int host_rank = 0;
   std::map<std::pair<index_t, index_t>, index_t> first_holder;  // of (stage, shard)
@@ -115,10 +213,11 @@ index_t DataPlane::lay_out() {
       part.host_rank = host_rank;
       const Holding& holding = plan_->holding(holder_of(place));
       part.element_count = holding.element_count;
-      part.gradients = round_up(2 * servers_here_.size() * index_t{sizeof(WindowLine)}, kPageBytes);
+      part.gradients = round_up(2 * layout.servers * index_t{sizeof(WindowLine)}, kPageBytes);
       used = part.gradients + round_up(holding.bytes(kArenaDtype), kPageBytes);
       const auto [first, is_first] = first_holder.try_emplace({place.stage, place.shard}, rank);
-      part.weights_of = one_copy ? first->second : rank;
+      const bool has_team = !team_of(rank).empty();
+      part.weights_of = one_copy ? first->second : has_team ? leader_of(rank) : rank;
       part.weights = used;
       if (part.weights_of == rank) {
         used += round_up(holding.bytes(plan_->weight_dtype()), kPageBytes);
@@ -166,14 +265,16 @@ Vector DataPlane::gradients_of(index_t worker) const {
 
 WindowLine& DataPlane::line(index_t worker, index_t server_rank, ChannelKind kind) const {
   const WorkerPart& part = parts_.at(worker);
-  const auto server = std::ranges::find(servers_here_, server_rank) - servers_here_.begin();
-  const index_t at = 2 * server + (kind == ChannelKind::pull ? 1 : 0);
+  const index_t at = 2 * plan_->layout().server(server_rank) + (kind == ChannelKind::pull ? 1 : 0);
   return reinterpret_cast<WindowLine*>(window_->part(part.host_rank).data())[at];
 }
 
 BucketMemory DataPlane::server_memory() const {
   BucketMemory memory;
-  if (!window_) return memory;
+  for (index_t worker = 0; worker < in_team_.size(); ++worker) {
+    memory.led.push_back(is_led(worker, world_->rank()));
+  }
+  if (!window_ || !in_place_) return memory;
   const auto& buckets = plan_->buckets();
   memory.weights.resize(buckets.size());
   memory.contributions.resize(buckets.size());
@@ -200,23 +301,20 @@ std::unique_ptr<FrameSender> DataPlane::sender(int peer, ChannelKind kind,
                                                const List<std::span<const std::byte>>& frames) {
   const index_t worker = kind == ChannelKind::push ? world_->rank() : peer;
   const index_t server = kind == ChannelKind::push ? peer : world_->rank();
-  if (!by_window_with(peer)) {
+  const bool led = kind == ChannelKind::push && is_led(worker, server);
+  if (!led && !by_window_with(peer)) {
     return std::make_unique<SendChannel>(*world_, peer, kind, frames, ring_depth_);
   }
   // What a worker pushes, and what the servers step where it reads, is there already.
   List<std::span<std::byte>> copies(frames.size());
   if (kind == ChannelKind::pull && parts_.at(worker).weights_of == worker) {
-    const auto& held = plan_->holding(holder_of(plan_->layout().worker(worker))).buckets;
-    index_t frame = 0;
-    for (auto each = held.rbegin(); each != held.rend(); ++each) {
-      const Bucket& bucket = plan_->buckets()[each->bucket];
-      if (plan_->layout().rank_of_server(bucket.server) != server) continue;
-      const auto place = plan_->part(weights_of(worker), *each).bytes();
+    const List<HeldBucket> held = buckets_with(worker, server);
+    WEIR_ASSERT(held.size() == frames.size());
+    for (index_t frame = 0; frame < frames.size(); ++frame) {  // pulls go in reverse
+      const auto place = plan_->part(weights_of(worker), held[held.size() - 1 - frame]).bytes();
       WEIR_ASSERT(frames[frame].size() == place.size());
       if (frames[frame].data() != place.data()) copies[frame] = place;
-      ++frame;
     }
-    WEIR_ASSERT(frame == frames.size());
   }
   return std::make_unique<WindowSender>(line(worker, server, kind), frames, std::move(copies));
 }
@@ -225,7 +323,8 @@ std::unique_ptr<FrameReceiver> DataPlane::receiver(int peer, ChannelKind kind,
                                                    const List<std::span<std::byte>>& frames) {
   const index_t worker = kind == ChannelKind::pull ? world_->rank() : peer;
   const index_t server = kind == ChannelKind::pull ? peer : world_->rank();
-  if (!by_window_with(peer)) {
+  const bool led = kind == ChannelKind::pull && is_led(worker, server);
+  if (!led && !by_window_with(peer)) {
     return std::make_unique<ReceiveChannel>(*world_, peer, kind, frames, ring_depth_);
   }
   return std::make_unique<WindowReceiver>(line(worker, server, kind), frames.size());

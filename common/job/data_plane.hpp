@@ -15,6 +15,7 @@
 namespace weir {
 
 class SharedWindow;
+class Team;
 struct WindowLine;
 
 /// How buckets travel between a worker and a server.
@@ -34,6 +35,10 @@ std::string name_of(Transport transport);
 /// host read them. If some server is on another host, each
 /// worker has weights of its own, since messages land there too, and the servers of its host copy
 /// to all but the first of a bucket's readers. Everything else travels as messages.
+///
+/// What travels as messages does so once for each team (Team), if groups have several replicas: the
+/// others reach the leader in a window, whatever the plan's wires are. A group whose replicas are
+/// on several hosts has no teams: each of its workers pushes f32, and the servers add these up.
 class DataPlane {
  public:
   /// Collective. world: all ranks of the plan's layout, in its order. host: those of them that
@@ -41,7 +46,8 @@ class DataPlane {
   ///
   /// in_lockstep: every replica takes part in every update. Without that a weight that all replicas
   /// read must not be written while only some are done with it, so there is no window; nor is there
-  /// one where the plan's wires are not raw, since then nothing can be read in place.
+  /// one where the plan's wires are not raw, since then nothing can be read in place. Without it
+  /// groups are of one replica.
   ///
   /// ring_depth: frames under way at once in each channel of messages.
   ///
@@ -51,7 +57,19 @@ class DataPlane {
   ~DataPlane();
 
   /// Whether there is a window between this rank and that one, a worker and a server.
-  bool by_window_with(int peer) const { return window_ != nullptr && here(peer); }
+  bool by_window_with(int peer) const { return in_place_ && window_ != nullptr && here(peer); }
+
+  /// Whether a worker exchanges the buckets of the server of that rank with the leader of its team
+  /// and not with the server. All ranks know it, and the next two, of all workers.
+  bool is_led(index_t worker, index_t server_rank) const;
+  bool in_team(index_t worker) const { return !in_team_.empty() && in_team_[worker]; }
+  /// How the buckets of a worker travel: raw where the push wire is for sums of groups and this
+  /// worker pushes no such sum, and where it is led.
+  WireConfig wire_of(index_t worker) const;
+  /// The rank to which this worker's buckets of that server go first.
+  int next_rank_to(int server_rank) const;
+  /// The team that this worker leads in its traffic with that server; none if it is alone.
+  std::unique_ptr<Team> team(int server_rank) const;
 
   /// Whether this rank takes part in a window of small pages.
   bool on_small_pages() const;
@@ -89,7 +107,12 @@ class DataPlane {
   };
 
   bool here(index_t rank) const;
-  std::optional<Error> why_no_window(bool in_place) const;
+  index_t leader_of(index_t worker) const;
+  /// The workers of its team, the leader first, if they can be one: several, on one host.
+  List<index_t> team_of(index_t worker) const;
+  bool needs_window() const;
+  List<HeldBucket> buckets_with(index_t worker, index_t server_rank) const;
+  std::optional<Error> why_no_window() const;
   /// Lays the parts out; the size of this rank's.
   index_t lay_out();
   Vector arena(const WorkerPart& part, index_t offset, Dtype dtype) const;
@@ -99,11 +122,13 @@ class DataPlane {
 
   const Comm* world_;
   const BucketPlan* plan_;
+  bool in_place_;  ///< whether buckets may be read where they lie
   int ring_depth_;
   List<index_t> host_of_;                ///< the first rank of each rank's host
   std::map<index_t, WorkerPart> parts_;  ///< the workers of this host, by rank
   List<index_t> servers_here_;           ///< ranks
   std::unique_ptr<SharedWindow> window_;
+  List<bool> in_team_;                  ///< workers that are of one, by rank
   Memory own_weights_, own_gradients_;  ///< without a window
   Vector weights_, gradients_;
 };

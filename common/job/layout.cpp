@@ -121,7 +121,7 @@ std::vector<Option> options(Layout& layout) {
        &layout.servers, count},
       {"sum-groups", "replicas",
        "gradients of this number of neighbouring replicas are added up first, then the sums of "
-       "these groups",
+       "these groups; a group on one host sends its gradients and gets its weights once",
        &layout.group_size, count},
       {"placement", "",
        "where the servers are. dedicated: on ranks of their own, after the workers; colocated: "

@@ -51,6 +51,7 @@ struct Layout {
   }
   index_t group_count() const { return replicas / group_size; }
   index_t group_of(index_t replica) const { return replica / group_size; }
+  bool leads(index_t replica) const { return replica % group_size == 0; }  ///< first of its group
   // A colocated rank is both.
   bool is_worker(index_t rank) const { return rank < worker_count(); }
   bool is_server(index_t rank) const;

@@ -9,6 +9,12 @@
 namespace weir {
 namespace {
 
+std::string mebibytes(index_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3g MiB", static_cast<double>(bytes) / 1048576);
+  return text;
+}
+
 std::string speed(double bytes_per_second) {
   char text[32];
   std::snprintf(text, sizeof text, "%.2g GB/s", bytes_per_second / 1e9);
@@ -36,9 +42,65 @@ void warn(const Probe& probe) {
   }
 }
 
+/// What workers and servers send each other as messages in an update.
+struct MessageBytes {
+  index_t now = 0;
+  index_t without_groups = 0;  ///< if every worker sent and received for itself
+};
+
+MessageBytes message_bytes(const Comm& world, const BucketPlan& plan, const DataPlane& plane) {
+  const Layout& layout = plan.layout();
+  MessageBytes bytes;
+  if (layout.is_worker(world.rank())) {
+    const WireConfig own = plane.wire_of(world.rank());
+    for (const HeldBucket& held : plan.holding(holder_of(layout.worker(world.rank()))).buckets) {
+      const Bucket& bucket = plan.buckets()[held.bucket];
+      const index_t server = layout.rank_of_server(bucket.server);
+      if (plane.by_window_with(static_cast<int>(server))) continue;
+      const auto pushed = [&](const Wire& wire) {
+        return held.pushes ? wire.bytes(bucket.element_count) : 0;
+      };
+      const index_t pulled = plan.pulled_bytes(held.bucket);
+      bytes.without_groups += pushed(plan.wire().push) + pulled;
+      if (!plane.is_led(world.rank(), server)) bytes.now += pushed(own.push) + pulled;
+    }
+  }
+  return {.now = world.sum(bytes.now), .without_groups = world.sum(bytes.without_groups)};
+}
+
+/// How the groups of --sum-groups are added up, if there are some.
+void report_groups(const Comm& world, const BucketPlan& plan, const DataPlane& plane) {
+  const Layout& layout = plan.layout();
+  if (layout.group_size == 1) return;
+  const MessageBytes bytes = message_bytes(world, plan, plane);
+  index_t leaders = 0, apart = 0;
+  for (index_t worker = 0; worker < layout.worker_count(); ++worker) {
+    if (!layout.leads(layout.worker(worker).replica)) continue;
+    ++(plane.in_team(worker) ? leaders : apart);
+  }
+  if (world.rank() != 0) return;
+  std::string line = text("groups of ", layout.group_size, " replicas ");
+  if (bytes.without_groups == 0) {
+    line += "are added up by servers, in shared memory";
+  } else if (leaders == 0) {
+    line += "are added up by servers: none has its replicas on one host with shared memory";
+  } else {
+    line += "push and pull once";
+    if (apart > 0) {
+      line += text(", ", leaders, " of ", leaders + apart, ", the others are on several hosts");
+    }
+  }
+  if (bytes.without_groups > 0) {
+    line += text("; messages have ", mebibytes(bytes.now), " an update, and would have ",
+                 mebibytes(bytes.without_groups), " without groups");
+  }
+  log_info(line);
+}
+
 }  // namespace
 
-void report_transport(const Comm& world, const Layout& layout, const DataPlane& plane) {
+void report_transport(const Comm& world, const BucketPlan& plan, const DataPlane& plane) {
+  const Layout& layout = plan.layout();
   Probe near, far;
   const auto pair = plane.pair_of_host();
   const bool probes_near = pair && (world.rank() == pair->first || world.rank() == pair->second);
@@ -59,6 +121,7 @@ void report_transport(const Comm& world, const Layout& layout, const DataPlane& 
     }
   }
   windows = world.sum(windows);
+  report_groups(world, plan, plane);
   const auto any_host = [&](MessagePath path) {
     return world.max(index_t{probes_near && near.path == path}) > 0;
   };

@@ -40,6 +40,7 @@ struct Wire {
 struct WireConfig {
   Wire push;
   Wire pull;
+  bool operator==(const WireConfig&) const = default;
 };
 std::vector<Option> options(WireConfig& config);
 /// A warning for a user who chooses these: a format has cost more than 1 % of the loss where it was

@@ -177,6 +177,11 @@ std::string plan_text(const RunConfig& config, double peak_flops) {
     out += text("  packed weights (--products) are up to ", bytes_text(packed),
                 " of a worker's memory\n");
   }
+  if (config.layout.group_size > 1) {
+    out += text("  --sum-groups ", config.layout.group_size,
+                ": bytes and memory where the replicas of a group share a host; otherwise each "
+                "pushes fp32, and servers hold all of that\n");
+  }
   if (config.layout.placement == Placement::colocated) {
     out +=
         "  a rank's memory is that of its worker and its server; what it pushes to itself counts, "

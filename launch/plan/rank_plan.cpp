@@ -82,11 +82,12 @@ RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
   result.place = config.layout.worker(rank);
   const Holding& holding = plan.holding(holder_of(result.place));
   result.elements = holding.element_count;
-  const Wire& push = plan.contribution_wire();
-  const Wire& pull = plan.wire().pull;
+  const auto& [push, pull] = plan.wire();
+  const bool is_led = !config.layout.leads(result.place.replica);
   for (const HeldBucket& held : holding.buckets) {
     const index_t count = plan.buckets()[held.bucket].element_count;
     result.buckets.push_back(held.bucket);
+    if (is_led) continue;
     result.pulled_bytes += plan.pulled_bytes(held.bucket);
     if (held.pushes) result.pushed_bytes += push.bytes(count);
   }
@@ -95,6 +96,7 @@ RankPlan worker_plan(const RunConfig& config, const BucketPlan& plan,
   result.parameter_memory_bytes =
       holding.bytes(plan.weight_dtype()) + f32_arenas * holding.bytes(kArenaDtype) +
       (push.is_raw() ? 0 : result.pushed_bytes) + (pull.is_raw() ? 0 : result.pulled_bytes);
+  if (is_led) result.parameter_memory_bytes = holding.bytes(kArenaDtype);  // gradients alone
   plan_activations(config, kernels, first_units, schedule, result);
   if (config.layout.placement == Placement::local) {
     result.parameter_memory_bytes = own_server_memory(config, holding.element_count);
@@ -111,22 +113,21 @@ RankPlan server_plan(const RunConfig& config, const BucketPlan& plan, index_t se
   result.rank = config.layout.rank_of_server(server);
   result.is_server = true;
   result.buckets = plan.buckets_of(server);
-  const index_t replicas = config.layout.replicas;
-  const Wire& push = plan.contribution_wire();
-  const Wire& pull = plan.wire().pull;
-  const bool sums_apart = !plan.wire().push.is_raw();  // not where the first contribution lies
-  const index_t residual_copies = !plan.wire().push.keeps_residual() ? 0 : push.is_raw() ? 2 : 1;
-  index_t sum_bytes = 0;
+  const index_t groups = config.layout.group_count();
+  const auto& [push, pull] = plan.wire();
+  index_t sum_bytes = 0;  // coded contributions are summed elsewhere
   index_t sent_bytes = 0;
   index_t residual_bytes = 0;
   for (const index_t index : result.buckets) {
     const Bucket& bucket = plan.buckets()[index];
     result.elements += bucket.element_count;
     const index_t count = bucket.element_count;
-    result.pushed_bytes += push.bytes(count) * replicas * bucket.contributors.size();
-    result.pulled_bytes += plan.pulled_bytes(index) * replicas * bucket.readers.size();
-    if (sums_apart) sum_bytes += count * bytes_of(kArenaDtype);
-    residual_bytes += residual_copies * plan.group_sum_count(index) * count * bytes_of(kArenaDtype);
+    result.pushed_bytes += push.bytes(count) * plan.group_sum_count(index);
+    result.pulled_bytes += plan.pulled_bytes(index) * groups * bucket.readers.size();
+    if (!push.is_raw()) sum_bytes += count * bytes_of(kArenaDtype);
+    if (push.keeps_residual()) {
+      residual_bytes += count * bytes_of(kArenaDtype) * plan.group_sum_count(index);
+    }
     if (!pull.is_raw() || plan.weight_dtype() != kArenaDtype) {
       sent_bytes += plan.pulled_bytes(index);  // beside the weights that the server steps
     }

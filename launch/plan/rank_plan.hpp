@@ -8,7 +8,8 @@
 
 namespace weir {
 
-/// What one rank will hold, and what it sends and receives in a step, in bytes. Memory is an
+/// What one rank will hold, and what it sends and receives in a step, in bytes. The replicas of a
+/// group (--sum-groups) are taken to be on one host, where servers are not. Memory is an
 /// estimate: for 12.7 M parameters, d = 512 and length 512 it is 483 MiB for one process and 365
 /// for a server; measured were 505 and 381.
 struct RankPlan {

@@ -51,8 +51,8 @@ void SaveRound::stepped(index_t bucket, Store& store) {
 /// The store's own change when its next gradients are added up; those of workers come by
 /// themselves.
 void SaveRound::take_residuals(index_t bucket, Store& store) {
-  if (!store.keeps_residuals()) return;
   for (index_t sum = 0; sum < store.group_sum_count(bucket); ++sum) {
+    if (!store.keeps_residual(bucket, sum)) continue;
     std::ranges::copy(store.residual(bucket, sum), residuals_->of(bucket, sum).begin());
     on_residual();
   }

@@ -1,9 +1,9 @@
 #include "ps/update/store.hpp"
 
 #include <algorithm>
+#include <functional>
 
 #include "common/base/error.hpp"
-#include "common/number/vector.hpp"
 #include "common/wire/narrow.hpp"
 
 namespace weir::ps {
@@ -40,8 +40,7 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
       optimizer_(optimizer),
       buckets_(plan.buckets_of(server)),
       entry_of_(plan.buckets().size(), -1) {
-  const Wire& push = plan.contribution_wire();
-  const Wire& pull = plan.wire().pull;
+  const auto& [push, pull] = plan.wire();
   // Each bucket gets its offsets: elements in the arenas, bytes in the frames, and the index of its
   // first block's partial. Buckets begin at pages.
   index_t arena = 0, pushed = 0, pulled = 0, partials = 0, residuals = 0, largest = 0;
@@ -52,18 +51,28 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
     Entry added;
     added.bucket = index;
     added.offset = arena;
-    added.push_offset = pushed;
     added.pull_offset = pulled;
-    added.residual_offset = residuals;
     added.first_partial = partials;
     added.arrived.assign(contributors, false);
-    added.missing = contributors;
+    added.residual_offsets.assign(group_sum_count(index), -1);
+    for (index_t each = 0; each < contributors; ++each) {
+      const Kind kind = kind_of(index, each, given.led);
+      added.kinds.push_back(kind);
+      added.push_offsets.push_back(pushed);
+      if (kind != Kind::with_leader) ++added.missing;
+      if (kind == Kind::group_sum && !push.is_raw()) {
+        pushed += round_up(push.bytes(count), kPageBytes);
+      }
+      index_t& residual = added.residual_offsets[plan.group_sum_of(index, each)];
+      if (kind != Kind::one || push.is_raw() || residual >= 0) continue;
+      largest = std::max(largest, push.bytes(count));
+      if (!push.keeps_residual()) continue;
+      residual = residuals;
+      residuals += count;
+    }
     entries_.push_back(added);
     arena += round_up(count, kPageElements);
-    if (!push.is_raw()) pushed += contributors * round_up(push.bytes(count), kPageBytes);
     if (!pull.is_raw()) pulled += round_up(plan.pulled_bytes(index), kPageBytes);
-    if (keeps_residuals()) residuals += group_sum_count(index) * count;
-    if (encodes_sums()) largest = std::max(largest, plan.wire().push.bytes(count));
     partials += blocks_of(bucket(index)).size();
   }
   // A single holder's arena has no gaps: the store's is laid out like it, and they can be one.
@@ -96,11 +105,25 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
   }
 }
 
+Store::Kind Store::kind_of(index_t index, index_t contribution, const List<bool>& led) const {
+  const Layout& layout = plan_->layout();
+  const index_t a_replica = bucket(index).contributors.size();
+  const Holder& holder = bucket(index).contributors[contribution % a_replica];
+  const auto is_led = [&](index_t replica) {
+    return !led.empty() &&
+           led[layout.rank_of({replica, holder.stage, holder.context, holder.shard})];
+  };
+  const index_t replica = contribution / a_replica;
+  if (layout.group_size == 1) return Kind::group_sum;
+  if (is_led(replica)) return Kind::with_leader;
+  const bool leads = replica % layout.group_size == 0 && is_led(replica + 1);
+  return leads ? Kind::group_sum : Kind::one;
+}
+
 /// Finds places for weights and contributions: where `given` says, else in memory of the store. If
 /// nothing is encoded, the first contribution of a bucket is also where its sum goes, so it lies in
 /// the arena of gradients.
 void Store::place(const BucketMemory& given, index_t arena) {
-  const bool raw = plan_->contribution_wire().is_raw();
   const bool first_is_sum = plan_->wire().push.is_raw();
   const Dtype dtype = plan_->weight_dtype();
   const auto given_weights = [&](const Entry& of) {
@@ -117,8 +140,8 @@ void Store::place(const BucketMemory& given, index_t arena) {
   for (const Entry& of : entries_) {
     all_weights &= !given_weights(of).empty();
     all_sums &= !given_contribution(of, 0).empty();
-    for (index_t each = first_is_sum ? 1 : 0; raw && each < contributor_count(of.bucket); ++each) {
-      if (given_contribution(of, each).empty()) {
+    for (index_t each = first_is_sum ? 1 : 0; each < of.kinds.size(); ++each) {
+      if (is_raw(of.kinds[each]) && given_contribution(of, each).empty()) {
         others += round_up(bucket(of.bucket).element_count, kPageElements);
       }
     }
@@ -137,10 +160,11 @@ void Store::place(const BucketMemory& given, index_t arena) {
                                      : read_.elements(dtype).part(of.offset, count);
     }
     of.weights = dtype == kArenaDtype ? as<float>(of.read) : part(weights_, of);
-    for (index_t each = 0; raw && each < contributor_count(of.bucket); ++each) {
-      std::span<float> place = given_contribution(of, each);
+    for (index_t each = 0; each < of.kinds.size(); ++each) {
+      std::span<float> place;
+      if (is_raw(of.kinds[each])) place = given_contribution(of, each);
       if (place.empty() && each == 0 && first_is_sum) place = part(gradients_, of);
-      if (place.empty()) {
+      if (place.empty() && is_raw(of.kinds[each])) {
         place = sub(others_.span(), other_offset, count);
         other_offset += round_up(count, kPageElements);
       }
@@ -171,17 +195,19 @@ index_t Store::contributor_count(index_t index) const {
 std::span<float> Store::contribution(index_t index, index_t contributor) {
   const Entry& of = entry(index);
   WEIR_ASSERT(contributor >= 0 && contributor < contributor_count(index));
-  WEIR_ASSERT(plan_->contribution_wire().is_raw());
+  WEIR_ASSERT(is_raw(of.kinds[contributor]));
   return of.contributions[contributor];
 }
 
 std::span<std::byte> Store::contribution_frame(index_t index, index_t contributor) {
-  const Wire& push = plan_->contribution_wire();
-  if (push.is_raw()) return std::as_writable_bytes(contribution(index, contributor));
+  const Entry& of = entry(index);
   WEIR_ASSERT(contributor >= 0 && contributor < contributor_count(index));
-  const index_t bytes = push.bytes(bucket(index).element_count);
-  return push_frames_.span().subspan(
-      entry(index).push_offset + contributor * round_up(bytes, kPageBytes), bytes);
+  if (is_raw(of.kinds[contributor])) {
+    return std::as_writable_bytes(contribution(index, contributor));
+  }
+  WEIR_ASSERT(of.kinds[contributor] == Kind::group_sum);
+  return push_frames_.span().subspan(of.push_offsets[contributor],
+                                     plan_->wire().push.bytes(bucket(index).element_count));
 }
 
 std::span<float> Store::sum_place(const Entry& of) {
@@ -195,6 +221,7 @@ bool Store::accepts(index_t index, index_t contributor) const {
 bool Store::arrived(index_t index, index_t contributor) {
   Entry& of = entry(index);
   WEIR_ASSERT(contributor >= 0 && contributor < contributor_count(index));
+  WEIR_ASSERT(of.kinds[contributor] != Kind::with_leader);
   if (of.arrived[contributor]) {
     throw Error(text("update ", of.update, ": bucket ", index, " has already arrived from ",
                      "contributor ", contributor, " of ", contributor_count(index),
@@ -203,100 +230,6 @@ bool Store::arrived(index_t index, index_t contributor) {
   }
   of.arrived[contributor] = true;
   return --of.missing == 0;
-}
-
-void Store::sum(index_t index, std::span<const index_t> replicas) {
-  Entry& of = entry(index);
-  WEIR_ASSERT(!of.summed && !replicas.empty());
-  // The contributions of each group, one after the other for each contributor of a replica.
-  const index_t a_replica = bucket(index).contributors.size();
-  const index_t size = plan_->layout().group_size;
-  WEIR_ASSERT(replicas.size() % size == 0);
-  List<List<index_t>> groups;
-  for (index_t first = 0; first < std::ssize(replicas); first += size) {
-    for (index_t position = 0; position < a_replica; ++position) {
-      List<index_t>& group = groups.emplace_back();
-      for (index_t replica : replicas.subspan(first, size)) {
-        WEIR_ASSERT(plan_->layout().group_of(replica) == plan_->layout().group_of(replicas[first]));
-        group.push_back(replica * a_replica + position);
-        WEIR_ASSERT(of.arrived[group.back()]);
-      }
-    }
-  }
-  of.sum = groups.front().front();
-  if (plan_->wire().push.is_raw()) {
-    sum_raw(of, groups);
-  } else {
-    sum_coded(of, groups);
-  }
-  of.summed = true;
-  ++summed_count_;
-}
-
-/// The sum goes where the first contribution lies. Block by block, each group is added up where its
-/// first contribution lies; then the groups are, in one pass, which also gives the squares.
-void Store::sum_raw(const Entry& of, const List<List<index_t>>& groups) {
-  index_t partial = of.first_partial;
-  List<const float*> parts;
-  for (const Block& block : blocks_of(bucket(of.bucket))) {
-    const auto part = [&](index_t each) {
-      return sub(of.contributions[each], block.offset, block.count);
-    };
-    for (const List<index_t>& group : groups) {
-      if (group.size() == 1) continue;
-      parts.clear();
-      for (index_t at = 1; at < group.size(); ++at) parts.push_back(part(group[at]).data());
-      add_parts(part(group.front()), parts);
-    }
-    parts.clear();
-    for (index_t at = 1; at < groups.size(); ++at) {
-      parts.push_back(part(groups[at].front()).data());
-    }
-    partials_[partial++] = add_parts(part(of.sum), parts);
-  }
-}
-
-/// A coded sum is decoded a whole bucket at a time: it fits into the second cache, and topk has no
-/// order of blocks.
-void Store::sum_coded(const Entry& of, const List<List<index_t>>& groups) {
-  const Wire& push = plan_->wire().push;
-  const std::span<float> total = part(gradients_, of);
-  for (const List<index_t>& group : groups) {
-    const std::span<const std::byte> frame = coded_sum(of, group);
-    if (&group == &groups.front()) {
-      decode(push, frame, total);
-    } else {
-      decode_add(push, frame, total);
-    }
-  }
-  index_t partial = of.first_partial;
-  for (const Block& block : blocks_of(bucket(of.bucket))) {
-    partials_[partial++] = square_sum(sub(total, block.offset, block.count));
-  }
-}
-
-/// What a group pushed, or its sum as a worker would have encoded it.
-std::span<const std::byte> Store::coded_sum(const Entry& of, const List<index_t>& group) {
-  if (!encodes_sums()) return contribution_frame(of.bucket, group.front());
-  List<const float*> others;
-  for (index_t at = 1; at < group.size(); ++at) {
-    others.push_back(of.contributions[group[at]].data());
-  }
-  const std::span<float> sum = of.contributions[group.front()];
-  add_parts(sum, others);
-  const Wire& push = plan_->wire().push;
-  const std::span<std::byte> frame = coded_sum_.span().first(push.bytes(std::ssize(sum)));
-  encode(push, sum,
-         keeps_residuals() ? residual(of.bucket, plan_->group_sum_of(of.bucket, group.front()))
-                           : std::span<float>(),
-         frame);
-  return frame;
-}
-
-std::span<float> Store::residual(index_t index, index_t group_sum) {
-  WEIR_ASSERT(keeps_residuals() && group_sum < group_sum_count(index));
-  const index_t count = bucket(index).element_count;
-  return sub(residuals_.span(), entry(index).residual_offset + group_sum * count, count);
 }
 
 List<double> Store::partials() const {
@@ -365,6 +298,7 @@ void Store::discard(index_t index, index_t replica) {
   Entry& of = entry(index);
   const index_t a_replica = bucket(index).contributors.size();
   for (index_t each = replica * a_replica; each < (replica + 1) * a_replica; ++each) {
+    if (of.kinds[each] == Kind::with_leader) continue;
     WEIR_ASSERT(of.arrived[each]);
     of.arrived[each] = false;
     ++of.missing;
@@ -374,7 +308,7 @@ void Store::discard(index_t index, index_t replica) {
 void Store::begin_with(index_t update, index_t moments_begin) {
   moments_begin_ = moments_begin;
   for (Entry& each : entries_) {
-    WEIR_ASSERT(each.missing == each.arrived.size());
+    WEIR_ASSERT(std::ranges::none_of(each.arrived, std::identity()));
     each.update = update;
     encode_weights(each);
   }

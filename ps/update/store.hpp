@@ -25,8 +25,9 @@ namespace weir::ps {
 ///   gradient = sum over groups, then over contributors of a replica: (sum over the group's
 ///   replicas)
 ///
-/// If the push wire is not raw, each sum of a group passes through it, with a residual of the
-/// group's: so the bits are those of a group that was added up and encoded by a worker.
+/// Such a sum comes from a leader (common/job/team.hpp), in the push wire. Or it is made here, of
+/// raw contributions, and passes through the push wire all the same, with a residual of the
+/// group's: so the bits do not depend on who adds up.
 class Store {
  public:
   /// Begins with initial weights and zero moments, and waits for update 1. Without a seed weights
@@ -40,10 +41,11 @@ class Store {
 
   index_t group_sum_count(index_t bucket) const { return plan_->group_sum_count(bucket); }
 
-  /// Where a contribution is to be written, in the plan's contribution wire. It may be written
-  /// while accepts() is true. The address never changes.
+  /// Where a contribution is to be written: a sum of a group in the push wire, another one raw. It
+  /// may be written while accepts() is true. The address never changes. Those that come with
+  /// another one have none.
   std::span<std::byte> contribution_frame(index_t bucket, index_t contributor);
-  /// The same for a raw wire, as floats: [elements of the bucket].
+  /// The same for a raw one, as floats: [elements of the bucket].
   std::span<float> contribution(index_t bucket, index_t contributor);
   /// Whether this contribution may be written, because the previous one is applied or discarded.
   bool accepts(index_t bucket, index_t contributor) const;
@@ -85,9 +87,11 @@ class Store {
   std::span<float> mutable_weights(index_t bucket);  ///< to load a checkpoint, or to go back
   /// Renews weight_frame() after mutable_weights() were written. begin_with() does so, too.
   void encode_weights(index_t bucket) { encode_weights(entry(bucket)); }
-  /// Whether sums of groups are encoded here, by a wire that keeps residuals; and where these lie,
+  /// Whether this sum is encoded here, by a wire that keeps residuals; and where the residual lies,
   /// zero in the beginning.
-  bool keeps_residuals() const { return encodes_sums() && plan_->wire().push.keeps_residual(); }
+  bool keeps_residual(index_t bucket, index_t group_sum) const {
+    return entry(bucket).residual_offsets[group_sum] >= 0;
+  }
   std::span<float> residual(index_t bucket, index_t group_sum);
   /// One of the optimizer's slots, as slot_names numbers them.
   std::span<float> slot(index_t bucket, index_t index);
@@ -103,15 +107,23 @@ class Store {
   void take_weights(std::span<const float> arena);
 
  private:
+  /// How a contribution comes.
+  enum class Kind {
+    group_sum,  ///< as the sum of a group: in the push wire
+    one,        ///< raw, to be added to those of its group
+    with_leader,
+  };
+
   struct Entry {
     index_t bucket = 0;
     index_t offset = 0;  ///< elements from the begin of the arenas
     std::span<float> weights;
-    Vector read;  ///< the weights as workers read them; `weights` itself if that is in f32
-    List<std::span<float>> contributions;  ///< places, where the wire is raw
-    index_t push_offset = 0;               ///< where its first contribution is in push_frames_
-    index_t pull_offset = 0;               ///< where it is in pull_frames_
-    index_t residual_offset = 0;           ///< where its first sum's is in residuals_
+    Vector read;       ///< the weights as workers read them; `weights` itself if that is in f32
+    List<Kind> kinds;  ///< one a contribution
+    List<std::span<float>> contributions;  ///< places of those that are raw
+    List<index_t> push_offsets;            ///< where the others are in push_frames_
+    List<index_t> residual_offsets;  ///< where each sum's is in residuals_; -1: a worker has it
+    index_t pull_offset = 0;         ///< where it is in pull_frames_
     index_t first_partial = 0;
     index_t update = 1;
     List<bool> arrived;
@@ -129,8 +141,9 @@ class Store {
   void place(const BucketMemory& given, index_t arena);
   OptimizerStep step_of(index_t parameter, const Directive& directive, double trust) const;
   List<std::span<float>> slots_of(const Entry& entry, index_t offset, index_t count);
-  bool encodes_sums() const {
-    return plan_->contribution_wire().is_raw() && !plan_->wire().push.is_raw();
+  Kind kind_of(index_t bucket, index_t contribution, const List<bool>& led) const;
+  bool is_raw(Kind kind) const {
+    return kind == Kind::one || (kind == Kind::group_sum && plan_->wire().push.is_raw());
   }
   void sum_raw(const Entry& entry, const List<List<index_t>>& groups);
   void sum_coded(const Entry& entry, const List<List<index_t>>& groups);

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "common/base/machine.hpp"
+#include "common/job/team.hpp"
 #include "common/net/agree.hpp"
 #include "ps/server_loop.hpp"
 #include "tests/mpi_test.hpp"
@@ -78,9 +79,16 @@ void run_worker(worker::ServerClient& client, const BucketPlan& plan, const Work
   CHECK(changed == 0);
 }
 
-/// The weights of the same servers in one process.
-Parameters weights_in_one_process(const Layout& layout, unsigned seed) {
-  const BucketPlan plan = plan_of(layout);
+BucketPlan plan_with(const Layout& layout, Dtype dtype, const WireConfig& wire) {
+  const std::vector<index_t> unit_stage =
+      layout.stages == 1 ? std::vector<index_t>{0, 0, 0, 0} : std::vector<index_t>{0, 0, 1, 1};
+  return BucketPlan(small_parameters(), unit_stage, layout, 1 << 17, wire, dtype);
+}
+
+/// The weights of the same servers in one process, which add up the groups themselves.
+Parameters weights_in_one_process(const Layout& layout, unsigned seed,
+                                  const WireConfig& wire = {}) {
+  const BucketPlan plan = plan_with(layout, Dtype::f32, wire);
   const ps::ServerConfig config = server_config(kUpdates);
   SimulatedJob twin(plan, config, seed);
   twin.gradient = gradient_of;
@@ -91,14 +99,16 @@ Parameters weights_in_one_process(const Layout& layout, unsigned seed) {
 /// All ranks of comm as a job over this data plane; then each worker's weights against `wanted`,
 /// rounded to `dtype`.
 void check_weights(const test::Ranks& ranks, const Layout& layout, const Comm& host,
-                   Transport transport, Dtype dtype, const Parameters& wanted, unsigned seed) {
+                   Transport transport, Dtype dtype, const Parameters& wanted, unsigned seed,
+                   const WireConfig& wire = {}) {
   REQUIRE(layout.rank_count() == ranks.comm.size());
   CAPTURE(layout.arithmetic());
   CAPTURE(name_of(transport));
   CAPTURE(name_of(dtype));
   CAPTURE(seed);
   std::mt19937 random(seed + static_cast<unsigned>(ranks.rank));
-  const BucketPlan plan = plan_of(layout, 1 << 17, small_parameters(), dtype);
+  CAPTURE(int(wire.push.format));
+  const BucketPlan plan = plan_with(layout, dtype, wire);
   const ps::ServerConfig config = server_config(kUpdates);
   DataPlane plane(ranks.comm, host, plan, transport, true);
   std::optional<ps::Server> server;
@@ -123,11 +133,12 @@ void check_weights(const test::Ranks& ranks, const Layout& layout, const Comm& h
 
     for (const HeldSlice& slice : plan.holding(holder_of(place)).slices) {
       const auto& whole = wanted[slice.parameter];
-      const Memory rounded(slice.range.count(), bytes_of(dtype));
+      const Dtype read = wire.pull.format == WireFormat::bf16 ? Dtype::bf16 : dtype;
+      const Memory rounded(slice.range.count(), bytes_of(read));
       round_to(std::span(whole).subspan(slice.range.begin, slice.range.count()),
-               rounded.elements(dtype));
+               rounded.elements(read));
       CHECK(floats_of(client.weights().part(slice.offset, slice.range.count())) ==
-            floats_of(rounded.elements(dtype)));
+            floats_of(rounded.elements(read)));
     }
   }
   ranks.comm.barrier();
@@ -154,6 +165,28 @@ const std::vector<Layout> kLayouts = {
      .group_size = 2,
      .placement = Placement::colocated},
 };
+
+/// The groups of this layout on one host, on three and on some, with each way to encode them,
+/// against servers that add up all of them.
+void check_groups(const test::Ranks& ranks, const Layout& layout) {
+  const unsigned seed = common_seed(ranks);
+  std::mt19937 random(seed);
+  const WireConfig wires[] = {{},
+                              {.push = {}, .pull = {WireFormat::bf16}},
+                              {.push = {WireFormat::int8}, .pull = {WireFormat::bf16}}};
+  for (const WireConfig& wire : wires) {
+    const Parameters wanted = weights_in_one_process(layout, seed, wire);
+    const auto check = [&](const Comm& host, Transport transport) {
+      check_weights(ranks, layout, host, transport, Dtype::f32, wanted, seed, wire);
+    };
+    check(ranks.comm.host(), Transport::automatic);
+    if (wire.push.keeps_residual()) check(ranks.comm.host(), Transport::messages);
+    check(ranks.comm.split(ranks.rank / 3, ranks.rank), Transport::automatic);
+    std::vector<int> hosts(8);
+    for (int& each : hosts) each = static_cast<int>(random() % 3);
+    check(ranks.comm.split(hosts[ranks.rank], ranks.rank), Transport::automatic);
+  }
+}
 
 }  // namespace
 
@@ -184,6 +217,48 @@ MPI_TEST_CASE("on several hosts each pair of ranks takes what it has, with the s
     check_weights(ranks, layout, host, Transport::automatic, Dtype::f32, wanted, seed);
     check_weights(ranks, layout, host, Transport::automatic, Dtype::bf16, wanted, seed);
   }
+}
+
+MPI_TEST_CASE("groups have the same bits on one host and on several, in every wire", 8) {
+  check_groups(ranks, {.replicas = 6, .servers = 2, .group_size = 3});
+}
+
+MPI_TEST_CASE("colocated, too, groups have the same bits on one host and on several", 8) {
+  check_groups(ranks, {.replicas = 2,
+                       .contexts = 2,
+                       .shards = 2,
+                       .servers = 8,
+                       .group_size = 2,
+                       .placement = Placement::colocated});
+}
+
+MPI_TEST_CASE("a group on one host pushes and pulls once, one on two hosts for each replica", 8) {
+  const Layout layout = {.replicas = 6, .servers = 2, .group_size = 3};
+  const BucketPlan plan = plan_with(layout, Dtype::f32, {.push = {WireFormat::bf16}, .pull = {}});
+  // Replicas 0 to 2 are on a host, 3 and 4 on the next, 5 and the servers on the last.
+  const Comm host = ranks.comm.split(ranks.rank < 3 ? 0 : ranks.rank < 5 ? 1 : 2, ranks.rank);
+  DataPlane plane(ranks.comm, host, plan, Transport::automatic, true);
+  for (const index_t server : {6, 7}) {
+    CHECK(plane.is_led(1, server));
+    CHECK(plane.is_led(2, server));
+    for (const index_t worker : {0, 3, 4, 5}) CHECK_FALSE(plane.is_led(worker, server));
+  }
+  CHECK(plane.wire_of(0) == plan.wire());
+  for (const index_t worker : {1, 2, 3, 4, 5}) CHECK(plane.wire_of(worker).push.is_raw());
+  if (ranks.rank < 6) {
+    index_t pushed = 0, pulled = 0;
+    for (index_t bucket = 0; bucket < std::ssize(plan.buckets()); ++bucket) {
+      const index_t count = plan.buckets()[bucket].element_count;
+      pushed += plane.wire_of(ranks.rank).push.bytes(count);
+      pulled += plan.pulled_bytes(bucket);
+    }
+    const bool led = ranks.rank == 1 || ranks.rank == 2;
+    const worker::ServerClient client(ranks.comm, layout.worker(ranks.rank), plan, plane);
+    CHECK(client.pushed_bytes() == (led ? 0 : pushed));
+    CHECK(client.pulled_bytes() == (led ? 0 : pulled));
+    CHECK((plane.team(6) != nullptr) == (ranks.rank == 0));
+  }
+  ranks.comm.barrier();
 }
 
 MPI_TEST_CASE("a worker's weights lie once a host by window, and gradients where servers add up",

@@ -96,6 +96,18 @@ TEST_CASE("a job with error feedback resumes to the bits of an undisturbed one")
   }
 }
 
+TEST_CASE("a group that pushes once resumes where servers add up its replicas, to the same bits") {
+  const TemporaryFolder folder;
+  write_corpus(folder / "corpus.txt", 60000, 3);
+  const Words job = {"--replicas=2", "--stages=2", "--sum-groups=2", "--wire-push=int8",
+                     "--wire-pull=bf16"};
+  runs_well(6, arguments(folder, "whole") + job + Words{"--servers=2"});
+  runs_well(5, arguments(folder, "resumed") + job +
+                   Words{"--transport=messages", checkpoint_of(folder, "whole")});
+  check_continues(folder, "whole", "resumed");
+  CHECK(digests(folder / "whole") == digests(folder / "resumed"));
+}
+
 TEST_CASE("other replicas begin with residuals of zero, and the log says so") {
   const TemporaryFolder folder;
   write_corpus(folder / "corpus.txt", 60000, 4);

@@ -4,11 +4,10 @@
 
 namespace weir::worker {
 
-BucketFrames::BucketFrames(const BucketPlan& plan, const Holding& holding, Vector weights,
-                           Vector gradients)
-    : plan_(&plan), holding_(&holding), weights_(weights), gradients_(gradients) {
-  const Wire& push = plan.contribution_wire();
-  const Wire& pull = plan.wire().pull;
+BucketFrames::BucketFrames(const BucketPlan& plan, const WireConfig& wire, const Holding& holding,
+                           Vector weights, Vector gradients)
+    : plan_(&plan), wire_(wire), holding_(&holding), weights_(weights), gradients_(gradients) {
+  const auto& [push, pull] = wire_;
   if (push.keeps_residual()) residuals_ = Buffer(holding.element_count);
   const auto count_of = [&](const HeldBucket& held) {
     return plan.buckets()[held.bucket].element_count;
@@ -39,14 +38,14 @@ Vector BucketFrames::part(Vector arena, std::size_t held) const {
 }
 
 void BucketFrames::write(std::size_t held) {
-  const Wire& push = plan_->contribution_wire();
+  const Wire& push = wire_.push;
   if (push.is_raw()) return;
   encode(push, as<float>(part(gradients_, held)),
          push.keeps_residual() ? residual(held) : std::span<float>(), pushed_[held]);
 }
 
 void BucketFrames::read(std::size_t held) {
-  const Wire& pull = plan_->wire().pull;
+  const Wire& pull = wire_.pull;
   if (!pull.is_raw()) decode(pull, pulled_[held], as<float>(part(weights_, held)));
 }
 

@@ -13,8 +13,10 @@ namespace weir::worker {
 /// their index in Holding::buckets.
 class BucketFrames {
  public:
-  /// weights, gradients: the holder's arenas. All must outlive this.
-  BucketFrames(const BucketPlan& plan, const Holding& holding, Vector weights, Vector gradients);
+  /// wire: the worker's own (DataPlane::wire_of). weights, gradients: the holder's arenas. All but
+  /// the wire must outlive this.
+  BucketFrames(const BucketPlan& plan, const WireConfig& wire, const Holding& holding,
+               Vector weights, Vector gradients);
 
   /// The bytes of a bucket's gradients to send, once write() has been called.
   std::span<const std::byte> pushed(std::size_t held) const { return pushed_[held]; }
@@ -33,6 +35,7 @@ class BucketFrames {
   Vector part(Vector arena, std::size_t held) const;
 
   const BucketPlan* plan_;
+  WireConfig wire_;
   const Holding* holding_;
   Vector weights_;
   Vector gradients_;

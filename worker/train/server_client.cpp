@@ -8,6 +8,7 @@
 #include "common/base/machine.hpp"
 #include "common/base/wait.hpp"
 #include "common/job/data_plane.hpp"
+#include "common/job/team.hpp"
 #include "common/net/channel.hpp"
 #include "common/net/control.hpp"
 #include "worker/train/bucket_frames.hpp"
@@ -17,12 +18,14 @@ namespace {
 
 /// The traffic with one server: buckets of this holder that live there.
 struct Peer {
-  int rank = 0;
+  int rank = 0;                     ///< the server's, or the leader's
+  bool is_led = false;              ///< whether the leader is at the other end
   std::vector<std::size_t> pushed;  ///< indices into Holding::buckets, in push order
   std::vector<std::size_t> pulled;  ///< their order is that of pulls
   std::size_t offered = 0;          ///< so far in this update, from `pushed`
   std::unique_ptr<FrameSender> push;
   std::unique_ptr<FrameReceiver> pull;
+  std::unique_ptr<Team> team;  ///< whose gradients go with this worker's, if it leads
   // Residuals of `pushed`, where the push wire keeps them.
   std::optional<ReceiveChannel> residuals_in;  ///< once, where training begins
   std::optional<SendChannel> residuals_out;    ///< for each checkpoint
@@ -40,7 +43,8 @@ struct ServerClient::State {
         first_server(static_cast<int>(plan.layout().rank_of_server(0))),
         weights(plane.mutable_weights()),
         gradients(plane.gradients()),
-        frames(plan, holding, weights, gradients),
+        wire(plane.wire_of(world.rank())),
+        frames(plan, wire, holding, weights, gradients),
         arrived(holding.buckets.size(), 0),
         stale(holding.buckets.size(), false),
         own_server(std::move(own_server)),
@@ -54,7 +58,8 @@ struct ServerClient::State {
   void add_peer(const Comm& world, DataPlane& plane, index_t server) {
     const int rank = static_cast<int>(plan.layout().rank_of_server(server));
     Peer peer;
-    peer.rank = rank;
+    peer.rank = plane.next_rank_to(rank);
+    peer.is_led = peer.rank != rank;
     std::vector<std::span<const std::byte>> push_frames;
     std::vector<std::span<std::byte>> pull_frames;
     std::vector<std::span<float>> residuals;
@@ -65,15 +70,16 @@ struct ServerClient::State {
       if (held.pushes) {
         peer.pushed.push_back(index);
         push_frames.push_back(frames.pushed(index));
-        pushed_bytes += std::ssize(push_frames.back());
-        if (plan.contribution_wire().keeps_residual()) residuals.push_back(frames.residual(index));
+        if (!peer.is_led) pushed_bytes += std::ssize(push_frames.back());
+        if (wire.push.keeps_residual()) residuals.push_back(frames.residual(index));
       }
       peer.pulled.insert(peer.pulled.begin(), index);
       pull_frames.insert(pull_frames.begin(), frames.pulled(index));
-      pulled_bytes += std::ssize(pull_frames.front());
+      if (!peer.is_led) pulled_bytes += std::ssize(pull_frames.front());
     }
     if (!push_frames.empty()) peer.push = plane.sender(rank, ChannelKind::push, push_frames);
     if (!pull_frames.empty()) peer.pull = plane.receiver(rank, ChannelKind::pull, pull_frames);
+    peer.team = plane.team(rank);
     if (!residuals.empty()) {
       const std::vector<std::span<const float>> read_only(residuals.begin(), residuals.end());
       peer.residuals_in.emplace(world, rank, ChannelKind::residual, frames_of(residuals));
@@ -92,6 +98,12 @@ struct ServerClient::State {
       send(Stop{});
     }
     for (Peer& peer : peers) {
+      if (peer.team) {
+        for (index_t frame : peer.team->progress()) {
+          push(peer, frame);
+          moved = true;
+        }
+      }
       if (peer.push && !peer.push->idle()) moved |= peer.push->progress();
       if (peer.residuals_out && !peer.residuals_out->idle()) {
         moved |= peer.residuals_out->progress();
@@ -106,6 +118,7 @@ struct ServerClient::State {
         const std::size_t index = peer.pulled[frame];
         frames.read(index);
         ++arrived[index];
+        if (peer.team) peer.team->arrived(frame);
         moved = true;
       }
     }
@@ -125,6 +138,11 @@ struct ServerClient::State {
   template <class Content>
   void send(const Content& content) {
     control.send(first_server, Tier::servers, kKindOf<Content>, to_bytes(content));
+  }
+
+  void push(Peer& peer, index_t frame) {
+    frames.write(peer.pushed[static_cast<std::size_t>(frame)]);
+    peer.push->offer(frame);
   }
 
   void zero_gradients(std::size_t held_index) {
@@ -165,14 +183,25 @@ struct ServerClient::State {
   void await_weights(std::size_t held_index) {
     if (arrived[held_index] == round) return;
     const index_t bucket = holding.buckets[held_index].bucket;
-    const index_t server = plan.buckets()[bucket].server;
-    wait({"weights", static_cast<int>(plan.layout().rank_of_server(server)), bucket, true},
+    const auto server = static_cast<std::size_t>(plan.buckets()[bucket].server);
+    wait({"weights", peers[server].rank, bucket, !peers[server].is_led},
          [&] { return arrived[held_index] == round; });
+  }
+
+  /// Waits until the team's gradients are on their way, and nobody reads the weights any more.
+  void await_team(const Team& team) {
+    while (const std::optional<int> member = team.awaited()) {
+      wait({"gradients of its group", *member}, [&] { return team.awaited() != member; });
+    }
+    while (const std::optional<int> member = team.reader()) {
+      wait({"a reader of its weights", *member}, [&] { return team.reader() != member; });
+    }
   }
 
   Directive next_directive() {
     // This worker has read its weights for the last time before they change.
     for (Peer& peer : peers) {
+      if (peer.team) await_team(*peer.team);
       if (peer.pull) peer.pull->open_round();
     }
     ++round;
@@ -194,6 +223,7 @@ struct ServerClient::State {
   int first_server;
   Vector weights;
   Vector gradients;
+  const WireConfig wire;
   BucketFrames frames;
   std::vector<index_t> arrived;  ///< pulls of each held bucket so far
   std::vector<bool> stale;       ///< the gradients of each held bucket are of the update before
@@ -240,8 +270,12 @@ void ServerClient::ready(index_t unit) {
   for (Peer& peer : state_->peers) {
     while (peer.offered < peer.pushed.size() &&
            state_->holding.buckets[peer.pushed[peer.offered]].lowest_unit >= unit) {
-      state_->frames.write(peer.pushed[peer.offered]);
-      peer.push->offer(peer.offered++);
+      if (peer.team) {
+        peer.team->offer();
+      } else {
+        state_->push(peer, static_cast<index_t>(peer.offered));
+      }
+      ++peer.offered;
     }
   }
 }

@@ -25,6 +25,9 @@ struct OwnServer {
 /// has it for the two; control messages with server 0. Raw gradients are pushed from, and raw
 /// weights pulled to, the place where the stage works on them, without copies. With another wire a
 /// bucket is encoded when it is ready and decoded when it arrives.
+///
+/// The leader of a team (common/job/team.hpp) pushes sums of all its gradients, and a pull of its
+/// is a pull of all. The others have the leader at the other end of their rows, and cannot tell.
 class ServerClient final : public ParameterService {
  public:
   /// world: workers and servers, as `layout` orders them. Construction is not collective; the

@@ -104,12 +104,17 @@ TEST_CASE("of other wires the plan says what really travels, and what it costs i
         2 * 3 * kAll * 4 + 2 * bytes + kAll * 4 + 2 * kAll * 4);  // residuals of both
   CHECK(of({"--wire-push=topk", "--topk-percent=10"})[0].pushed_bytes == 327 * 8);
 
-  // The server adds up the group and encodes it: one residual, and a copy for checkpoints.
+  // A group pushes and pulls once, and the second replica has gradients only.
   const std::vector<RankPlan> group = of({"--wire-push=int8", "--sum-groups=2"});
-  CHECK(group[0].pushed_bytes == kAll * 4);
-  CHECK(group[0].parameter_memory_bytes == 2 * kAll * 4);
-  CHECK(group[2].parameter_memory_bytes ==
-        2 * 3 * kAll * 4 + 2 * kAll * 4 + kAll * 4 + 2 * kAll * 4);
+  CHECK(group[0].pushed_bytes == bytes);
+  CHECK(group[0].pulled_bytes == kAll * 4);
+  CHECK(group[0].parameter_memory_bytes == 3 * kAll * 4 + bytes);
+  CHECK(group[1].pushed_bytes == 0);
+  CHECK(group[1].pulled_bytes == 0);
+  CHECK(group[1].parameter_memory_bytes == kAll * 4);
+  CHECK(group[2].pushed_bytes == bytes);
+  CHECK(group[2].pulled_bytes == kAll * 4);
+  CHECK(group[2].parameter_memory_bytes == 2 * 3 * kAll * 4 + bytes + kAll * 4 + kAll * 4);
 }
 
 TEST_CASE("in bf16 the plan has half the bytes of pulls, and workers hold no f32 weights") {
