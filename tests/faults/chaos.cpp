@@ -36,22 +36,32 @@ Holding holding_of(int process) {
   return holding;
 }
 
-/// All that lies below a folder, by name; of a run folder's checkpoints those that are half
-/// written.
+/// All that lies below a folder, by name; of the checkpoints of a run folder and its replicas those
+/// that are half written.
 std::set<std::string> everything_below(const fs::path& folder) {
   std::set<std::string> names;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     const std::string name = fs::relative(entry.path(), folder).string();
-    if (!name.starts_with("checkpoints/step-")) names.insert(name);
+    if (name.find("/step-") == std::string::npos) names.insert(name);
   }
   return names;
 }
 
-/// The steps of the committed checkpoints.
-std::set<index_t> steps_in(const fs::path& run) {
+/// The steps of the committed checkpoints in a folder.
+std::set<index_t> steps_in(const fs::path& checkpoints) {
   std::set<index_t> steps;
-  for (const auto& [step, folder] : checkpoints_in(run / "checkpoints")) steps.insert(step);
+  for (const auto& [step, folder] : checkpoints_in(checkpoints)) steps.insert(step);
   return steps;
+}
+
+/// The replicas of a run have kept checkpoints of the same steps as its servers.
+void expect_same_steps(const fs::path& run, const std::string& point) {
+  const fs::path servers = run / "checkpoints";
+  for (const auto& entry : fs::directory_iterator(servers)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with("replica-")) continue;
+    expect(steps_in(entry.path()) == steps_in(servers), name, " has kept other steps", point);
+  }
 }
 
 /// Those in one set alone.
@@ -115,6 +125,7 @@ class Chaos final : public Part {
     expect(ended.exit_code == 75, "ended with ", ended.exit_code, point, ended.output);
     expect(fault_count > 2, "too few faults", point, ended.output);
     expect_same_bits(run, twin_run, point);
+    expect_same_steps(run, point);
     const std::string left = difference(everything_below(run), everything_below(twin_run));
     expect(left.empty(), "the run folder has not what the twin's has:", left, point);
     expect(late.descriptors <= early.descriptors, "the supervisor has ", late.descriptors,
@@ -154,7 +165,8 @@ class Chaos final : public Part {
   /// Both have kept some checkpoints of the same steps.
   static void expect_same_bits(const fs::path& run, const fs::path& twin_run,
                                const std::string& point) {
-    const std::set<index_t> own = steps_in(run), twins = steps_in(twin_run);
+    const std::set<index_t> own = steps_in(run / "checkpoints");
+    const std::set<index_t> twins = steps_in(twin_run / "checkpoints");
     std::vector<index_t> both;
     std::ranges::set_intersection(own, twins, std::back_inserter(both));
     expect(!both.empty(), "no step is kept by both", point);
