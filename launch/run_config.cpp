@@ -47,6 +47,14 @@ std::vector<Option> own_options(RunConfig& config) {
        "repeat the decisions of this log (decisions.jsonl of a run folder), and so its run, to the "
        "bit",
        &config.replay},
+      {"trace",
+       "",
+       "record when each rank computed, sent and waited, and write it to this file when the job "
+       "ends, as a Chrome trace, which ui.perfetto.dev opens; weir report compares it with the "
+       "plan",
+       &config.trace,
+       {},
+       Scope::machine},
       {"local.steps",
        "steps",
        "with --consistency local: steps of a replica between two meetings",

@@ -32,6 +32,7 @@ struct RunConfig {
   bool owner_only = false;      ///< only the owner may read what the run leaves
   std::string resume = "auto";  ///< auto, never, or the path of a checkpoint
   bool accept_changed_data = false;
+  std::string trace;   ///< the file for a trace; empty: none is recorded
   std::string replay;  ///< a decision log whose decisions are repeated
   index_t threads = 1;
   worker::ProductChoice products;  ///< instructions: the weakest of all ranks

@@ -84,7 +84,8 @@ void settle_run(ParsedConfig& parsed, const fs::path& file) {
                                   " says; only its settings come from ", file.string()));
   }
   for (const auto& [name, value] :
-       {std::pair("resume", "auto"), std::pair("accept-changed-data", "false")}) {
+       {std::pair("resume", "auto"), std::pair("accept-changed-data", "false"),
+        std::pair("trace", "")}) {
     if (!is_given(setting_of(parsed, name))) set(parsed, name, value);
   }
   for (const char* const name : {"data.files", "data.validation"}) {
@@ -99,7 +100,7 @@ std::vector<Setting> with_absolute_paths(std::vector<Setting> settings) {
     if (setting.value.empty()) continue;
     if (setting.name == "data.files" || setting.name == "data.validation") {
       setting.value = with_paths(setting.value, absolute_path);
-    } else if (setting.name == "run" || setting.name == "replay" ||
+    } else if (setting.name == "run" || setting.name == "replay" || setting.name == "trace" ||
                (setting.name == "resume" && setting.value != "auto" && setting.value != "never")) {
       setting.value = absolute_path(setting.value).string();
     }

@@ -15,9 +15,10 @@ namespace weir {
 /// paths. If the text of a run is no longer where it was, weir looks in the same place relative to
 /// the run folder: the project may have been moved as a whole.
 
-/// `--config RUN/config.ini` of a run folder means this run: --run is that folder, --resume is auto
-/// and --accept-changed-data false, unless command line or environment say otherwise. Another file
-/// changes nothing. What a user should know goes to parsed.remarks.
+/// `--config RUN/config.ini` of a run folder means this run: --run is that folder, --resume is
+/// auto,
+/// --accept-changed-data false and --trace empty, unless command line or environment say otherwise.
+/// Another file changes nothing. What a user should know goes to parsed.remarks.
 void settle_run(ParsedConfig& parsed, const fs::path& file);
 
 /// The settings as config.ini and checkpoints keep them.

@@ -128,7 +128,10 @@ void TrainingJob::plan() {
   if (ranks_.rank() == 0) {
     for (const std::string& warning : job_.dataset->warnings()) log_warning(warning);
   }
-  ranks_.on_rank_0([&] { folder_.emplace(job_.config.run); });
+  ranks_.on_rank_0([&] {
+    if (!job_.config.trace.empty()) JobTrace::check_file(job_.config.trace);
+    folder_.emplace(job_.config.run);
+  });
   claim_ = {job_.config.run, ranks_.from_rank_0(folder_ ? folder_->generation() : "")};
   start_watchdog();
   note_phase(JobPhase::load);  // a checkpoint is read to the end before it is taken
@@ -254,6 +257,7 @@ bool TrainingJob::stop_requested() {
 }
 
 void TrainingJob::run() {
+  if (!job_.config.trace.empty()) trace_.emplace(ranks_.world, host_, layout(), job_.config.trace);
   note_phase(JobPhase::train);
   if (!is_local()) {
     workers_ =
@@ -342,6 +346,7 @@ ExitCode TrainingJob::close() {
                                  best_ && best_->is_over() ? 1.0 : 0.0};
   ranks_.max(found);
   const auto [diverged, is_over] = found;
+  if (trace_) trace_->write();
   // All ranks leave together after the commit: one that left first with 75 would end the others.
   ranks_.barrier();
   if (best_) best_->note_committed();

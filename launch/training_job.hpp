@@ -14,6 +14,7 @@
 #include "launch/run/run_folder.hpp"
 #include "launch/run/watchdog.hpp"
 #include "launch/stop_request.hpp"
+#include "launch/trace/job_trace.hpp"
 #include "ps/server.hpp"
 #include "ps/server_loop.hpp"
 #include "worker/train/faults.hpp"
@@ -93,6 +94,7 @@ class TrainingJob {
   Claim claim_;                       ///< rank 0's, to that folder
   std::optional<Watchdog> watchdog_;  ///< from plan() to close()
   fs::path checkpoint_;               ///< where training goes on; empty if it begins anew
+  std::optional<JobTrace> trace_;     ///< from run() to close(), if one is recorded
   Comm host_;
   std::optional<DataPlane> plane_;                ///< none in one process
   std::optional<ps::Server> server_;              ///< a server has it, and a job of one process

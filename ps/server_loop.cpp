@@ -9,6 +9,7 @@
 #include "common/base/error.hpp"
 #include "common/base/list.hpp"
 #include "common/base/machine.hpp"
+#include "common/base/trace.hpp"
 #include "common/base/wait.hpp"
 #include "common/job/data_plane.hpp"
 #include "common/net/channel.hpp"
@@ -326,7 +327,9 @@ bool ServerLoop::move() {
   const double begin = seconds_now();
   const bool moved = state_->move();
   if (moved) {
-    state_->server.add_busy(seconds_now() - begin);
+    const double end = seconds_now();
+    state_->server.add_busy(end - begin);
+    record_span_until({.kind = SpanKind::server, .what = "serve", .begin_s = begin}, end);
   } else if (begin - state_->need_told_at > kTellSeconds) {
     state_->need_told_at = begin;
     note_server_need(state_->need());

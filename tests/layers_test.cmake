@@ -36,8 +36,9 @@ set(TABLE
   "launch/run/: common/base/ common/number/ common/io/ common/net/messages.hpp common/job/ worker/kernels/cpu/blas.hpp launch/run/"
   "launch/terminal/: common/base/ common/number/ launch/run/metrics.hpp launch/terminal/"
   "launch/supervise/: common/base/ common/io/ common/job/layout.hpp launch/run/ launch/supervise/ launch/command.hpp launch/run_config.hpp"
+  "launch/trace/: common/ launch/trace/"
   "launch/scripts/: common/base/ common/number/ common/io/ worker/data/ launch/scripts/"
-  "launch/report/: common/base/ common/number/ common/io/ common/job/ launch/terminal/ launch/run/ launch/report/ launch/command.hpp launch/run_config.hpp"
+  "launch/report/: common/base/ common/number/ common/io/ common/job/ launch/terminal/ launch/run/ launch/trace/ launch/report/ worker/schedule/ worker/train/config.hpp launch/command.hpp launch/run_config.hpp"
   "launch/: common/ ps/ worker/ launch/"
   "tests/: common/ ps/ worker/ launch/ tests/"
   "benchmarks/: common/ ps/ worker/ launch/ benchmarks/")

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "common/base/index.hpp"
+#include "common/base/trace.hpp"
 
 namespace weir {
 
@@ -98,10 +99,18 @@ inline void note_server_need(const Need& need) { detail::activity_record.server_
 /// From now on nothing that this thread does counts.
 inline void hide_activity_of_this_thread() { detail::activity_is_hidden = true; }
 
-/// Says what this thread waits for, as long as it lives; then what it said before holds again.
+/// Says what this thread waits for, as long as it lives; then what it said before holds again. A
+/// trace shows it as a span.
 class Waiting {
  public:
-  explicit Waiting(const Need& need) : outer_(detail::activity_record.need.load()) { say(need); }
+  explicit Waiting(const Need& need)
+      : outer_(detail::activity_record.need.load()),
+        traced_({.kind = SpanKind::wait,
+                 .what = need.what,
+                 .peer = need.peer,
+                 .piece = static_cast<std::int32_t>(need.bucket)}) {
+    say(need);
+  }
   explicit Waiting(const char* what, int peer = kSeveralRanks) : Waiting(Need{what, peer}) {}
   Waiting(const Waiting&) = delete;
   Waiting& operator=(const Waiting&) = delete;
@@ -113,6 +122,7 @@ class Waiting {
     note_move();
   }
   const Need outer_;
+  const Traced traced_;
 };
 
 /// Work with files, as long as it lives, in any thread. A disk may be slow, so it has a longer

@@ -279,29 +279,49 @@ std::string read_whole(const fs::path& path, index_t bytes_max) {
   return bytes;
 }
 
-/// Writes `contents` under a name of its own and gives it the name `path`.
-static void put_file(const fs::path& path, std::string_view contents, FileSystem& files,
-                     bool durable) {
-  const fs::path fresh = temporary_beside(path);
+template <class Work>
+void FreshFile::attempt(const Work& work) const {
   try {
-    File file = files.create(fresh);
-    files.write(file, 0, std::as_bytes(std::span(contents)));
-    if (durable) files.sync(file);
-    files.close(std::move(file));
-    files.rename(fresh, path);
+    work();
   } catch (const Error& error) {
-    remove_quietly(files, fresh);
-    throw Error(text("cannot write ", path.string(), ": ", error.what()));
+    throw Error(text("cannot write ", path_.string(), ": ", error.what()));
   }
 }
 
+FreshFile::FreshFile(fs::path path, FileSystem& files)
+    : path_(std::move(path)), files_(files), fresh_(temporary_beside(path_)) {
+  attempt([&] { file_ = files_.create(fresh_); });
+}
+
+FreshFile::~FreshFile() {
+  if (!committed_) remove_quietly(files_, fresh_);
+}
+
+void FreshFile::write(std::string_view contents) {
+  attempt([&] { files_.write(file_, size_, std::as_bytes(std::span(contents))); });
+  size_ += std::ssize(contents);
+}
+
+void FreshFile::commit(bool durable) {
+  attempt([&] {
+    if (durable) files_.sync(file_);
+    files_.close(std::move(file_));
+    files_.rename(fresh_, path_);
+    committed_ = true;
+  });
+  if (durable) files_.sync_folder(path_.has_parent_path() ? path_.parent_path() : ".");
+}
+
 void replace_file(const fs::path& path, std::string_view contents, FileSystem& files) {
-  put_file(path, contents, files, true);
-  files.sync_folder(path.has_parent_path() ? path.parent_path() : ".");
+  FreshFile file(path, files);
+  file.write(contents);
+  file.commit();
 }
 
 void show_file(const fs::path& path, std::string_view contents) {
-  put_file(path, contents, posix_file_system(), false);
+  FreshFile file(path);
+  file.write(contents);
+  file.commit(false);
 }
 
 /// Where the links at `path` lead, as far as they can be followed by name: a link in /proc leads to

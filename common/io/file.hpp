@@ -114,6 +114,32 @@ void make_folders(FileSystem& files, const fs::path& path);
 /// allocated comes from outside.
 std::string read_whole(const fs::path& path, index_t bytes_max);
 
+/// A file that is written bit by bit and appears at `path` in one step, whole: it is written under
+/// a name of its own beside `path`, brought to the disk and renamed by commit(). One that was not
+/// committed is removed. Errors name `path`.
+class FreshFile {
+ public:
+  /// Makes the file of its own: throws Error where nothing can be written beside `path`.
+  explicit FreshFile(fs::path path, FileSystem& files = posix_file_system());
+  FreshFile(const FreshFile&) = delete;
+  FreshFile& operator=(const FreshFile&) = delete;
+  ~FreshFile();
+  void write(std::string_view contents);
+  /// durable: false for what is of no use after a power cut.
+  void commit(bool durable = true);
+
+ private:
+  template <class Work>
+  void attempt(const Work& work) const;
+
+  fs::path path_;
+  FileSystem& files_;
+  fs::path fresh_;
+  File file_;
+  index_t size_ = 0;
+  bool committed_ = false;
+};
+
 /// Puts `contents` at `path` in one step: after a kill, a full disk or a power cut there are the
 /// old contents or the new ones, whole. The new file is written under a name of its own beside
 /// `path`, brought to the disk and renamed. What stood at `path` is replaced; a link is not

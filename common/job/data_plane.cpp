@@ -5,6 +5,7 @@
 #include "common/base/log.hpp"
 #include "common/job/team.hpp"
 #include "common/net/agree.hpp"
+#include "common/net/traced_frames.hpp"
 #include "common/net/window.hpp"
 
 namespace weir {
@@ -302,8 +303,10 @@ std::unique_ptr<FrameSender> DataPlane::sender(int peer, ChannelKind kind,
   const index_t worker = kind == ChannelKind::push ? world_->rank() : peer;
   const index_t server = kind == ChannelKind::push ? peer : world_->rank();
   const bool led = kind == ChannelKind::push && is_led(worker, server);
+  const int end = led ? next_rank_to(peer) : peer;
   if (!led && !by_window_with(peer)) {
-    return std::make_unique<SendChannel>(*world_, peer, kind, frames, ring_depth_);
+    return traced(std::make_unique<SendChannel>(*world_, peer, kind, frames, ring_depth_), kind,
+                  end);
   }
   // What a worker pushes, and what the servers step where it reads, is there already.
   List<std::span<std::byte>> copies(frames.size());
@@ -316,7 +319,9 @@ std::unique_ptr<FrameSender> DataPlane::sender(int peer, ChannelKind kind,
       if (frames[frame].data() != place.data()) copies[frame] = place;
     }
   }
-  return std::make_unique<WindowSender>(line(worker, server, kind), frames, std::move(copies));
+  return traced(
+      std::make_unique<WindowSender>(line(worker, server, kind), frames, std::move(copies)), kind,
+      end);
 }
 
 std::unique_ptr<FrameReceiver> DataPlane::receiver(int peer, ChannelKind kind,
@@ -324,10 +329,13 @@ std::unique_ptr<FrameReceiver> DataPlane::receiver(int peer, ChannelKind kind,
   const index_t worker = kind == ChannelKind::pull ? world_->rank() : peer;
   const index_t server = kind == ChannelKind::pull ? peer : world_->rank();
   const bool led = kind == ChannelKind::pull && is_led(worker, server);
+  const int end = led ? next_rank_to(peer) : peer;
   if (!led && !by_window_with(peer)) {
-    return std::make_unique<ReceiveChannel>(*world_, peer, kind, frames, ring_depth_);
+    return traced(std::make_unique<ReceiveChannel>(*world_, peer, kind, frames, ring_depth_), kind,
+                  end, frames.size());
   }
-  return std::make_unique<WindowReceiver>(line(worker, server, kind), frames.size());
+  return traced(std::make_unique<WindowReceiver>(line(worker, server, kind), frames.size()), kind,
+                end, frames.size());
 }
 
 }  // namespace weir

@@ -10,22 +10,6 @@ namespace weir {
 
 namespace {
 
-const char* name_of(ChannelKind kind) {
-  switch (kind) {
-    case ChannelKind::push:
-      return "push";
-    case ChannelKind::pull:
-      return "pull";
-    case ChannelKind::activation:
-      return "activation";
-    case ChannelKind::gradient:
-      return "gradient";
-    case ChannelKind::residual:
-      return "residual";
-  }
-  WEIR_UNREACHABLE();
-}
-
 /// A frame as MPI counts it: in words of four bytes, or of two if it has an odd number of those.
 struct Words {
   explicit Words(std::size_t bytes) : type(bytes % 4 == 0 ? MPI_UINT32_T : MPI_UINT16_T) {
@@ -80,6 +64,22 @@ List<index_t> sizes_of(const List<std::span<std::byte>>& frames) {
 }
 
 }  // namespace
+
+const char* name_of(ChannelKind kind) {
+  switch (kind) {
+    case ChannelKind::push:
+      return "push";
+    case ChannelKind::pull:
+      return "pull";
+    case ChannelKind::activation:
+      return "activation";
+    case ChannelKind::gradient:
+      return "gradient";
+    case ChannelKind::residual:
+      return "residual";
+  }
+  WEIR_UNREACHABLE();
+}
 
 List<std::span<const std::byte>> frames_of(const List<std::span<const float>>& floats) {
   List<std::span<const std::byte>> frames;

@@ -12,6 +12,7 @@ namespace weir {
 /// What a channel carries. Both ends name it; between two ranks there is one channel of a kind in
 /// each direction.
 enum class ChannelKind { push = 1, pull, activation, gradient, residual };
+const char* name_of(ChannelKind kind);
 
 /// Frames that may be under way at once in a channel, unless --ring-depth says otherwise. Measured
 /// for 100 MiB in buckets of 1 MiB: 4 to 8 reach 94 % of the bound; hundreds posted ahead take

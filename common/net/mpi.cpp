@@ -226,6 +226,40 @@ std::string Comm::broadcast(std::string text, int root) const {
   return text;
 }
 
+void Comm::collect(std::string_view text, const std::function<void(std::string_view)>& take) const {
+  constexpr const char* kDoing = "collecting texts";
+  constexpr int kTag = 0;
+  const auto piece_size = [](index_t length, index_t begin) {
+    return static_cast<int>(std::min(length - begin, kLongestBroadcast));
+  };
+  if (rank_ > 0) {
+    const Waiting waiting("its text to be collected", rank_in_job(0));
+    const index_t length = std::ssize(text);
+    check_mpi(MPI_Send(&length, 1, MPI_INT64_T, 0, kTag, raw()), kDoing);
+    for (index_t begin = 0; begin < length; begin += kLongestBroadcast) {
+      check_mpi(MPI_Send(text.data() + begin, piece_size(length, begin), MPI_BYTE, 0, kTag, raw()),
+                kDoing);
+      note_move();
+    }
+    return;
+  }
+  take(text);
+  std::string piece;
+  for (int rank = 1; rank < size_; ++rank) {
+    const Waiting waiting("the text of a rank", rank_in_job(rank));
+    index_t length = 0;
+    check_mpi(MPI_Recv(&length, 1, MPI_INT64_T, rank, kTag, raw(), MPI_STATUS_IGNORE), kDoing);
+    for (index_t begin = 0; begin < length; begin += kLongestBroadcast) {
+      piece.resize(piece_size(length, begin));
+      check_mpi(MPI_Recv(piece.data(), static_cast<int>(piece.size()), MPI_BYTE, rank, kTag, raw(),
+                         MPI_STATUS_IGNORE),
+                kDoing);
+      take(piece);
+      note_move();
+    }
+  }
+}
+
 void Comm::sum(std::span<float> values) const {
   reduce(values, MPI_SUM, raw(), "adding up", peer_);
 }

@@ -89,6 +89,9 @@ class Comm {
   void broadcast(std::span<std::byte> bytes, int root) const;
   /// The text of `root` at every rank; at most 64 MiB, else Error on all ranks.
   std::string broadcast(std::string text, int root) const;
+  /// Calls `take` on rank 0 with the texts of all ranks, in their order, each in one piece or
+  /// several. Rank 0 holds one piece of at most 64 MiB at a time beside its own text.
+  void collect(std::string_view text, const std::function<void(std::string_view)>& take) const;
 
   /// Sums each element over all ranks, in place. The bits are the same on all ranks, and in every
   /// run with this number of ranks. (Open MPI reduces in an order that depends on rank count and

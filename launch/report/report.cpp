@@ -11,6 +11,7 @@
 #include "common/io/file.hpp"
 #include "launch/command.hpp"
 #include "launch/report/report_charts.hpp"
+#include "launch/report/schedule_comparison.hpp"
 #include "launch/run_config.hpp"
 #include "launch/terminal/quantities.hpp"
 #include "launch/terminal/summary.hpp"
@@ -204,6 +205,9 @@ ReportPage report_of(const fs::path& run) {
   page.tables = {{"Summary", rows_of_summary(log)},
                  {"Run", run_rows(log, run)},
                  {"Settings other than the defaults", changed_settings(run)}};
+  if (const Rows rows = schedule_rows(run); !rows.empty()) {
+    page.tables.push_back({"Schedule: planned from measured times, and real", rows});
+  }
   page.steps = report_steps(log);
   page.charts = report_charts(log);
   page.marks = report_marks(log, kMarkColumns);

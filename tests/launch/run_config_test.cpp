@@ -82,7 +82,7 @@ TEST_CASE("a row says whether its option decides the function, or is about this 
   expected.insert("attention.global-heads");  // else there are none
   CHECK(names_with(Scope::function, config) == expected);
   CHECK(names_with(Scope::machine, config) ==
-        std::set<std::string>{"run", "private", "resume", "accept-changed-data", "threads",
+        std::set<std::string>{"run", "private", "resume", "accept-changed-data", "threads", "trace",
                               "transport", "ring-depth", "progress", "log-level", "watchdog",
                               "watchdog.floor"});
 }

@@ -257,6 +257,28 @@ Schedule make_forward_only(const Pipeline& pipeline, index_t micro_batches) {
   return lower(compute, pipeline, micro_batches, false);
 }
 
+const char* name_of(ActionKind kind) {
+  switch (kind) {
+    case ActionKind::forward:
+      return "forward";
+    case ActionKind::backward:
+      return "backward";
+    case ActionKind::input_gradient:
+      return "input_gradient";
+    case ActionKind::weight_gradient:
+      return "weight_gradient";
+    case ActionKind::send_forward:
+      return "send_forward";
+    case ActionKind::receive_forward:
+      return "receive_forward";
+    case ActionKind::send_backward:
+      return "send_backward";
+    case ActionKind::receive_backward:
+      return "receive_backward";
+  }
+  WEIR_UNREACHABLE();
+}
+
 std::string to_text(const Action& action) {
   return text(action.chunk, letters(action.kind), action.micro_batch, action.pushes ? "P" : "");
 }

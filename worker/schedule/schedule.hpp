@@ -132,6 +132,8 @@ Schedule make_schedule(ScheduleKind kind, const Pipeline& pipeline, index_t micr
 /// The same for evaluation: forwards only.
 Schedule make_forward_only(const Pipeline& pipeline, index_t micro_batches);
 
+/// `forward`, `send_backward`: the word for a trace.
+const char* name_of(ActionKind kind);
 /// Chunk, letters of the kind, micro-batch, and P if it pushes: `0F3`; `1RB0` is "chunk 1 receives
 /// gradient 0". F, B, I, W: forward, backward, input and weight gradient.
 std::string to_text(const Action& action);

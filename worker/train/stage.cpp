@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/base/error.hpp"
+#include "common/base/trace.hpp"
 
 namespace weir::worker {
 
@@ -96,6 +97,10 @@ Loss Stage::run(const Schedule& schedule, bool training, const Load& load) {
   Loss loss;
   for (const Action& action : schedule.actions[parts_.stage]) {
     Chunk& chunk = chunk_of(schedule, action);
+    const Traced traced({.kind = SpanKind::action,
+                         .what = name_of(action.kind),
+                         .chunk = static_cast<std::int32_t>(action.chunk),
+                         .micro_batch = static_cast<std::int32_t>(action.micro_batch)});
     switch (action.kind) {
       case ActionKind::forward:
         load(action.micro_batch, chunk.batches[action.slot]);
