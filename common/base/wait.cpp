@@ -9,7 +9,8 @@ namespace weir {
 
 constexpr double kSpinSeconds = 20e-6;
 constexpr double kYieldSeconds = 200e-6;
-constexpr index_t kFirstNapMicroseconds = 50;
+constexpr double kNapShare = 1.0 / 32;  // of the wait so far: what a nap may add to it
+constexpr index_t kShortestNapMicroseconds = 50;
 constexpr index_t kLongestNapMicroseconds = 1000;
 
 void Backoff::pause() {
@@ -17,7 +18,6 @@ void Backoff::pause() {
   if (!idle_) {
     idle_ = true;
     idle_since_s_ = now_s;
-    nap_us_ = kFirstNapMicroseconds;
   }
   const double idle_s = now_s - idle_since_s_;
   if (idle_s < kSpinSeconds) return;
@@ -25,8 +25,8 @@ void Backoff::pause() {
     std::this_thread::yield();
     return;
   }
-  sleep_microseconds(nap_us_);
-  nap_us_ = std::min(2 * nap_us_, kLongestNapMicroseconds);
+  const auto nap_us = static_cast<index_t>(1e6 * idle_s * kNapShare);
+  sleep_microseconds(std::clamp(nap_us, kShortestNapMicroseconds, kLongestNapMicroseconds));
 }
 
 }  // namespace weir
