@@ -43,6 +43,7 @@ std::vector<Format> formats(bool quick) {
   return {fp32,
           {"bf16 both ways", {"--wire-push=bf16", "--wire-pull=bf16"}},
           {"int8 push, bf16 pull", {"--wire-push=int8", "--wire-pull=bf16"}},
+          {"int8 both ways", {"--wire-push=int8", "--wire-pull=int8"}},
           {"topk 1 %", {"--wire-push=topk", "--topk-percent=1", "--wire-pull=bf16"}}};
 }
 

@@ -41,11 +41,10 @@ index_t kept_for_good(const Job& job, index_t step) {
 }  // namespace
 
 index_t bytes_of_a_checkpoint(const Job& job) {
-  if (!steps_locally(job)) {
-    return bytes_of(job, job.config.server.optimizer.kind) +
-           checkpoint_bytes(ps::residual_records(*job.plan));
-  }
-  return bytes_of(job,
+  const index_t residuals = checkpoint_bytes(ps::residual_records(*job.plan));
+  if (!steps_locally(job)) return bytes_of(job, job.config.server.optimizer.kind) + residuals;
+  return residuals +
+         bytes_of(job,
                   ps::server_config_of_rounds(job.config.server, job.config.local).optimizer.kind) +
          job.config.layout.replicas * bytes_of(job, job.config.server.optimizer.kind);
 }

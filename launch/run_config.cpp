@@ -243,8 +243,21 @@ Dtype pulled_dtype(const RunConfig& config) {
 
 namespace {
 
-/// Weights of a low precision travel as they are, so --wire-pull has nothing to say.
+/// The option by which an update does not wait for all replicas.
+std::string why_not_all(const ps::ConsistencyConfig& consistency) {
+  return consistency.backup > 0 ? text("--backup ", consistency.backup)
+                                : text("--consistency ", name_of(consistency.mode));
+}
+
+/// Weights of a low precision travel as they are, so --wire-pull has nothing to say. Differences
+/// need readers who take every one.
 void check_pull(const RunConfig& config) {
+  const ps::ConsistencyConfig& consistency = config.server.consistency;
+  if (config.wire.pull.keeps_residual() && !waits_for_all(consistency)) {
+    throw UsageError(text("--wire-pull int8 sends how far weights have moved in an update, and ",
+                          why_not_all(consistency),
+                          " lets replicas miss some; take --wire-pull bf16"));
+  }
   const Dtype pulled = pulled_dtype(config);
   const WireFormat format = config.wire.pull.format;
   const WireFormat same = pulled == Dtype::bf16 ? WireFormat::bf16 : WireFormat::fp16;
@@ -260,13 +273,11 @@ void check_groups(const RunConfig& config) {
   layout.check_groups();
   const ps::ConsistencyConfig& consistency = config.server.consistency;
   if (layout.group_size == 1 || waits_for_all(consistency)) return;
-  const std::string other = consistency.backup > 0
-                                ? text("--backup ", consistency.backup)
-                                : text("--consistency ", name_of(consistency.mode));
   throw UsageError(text("--sum-groups ", layout.group_size,
                         " adds up the gradients of a group's replicas before servers see them, and "
                         "with ",
-                        other, " an update may have some of them only; leave out one of the two"));
+                        why_not_all(consistency),
+                        " an update may have some of them only; leave out one of the two"));
 }
 
 /// Checkpoints, validations and the end fall on ends of rounds, and a replica is one worker.

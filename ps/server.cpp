@@ -18,7 +18,7 @@ Server::Server(const BucketPlan& plan, index_t server, const ServerConfig& confi
              config.resumes ? std::nullopt : std::optional(config.training.random_seed()), given),
       residuals_(plan, server),
       trust_(plan, server, config_.optimizer),
-      kept_(plan, server, slot_names(config.optimizer.kind).size()),
+      kept_(plan, server, slot_names(config.optimizer.kind).size(), false),
       save_(plan, server, config_.checkpoint, config.optimizer.kind, config.clip.policy,
             residuals_) {
   if (server == 0) decider_.emplace(plan, decide_config(config));
@@ -29,7 +29,8 @@ Server::Server(const BucketPlan& plan, index_t server, const ServerConfig& confi
   }
   last_.order.stop = config.training.steps == 0;
   if (waits_for_all(config.consistency)) return;
-  contributors_.clear();  // until an update is closed
+  WEIR_ASSERT(!store_.sends_differences());  // some reader would miss one
+  contributors_.clear();                     // until an update is closed
   traffic_.emplace(plan, server);
 }
 

@@ -98,6 +98,8 @@ class Server {
     return residuals_.of(bucket, plan_->group_sum_of(bucket, contributor));
   }
   void on_residual();  ///< one residual has been written
+  /// What the readers of a bucket have, if they get differences. It is read when training begins.
+  std::span<const float> sent_weights(index_t bucket) { return store_.sent_weights(bucket); }
   /// Tells that one of the released readers of a bucket has its floats.
   void on_sent(index_t bucket);
   // Control messages. Each throws Error where it is not for this server (MessageTable).

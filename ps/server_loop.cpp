@@ -35,6 +35,9 @@ struct Peer {
   // The residuals of `pushed`, if the push wire keeps some.
   std::optional<SendChannel> residuals_out;    ///< used once, when training begins
   std::optional<ReceiveChannel> residuals_in;  ///< used for each checkpoint
+  /// If the pull wire sends differences: what those of `pulled` add to. Used once, when training
+  /// begins.
+  std::optional<SendChannel> weights_out;
 };
 
 /// A reader of a bucket, and the bucket's frames in the traffic with it.
@@ -79,6 +82,7 @@ struct ServerLoop::State {
     List<std::span<std::byte>> push_frames;
     List<std::span<const std::byte>> pull_frames;
     List<std::span<float>> residuals;
+    List<std::span<const float>> sent_weights;
     for (const HeldBucket& held : plan.holding(holder).buckets) {
       const Bucket& bucket = plan.buckets()[held.bucket];
       if (bucket.server != index || led) continue;
@@ -94,6 +98,9 @@ struct ServerLoop::State {
       }
       peer.pulled.insert(peer.pulled.begin(), held.bucket);
       pull_frames.insert(pull_frames.begin(), server.weight_frame(held.bucket));
+      if (plan.wire().pull.keeps_residual()) {
+        sent_weights.insert(sent_weights.begin(), server.sent_weights(held.bucket));
+      }
     }
     peer.ready.resize(peer.pulled.size());
     for (index_t frame = 0; frame < peer.pulled.size(); ++frame) {
@@ -113,6 +120,9 @@ struct ServerLoop::State {
       const List<std::span<const float>> read_only(residuals.begin(), residuals.end());
       peer.residuals_out.emplace(world, peer.rank, ChannelKind::residual, frames_of(read_only));
       peer.residuals_in.emplace(world, peer.rank, ChannelKind::residual, frames_of(residuals));
+    }
+    if (!sent_weights.empty()) {
+      peer.weights_out.emplace(world, peer.rank, ChannelKind::weights, frames_of(sent_weights));
     }
     peers.push_back(std::move(peer));
   }
@@ -195,8 +205,8 @@ struct ServerLoop::State {
       }
       if (peer.pull && !peer.pull->idle()) moved |= peer.pull->progress();
       if (peer.pull) take_leave(peer);
-      if (peer.residuals_out && !peer.residuals_out->idle()) {
-        moved |= peer.residuals_out->progress();
+      for (auto* const out : {&peer.residuals_out, &peer.weights_out}) {
+        if (*out && !(*out)->idle()) moved |= (*out)->progress();
       }
       if (peer.residuals_in) {
         for (std::size_t arrived = peer.residuals_in->progress().size(); arrived > 0; --arrived) {
@@ -273,7 +283,8 @@ struct ServerLoop::State {
   bool finished() const {
     return done && control.idle() && std::ranges::all_of(peers, [](const Peer& peer) {
              return (!peer.pull || peer.pull->idle()) &&
-                    (!peer.residuals_out || peer.residuals_out->idle());
+                    (!peer.residuals_out || peer.residuals_out->idle()) &&
+                    (!peer.weights_out || peer.weights_out->idle());
            });
   }
 
@@ -319,6 +330,9 @@ void ServerLoop::begin() {
   for (Peer& peer : state.peers) {
     for (index_t frame = 0; peer.residuals_out && frame < peer.pushed.size(); ++frame) {
       peer.residuals_out->offer(frame);
+    }
+    for (index_t frame = 0; peer.weights_out && frame < peer.pulled.size(); ++frame) {
+      peer.weights_out->offer(frame);
     }
   }
 }

@@ -77,6 +77,8 @@ const char* name_of(ChannelKind kind) {
       return "gradient";
     case ChannelKind::residual:
       return "residual";
+    case ChannelKind::weights:
+      return "weights";
   }
   WEIR_UNREACHABLE();
 }

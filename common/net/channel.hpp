@@ -11,7 +11,7 @@ namespace weir {
 
 /// What a channel carries. Both ends name it; between two ranks there is one channel of a kind in
 /// each direction.
-enum class ChannelKind { push = 1, pull, activation, gradient, residual };
+enum class ChannelKind { push = 1, pull, activation, gradient, residual, weights };
 const char* name_of(ChannelKind kind);
 
 /// Frames that may be under way at once in a channel, unless --ring-depth says otherwise. Measured

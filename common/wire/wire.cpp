@@ -105,10 +105,12 @@ std::vector<Option> options(WireConfig& config) {
                                    {"int8", WireFormat::int8},
                                    {"topk", WireFormat::topk}})},
       {"wire-pull", "",
-       "format in which weights are sent; with --precision bf16 or fp16 they are sent as they are",
-       choice(
-           config.pull.format,
-           {{"fp32", WireFormat::fp32}, {"bf16", WireFormat::bf16}, {"fp16", WireFormat::fp16}})},
+       "format in which weights are sent; int8 sends differences, with error feedback; with "
+       "--precision bf16 or fp16 they are sent as they are",
+       choice(config.pull.format, {{"fp32", WireFormat::fp32},
+                                   {"bf16", WireFormat::bf16},
+                                   {"fp16", WireFormat::fp16},
+                                   {"int8", WireFormat::int8}})},
       {"topk-percent",
        "%",
        "topk: the share of a bucket that is sent: its largest elements",

@@ -36,7 +36,8 @@ struct Wire {
   bool operator==(const Wire&) const = default;
 };
 
-/// The wires of gradients and of weights.
+/// The wires of gradients and of weights. A pull wire that keeps a residual sends how far weights
+/// have moved since the last frame, and readers add that: see ps/update/sent_weights.hpp.
 struct WireConfig {
   Wire push;
   Wire pull;

@@ -119,6 +119,11 @@ std::string heading(const RunConfig& config, const BucketPlan& plan,
   } else {
     table.add({"pushed", text(exact(pushed), " a step by all workers")});
     table.add({"pulled", text(exact(pulled), " a step by all workers")});
+    if (plan.wire().pull.keeps_residual()) {
+      table.add({"differences",
+                 text("servers keep ", exact(sent_weights_memory(plan, elements)),
+                      " for them: the weights as workers have them, and a copy for checkpoints")});
+    }
   }
   return table.to_text();
 }

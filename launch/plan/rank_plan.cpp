@@ -134,11 +134,16 @@ RankPlan server_plan(const RunConfig& config, const BucketPlan& plan, index_t se
   }
   // Every contribution has a place of its own: as large as all that is pushed.
   result.parameter_memory_bytes = owned_memory(config, result.elements) + result.pushed_bytes +
-                                  sum_bytes + sent_bytes + residual_bytes;
+                                  sum_bytes + sent_bytes + residual_bytes +
+                                  sent_weights_memory(plan, result.elements);
   return result;
 }
 
 }  // namespace
+
+index_t sent_weights_memory(const BucketPlan& plan, index_t elements) {
+  return plan.wire().pull.keeps_residual() ? 2 * elements * bytes_of(kArenaDtype) : 0;
+}
 
 std::vector<RankPlan> rank_plans(const RunConfig& config) {
   const std::vector<index_t> cuts = first_units(config);

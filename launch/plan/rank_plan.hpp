@@ -33,6 +33,10 @@ struct RankPlan {
 /// 29 MiB alone, 34 (a server) to 37 (a worker) under mpirun.
 inline constexpr index_t kProcessBytes = index_t{37} << 20;
 
+/// What servers keep of these elements where the pull wire sends differences: the weights as
+/// workers have them, and a copy of that while a checkpoint is written.
+index_t sent_weights_memory(const BucketPlan& plan, index_t elements);
+
 /// All ranks of a job, in their order. If workers and servers are colocated, each rank appears
 /// twice: first all as workers, then all as servers. `config` has been fitted to its data and
 /// checked.

@@ -7,8 +7,8 @@
 
 namespace weir::ps {
 
-Copies::Copies(const BucketPlan& plan, index_t server, index_t slots)
-    : plan_(&plan), slots_(slots), offsets_(plan.buckets().size(), -1) {
+Copies::Copies(const BucketPlan& plan, index_t server, index_t slots, bool with_sent)
+    : plan_(&plan), slots_(slots), with_sent_(with_sent), offsets_(plan.buckets().size(), -1) {
   for (index_t bucket : plan.buckets_of(server)) {
     offsets_[bucket] = element_count_;
     element_count_ += plan.buckets()[bucket].element_count;
@@ -21,6 +21,7 @@ void Copies::take(index_t bucket, Store& store) {
   for (index_t slot = 0; slot < slots_; ++slot) {
     std::ranges::copy(store.slot(bucket, slot), place(bucket, slot + 1).begin());
   }
+  if (with_sent_) std::ranges::copy(store.sent_weights(bucket), place(bucket, slots_ + 1).begin());
 }
 
 void Copies::take_all(Store& store) {

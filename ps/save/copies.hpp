@@ -9,20 +9,23 @@
 
 namespace weir::ps {
 
-/// A second copy of all buckets of a server: weights, then each of the optimizer's slots. It
-/// allocates this memory when it is first copied to.
+/// A second copy of all buckets of a server: weights, each of the optimizer's slots, and for a
+/// checkpoint the weights as readers of differences have them. It allocates this memory when it is
+/// first copied to.
 class Copies {
  public:
-  /// `plan` must outlive it; `slots`: how many the optimizer has.
-  Copies(const BucketPlan& plan, index_t server, index_t slots);
+  /// `plan` must outlive it; `slots`: how many the optimizer has; with_sent: whether
+  /// Store::sent_weights are copied.
+  Copies(const BucketPlan& plan, index_t server, index_t slots, bool with_sent);
 
   void take(index_t bucket, Store& store);
   void take_all(Store& store);
-  /// Puts the bucket back into the store as it was at the last take() of it.
+  /// Puts the bucket back into the store as it was at the last take() of it. What its readers have
+  /// cannot be taken back.
   void put_back(index_t bucket, Store& store) const;
 
-  index_t count() const { return 1 + slots_; }
-  /// [elements] of a bucket: its weights (0) or a slot (from 1 on).
+  index_t count() const { return 1 + slots_ + (with_sent_ ? 1 : 0); }
+  /// [elements] of a bucket: its weights (0), a slot (from 1 on), or what was sent (the last).
   std::span<const float> of(index_t bucket, index_t which) const;
 
  private:
@@ -30,6 +33,7 @@ class Copies {
 
   const BucketPlan* plan_;
   index_t slots_;
+  bool with_sent_;
   List<index_t> offsets_;  ///< where each bucket of the plan is in a copy; -1: another server's
   index_t element_count_ = 0;
   List<Buffer> copies_;

@@ -24,6 +24,10 @@ List<index_t> contributors_of_replica(const BucketPlan& plan) {
   return counts;
 }
 
+bool is_of_push(const CheckpointRecord& record) {
+  return record.name.starts_with(kResidualPrefix) && !record.name.starts_with(kPullResidualPrefix);
+}
+
 }  // namespace
 
 Residuals::Residuals(const BucketPlan& plan, index_t server)
@@ -56,9 +60,11 @@ void Residuals::load(const CheckpointReader& reader) {
   const List<CheckpointRecord> wanted = residual_records(*plan_);
   std::vector<std::string> present, expected;
   for (const CheckpointRecord& record : reader.manifest().records) {
-    if (record.name.starts_with(kResidualPrefix)) present.push_back(record.name);
+    if (is_of_push(record)) present.push_back(record.name);
   }
-  for (const CheckpointRecord& record : wanted) expected.push_back(record.name);
+  for (const CheckpointRecord& record : wanted) {
+    if (is_of_push(record)) expected.push_back(record.name);
+  }
   std::ranges::sort(present);
   std::ranges::sort(expected);
   if (present != expected) {
@@ -81,8 +87,41 @@ void Residuals::load(const CheckpointReader& reader) {
   }
 }
 
+void load_sent_weights(const CheckpointReader& reader, const BucketPlan& plan, Store& store,
+                       bool tells) {
+  if (!store.sends_differences()) return;
+  List<index_t> records;  // one a parameter, if all are there
+  for (const ParameterSpec& spec : plan.specs()) {
+    const std::optional<index_t> found = reader.find(kPullResidualPrefix + spec.name);
+    if (found && reader.manifest().records[*found].shape == spec.shape) records.push_back(*found);
+  }
+  const bool has_all = records.size() == plan.specs().size();
+  if (!has_all && tells) {
+    log_info(
+        "the checkpoint was made without differences of weights (--wire-pull int8): workers "
+        "begin with the weights as they are");
+  }
+  for (const index_t index : store.buckets()) {
+    const std::span<float> sent = store.sent_weights(index);
+    if (!has_all) {
+      std::ranges::copy(store.weights(index), sent.begin());
+      continue;
+    }
+    for (const Segment& segment : plan.buckets()[index].segments) {
+      reader.read(records[segment.parameter], segment.range.begin,
+                  sent.subspan(segment.offset, segment.range.count()));
+    }
+  }
+}
+
 List<CheckpointRecord> residual_records(const BucketPlan& plan) {
   List<CheckpointRecord> records;
+  if (plan.wire().pull.keeps_residual()) {
+    for (const ParameterSpec& spec : plan.specs()) {
+      records.push_back(
+          {.name = kPullResidualPrefix + spec.name, .shape = spec.shape, .layout = spec.layout});
+    }
+  }
   if (!plan.wire().push.keeps_residual()) return records;
   const List<index_t> counts = contributors_of_replica(plan);
   for (index_t parameter = 0; parameter < plan.specs().size(); ++parameter) {
@@ -100,7 +139,7 @@ List<CheckpointRecord> residual_records(const BucketPlan& plan) {
 
 List<index_t> first_residual_records(const BucketPlan& plan) {
   List<index_t> first;
-  index_t next = 0;
+  index_t next = plan.wire().pull.keeps_residual() ? plan.specs().size() : 0;
   for (const index_t count : contributors_of_replica(plan)) {
     first.push_back(next);
     next += plan.layout().group_count() * count;

@@ -7,6 +7,7 @@
 #include "common/io/checkpoint_format.hpp"
 #include "common/job/bucket.hpp"
 #include "common/number/memory.hpp"
+#include "ps/update/store.hpp"
 
 namespace weir::ps {
 
@@ -38,13 +39,23 @@ class Residuals {
   Buffer values_;
 };
 
-/// The tensors that hold the residuals in a checkpoint: /residual/G.K/NAME for group G and the K-th
-/// contributor of a replica to NAME, in the order of the specs, then of the sums. None if the
+/// The tensors of a checkpoint that error feedback needs. Those of pulls, in the order of the
+/// specs: /residual/pull/NAME holds the weights as their readers have them, from which /model/NAME
+/// differs by what they have not been sent. (A difference in f32 would not always give these
+/// weights back.) Then those of pushes: /residual/G.K/NAME for group G and the K-th contributor of
+/// a replica to NAME, in the order of the specs, then of the sums. None of either kind if the
 /// plan's wire keeps none. (A group is a replica, unless --sum-groups says otherwise.)
 List<CheckpointRecord> residual_records(const BucketPlan& plan);
 inline constexpr const char* kResidualPrefix = "/residual/";
+inline constexpr const char* kPullResidualPrefix = "/residual/pull/";
 
-/// The first of residual_records for each parameter: that of its first sum.
+/// Reads the weights as readers of differences have them into the store, which has its weights. If
+/// the checkpoint has none of this model, readers begin with the weights, and the log says so if
+/// `tells`.
+void load_sent_weights(const CheckpointReader& reader, const BucketPlan& plan, Store& store,
+                       bool tells);
+
+/// The first of residual_records of pushes for each parameter: that of its first sum.
 List<index_t> first_residual_records(const BucketPlan& plan);
 
 }  // namespace weir::ps

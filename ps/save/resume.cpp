@@ -204,6 +204,7 @@ Standing load_checkpoint(const std::filesystem::path& checkpoint, const ResumeCo
     }
   }
   if (goes_on) residuals.load(reader);
+  load_sent_weights(reader, plan, store, config.tells);
   if (!goes_on && config.tells)
     log_warning(text(what_begins_anew(config),
                      residuals.kept() ? "; so does the wire's error feedback" : ""));

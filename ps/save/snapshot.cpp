@@ -65,7 +65,7 @@ Snapshot::Snapshot(const BucketPlan& plan, index_t server, const SnapshotConfig&
       residuals_(&residuals),
       records_(checkpoint_records(plan.specs(), optimizer,
                                   config.round_steps > 0 ? kRoundMoments : kMoments)),
-      copies_(plan, server, slot_names(optimizer).size()) {
+      copies_(plan, server, slot_names(optimizer).size(), plan.wire().pull.keeps_residual()) {
   const List<CheckpointRecord> more = residual_records(plan);
   records_.insert(records_.end(), more.begin(), more.end());
 }

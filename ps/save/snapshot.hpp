@@ -194,7 +194,9 @@ class Snapshot {
   double try_at_ = 0;     ///< when the next one begins
   double told_at_ = 0;    ///< when the user last heard that the job waits
   SaveTotals totals_;
-  List<CheckpointRecord> records_;  ///< checkpoint_records, then residual_records
+  /// checkpoint_records, then residual_records: the first of these belong to the last of the
+  /// copies.
+  List<CheckpointRecord> records_;
   List<SavePrepared> prepared_;
   Copies copies_;
   std::future<Result> work_;  ///< last: its end is awaited before the rest goes

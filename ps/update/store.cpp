@@ -39,7 +39,8 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
     : plan_(&plan),
       optimizer_(optimizer),
       buckets_(plan.buckets_of(server)),
-      entry_of_(plan.buckets().size(), -1) {
+      entry_of_(plan.buckets().size(), -1),
+      sent_(plan, server) {
   const auto& [push, pull] = plan.wire();
   // Each bucket gets its offsets: elements in the arenas, bytes in the frames, and the index of its
   // first block's partial. Buckets begin at pages.
@@ -101,7 +102,11 @@ Store::Store(const BucketPlan& plan, index_t server, const OptimizerConfig& opti
       initial_weights(plan.specs()[segment.parameter], *seed, segment.range,
                       sub(mutable_weights(index), segment.offset, segment.range.count()));
     }
-    encode_weights(entry(index));
+    if (sends_differences()) {
+      std::ranges::copy(weights(index), sent_weights(index).begin());
+    } else {
+      encode_weights(entry(index));
+    }
   }
 }
 
@@ -286,6 +291,10 @@ void Store::apply(index_t index, const Directive& directive, std::span<const dou
                      sub(of.weights, segment.offset, count), sub(gradient, segment.offset, count),
                      slots_of(of, segment.offset, count));
     }
+  }
+  // Readers of differences must not get the last one again.
+  if (directive.rule.skip == SkipReason::none ||
+      (sends_differences() && directive.rule.skip != SkipReason::rollback)) {
     encode_weights(of);
   }
   of.update = directive.update + 1;
@@ -310,7 +319,7 @@ void Store::begin_with(index_t update, index_t moments_begin) {
   for (Entry& each : entries_) {
     WEIR_ASSERT(std::ranges::none_of(each.arrived, std::identity()));
     each.update = update;
-    encode_weights(each);
+    if (!sends_differences()) encode_weights(each);
   }
 }
 
@@ -324,11 +333,15 @@ std::span<const std::byte> Store::weight_frame(index_t index) const {
 
 void Store::encode_weights(const Entry& of) {
   const Wire& pull = plan_->wire().pull;
-  if (!pull.is_raw()) {
-    const index_t bytes = plan_->pulled_bytes(of.bucket);
-    encode(pull, of.weights, {}, pull_frames_.span().subspan(of.pull_offset, bytes));
-  } else if (of.read.dtype() != kArenaDtype) {
-    round_to(of.weights, of.read);
+  if (pull.is_raw()) {
+    if (of.read.dtype() != kArenaDtype) round_to(of.weights, of.read);
+    return;
+  }
+  const auto frame = pull_frames_.span().subspan(of.pull_offset, plan_->pulled_bytes(of.bucket));
+  if (sends_differences()) {
+    sent_.encode(of.bucket, of.weights, frame);
+  } else {
+    encode(pull, of.weights, {}, frame);
   }
 }
 

@@ -10,6 +10,7 @@
 #include "common/net/messages.hpp"
 #include "common/number/memory.hpp"
 #include "ps/update/optimizer.hpp"
+#include "ps/update/sent_weights.hpp"
 
 namespace weir::ps {
 
@@ -82,10 +83,15 @@ class Store {
   index_t update(index_t bucket) const { return entry(bucket).update; }
   std::span<const float> weights(index_t bucket) const;
   /// The weights as their readers get them: in the plan's weight dtype, or as its pull wire encodes
-  /// them. They are renewed by apply() and begin_with().
+  /// them. They are renewed by apply() and begin_with(). If the pull wire sends differences, each
+  /// apply() makes one, also if it skips; before the first they are zero.
   std::span<const std::byte> weight_frame(index_t bucket) const;
   std::span<float> mutable_weights(index_t bucket);  ///< to load a checkpoint, or to go back
-  /// Renews weight_frame() after mutable_weights() were written. begin_with() does so, too.
+  /// Whether the pull wire sends differences; then what the readers of a bucket have.
+  bool sends_differences() const { return sent_.kept(); }
+  std::span<float> sent_weights(index_t bucket) { return sent_.of(bucket); }
+  /// Renews weight_frame() after mutable_weights() were written. begin_with() does so, too, unless
+  /// differences are sent. An apply() that rolls back leaves this to its caller.
   void encode_weights(index_t bucket) { encode_weights(entry(bucket)); }
   /// Whether this sum is encoded here, by a wire that keeps residuals; and where the residual lies,
   /// zero in the beginning.
@@ -167,6 +173,7 @@ class Store {
   BufferOf<std::byte> coded_sum_;  ///< one group's, where it is encoded here
   Buffer residuals_;               ///< one a sum of a group, if they are kept here
   BufferOf<std::byte> pull_frames_;
+  SentWeights sent_;
   List<Buffer> slots_;
   List<double> partials_;
   List<double> weight_squares_, direction_squares_;  ///< empty without trust ratios

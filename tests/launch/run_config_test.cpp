@@ -190,8 +190,16 @@ TEST_CASE("settings that do not go together are refused with the way out") {
                  "them, and with --consistency ",
                  mode, " an update may have some of them only")
                 .c_str());
+    refuses({"--replicas", "2", "--wire-pull", "int8", "--consistency", mode},
+            text("--wire-pull int8 sends how far weights have moved in an update, and "
+                 "--consistency ",
+                 mode, " lets replicas miss some; take --wire-pull bf16")
+                .c_str());
   }
   refuses({"--replicas", "4", "--sum-groups", "2", "--backup", "1"}, "with --backup 1 an update");
+  refuses({"--replicas", "2", "--wire-pull", "int8", "--backup", "1"},
+          "--backup 1 lets replicas miss some");
+  refuses({"--wire-pull", "int8", "--precision", "bf16"}, "--precision bf16");
   refuses({"--optimizer.nesterov"}, "is for --optimizer.kind sgd, not for adamw");
   refuses({"--optimizer.nesterov", "--optimizer.kind", "lion"}, "not for lion");
   refuses({"--optimizer.nesterov", "--optimizer.kind=sgd", "--optimizer.momentum=0"},

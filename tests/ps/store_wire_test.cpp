@@ -179,6 +179,15 @@ TEST_CASE(
   CHECK(records[7].name == "/residual/1.0/layers.1.norm");
   CHECK(records[7].shape == std::vector<index_t>{67});
 
+  // Those of pulls come first, one a parameter.
+  const BucketPlan both = plan_with({.push = {WireFormat::int8}, .pull = {WireFormat::int8}});
+  const List<CheckpointRecord> all = residual_records(both);
+  const index_t parameters = both.specs().size();
+  REQUIRE(all.size() == parameters + records.size());
+  CHECK(all[0].name == "/residual/pull/embedding");
+  CHECK(all[parameters].name == records[0].name);
+  CHECK(first_residual_records(both)[1] == parameters + first[1]);
+
   const BucketPlan raw = plan_with({});
   CHECK_FALSE(Residuals(raw, 0).kept());
   CHECK(residual_records(raw).empty());

@@ -84,7 +84,7 @@ TEST_CASE("a job with error feedback resumes to the bits of an undisturbed one")
   // Two stages: the tied embedding has two contributors a replica.
   const Words layout = {"--replicas=2", "--stages=2"};
   int number = 0;
-  for (const Words& wire : {Words{"--wire-push=int8", "--wire-pull=bf16"},
+  for (const Words& wire : {Words{"--wire-push=int8", "--wire-pull=int8"},
                             Words{"--wire-push=topk", "--topk-percent=2"}}) {
     const std::string whole = "whole" + std::to_string(number);
     const std::string resumed = "resumed" + std::to_string(number++);
@@ -93,6 +93,7 @@ TEST_CASE("a job with error feedback resumes to the bits of an undisturbed one")
     runs_well(5, arguments(folder, resumed) + layout + wire +
                      Words{"--servers=1", checkpoint_of(folder, whole)});
     check_continues(folder, whole, resumed);
+    CHECK(digests(folder / whole) == digests(folder / resumed));
   }
 }
 
@@ -100,7 +101,7 @@ TEST_CASE("a group that pushes once resumes where servers add up its replicas, t
   const TemporaryFolder folder;
   write_corpus(folder / "corpus.txt", 60000, 3);
   const Words job = {"--replicas=2", "--stages=2", "--sum-groups=2", "--wire-push=int8",
-                     "--wire-pull=bf16"};
+                     "--wire-pull=int8"};
   runs_well(6, arguments(folder, "whole") + job + Words{"--servers=2"});
   runs_well(5, arguments(folder, "resumed") + job +
                    Words{"--transport=messages", checkpoint_of(folder, "whole")});
@@ -136,7 +137,8 @@ TEST_CASE("every wire has the same bits for any servers, wherever they are, and 
   int number = 0;
   for (const Words& wire :
        {Words{"--wire-push=bf16"}, Words{"--wire-push=fp16"}, Words{"--wire-push=int8"},
-        Words{"--wire-push=topk"}, Words{"--wire-pull=bf16"}, Words{"--wire-pull=fp16"}}) {
+        Words{"--wire-push=topk"}, Words{"--wire-pull=bf16"}, Words{"--wire-pull=fp16"},
+        Words{"--wire-pull=int8"}}) {
     CAPTURE(wire.front());
     const std::string one = "one" + std::to_string(number);
     const std::string two = "two" + std::to_string(number++);
@@ -152,6 +154,33 @@ TEST_CASE("every wire has the same bits for any servers, wherever they are, and 
     const bool is_topk = wire.front() == "--wire-push=topk";
     CHECK(std::abs(steps.back().loss / fp32.back().loss - 1) < (is_topk ? 0.5 : 0.01));
   }
+}
+
+TEST_CASE("replicas that meet every few steps resume differences of weights to the bit") {
+  const TemporaryFolder folder;
+  write_corpus(folder / "corpus.txt", 60000, 9);
+  const Words common = {"--replicas=2", "--consistency=local", "--local.steps=4",
+                        "--wire-push=int8", "--wire-pull=int8"};
+  runs_well(3, arguments(folder, "whole") + common);
+  runs_well(3, arguments(folder, "resumed") + common + Words{checkpoint_of(folder, "whole")});
+  check_continues(folder, "whole", "resumed");
+  CHECK(digests(folder / "whole") == digests(folder / "resumed"));
+}
+
+TEST_CASE("a checkpoint without what workers had of the weights is resumed, and the log says so") {
+  const TemporaryFolder folder;
+  write_corpus(folder / "corpus.txt", 60000, 10);
+  runs_well(3, arguments(folder, "plain") + Words{"--replicas=2", "--wire-push=int8"});
+  const Ended ended = run_weir(
+      3,
+      arguments(folder, "differences") + Words{"--replicas=2", "--wire-push=int8",
+                                               "--wire-pull=int8", checkpoint_of(folder, "plain")},
+      180);
+  CAPTURE(ended.output);
+  CHECK(ended.exit_code == 0);
+  CHECK(ended.output.find("begin with the weights as they are") != std::string::npos);
+  CHECK(ended.output.find("other workers' residuals") == std::string::npos);
+  CHECK(read_steps(folder / "differences").size() == kSteps - 8);
 }
 
 TEST_CASE(

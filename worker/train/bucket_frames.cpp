@@ -46,7 +46,13 @@ void BucketFrames::write(std::size_t held) {
 
 void BucketFrames::read(std::size_t held) {
   const Wire& pull = wire_.pull;
-  if (!pull.is_raw()) decode(pull, pulled_[held], as<float>(part(weights_, held)));
+  if (pull.is_raw()) return;
+  const std::span<float> weights = as<float>(part(weights_, held));
+  if (pull.keeps_residual()) {
+    decode_add(pull, pulled_[held], weights);
+  } else {
+    decode(pull, pulled_[held], weights);
+  }
 }
 
 }  // namespace weir::worker

@@ -28,7 +28,7 @@ class BucketFrames {
 
   /// The bucket's gradients are complete.
   void write(std::size_t held);
-  /// The bucket's weights have arrived.
+  /// The bucket's weights have arrived, or how far they have moved since the last time.
   void read(std::size_t held);
 
  private:

@@ -30,6 +30,9 @@ struct Peer {
   std::optional<ReceiveChannel> residuals_in;  ///< once, where training begins
   std::optional<SendChannel> residuals_out;    ///< for each checkpoint
   std::size_t residuals_missing = 0;           ///< to begin with
+  // Where the pull wire sends differences: what those of `pulled` add to.
+  std::optional<ReceiveChannel> weights_in;  ///< once, before the first pull
+  std::size_t weights_missing = 0;
 };
 
 }  // namespace
@@ -63,6 +66,7 @@ struct ServerClient::State {
     std::vector<std::span<const std::byte>> push_frames;
     std::vector<std::span<std::byte>> pull_frames;
     std::vector<std::span<float>> residuals;
+    std::vector<std::span<std::byte>> first_weights;
     for (index_t index = 0; index < holding.buckets.size(); ++index) {
       const HeldBucket& held = holding.buckets[index];
       const Bucket& bucket = plan.buckets()[held.bucket];
@@ -75,6 +79,9 @@ struct ServerClient::State {
       }
       peer.pulled.insert(peer.pulled.begin(), index);
       pull_frames.insert(pull_frames.begin(), frames.pulled(index));
+      if (wire.pull.keeps_residual()) {
+        first_weights.insert(first_weights.begin(), plan.part(weights, held).bytes());
+      }
       if (!peer.is_led) pulled_bytes += std::ssize(pull_frames.front());
     }
     if (!push_frames.empty()) peer.push = plane.sender(rank, ChannelKind::push, push_frames);
@@ -86,6 +93,11 @@ struct ServerClient::State {
       peer.residuals_out.emplace(world, rank, ChannelKind::residual, frames_of(read_only));
       peer.residuals_in->open_round();
       peer.residuals_missing = residuals.size();
+    }
+    if (!first_weights.empty()) {
+      peer.weights_in.emplace(world, rank, ChannelKind::weights, first_weights);
+      peer.weights_in->open_round();
+      peer.weights_missing = first_weights.size();
     }
     peers.push_back(std::move(peer));
   }
@@ -113,7 +125,12 @@ struct ServerClient::State {
         peer.residuals_missing -= arrived;
         moved |= arrived > 0;
       }
-      if (!peer.pull) continue;
+      if (peer.weights_missing > 0) {
+        const std::size_t arrived = peer.weights_in->progress().size();
+        peer.weights_missing -= arrived;
+        moved |= arrived > 0;
+      }
+      if (!peer.pull || peer.weights_missing > 0) continue;
       for (index_t frame : peer.pull->progress()) {
         const std::size_t index = peer.pulled[frame];
         frames.read(index);

@@ -102,6 +102,12 @@ TEST_CASE("of other wires the plan says what really travels, and what it costs i
   CHECK(int8[1].parameter_memory_bytes == 3 * kAll * 4 + bytes);  // and residuals
   CHECK(int8[2].parameter_memory_bytes ==
         2 * 3 * kAll * 4 + 2 * bytes + kAll * 4 + 2 * kAll * 4);  // residuals of both
+
+  const std::vector<RankPlan> pulls = of({"--wire-pull=int8"});
+  CHECK(pulls[0].pulled_bytes == bytes);
+  CHECK(pulls[2].pulled_bytes == 2 * bytes);
+  // Two contributions, the frame, and twice the weights as workers have them.
+  CHECK(pulls[2].parameter_memory_bytes == 2 * 3 * kAll * 4 + 2 * kAll * 4 + bytes + 2 * kAll * 4);
   CHECK(of({"--wire-push=topk", "--topk-percent=10"})[0].pushed_bytes == 327 * 8);
 
   // A group pushes and pulls once, and the second replica has gradients only.
