@@ -261,7 +261,7 @@ TEST_CASE("unknown formats, and topk of nothing or of more than everything, are 
   CHECK(parse({"--wire-pull=fp16"}).pull.format == WireFormat::fp16);
   CHECK(parse({"--wire-pull=int8"}).pull.format == WireFormat::int8);
   CHECK_THROWS_WITH_AS(parse({"--wire-push", "fp8"}), doctest::Contains("fp8"), UsageError);
-  CHECK_THROWS_AS(parse({"--wire-pull", "int8"}), UsageError);
+  CHECK_THROWS_AS(parse({"--wire-pull", "topk"}), UsageError);
   CHECK_THROWS_WITH_AS(parse({"--topk-percent", "100.5"}), doctest::Contains("topk-percent"),
                        UsageError);
   CHECK_THROWS_AS(parse({"--topk-percent", "0"}), UsageError);
