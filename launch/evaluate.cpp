@@ -109,7 +109,7 @@ struct Model {
       const worker::TransformerModel model(config.model);
       const worker::StageCut cut = worker::Scorer::cut_of(model, micro_batch, where);
       where.groups = &groups.emplace(
-          layout, where.place, ranks.world, worker::Scorer::link_shape(model, cut),
+          layout, where.place, ranks.world, worker::Scorer::group_shape(model, cut),
           [] { return false; }, std::function<bool()>());
     }
     ranks.together([&] {

@@ -1,5 +1,7 @@
 #include "launch/worker_job.hpp"
 
+#include <algorithm>
+
 #include "launch/cut.hpp"
 
 namespace weir {
@@ -44,7 +46,10 @@ WorkerJob::WorkerJob(const Job& job, const WorkerPlace& place, const Comm& worke
       kernels_(job.config.threads, job.config.products) {
   connect();
   stage_.emplace(stage_parts());
-  kernels_.set_progress([this] { parameters_.progress(); });
+  kernels_.set_progress([this] {
+    parameters_.progress();
+    groups_->progress();
+  });
 }
 
 void WorkerJob::connect() {
@@ -52,13 +57,17 @@ void WorkerJob::connect() {
   const std::function<bool()> progress = [this] { return parameters_.progress(); };
   // Another shard may need weights from this rank before it gets to the sum.
   const auto serve = layout.placement == Placement::colocated ? progress : std::function<bool()>();
-  LinkShape link{.chunks = {}, .slots = kLinkSlots};
+  GroupShape shape{.chunks = {},
+                   .slots = kLinkSlots,
+                   .shard_bytes = 0,
+                   .may_share = job_.config.transport != Transport::messages};
   for (const StageCut& cut : cuts_) {
     const BatchShape largest = largest_batch(model_, cut);
-    link.chunks.push_back(
+    shape.chunks.push_back(
         {model_.frame(cut.first_unit, largest), model_.frame(cut.last_unit + 1, largest)});
+    shape.shard_bytes = std::max(shape.shard_bytes, model_.shard_bytes(cut));
   }
-  groups_.emplace(layout, place_, workers_, link, progress, serve);
+  groups_.emplace(layout, place_, workers_, shape, progress, serve);
 }
 
 StageParts WorkerJob::stage_parts() {

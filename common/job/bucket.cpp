@@ -23,8 +23,8 @@ struct SliceClass {
   List<Slice> slices;
 };
 
-/// Every parameter is cut among the shards if they split it. Each slice is pushed by the shard of
-/// its number and read by all shards that hold it, in every stage with a unit that uses it.
+/// Every parameter is cut among the shards if they split it, and whole on each of them if not. A
+/// slice is pushed and read by all that hold it, in every stage with a unit that uses it.
 List<SliceClass> classes_of(const List<ParameterSpec>& specs, const List<index_t>& unit_stage,
                             index_t contexts, index_t shards) {
   List<SliceClass> classes;
@@ -39,12 +39,12 @@ List<SliceClass> classes_of(const List<ParameterSpec>& specs, const List<index_t
       SliceClass found;
       for (index_t stage : stages) {
         for (index_t context = 0; context < contexts; ++context) {
-          found.contributors.push_back({stage, context, cut});
           for (index_t shard = 0; shard < shards; ++shard) {
-            if (!spec.split || shard == cut) found.readers.push_back({stage, context, shard});
+            if (!spec.split || shard == cut) found.contributors.push_back({stage, context, shard});
           }
         }
       }
+      found.readers = found.contributors;
       const Interval range = slice_of(spec, cut, shards);
       if (range.count() == 0) continue;  // fewer rows than shards
       auto same = std::ranges::find_if(classes, [&](const SliceClass& other) {

@@ -25,7 +25,7 @@ struct ParameterSpec {
   List<index_t> shape;      ///< row-major
   std::string layout = {};  ///< what the dimensions are, for people: `[outputs, inputs]`
   /// Shards hold runs of rows (the first dimension; see slice_of); otherwise every shard holds all
-  /// of it and shard 0 alone pushes it.
+  /// of it and pushes what its own tokens add to its gradient.
   bool split = false;
   Initial initial = Initial::zeros;
   double deviation = 0;  ///< for Initial::normal

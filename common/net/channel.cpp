@@ -2,25 +2,13 @@
 
 #include <algorithm>
 #include <exception>
-#include <limits>
 
 #include "common/base/error.hpp"
+#include "common/net/words.hpp"
 
 namespace weir {
 
 namespace {
-
-/// A frame as MPI counts it: in words of four bytes, or of two if it has an odd number of those.
-struct Words {
-  explicit Words(std::size_t bytes) : type(bytes % 4 == 0 ? MPI_UINT32_T : MPI_UINT16_T) {
-    const std::size_t word_bytes = bytes % 4 == 0 ? 4 : 2;
-    WEIR_ASSERT(bytes % word_bytes == 0);
-    WEIR_ASSERT(bytes / word_bytes <= std::size_t(std::numeric_limits<int>::max()));
-    count = static_cast<int>(bytes / word_bytes);
-  }
-  MPI_Datatype type;
-  int count = 0;
-};
 
 /// Each frame has a tag of its own: one that is lost is missed, whatever comes after it, and no
 /// other lands in its memory. A ControlPort has tags that are multiples of 8.

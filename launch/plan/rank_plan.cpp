@@ -48,10 +48,15 @@ void plan_chunk(const RunConfig& config, const worker::Kernels& kernels,
 void plan_activations(const RunConfig& config, const worker::Kernels& kernels,
                       const std::vector<index_t>& first_units, const worker::Schedule& schedule,
                       RankPlan& rank) {
+  index_t shard_bytes = 0;
   for (const index_t chunk : chunks_of_stage(config, rank.place.stage)) {
     rank.units.push_back(units_of_chunk(config, first_units, chunk));
     plan_chunk(config, kernels, first_units, schedule, chunk, rank);
+    shard_bytes = std::max(
+        shard_bytes,
+        worker::TransformerModel(config.model).shard_bytes(chunk_cut(config, first_units, chunk)));
   }
+  rank.activation_memory_bytes += 2 * shard_bytes;            // as PartExchange keeps it
   if (config.model.positions == worker::Positions::rotary) {  // one table for all layers
     const index_t length = longest_part(config.model.length, config.layout.contexts);
     rank.activation_memory_bytes +=

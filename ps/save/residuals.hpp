@@ -26,9 +26,9 @@ class Residuals {
   std::span<float> of(index_t bucket, index_t group_sum);
   std::span<const float> of(index_t bucket, index_t group_sum) const;
 
-  /// Reads the residuals of a checkpoint. If it was made with other groups or contexts, or by a
-  /// wire without residuals, it has none for these sums: they stay zero, and server 0 says so in
-  /// the log.
+  /// Reads the residuals of a checkpoint. If it was made with other groups, contexts or shards, or
+  /// by a wire without residuals, it has none for these sums: they stay zero, and server 0 says so
+  /// in the log.
   void load(const CheckpointReader& reader);
 
  private:

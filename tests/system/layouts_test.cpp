@@ -173,6 +173,46 @@ TEST_CASE(
   agrees({2, 2, 1, 2, 2}, "adamw", run_local(folder, "adamw"), true);
 }
 
+TEST_CASE("the first loss and norm are the same on 1 to 8 shards, with dropout") {
+  const TemporaryFolder folder;
+  write_corpus(folder / "corpus.txt", 20000, 4);
+  const auto first_step = [&](int shards, int heads) {
+    CAPTURE(shards);
+    const std::string run = std::to_string(shards) + "of" + std::to_string(heads);
+    std::vector<std::string> all = arguments(folder, run, "sgd");
+    const std::string width = std::to_string(8 * heads);
+    for (const auto& [name, value] : {std::pair<std::string, std::string>{"--steps=", "1"},
+                                      {"--length=", "23"},
+                                      {"--eval-every=", "0"},
+                                      {"--model.layers=", "2"},
+                                      {"--model.heads=", std::to_string(heads)},
+                                      {"--model.width=", width},
+                                      {"--model.feed-forward=", width},
+                                      {"--model.positions=", "learned"},
+                                      {"--shards=", std::to_string(shards)}}) {
+      std::erase_if(all, [&](const std::string& other) { return other.starts_with(name); });
+      all.push_back(name + value);
+    }
+    if (shards == 1) all.push_back("--placement=local");
+    const Ended ended = run_weir(shards == 1 ? 0 : shards + 1, all, 120);
+    INFO(ended.output);
+    REQUIRE(ended.exit_code == 0);
+    const std::vector<StepLine> steps = read_steps(folder / run);
+    REQUIRE(steps.size() == 1);
+    return steps.front();
+  };
+  for (const auto& [heads, cuts] :
+       {std::pair<int, std::vector<int>>{8, {2, 4, 8}}, {6, {3, 6}}, {5, {5}}, {7, {7}}}) {
+    const StepLine one = first_step(1, heads);
+    for (const int shards : cuts) {
+      CAPTURE(shards);
+      const StepLine cut = first_step(shards, heads);
+      CHECK(std::abs(cut.loss - one.loss) <= 1e-5 * one.loss);
+      CHECK(std::abs(cut.norm - one.norm) <= 1e-5 * one.norm);
+    }
+  }
+}
+
 TEST_CASE("stages of every schedule have the bits of one rank, if they share no weights") {
   const TemporaryFolder folder;
   write_corpus(folder / "corpus.txt", 60000, 3);
@@ -197,6 +237,11 @@ TEST_CASE("the same layout twice, any number of servers, and recomputation give 
   CHECK(run_cut(folder, {2, 1, 1, 2, 2}, "adamw", "two") == first);
   CHECK(run_cut(folder, {2, 1, 1, 2, 3}, "adamw", "three") == first);
   CHECK(run_cut(folder, {2, 1, 1, 2, 0}, "adamw", "colocated") == first);
+  // Shards that send messages add up in the order of shards that meet in memory.
+  const std::vector<std::string> messages = {"--transport=messages"};
+  CHECK(run_cut(folder, {2, 1, 1, 2, 1}, "adamw", "messages", messages) == first);
+  CHECK(run_cut(folder, {1, 1, 1, 3, 1}, "adamw", "three-messages", messages) ==
+        run_cut(folder, {1, 1, 1, 3, 1}, "adamw", "three"));
   CHECK(run_cut(folder, {2, 1, 1, 2, 0}, "adamw", "colocated-again") == first);
   std::vector<std::string> again = arguments(folder, "again-block", "adamw");
   again.insert(again.end(), {"--replicas=2", "--shards=2", "--recompute=block"});

@@ -44,6 +44,27 @@ class ThreadShards {
       reduce(floats, [](float a, float b) { return a + b; });
       round_to(floats, values);
     }
+    void start_row_sum(Matrix) override {}
+    void finish_row_sum(Matrix values) override {
+      std::vector<float> floats = floats_of(values.flat());
+      reduce(floats, [](float a, float b) { return a + b; });
+      const Interval own = own_rows(values.extent(0));
+      const Interval mine = {own.begin * values.extent(1), own.end * values.extent(1)};
+      for (index_t i = 0; i < std::ssize(floats); ++i) {
+        if (!mine.holds(i)) floats[static_cast<std::size_t>(i)] = 1e4F;  // whoever reads it, errs
+      }
+      round_to(floats, values.flat());
+    }
+    void gather_rows(Matrix values) override {
+      std::vector<float> floats = floats_of(values.flat());
+      const Interval own = own_rows(values.extent(0));
+      const Interval mine = {own.begin * values.extent(1), own.end * values.extent(1)};
+      for (index_t i = 0; i < std::ssize(floats); ++i) {
+        if (!mine.holds(i)) floats[static_cast<std::size_t>(i)] = 0;
+      }
+      reduce(floats, [](float a, float b) { return a + b; });
+      round_to(floats, values.flat());
+    }
     void max(Vector values) override {
       reduce(as<float>(values), [](float a, float b) { return std::max(a, b); });
     }

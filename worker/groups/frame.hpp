@@ -6,10 +6,12 @@
 
 namespace weir::worker {
 
-/// How many sequences of a micro-batch a worker has, and how many tokens of each, padding included.
+/// How many sequences of a micro-batch a worker has, how many tokens of each, padding included, and
+/// how many of these rows are its own (TensorGroup): all of them if it is the only shard.
 struct BatchShape {
   index_t sequences = 0;
   index_t length = 0;
+  index_t own_rows = 0;
   index_t rows() const { return sequences * length; }
 };
 

@@ -3,7 +3,7 @@
 namespace weir::worker {
 
 WorkerGroups::WorkerGroups(const Layout& layout, const WorkerPlace& place, const Comm& workers,
-                           const LinkShape& link, std::function<bool()> progress,
+                           const GroupShape& shape, std::function<bool()> progress,
                            std::function<bool()> serve)
     : workers_(&workers), progress_(std::move(progress)) {
   // A group's color is the rank of its first member.
@@ -12,13 +12,19 @@ WorkerGroups::WorkerGroups(const Layout& layout, const WorkerPlace& place, const
   };
   const auto [replica, stage, context, shard] = place;
   if (layout.shards > 1) {
-    shards_.emplace(group_of({replica, stage, context, 0}, shard), serve);
+    // A shard that this one waits for may need its frame to get there.
+    const auto move_on = [this] {
+      if (link_) link_->progress();
+      return progress_();
+    };
+    shards_.emplace(group_of({replica, stage, context, 0}, shard),
+                    ShardWays{shape.shard_bytes, shape.may_share, move_on, serve});
   }
   if (layout.contexts > 1) {
     contexts_.emplace(group_of({replica, stage, 0, shard}, context), serve);
   }
   if (layout.stages > 1) {
-    link_.emplace(group_of({replica, 0, context, shard}, stage), link.chunks, link.slots,
+    link_.emplace(group_of({replica, 0, context, shard}, stage), shape.chunks, shape.slots,
                   progress_);
   }
 }

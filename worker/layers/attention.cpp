@@ -120,6 +120,14 @@ struct AttentionLayer::Call {
   const Globals& globals() const { return layer.sparsity.globals; }
   index_t global_rows() const { return batch.sequences * globals().count(); }
   index_t global_sums() const { return global_rows() * layer.heads; }
+  /// rows_of_globals, -1 for those outside of a run of rows.
+  std::vector<index_t> rows_of_globals_in(Interval run) const {
+    std::vector<index_t> rows = rows_of_globals;
+    for (index_t& row : rows) {
+      if (!run.holds(row)) row = -1;
+    }
+    return rows;
+  }
   /// The first rows of each sequence that the previous context sees, the last that the next sees.
   std::vector<index_t> first_rows() const { return rows_of(batch, {0, has_previous ? right : 0}); }
   std::vector<index_t> last_rows() const {
@@ -248,11 +256,13 @@ void AttentionLayer::forward(const Pass& pass, const MicroBatch& batch, ConstMat
   }
   // One sum over the shards. The two output projections have biases of their own.
   output.sum(pass, out);
-  if (branch_output) pass.kernels.gather_rows(out, call.rows_of_globals, 0, x_rows);
-  output.add_bias(pass, out);
+  const std::vector<index_t> own_rows_of_globals =
+      call.rows_of_globals_in(pass.shards.own_rows(batch.rows()));
+  if (branch_output) pass.kernels.gather_rows(out, own_rows_of_globals, 0, x_rows);
+  output.add_bias(pass, pass.shards.own_rows(out));
   if (branch_output) {
     branch_output->add_bias(pass, x_rows);
-    pass.kernels.scatter_rows(x_rows, call.rows_of_globals, 0, false, out);
+    pass.kernels.scatter_rows(x_rows, own_rows_of_globals, 0, false, out);
   }
 }
 

@@ -69,7 +69,8 @@ struct AttentionScratch {
 ///   q, k, v = x Wq^T + bq, x Wk^T + bk, x Wv^T + bv   (one product: the slices are neighbours)
 ///   out = concatenated over heads(attention(rotated q, rotated k, v)) Wo + bo
 ///
-/// Shards hold whole heads: `heads` of them each, of head_size C. One sum over the shards forward.
+/// Shards hold whole heads: `heads` of them each, of head_size C. One sum over the shards forward,
+/// of which each gets its own rows.
 ///
 /// Tokens go through projection, attention and output projection in strips that stay in the cache.
 /// A context that holds a part of a sequence sends its neighbours the keys and values within the
@@ -86,14 +87,14 @@ struct AttentionLayer {
   std::optional<RowLinear>
       branch_output;  ///< `split` has it; else the branch's output goes through `output`
 
-  /// x, out [B * N, E], whole on every shard.
+  /// x, out [B * N, E]: all rows of x on every shard; of out this shard's own rows are complete.
   void forward(const Pass& pass, const MicroBatch& batch, ConstMatrix x,
                const AttentionActivations& kept, const AttentionScratch& scratch, Matrix out) const;
-  /// out_gradient is kept by the caller for weight_gradient; in the form `split` its rows of global
-  /// tokens become 0. x, the input of forward, is read for a branch alone, and the branch's weights
-  /// get their gradients here. x_gradient [B * N, E] is overwritten with this shard's part, to be
-  /// summed over the shards. qkv_gradient [B * N, 3 * heads * C] is overwritten and kept by the
-  /// caller, too.
+  /// out_gradient, all rows, is kept by the caller for weight_gradient; in the form `split` its
+  /// rows of global tokens become 0. x, the input of forward, is read for a branch alone, and the
+  /// branch's weights get their gradients here. x_gradient [B * N, E] is overwritten with this
+  /// shard's part, to be summed over the shards. qkv_gradient [B * N, 3 * heads * C] is overwritten
+  /// and kept by the caller, too.
   void backward(const Pass& pass, const MicroBatch& batch, const AttentionActivations& kept,
                 ConstMatrix x, Matrix out_gradient, const AttentionScratch& scratch,
                 Matrix qkv_gradient, Matrix x_gradient) const;

@@ -6,11 +6,13 @@ void Embedding::forward(const Pass& pass, const MicroBatch& batch, Matrix out) c
   pass.kernels.fill(out.flat(), 0);
   if (table.rows > 0)
     pass.kernels.gather(batch.integers("tokens"), table.weights(pass), first_row, out);
-  pass.shards.sum(out.flat());
+  pass.shards.sum_rows(out);
   if (!positions) return;
+  const Interval own = pass.shards.own_rows(batch.rows());
   const ConstMatrix places = positions->weights(pass).rows(batch.first, batch.length);
-  for (index_t sequence = 0; sequence < batch.sequences; ++sequence) {
-    pass.kernels.add(places.flat(), out.rows(sequence * batch.length, batch.length).flat());
+  for (const auto& [sequence, tokens, row] : batch.pieces_of(own)) {
+    pass.kernels.add(places.rows(tokens.begin, tokens.count()).flat(),
+                     out.rows(own.begin + row, tokens.count()).flat());
   }
 }
 
@@ -21,10 +23,11 @@ void Embedding::weight_gradient(const Pass& pass, const MicroBatch& batch,
                              table.gradients(pass));
   }
   if (!positions) return;
+  const Interval own = pass.shards.own_rows(batch.rows());
   const Matrix places = positions->gradients(pass).rows(batch.first, batch.length);
-  for (index_t sequence = 0; sequence < batch.sequences; ++sequence) {
-    pass.kernels.add(out_gradient.rows(sequence * batch.length, batch.length).flat(),
-                     places.flat());
+  for (const auto& [sequence, tokens, row] : batch.pieces_of(own)) {
+    pass.kernels.add(out_gradient.rows(own.begin + row, tokens.count()).flat(),
+                     places.rows(tokens.begin, tokens.count()).flat());
   }
 }
 

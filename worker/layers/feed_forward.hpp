@@ -18,7 +18,8 @@ struct FeedForwardLayer {
   ColumnLinear up;
   RowLinear down;
 
-  /// x, out [M, E], whole on every shard; `hidden` [M, F of this shard] is scratch.
+  /// x, out [M, E]: all rows of x on every shard; of out this shard's own rows are complete.
+  /// `hidden` [M, F of this shard] is scratch.
   void forward(const Pass& pass, ConstMatrix x, const FeedForwardActivations& kept, Matrix hidden,
                Matrix out) const;
   /// hidden_gradient [M, F of this shard], out_gradient and `kept`, in which gelu's output takes

@@ -84,7 +84,7 @@ struct GlobalBranch {
   ProductWeights product_weights(const Pass& pass) const {
     return {query.weights(pass), {.multiply = pass.training, .multiply_transposed = true}};
   }
-  /// x [B * N, E], whole on every shard; out [B * G, H * C], the same on every context.
+  /// x [B * N, E], all rows on every shard; out [B * G, H * C], the same on every context.
   void forward(const Pass& pass, const MicroBatch& batch, ConstMatrix x,
                const GlobalBranchActivations& kept, const GlobalBranchScratch& scratch,
                Matrix out) const;

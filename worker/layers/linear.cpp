@@ -54,17 +54,17 @@ void ColumnLinear::weight_gradient(const Pass& pass, ConstMatrix out_gradient,
 void RowLinear::forward(const Pass& pass, ConstMatrix x, Matrix out) const {
   multiply(pass, x, out);
   sum(pass, out);
-  add_bias(pass, out);
+  add_bias(pass, pass.shards.own_rows(out));
 }
 
 void RowLinear::multiply(const Pass& pass, ConstMatrix x, Matrix out) const {
   pass.kernels.multiply(x, weight.weights(pass), false, out);
 }
 
-void RowLinear::sum(const Pass& pass, Matrix out) const { pass.shards.sum(out.flat()); }
+void RowLinear::sum(const Pass& pass, Matrix out) const { pass.shards.sum_rows(out); }
 
-void RowLinear::add_bias(const Pass& pass, Matrix out) const {
-  pass.kernels.add_bias(bias.weights(pass), out);  // after the sum: every shard has all of it
+void RowLinear::add_bias(const Pass& pass, Matrix rows) const {
+  pass.kernels.add_bias(bias.weights(pass), rows);  // after the sum: every shard has all of it
 }
 
 void RowLinear::backward(const Pass& pass, ConstMatrix out_gradient, Matrix x_gradient) const {
@@ -73,7 +73,7 @@ void RowLinear::backward(const Pass& pass, ConstMatrix out_gradient, Matrix x_gr
 
 void RowLinear::weight_gradient(const Pass& pass, ConstMatrix out_gradient, ConstMatrix x) const {
   pass.kernels.add_transposed_product(x, out_gradient, weight.gradients(pass));
-  pass.kernels.add_column_sums(out_gradient, bias.gradients(pass));
+  pass.kernels.add_column_sums(pass.shards.own_rows(out_gradient), bias.gradients(pass));
 }
 
 }  // namespace weir::worker

@@ -14,13 +14,14 @@ struct NormActivations {
   void take(Pieces& pieces, index_t rows, index_t width, Dtype dtype);
 };
 
-/// Layer norm over the features of each row (kernels.hpp says the formula). It is not cut: every
-/// shard computes the same, the gradients of weight and bias included, and shard 0 pushes them.
+/// Layer norm over the features of each row (kernels.hpp says the formula). Each shard has its own
+/// rows, and the gradients of weight and bias are sums over them.
 struct Norm {
   HeldVector weight;  ///< [E]
   HeldVector bias;    ///< [E]
 
-  /// x and out [M, E]. In training keeps a copy of x, which the caller may overwrite afterwards.
+  /// x and out [M, E], own rows. In training keeps a copy of x, which the caller may
+  /// overwrite afterwards.
   void forward(const Pass& pass, ConstMatrix x, const NormActivations& kept, Matrix out) const;
   /// Computes forward's `out` once more from what was kept, which is cheaper than M * E floats a
   /// slot.

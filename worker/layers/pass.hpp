@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -30,6 +31,24 @@ struct MicroBatch {
   index_t row_of(index_t sequence, index_t position) const {
     const index_t token = position - first;
     return 0 <= token && token < length ? sequence * length + token : -1;
+  }
+  /// The run of tokens of one sequence that a run of rows holds.
+  struct Piece {
+    index_t sequence = 0;
+    Interval tokens;  ///< counted from the first one here
+    index_t row = 0;  ///< where the first of them is, counted from the run's begin
+  };
+  /// What a run of rows holds of each sequence, in order.
+  std::vector<Piece> pieces_of(Interval rows) const {
+    std::vector<Piece> pieces;
+    for (index_t row = rows.begin; row < rows.end;) {
+      const index_t sequence = row / length;
+      const index_t first = sequence * length;
+      const index_t end = std::min(rows.end, first + length);
+      pieces.push_back({sequence, {row - first, end - first}, row - rows.begin});
+      row = end;
+    }
+    return pieces;
   }
   /// row_of these positions of each sequence, [B * positions].
   std::vector<index_t> rows_of(std::span<const index_t> positions) const {

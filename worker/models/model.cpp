@@ -10,7 +10,8 @@
 namespace weir::worker {
 
 BatchShape largest_batch(const Model& model, const StageCut& cut) {
-  return {cut.micro_batch, longest_part(model.length(), cut.contexts)};
+  const index_t length = longest_part(model.length(), cut.contexts);
+  return {cut.micro_batch, length, longest_part(cut.micro_batch * length, cut.shards)};
 }
 
 namespace {

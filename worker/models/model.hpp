@@ -49,6 +49,11 @@ class Model {
   virtual void check(const Layout& layout) const = 0;
   /// The tokens, padding included, that each of `contexts` contexts must hold of every sequence.
   virtual index_t fewest_tokens(index_t contexts) const = 0;
+  /// The most bytes that the shards of a cut add up or gather in one call.
+  virtual index_t shard_bytes(const StageCut& cut) const {
+    static_cast<void>(cut);
+    return 0;
+  }
   virtual LargestMessage largest_message(const Layout& layout, index_t micro_batch) const = 0;
 
   /// What make_units would allocate with these kernels.
@@ -61,7 +66,8 @@ class Model {
                                                         const Kernels& kernels) const = 0;
 };
 
-/// Rows of a micro-batch on a worker, at most: its sequences times the longest part of one.
+/// Rows of a micro-batch on a worker, at most: its sequences times the longest part of one, and the
+/// most that are a shard's own.
 BatchShape largest_batch(const Model& model, const StageCut& cut);
 
 /// What a micro-batch costs in a unit, in seconds or FLOPs.

@@ -24,10 +24,12 @@ struct Slots {
 /// many slots there are, and make_units is told. If each unit's weight_gradient follows its
 /// backward at once, all units of a stage share one gradient slot.
 ///
+/// Frames hold this shard's own rows (TensorGroup).
+///
 /// All gradients are those of the sum of the losses. Every shard ends with the complete gradients
-/// of what it holds: its own rows of a parameter that is split, and equal numbers on all shards of
-/// one that is not. Every context ends with what its own tokens add to them, and context 0 with
-/// what belongs to a whole sequence; the same holds for losses.
+/// of its slice of a parameter that is split, and with what its own rows add to one that is not;
+/// shard 0 with what belongs to a whole sequence. Every context ends with what its own tokens add
+/// to all of them, and context 0 with what belongs to a whole sequence; the same holds for losses.
 class Unit {
  public:
   virtual ~Unit() = default;
@@ -44,6 +46,13 @@ class Unit {
                         const Frame& out_gradient, const Frame& in_gradient) = 0;
   /// Adds to pass.gradients what forward and backward have not added already.
   virtual void weight_gradient(const Pass& pass, const MicroBatch& batch, Slots slots) = 0;
+  /// The two calls in one, with the same bits: a unit may compute gradients of weights while sums
+  /// over the shards are under way.
+  virtual void backward_and_weights(const Pass& pass, const MicroBatch& batch, Slots slots,
+                                    const Frame& out_gradient, const Frame& in_gradient) {
+    backward(pass, batch, slots, out_gradient, in_gradient);
+    weight_gradient(pass, batch, slots);
+  }
 
   /// The weights that the unit's products read in such a pass.
   virtual std::vector<ProductWeights> product_weights(const Pass& pass) const {
@@ -51,9 +60,9 @@ class Unit {
     return {};
   }
 
-  /// Only for the last unit: what it predicts, before any softmax, instead of a loss. scores[i]
-  /// belong to rows[i] of `in` and this shard's part of the vocabulary (language model), or to
-  /// sequence rows[i] (classifier).
+  /// Only for the last unit of a model without shards: what it predicts, before any softmax,
+  /// instead of a loss. scores[i] belong to rows[i] of `in` (language model), or to sequence
+  /// rows[i] (classifier).
   virtual void predict(const Pass& pass, const MicroBatch& batch, const Frame& in,
                        std::span<const index_t> rows, Matrix scores) {
     static_cast<void>(pass), static_cast<void>(batch), static_cast<void>(in);

@@ -66,7 +66,7 @@ Loss UnitChain::forward(const Pass& pass, const MicroBatch& batch, Slots slots,
 
 Loss UnitChain::run_before(index_t end, const Pass& pass, const MicroBatch& batch, Slots slots,
                            const UnitHook& before, const UnitHook& after) {
-  const BatchShape shape = shape_of(batch);
+  const BatchShape shape = shape_of(batch, pass.shards);
   Loss loss;
   for (index_t at = first_unit_; at < end; ++at) {
     if (before) before(at);
@@ -79,16 +79,16 @@ Loss UnitChain::run_before(index_t end, const Pass& pass, const MicroBatch& batc
 
 void UnitChain::backward(const Pass& pass, const MicroBatch& batch, Slots slots,
                          const UnitHook& after) {
-  const BatchShape shape = shape_of(batch);
+  const BatchShape shape = shape_of(batch, pass.shards);
   for (index_t at = end_unit(); at-- > first_unit_;) {
-    unit(at).backward(pass, batch, slots, gradients_.at(at + 1, shape), gradients_.at(at, shape));
-    unit(at).weight_gradient(pass, batch, slots);
+    unit(at).backward_and_weights(pass, batch, slots, gradients_.at(at + 1, shape),
+                                  gradients_.at(at, shape));
     if (after) after(at);
   }
 }
 
 void UnitChain::backward_alone(const Pass& pass, const MicroBatch& batch, Slots slots) {
-  const BatchShape shape = shape_of(batch);
+  const BatchShape shape = shape_of(batch, pass.shards);
   for (index_t at = end_unit(); at-- > first_unit_;) {
     unit(at).backward(pass, batch, slots, gradients_.at(at + 1, shape), gradients_.at(at, shape));
   }
@@ -106,7 +106,7 @@ void UnitChain::predict(const Pass& pass, const MicroBatch& batch, std::span<con
                         Matrix scores) {
   const index_t last = end_unit() - 1;
   run_before(last, pass, batch, {}, {}, {});
-  unit(last).predict(pass, batch, outputs_.at(last, shape_of(batch)), rows, scores);
+  unit(last).predict(pass, batch, outputs_.at(last, shape_of(batch, pass.shards)), rows, scores);
 }
 
 void copy_frame(Kernels& kernels, const Frame& from, const Frame& to) {

@@ -67,7 +67,9 @@ class UnitChain {
   }
   Frame leaving_gradient(const BatchShape& batch) const { return gradients_.at(end_unit(), batch); }
 
-  static BatchShape shape_of(const MicroBatch& batch) { return {batch.sequences, batch.length}; }
+  static BatchShape shape_of(const MicroBatch& batch, const TensorGroup& shards) {
+    return {batch.sequences, batch.length, shards.own_rows(batch.rows()).count()};
+  }
 
  private:
   /// The units before `end`, as forward().

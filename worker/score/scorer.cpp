@@ -61,9 +61,11 @@ StageCut Scorer::cut_of(const Model& model, index_t micro_batch, const ScorerPla
           .training = false};
 }
 
-LinkShape Scorer::link_shape(const Model& model, const StageCut& cut) {
+GroupShape Scorer::group_shape(const Model& model, const StageCut& cut) {
   const BatchShape largest = largest_batch(model, cut);
-  return {{{model.frame(cut.first_unit, largest), model.frame(cut.last_unit + 1, largest)}}};
+  return {
+      .chunks = {{model.frame(cut.first_unit, largest), model.frame(cut.last_unit + 1, largest)}},
+      .shard_bytes = model.shard_bytes(cut)};
 }
 
 Scorer::Scorer(const CheckpointReader& reader, const ModelConfig& model, index_t micro_batch,
@@ -112,7 +114,7 @@ Loss Scorer::loss(const MicroBatch& batch) {
 
 Loss Scorer::forward(const MicroBatch& batch, index_t index) {
   WEIR_ASSERT(batch.sequences <= micro_batch_ && batch.length <= config().length);
-  const BatchShape shape = UnitChain::shape_of(batch);
+  const BatchShape shape = UnitChain::shape_of(batch, groups_.shards());
   PipelineLink* const link = groups_.link();
   const index_t stage = where_.place.stage;  // and its only chunk
   if (stage > 0) {

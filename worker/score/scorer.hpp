@@ -41,7 +41,7 @@ class Scorer {
 
   const ModelConfig& config() const { return model_.config(); }
   /// The largest frames that this rank's link carries, for the groups of all ranks.
-  static LinkShape link_shape(const Model& model, const StageCut& cut);
+  static GroupShape group_shape(const Model& model, const StageCut& cut);
   /// What a rank at this place runs.
   static StageCut cut_of(const Model& model, index_t micro_batch, const ScorerPlace& where);
 

@@ -43,7 +43,7 @@ Pass Stage::pass(bool training) {
 
 Loss Stage::forward(bool training, const Action& action, Chunk& chunk) {
   const MicroBatch batch = chunk.batches[action.slot].view();
-  const BatchShape shape = UnitChain::shape_of(batch);
+  const BatchShape shape = UnitChain::shape_of(batch, *parts_.shards);
   if (action.chunk > 0) {
     copy_frame(*parts_.kernels, *chunk.from_previous, chunk.units.entering(shape));
     parts_.link->release(Direction::forward, action.chunk, action.micro_batch);
@@ -63,7 +63,7 @@ Loss Stage::forward(bool training, const Action& action, Chunk& chunk) {
 
 void Stage::backward(const Schedule& schedule, const Action& action, Chunk& chunk) {
   const MicroBatch batch = chunk.batches[action.slot].view();
-  const BatchShape shape = UnitChain::shape_of(batch);
+  const BatchShape shape = UnitChain::shape_of(batch, *parts_.shards);
   if (action.chunk + 1 < schedule.chunks()) {
     copy_frame(*parts_.kernels, *chunk.from_next, chunk.units.leaving_gradient(shape));
     parts_.link->release(Direction::backward, action.chunk, action.micro_batch);

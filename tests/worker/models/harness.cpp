@@ -128,7 +128,7 @@ Loss walk(std::vector<Worker*> stages, const std::vector<BatchData>& micro_batch
     const index_t end = std::min(count, first + cut.slots);
     for (index_t index = first; index < end; ++index) {
       const MicroBatch batch = micro_batches[index].view();
-      const auto shape = worker::UnitChain::shape_of(batch);
+      const auto shape = worker::UnitChain::shape_of(batch, shards);
       for (std::size_t stage = 0; stage < stages.size(); ++stage) {
         // Never zeros: whoever reads what it should overwrite is found out.
         fill(stages[stage]->units->leaving(shape), 7);
@@ -140,7 +140,7 @@ Loss walk(std::vector<Worker*> stages, const std::vector<BatchData>& micro_batch
     }
     for (index_t index = first; index < end && cut.training; ++index) {
       const MicroBatch batch = micro_batches[index].view();
-      const auto shape = worker::UnitChain::shape_of(batch);
+      const auto shape = worker::UnitChain::shape_of(batch, shards);
       const worker::Slots slots = {index - first, cut.defers_weights ? index - first : 0};
       for (std::size_t stage = stages.size(); stage-- > 0;) {
         worker::UnitChain& units = *stages[stage]->units;

@@ -124,7 +124,8 @@ TEST_CASE("bf16 and fp16: frames between units have exactly half the bytes") {
     const auto bytes_at = [&](Dtype dtype, index_t border) {
       const worker::TransformerModel model{small_model(task, GlobalForm::split, dtype)};
       index_t bytes = 0;
-      for (const auto& tensor : model.frame(border, {.sequences = 2, .length = 9})) {
+      for (const auto& tensor :
+           model.frame(border, {.sequences = 2, .length = 9, .own_rows = 18})) {
         bytes += tensor.bytes();
       }
       return bytes;

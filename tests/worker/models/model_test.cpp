@@ -82,6 +82,35 @@ TEST_CASE("a language model's loss and every gradient are the twin's, on 1, 2 an
   check_against_twin(config, random_batch(config, {9, 9}, 1), kShards);
 }
 
+TEST_CASE("1 to 8 shards of a head each have the twin's loss and gradients, with dropout") {
+  for (index_t shards = 1; shards <= 8; ++shards) {
+    ModelConfig config = small_language();
+    config.heads = shards;
+    config.width = 4 * shards;
+    config.feed_forward = shards;
+    config.dropout = 0.2;
+    config.positions = Positions::learned;
+    config.length = 5;  // fewer tokens than shards, too
+    check_against_twin(config, random_batch(config, {5}, 21), {{.shards = shards}});
+  }
+}
+
+TEST_CASE("what shards keep and send between stages is their part of the rows") {
+  const ModelConfig config = all_on();
+  const worker::TransformerModel model(config);
+  const worker::CpuKernels kernels;
+  const auto memory = [&](index_t shards) {
+    return model.memory({.first_unit = 1, .last_unit = 1, .shards = shards, .micro_batch = 400},
+                        kernels);
+  };
+  const double whole = static_cast<double>(memory(1).bytes_an_activation_slot);
+  CHECK(static_cast<double>(memory(2).bytes_an_activation_slot) < whole * 0.51);
+  CHECK(static_cast<double>(memory(4).bytes_an_activation_slot) < whole * 0.26);
+  const worker::StageCut cut = {.shards = 4, .micro_batch = 3};  // 27 rows: 6, 7, 7 and 7
+  CHECK(model.frame(1, largest_batch(model, cut)) ==
+        worker::FrameShape{{Dtype::f32, 7, config.width}});
+}
+
 TEST_CASE("a classifier's loss and every gradient are the twin's, padded, on 1, 2 and 4 shards") {
   const ModelConfig config = small_classifier();
   check_against_twin(config, random_batch(config, {9, 1, 5}, 2), kShards);
@@ -167,6 +196,26 @@ TEST_CASE("a forward that runs again before backward gives the same bits") {
         CHECK(found.losses[0].sum == truth.losses[0].sum);
         CHECK(found.gradients == truth.gradients);
       }
+    }
+  }
+}
+
+TEST_CASE("weight gradients of shards that wait for later backwards have the same bits") {
+  ModelConfig config = all_on();
+  for (const GlobalForm form : {GlobalForm::shared, GlobalForm::separate, GlobalForm::split}) {
+    CAPTURE(static_cast<int>(form));
+    config.globals = form;
+    const Arrays parameters = random_parameters(config, 1);
+    const BatchData whole = random_batch(config, {9, 5, 7}, 16);
+    const std::vector<BatchData> parts = {part_of(whole, config, 0, 2),
+                                          part_of(whole, config, 2, 3)};
+    for (Cut cut : {Cut{.shards = 2}, Cut{.contexts = 2, .shards = 2}}) {
+      cut.slots = 2;
+      const Outcome truth = run(config, parameters, parts, cut, 3);
+      cut.defers_weights = true;
+      const Outcome found = run(config, parameters, parts, cut, 3);
+      CHECK(found.losses[0].sum == truth.losses[0].sum);
+      CHECK(found.gradients == truth.gradients);
     }
   }
 }

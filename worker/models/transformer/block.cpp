@@ -84,64 +84,116 @@ void BlockUnit::run(const Pass& pass, const MicroBatch& batch, const BlockActiva
   const index_t rows = batch.rows();
   const Matrix normed = scratch.normed.rows(0, rows);
   const Matrix branch = scratch.branch.rows(0, rows);
+  const Matrix own_branch = pass.shards.own_rows(branch);
 
-  attention_norm_.forward(pass, x, kept.attention_norm, normed);
+  attention_norm_.forward(pass, x, kept.attention_norm, pass.shards.own_rows(normed));
+  pass.shards.gather_rows(normed);
   attention_.forward(pass, batch, normed, kept.attention, scratch.attention, branch);
-  attention_dropout_.apply(pass, batch, branch);
-  pass.kernels.add(branch.flat(), x.flat());
+  attention_dropout_.apply(pass, batch, own_branch);
+  pass.kernels.add(own_branch.flat(), x.flat());
 
-  feed_forward_norm_.forward(pass, x, kept.feed_forward_norm, normed);
+  feed_forward_norm_.forward(pass, x, kept.feed_forward_norm, pass.shards.own_rows(normed));
+  pass.shards.gather_rows(normed);
   feed_forward_.forward(pass, normed, kept.feed_forward, scratch.hidden.rows(0, rows), branch);
-  feed_forward_dropout_.apply(pass, batch, branch);
-  pass.kernels.add(branch.flat(), x.flat());
+  feed_forward_dropout_.apply(pass, batch, own_branch);
+  pass.kernels.add(own_branch.flat(), x.flat());
+}
+
+Matrix BlockUnit::normed_again(const Pass& pass, const MicroBatch& batch, const Norm& norm,
+                               const NormActivations& kept) const {
+  const Matrix normed = memory_->scratch.normed.rows(0, batch.rows());
+  norm.again(pass, kept, pass.shards.own_rows(normed));
+  pass.shards.gather_rows(normed);
+  return normed;
 }
 
 void BlockUnit::backward(const Pass& pass, const MicroBatch& batch, Slots slots, const Frame&,
                          const Frame& in_gradient) {
+  backward(pass, batch, slots, in_gradient[0], false);
+}
+
+void BlockUnit::backward_and_weights(const Pass& pass, const MicroBatch& batch, Slots slots,
+                                     const Frame&, const Frame& in_gradient) {
+  backward(pass, batch, slots, in_gradient[0], true);
+}
+
+void BlockUnit::backward(const Pass& pass, const MicroBatch& batch, Slots slots, Matrix gradient,
+                         bool with_weights) {
   const BlockActivations& kept = this->kept(slots.activation);
   const BlockGradients& gradients = gradients_[slots.gradient];
-  const UnitScratch& scratch = memory_->scratch;
-  const index_t rows = batch.rows();
-  const Matrix gradient = in_gradient[0];
   if (memory_->activations) {
-    const Matrix x = scratch.rerun.rows(0, rows);
+    const Matrix x = memory_->scratch.rerun.rows(0, gradient.extent(0));
     pass.kernels.copy(input(slots.activation, x), x.flat());
     run(pass, batch, kept, x);
   }
-  const Matrix normed_gradient = scratch.branch.rows(0, rows);
-
   // The residual passes its gradient on unchanged; each half adds the gradient through its branch.
-  const Matrix wide_branch = gradients.feed_forward_branch.rows(0, rows);
-  pass.kernels.copy(gradient.flat(), wide_branch.flat());
-  feed_forward_dropout_.apply(pass, batch, wide_branch);
-  feed_forward_.backward(pass, kept.feed_forward, wide_branch, gradients.hidden.rows(0, rows),
-                         normed_gradient);
-  pass.shards.sum(normed_gradient.flat());
-  feed_forward_norm_.backward(pass, kept.feed_forward_norm, normed_gradient, gradient);
+  feed_forward_backward(pass, batch, kept, gradients, gradient, with_weights);
+  attention_backward(pass, batch, kept, gradients, gradient, with_weights);
+}
 
-  const Matrix normed = scratch.normed.rows(0, rows);
-  if (attention_.branch) attention_norm_.again(pass, kept.attention_norm, normed);
-  const Matrix branch = gradients.attention_branch.rows(0, rows);
-  pass.kernels.copy(gradient.flat(), branch.flat());
-  attention_dropout_.apply(pass, batch, branch);
-  attention_.backward(pass, batch, kept.attention, normed, branch, scratch.attention,
-                      gradients.qkv.rows(0, rows), normed_gradient);
-  pass.shards.sum(normed_gradient.flat());
-  attention_norm_.backward(pass, kept.attention_norm, normed_gradient, gradient);
+void BlockUnit::feed_forward_backward(const Pass& pass, const MicroBatch& batch,
+                                      const BlockActivations& kept, const BlockGradients& gradients,
+                                      Matrix gradient, bool with_weights) const {
+  const UnitScratch& scratch = memory_->scratch;
+  const index_t rows = batch.rows();
+  const Matrix own_branch = gradients.feed_forward_branch.rows(0, gradient.extent(0));
+  pass.kernels.copy(gradient.flat(), own_branch.flat());
+  feed_forward_dropout_.apply(pass, batch, own_branch);
+  const Matrix branch = scratch.gathered(pass, batch, own_branch);
+  const Matrix hidden = gradients.hidden.rows(0, rows);
+  const Matrix normed_gradient = scratch.branch.rows(0, rows);
+  feed_forward_.backward(pass, kept.feed_forward, branch, hidden, normed_gradient);
+  Matrix normed;
+  if (with_weights) normed = normed_again(pass, batch, feed_forward_norm_, kept.feed_forward_norm);
+  pass.shards.start_row_sum(normed_gradient);
+  if (with_weights) {
+    feed_forward_.weight_gradient(pass, kept.feed_forward, normed, branch, hidden);
+  }
+  pass.shards.finish_row_sum(normed_gradient);
+  feed_forward_norm_.backward(pass, kept.feed_forward_norm, pass.shards.own_rows(normed_gradient),
+                              gradient);
+}
+
+void BlockUnit::attention_backward(const Pass& pass, const MicroBatch& batch,
+                                   const BlockActivations& kept, const BlockGradients& gradients,
+                                   Matrix gradient, bool with_weights) const {
+  const UnitScratch& scratch = memory_->scratch;
+  const index_t rows = batch.rows();
+  const Matrix own_branch = gradients.attention_branch.rows(0, gradient.extent(0));
+  pass.kernels.copy(gradient.flat(), own_branch.flat());
+  attention_dropout_.apply(pass, batch, own_branch);
+  Matrix normed = scratch.normed.rows(0, rows);
+  if (attention_.branch || with_weights) {
+    normed = normed_again(pass, batch, attention_norm_, kept.attention_norm);
+  }
+  const Matrix branch = scratch.gathered(pass, batch, own_branch);
+  const Matrix qkv = gradients.qkv.rows(0, rows);
+  const Matrix normed_gradient = scratch.branch.rows(0, rows);
+  attention_.backward(pass, batch, kept.attention, normed, branch, scratch.attention, qkv,
+                      normed_gradient);
+  if (!with_weights && attention_.branch_output && pass.shards.size() > 1) {
+    pass.kernels.copy(pass.shards.own_rows(branch).flat(), own_branch.flat());  // has zeros now
+  }
+  pass.shards.start_row_sum(normed_gradient);
+  if (with_weights) attention_.weight_gradient(pass, kept.attention, normed, branch, qkv);
+  pass.shards.finish_row_sum(normed_gradient);
+  attention_norm_.backward(pass, kept.attention_norm, pass.shards.own_rows(normed_gradient),
+                           gradient);
 }
 
 void BlockUnit::weight_gradient(const Pass& pass, const MicroBatch& batch, Slots slots) {
   const BlockActivations& kept = this->kept(slots.activation);
   const BlockGradients& gradients = gradients_[slots.gradient];
+  const UnitScratch& scratch = memory_->scratch;
   const index_t rows = batch.rows();
-  const Matrix normed = memory_->scratch.normed.rows(0, rows);
-  feed_forward_norm_.again(pass, kept.feed_forward_norm, normed);
-  feed_forward_.weight_gradient(pass, kept.feed_forward, normed,
-                                gradients.feed_forward_branch.rows(0, rows),
+  const index_t own_rows = pass.shards.own_rows(rows).count();
+  Matrix normed = normed_again(pass, batch, feed_forward_norm_, kept.feed_forward_norm);
+  Matrix branch = scratch.gathered(pass, batch, gradients.feed_forward_branch.rows(0, own_rows));
+  feed_forward_.weight_gradient(pass, kept.feed_forward, normed, branch,
                                 gradients.hidden.rows(0, rows));
-  attention_norm_.again(pass, kept.attention_norm, normed);
-  attention_.weight_gradient(pass, kept.attention, normed, gradients.attention_branch.rows(0, rows),
-                             gradients.qkv.rows(0, rows));
+  normed = normed_again(pass, batch, attention_norm_, kept.attention_norm);
+  branch = scratch.gathered(pass, batch, gradients.attention_branch.rows(0, own_rows));
+  attention_.weight_gradient(pass, kept.attention, normed, branch, gradients.qkv.rows(0, rows));
 }
 
 }  // namespace weir::worker

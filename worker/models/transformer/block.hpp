@@ -15,8 +15,10 @@ namespace weir::worker {
 
 /// x += dropout(attention(norm(x))); x += dropout(feed_forward(norm(x))).
 ///
-/// Over the shards: one sum in each half forward (in the layers) and one backward, of the gradient
-/// to the norm's output; x, norms and dropout are whole and the same on every shard.
+/// Each shard has its own rows of x, norms and dropout. Forward, each half gathers the
+/// norm's output before its first product and sums over the shards after its second; backward it
+/// gathers the gradient to its second product and sums that to the norm's output. While this last
+/// sum is under way backward_and_weights computes the gradients of the half's weights.
 class BlockUnit final : public Unit {
  public:
   /// layer: 0 … L - 1.
@@ -28,6 +30,8 @@ class BlockUnit final : public Unit {
   void backward(const Pass& pass, const MicroBatch& batch, Slots slots, const Frame& out_gradient,
                 const Frame& in_gradient) override;
   void weight_gradient(const Pass& pass, const MicroBatch& batch, Slots slots) override;
+  void backward_and_weights(const Pass& pass, const MicroBatch& batch, Slots slots,
+                            const Frame& out_gradient, const Frame& in_gradient) override;
   std::vector<ProductWeights> product_weights(const Pass& pass) const override;
 
  private:
@@ -37,7 +41,19 @@ class BlockUnit final : public Unit {
   Vector input(index_t slot, ConstMatrix x) const {
     return inputs_[slot].elements(x.dtype()).first(x.size());
   }
+  /// Forward of the own rows, in place.
   void run(const Pass& pass, const MicroBatch& batch, const BlockActivations& kept, Matrix x) const;
+  /// All rows of the norm's output, once more.
+  Matrix normed_again(const Pass& pass, const MicroBatch& batch, const Norm& norm,
+                      const NormActivations& kept) const;
+  void backward(const Pass& pass, const MicroBatch& batch, Slots slots, Matrix gradient,
+                bool with_weights);
+  void feed_forward_backward(const Pass& pass, const MicroBatch& batch,
+                             const BlockActivations& kept, const BlockGradients& gradients,
+                             Matrix gradient, bool with_weights) const;
+  void attention_backward(const Pass& pass, const MicroBatch& batch, const BlockActivations& kept,
+                          const BlockGradients& gradients, Matrix gradient,
+                          bool with_weights) const;
 
   Norm attention_norm_;
   AttentionLayer attention_;

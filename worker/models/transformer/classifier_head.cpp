@@ -6,7 +6,7 @@ namespace weir::worker {
 
 void ClassifierHeadActivations::take(Pieces& pieces, const StageShape& shape, index_t sequences) {
   const Dtype dtype = shape.config.dtype;
-  norm.take(pieces, shape.rows, shape.config.width, dtype);
+  norm.take(pieces, shape.own_rows, shape.config.width, dtype);
   pooled = pieces.matrix(sequences, shape.config.pooled_width(), dtype);
   logits_gradient = pieces.matrix(sequences, shape.config.classes, dtype);
   pooled_gradient = pieces.matrix(sequences, shape.config.pooled_width(), dtype);
@@ -79,7 +79,8 @@ Loss ClassifierHeadUnit::forward(const Pass& pass, const MicroBatch& batch, Slot
   const Vector target_logit = kept.target_logit.first(size);
   const std::span<const std::int32_t> labels = batch.integers("labels");
 
-  norm_.forward(pass, in[0], kept.norm, normed);
+  norm_.forward(pass, in[0], kept.norm, pass.shards.own_rows(normed));
+  pass.shards.gather_rows(normed);
   pool(pass, batch, normed, pooled);
   classes_.forward(pass, pooled, logits);
   pass.kernels.row_maximum(logits, maximum);
@@ -100,11 +101,11 @@ void ClassifierHeadUnit::backward(const Pass& pass, const MicroBatch& batch, Slo
   classes_.backward(pass, kept.logits_gradient.rows(0, batch.sequences), pooled_gradient);
   pool_backward(pass, batch, pooled_gradient, normed_gradient);
   pass.kernels.fill(in_gradient[0].flat(), 0);
-  norm_.backward(pass, kept.norm, normed_gradient, in_gradient[0]);
+  norm_.backward(pass, kept.norm, pass.shards.own_rows(normed_gradient), in_gradient[0]);
 }
 
 void ClassifierHeadUnit::weight_gradient(const Pass& pass, const MicroBatch& batch, Slots slots) {
-  if (pass.contexts.index() > 0) return;
+  if (pass.contexts.index() > 0 || pass.shards.index() > 0) return;  // theirs are the same
   const ClassifierHeadActivations& kept = kept_[slots.activation];
   classes_.weight_gradient(pass, kept.logits_gradient.rows(0, batch.sequences),
                            kept.pooled.rows(0, batch.sequences));
@@ -120,7 +121,8 @@ void ClassifierHeadUnit::predict(const Pass& pass, const MicroBatch& batch, cons
   const Matrix normed = memory_->scratch.normed.rows(0, batch.rows());
   const Matrix pooled = kept.pooled.rows(0, batch.sequences);
   const Matrix logits = kept.logits_gradient.rows(0, batch.sequences);
-  norm_.forward(pass, in[0], kept.norm, normed);
+  norm_.forward(pass, in[0], kept.norm, pass.shards.own_rows(normed));
+  pass.shards.gather_rows(normed);
   pool(pass, batch, normed, pooled);
   classes_.forward(pass, pooled, logits);
   pass.kernels.gather_rows(logits, rows, 0, scores);

@@ -25,9 +25,9 @@ struct ClassifierHeadActivations {
 };
 
 /// loss = cross-entropy(pooled(norm(x)) W^T + b, labels), one loss term a sequence; Pooling says
-/// which. It is small and not cut: every shard computes all of it. The pooling is one sum over the
-/// contexts, and every context computes what follows; the loss and the gradients of W and b that
-/// count are those of context 0.
+/// which. It is small and not cut: every shard gathers the norm's output and computes all that
+/// follows. The pooling is one sum over the contexts, and every context computes what follows. The
+/// loss that counts is that of context 0; the gradients of W and b are those of its shard 0.
 class ClassifierHeadUnit final : public Unit {
  public:
   /// sequences: of a micro-batch, at most.

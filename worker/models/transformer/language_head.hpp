@@ -14,7 +14,7 @@ namespace weir::worker {
 /// What the head keeps of one micro-batch.
 struct LanguageHeadActivations {
   NormActivations norm;
-  Matrix normed_gradient;  ///< [rows, d], this shard's part
+  Matrix normed_gradient;  ///< [own rows, d]
 
   void take(Pieces& pieces, const StageShape& shape);
 };
@@ -23,7 +23,8 @@ struct LanguageHeadActivations {
 ///
 /// Forward in training also makes the gradient to the norm's output, kept for backward, and adds
 /// the gradient of W: so logits are neither kept nor computed twice (layers/loss.hpp). Backward is
-/// one sum over the shards and the norm's; weight_gradient has nothing left to do.
+/// the norm's; weight_gradient has nothing left to do. Over the shards: the norm's output is
+/// gathered, and its gradient is a sum, both in forward.
 class LanguageHeadUnit final : public Unit {
  public:
   LanguageHeadUnit(const StageShape& shape, const HeldParameters& parameters,

@@ -67,8 +67,9 @@ void UnitScratch::take(Pieces& pieces, const StageShape& shape) {
   const Dtype dtype = shape.config.dtype;
   normed = pieces.matrix(rows, width, dtype);
   branch = pieces.matrix(rows, width, dtype);
+  if (shape.shards > 1 && shape.training) whole = pieces.matrix(rows, width, dtype);
   attention.take(pieces, attention_shape(shape));
-  if (shape.recompute == Recompute::block) rerun = pieces.matrix(rows, width, dtype);
+  if (shape.recompute == Recompute::block) rerun = pieces.matrix(shape.own_rows, width, dtype);
   hidden = pieces.matrix(rows, shape.feed_forward(), dtype);
   if (shape.has_head && shape.config.task == Task::language) {
     loss.take(pieces, shape.kernels->product_strip(rows, shape.vocabulary()), shape.vocabulary(),
@@ -76,25 +77,42 @@ void UnitScratch::take(Pieces& pieces, const StageShape& shape) {
   }
 }
 
+Matrix UnitScratch::gathered(const Pass& pass, const MicroBatch& batch, Matrix own) const {
+  if (pass.shards.size() == 1) return own;
+  const Matrix all = whole.rows(0, batch.rows());
+  pass.kernels.copy(own.flat(), pass.shards.own_rows(all).flat());
+  pass.shards.gather_rows(all);
+  return all;
+}
+
+Matrix UnitScratch::room_for(const Pass& pass, const MicroBatch& batch, Matrix own) const {
+  return pass.shards.size() == 1 ? own : branch.rows(0, batch.rows());
+}
+
+void UnitScratch::keep(const Pass& pass, Matrix all, Matrix own) const {
+  if (pass.shards.size() == 1) return;
+  pass.kernels.copy(pass.shards.own_rows(all).flat(), own.flat());
+}
+
 void BlockActivations::take(Pieces& pieces, const StageShape& shape) {
   const Dtype dtype = shape.config.dtype;
-  attention_norm.take(pieces, shape.rows, shape.config.width, dtype);
+  attention_norm.take(pieces, shape.own_rows, shape.config.width, dtype);
   attention.take(pieces, attention_shape(shape));
-  feed_forward_norm.take(pieces, shape.rows, shape.config.width, dtype);
+  feed_forward_norm.take(pieces, shape.own_rows, shape.config.width, dtype);
   feed_forward.take(pieces, shape.rows, shape.feed_forward(), dtype);
 }
 
 void BlockGradients::take(Pieces& pieces, const StageShape& shape) {
   if (!shape.training) return;
   const Dtype dtype = shape.config.dtype;
-  attention_branch = pieces.matrix(shape.rows, shape.config.width, dtype);
-  feed_forward_branch = pieces.matrix(shape.rows, shape.config.width, dtype);
+  attention_branch = pieces.matrix(shape.own_rows, shape.config.width, dtype);
+  feed_forward_branch = pieces.matrix(shape.own_rows, shape.config.width, dtype);
   qkv = pieces.matrix(shape.rows, 3 * shape.heads() * shape.config.head_size(), dtype);
   hidden = pieces.matrix(shape.rows, shape.feed_forward(), dtype);
 }
 
 void EmbeddingGradients::take(Pieces& pieces, const StageShape& shape) {
-  output = pieces.matrix(shape.rows, shape.config.width, shape.config.dtype);
+  output = pieces.matrix(shape.own_rows, shape.config.width, shape.config.dtype);
 }
 
 }  // namespace weir::worker

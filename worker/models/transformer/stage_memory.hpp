@@ -21,6 +21,7 @@ struct StageShape {
   index_t contexts = 1;
   index_t sequences = 0;  ///< sequences of a micro-batch, at most
   index_t rows = 0;       ///< at most: largest_batch (model.hpp)
+  index_t own_rows = 0;   ///< at most, likewise: those that a shard has between products
   bool has_head = false;
   Recompute recompute = Recompute::none;
   bool training = true;
@@ -31,7 +32,7 @@ struct StageShape {
   bool shares_activations() const { return recompute == Recompute::block || !training; }
   /// Bytes of a block's input, which is all that a block keeps of its own if they share.
   index_t input_bytes() const {
-    return training ? rows * config.width * bytes_of(config.dtype) : 0;
+    return training ? own_rows * config.width * bytes_of(config.dtype) : 0;
   }
   /// Rows of the largest vocabulary slice; slices may be smaller or empty.
   index_t vocabulary() const { return (config.vocabulary + shards - 1) / shards; }
@@ -47,18 +48,26 @@ AttentionShape attention_shape(const StageShape& shape);
 struct UnitScratch {
   Matrix normed;  ///< [rows, d]
   Matrix branch;  ///< [rows, d]: what half a block adds; in backward the gradient to `normed`
+  Matrix whole;   ///< [rows, d], if there are several shards: all rows of what each has its own of
   AttentionScratch attention;
-  Matrix rerun;      ///< [rows, d], a block's input, if its forward runs again
+  Matrix rerun;      ///< [own rows, d], a block's input, if its forward runs again
   Matrix hidden;     ///< [rows, feed-forward / T]
   LossScratch loss;  ///< if there is a head of a language model
 
   void take(Pieces& pieces, const StageShape& shape);
+
+  /// All rows of what each shard has its own of: `own` itself if there is one shard.
+  Matrix gathered(const Pass& pass, const MicroBatch& batch, Matrix own) const;
+  /// Room, in `branch`, for all rows of a sum over the shards of which this one wants its own,
+  /// which keep() puts into `own`. It is `own` itself if there is one shard.
+  Matrix room_for(const Pass& pass, const MicroBatch& batch, Matrix own) const;
+  void keep(const Pass& pass, Matrix all, Matrix own) const;
 };
 
 /// What a block's weight_gradient needs of its backward, for one micro-batch.
 struct BlockGradients {
-  Matrix attention_branch;     ///< [rows, d], the gradient to what attention adds
-  Matrix feed_forward_branch;  ///< [rows, d], likewise
+  Matrix attention_branch;     ///< [own rows, d], the gradient to what attention adds
+  Matrix feed_forward_branch;  ///< [own rows, d], likewise
   Matrix qkv;                  ///< [rows, 3 d / T]
   Matrix hidden;               ///< [rows, feed-forward / T]
 
@@ -67,12 +76,12 @@ struct BlockGradients {
 
 /// The same of the embedding.
 struct EmbeddingGradients {
-  Matrix output;  ///< [rows, d]
+  Matrix output;  ///< [own rows, d]
 
   void take(Pieces& pieces, const StageShape& shape);
 };
 
-/// What a block keeps of one micro-batch: some 2 d + 4 d / T + feed-forward / T floats a token.
+/// What a block keeps of one micro-batch: some (6 d + feed-forward) / T floats a token.
 struct BlockActivations {
   NormActivations attention_norm;
   AttentionActivations attention;

@@ -1,5 +1,7 @@
 #include "worker/models/transformer/transformer.hpp"
 
+#include <algorithm>
+
 #include "common/base/error.hpp"
 #include "worker/models/transformer/block.hpp"
 #include "worker/models/transformer/classifier_head.hpp"
@@ -17,6 +19,7 @@ StageShape shape_of(const TransformerModel& model, const StageCut& cut, const Ke
           .contexts = cut.contexts,
           .sequences = cut.micro_batch,
           .rows = largest_batch(model, cut).rows(),
+          .own_rows = largest_batch(model, cut).own_rows,
           .has_head = cut.last_unit + 1 == model.unit_count(),
           .recompute = cut.recompute,
           .training = cut.training};
@@ -31,7 +34,7 @@ std::string TransformerModel::unit_name(index_t unit) const {
 
 FrameShape TransformerModel::frame(index_t unit, const BatchShape& batch) const {
   if (unit == 0 || unit == unit_count()) return {};
-  return {{config_.dtype, batch.rows(), config_.width}};
+  return {{config_.dtype, batch.own_rows, config_.width}};
 }
 
 DataShape TransformerModel::data() const {
@@ -46,6 +49,14 @@ DataShape TransformerModel::data() const {
   return data;
 }
 
+index_t TransformerModel::shard_bytes(const StageCut& cut) const {
+  if (cut.shards == 1) return 0;
+  // Activations, or the two sums of each row of logits (layers/loss.hpp).
+  const index_t row_bytes =
+      std::max(config_.width * bytes_of(config_.dtype), 2 * bytes_of(Dtype::f32));
+  return largest_batch(*this, cut).rows() * row_bytes;
+}
+
 LargestMessage TransformerModel::largest_message(const Layout& layout, index_t micro_batch) const {
   LargestMessage largest;
   const auto consider = [&](double elements, std::string what, std::string between,
@@ -55,12 +66,18 @@ LargestMessage TransformerModel::largest_message(const Layout& layout, index_t m
   };
   const auto sequences = static_cast<double>(micro_batch);
   const auto width = static_cast<double>(config_.width);
+  const auto shards = static_cast<double>(layout.shards);
+  const index_t part = longest_part(config_.length, layout.contexts);
+  std::string rows =
+      text("--micro-batch ", micro_batch, " x ", part, " tokens x --model.width ", config_.width);
+  if (layout.shards > 1) rows += text(" / --shards ", layout.shards);
   if (layout.stages > 1) {
-    const index_t part = longest_part(config_.length, layout.contexts);
-    consider(
-        sequences * static_cast<double>(part) * width,
-        text("--micro-batch ", micro_batch, " x ", part, " tokens x --model.width ", config_.width),
-        "stages", "take a smaller --micro-batch");
+    consider(sequences * static_cast<double>(part) * width / shards, rows, "stages",
+             "take a smaller --micro-batch");
+  }
+  if (layout.shards > 1) {
+    consider(sequences * static_cast<double>(part) * width / shards, rows, "shards",
+             "take a smaller --micro-batch");
   }
   if (layout.contexts > 1) {
     // Keys and values of the tokens that a neighbour sees.

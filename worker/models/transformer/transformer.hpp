@@ -7,7 +7,7 @@ namespace weir::worker {
 
 /// A pre-norm Transformer with window and global-token attention (config.hpp). Unit 0 is the
 /// embedding, units 1 … L are the blocks, unit L + 1 is the head; the frame between two units is
-/// one matrix [B * N, d] of ModelConfig::dtype.
+/// one matrix of ModelConfig::dtype, [own rows, d].
 class TransformerModel final : public Model {
  public:
   explicit TransformerModel(ModelConfig config) : config_(std::move(config)) {}
@@ -25,6 +25,7 @@ class TransformerModel final : public Model {
   index_t fewest_tokens(index_t contexts) const override {
     return worker::fewest_tokens(config_, contexts);
   }
+  index_t shard_bytes(const StageCut& cut) const override;
   LargestMessage largest_message(const Layout& layout, index_t micro_batch) const override;
   UnitMemory memory(const StageCut& cut, const Kernels& kernels) const override;
   std::vector<std::unique_ptr<Unit>> make_units(const Holding& holding, const StageCut& cut,

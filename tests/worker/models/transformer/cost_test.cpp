@@ -99,6 +99,7 @@ TEST_CASE("memory: what a block keeps and shares, by hand") {
     config.length = contexts == 1 ? 256 : 254;  // 64, 64, 64 and 62
     const index_t rows = 3 * 256 / contexts;
     const index_t t = shards;
+    const index_t own = rows / t;
     const auto memory = [&](index_t first_unit, index_t last_unit) {
       return TransformerModel(config).memory({first_unit, last_unit, contexts, shards, 3},
                                              CpuKernels());
@@ -108,34 +109,36 @@ TEST_CASE("memory: what a block keeps and shares, by hand") {
     const index_t border = contexts == 1 ? 0 : 3 * 64 * 2 * 128 / t;
     // x twice, two norms' mean and deviation; q, k, v, out, log sums; before gelu; keys and values
     // of the border; of global tokens q, k, v, out and log sums.
-    const index_t slot = (rows * (2 * 128 + 4 + 3 * 128 / t + 128 / t + 4 / t + 512 / t) + border +
-                          globals * 4 * 128 / t + lines(globals * 4 / t)) *
+    const index_t slot = (own * (2 * 128 + 4) + rows * (3 * 128 / t + 128 / t + 4 / t + 512 / t) +
+                          border + globals * 4 * 128 / t + lines(globals * 4 / t)) *
                          4;
     CHECK(memory(1, 1).bytes_an_activation_slot == slot);
     CHECK(memory(1, 4).bytes_an_activation_slot == 4 * slot);
     CHECK(memory(0, 0).bytes_an_activation_slot == 0);
-    const index_t head = rows * (128 + 2 + 128) * 4;
+    const index_t head = own * (128 + 2 + 128) * 4;
     CHECK(memory(4, 5).bytes_an_activation_slot == slot + head);
-    // Four of d; q, k, v; both of feed-forward; a strip; global tokens' softmax (once, and of all
-    // contexts), rows, heads and q, k, v; the border's gradient here and from there.
+    // Two of d, three with shards, and two of own rows; q, k, v; both of feed-forward; a strip;
+    // global tokens' softmax (once, and of all contexts), rows, heads and q, k, v; the border's
+    // gradient here and from there.
     const index_t strip = std::min<index_t>(rows, t == 1 ? 336 : 512);  // half a megabyte
     const index_t softmax = lines(globals * 4 / t * (32 + 2));
-    const index_t scratch = (rows * (4 * 128 + 3 * 128 / t + 2 * 512 / t) + strip * 128 / t +
-                             softmax + lines(contexts * globals * 4 / t * (32 + 2)) +
-                             globals * (128 + 4 * 128 / t) + 2 * border) *
-                            4;
+    const index_t scratch =
+        (own * 2 * 128 + rows * ((t == 1 ? 2 : 3) * 128 + 3 * 128 / t + 2 * 512 / t) +
+         strip * 128 / t + softmax + lines(contexts * globals * 4 / t * (32 + 2)) +
+         globals * (128 + 4 * 128 / t) + 2 * border) *
+        4;
     CHECK(memory(1, 4).scratch_bytes == scratch);
-    const index_t gradients = rows * (2 * 128 + 3 * 128 / t + 512 / t) * 4;
+    const index_t gradients = (own * 2 * 128 + rows * (3 * 128 / t + 512 / t)) * 4;
     CHECK(memory(1, 4).bytes_a_gradient_slot == 4 * gradients);
-    CHECK(memory(0, 0).bytes_a_gradient_slot == rows * 128 * 4);
+    CHECK(memory(0, 0).bytes_a_gradient_slot == own * 128 * 4);
     const index_t strips = rows * (256 / t + 3) * 4;  // all rows fit in one
     CHECK(memory(4, 5).scratch_bytes == scratch + strips);
 
     StageCut cut{1, 4, contexts, shards, 3, Recompute::block};
     CHECK(TransformerModel(config).memory(cut, CpuKernels()).bytes_an_activation_slot ==
-          4 * rows * 128 * 4);
+          4 * own * 128 * 4);
     CHECK(TransformerModel(config).memory(cut, CpuKernels()).scratch_bytes ==
-          scratch + rows * 128 * 4 + slot);
+          scratch + own * 128 * 4 + slot);
   }
 }
 
