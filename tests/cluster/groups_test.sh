@@ -3,7 +3,7 @@
 # replicas of a group share a host and send once, or not. Four hosts have two ranks each.
 source "$(dirname "$(realpath "$0")")/job.sh"
 
-hosts up 4
+hosts up 4 100mbit  # slow links change the time, not the bits
 printf 'n%d slots=4\n' 1 2 >"$folder/hosts"
 
 # run NAME WORDS OF MPIRUN -- WORDS OF THE JOB: six replicas in groups of two, and two servers.

@@ -240,8 +240,8 @@ TEST_CASE("the same layout twice, any number of servers, and recomputation give 
   // Shards that send messages add up in the order of shards that meet in memory.
   const std::vector<std::string> messages = {"--transport=messages"};
   CHECK(run_cut(folder, {2, 1, 1, 2, 1}, "adamw", "messages", messages) == first);
-  CHECK(run_cut(folder, {1, 1, 1, 3, 1}, "adamw", "three-messages", messages) ==
-        run_cut(folder, {1, 1, 1, 3, 1}, "adamw", "three"));
+  CHECK(run_cut(folder, {1, 1, 1, 3, 1}, "adamw", "three-shards-messages", messages) ==
+        run_cut(folder, {1, 1, 1, 3, 1}, "adamw", "three-shards"));
   CHECK(run_cut(folder, {2, 1, 1, 2, 0}, "adamw", "colocated-again") == first);
   std::vector<std::string> again = arguments(folder, "again-block", "adamw");
   again.insert(again.end(), {"--replicas=2", "--shards=2", "--recompute=block"});

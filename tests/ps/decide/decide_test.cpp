@@ -117,13 +117,14 @@ TEST_CASE("norms of layers: each element once, cut or held by several, and all s
     SimulatedJob job(plan, config, 1);
     job.gradient = [](index_t, index_t, index_t, index_t) { return 2.0F; };
     job.run();
-    // Contributors: a replica each, of the tied embedding both its stages.
+    // Contributors: a replica each, of the tied embedding both its stages, of a norm all shards.
     const auto replicas = static_cast<double>(layout.replicas);
     const double count = layout.replicas == 1 ? 700 : 1401;
     const double of_one = 2 * replicas / count;
     const double embedding = (layout.stages > 1 ? 2 : 1) * of_one * std::sqrt(501.0 * 67);
-    const double layer = of_one * std::sqrt(67.0 + 134 * 67 + 268 * 67);
-    const std::vector<double> expected = {embedding, layer, layer, of_one * std::sqrt(67.0)};
+    const double norm = static_cast<double>(layout.shards) * of_one * std::sqrt(67.0);
+    const double layer = std::hypot(norm, of_one * std::sqrt(134.0 * 67 + 268 * 67));
+    const std::vector<double> expected = {embedding, layer, layer, norm};
     const Directive& directive = job.directives.back();
     REQUIRE(directive.observed.layer_norms.size() == expected.size());
     double squares = 0;

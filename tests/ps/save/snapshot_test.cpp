@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 
@@ -350,8 +351,11 @@ TEST_CASE("server 0 may begin a save before another server has applied that upda
   for (Server* server : {&zero, &one}) {
     REQUIRE(!server->buckets().empty());
     for (index_t bucket : server->buckets()) {
-      for (float& value : server->contribution(bucket, 0)) value = 0.5f;
-      server->on_contribution(bucket, 0);
+      const auto count = std::ssize(plan.buckets()[bucket].contributors);
+      for (index_t each = 0; each < count; ++each) {
+        std::ranges::fill(server->contribution(bucket, each), 0.5f);
+        server->on_contribution(bucket, each);
+      }
     }
   }
   zero.on(Report{.step = 1, .replica = 0, .loss_sum = 3, .count = 2});
