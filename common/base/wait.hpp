@@ -8,8 +8,8 @@
 namespace weir {
 
 /// How a rank waits: at first it spins (an answer is often microseconds away), then it lets others
-/// have the core, then it sleeps, for a thirty-second of the wait so far and at most 1 ms: so a rank is
-/// hardly late, and one that waits long looks seldom. Measured: a nap asked as 1 us takes
+/// have the core, then it sleeps, for a thirty-second of the wait so far and at most 1 ms: so a
+/// rank is hardly late, and one that waits long looks seldom. Measured: a nap asked as 1 us takes
 /// 30 to 90 us; yielding for ever keeps a core busy in the kernel.
 class Backoff {
  public:
