@@ -19,14 +19,6 @@
 namespace weir {
 namespace {
 
-/// Repeats the call as long as a signal interrupts it.
-template <class Call>
-auto uninterrupted(Call&& call) {
-  auto result = call();
-  while (result < 0 && errno == EINTR) result = call();
-  return result;
-}
-
 /// A name beside `path` that nobody else has, so that two writers do not touch each other's file.
 fs::path temporary_beside(const fs::path& path) {
   std::random_device random;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cerrno>
 #include <cstddef>
 #include <filesystem>
 #include <span>
@@ -31,6 +32,14 @@ class FileError : public Error {
 
 /// Throws the FileError of errno.
 [[noreturn]] void throw_file_error(std::string_view doing, const fs::path& path);
+
+/// Repeats a call of the system as long as a signal interrupts it.
+template <class Call>
+auto uninterrupted(Call&& call) {
+  auto result = call();
+  while (result < 0 && errno == EINTR) result = call();
+  return result;
+}
 
 /// What a thing of this kind is called in an error: `a pipe`, `a device`, `a folder`.
 std::string name_of(fs::file_type type);

@@ -51,9 +51,8 @@ FolderLock::FolderLock(const fs::path& folder, FileSystem& files) {
   const std::string contents =
       text(kFirstWord, host_name(), ", process ", getpid(), line_of(generation_));
   files.write(file_, 0, std::as_bytes(std::span(contents)));
-  while (ftruncate(file_.descriptor(), std::ssize(contents)) != 0) {
-    if (errno != EINTR) throw_file_error("cannot write", path);
-  }
+  const auto cut = [&] { return ftruncate(file_.descriptor(), std::ssize(contents)); };
+  if (uninterrupted(cut) != 0) throw_file_error("cannot write", path);
   files.sync(file_);  // other hosts see it from now on
   files.sync_folder(folder);
 }

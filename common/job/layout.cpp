@@ -1,6 +1,7 @@
 #include "common/job/layout.hpp"
 
 #include "common/base/error.hpp"
+#include "common/base/even_part.hpp"
 
 namespace weir {
 
@@ -17,7 +18,7 @@ std::string name_of(Placement placement) {
 }
 
 Interval part_of_sequence(index_t length, index_t context, index_t contexts) {
-  return {context * length / contexts, (context + 1) * length / contexts};
+  return even_part(length, context, contexts);
 }
 
 index_t longest_part(index_t length, index_t contexts) {

@@ -2,7 +2,7 @@
 
 #include <span>
 
-#include "common/base/interval.hpp"
+#include "common/base/even_part.hpp"
 
 namespace weir {
 
@@ -10,7 +10,7 @@ namespace weir {
 /// 1) M / D) for replica d of D and M micro-batches. Which samples a micro-batch holds does not
 /// depend on the number of replicas.
 inline Interval share_of(index_t micro_batches, index_t replica, index_t replicas) {
-  return {replica * micro_batches / replicas, (replica + 1) * micro_batches / replicas};
+  return even_part(micro_batches, replica, replicas);
 }
 
 /// The share of a replica if `counts` says how many micro-batches each one takes.

@@ -33,7 +33,7 @@ void SentWeights::encode(index_t bucket, std::span<const float> weights,
   WEIR_ASSERT(weights.size() == sent.size());
   const std::span<float> difference = difference_.span().first(sent.size());
   std::ranges::transform(weights, sent, difference.begin(), std::minus<>());
-  // What is left over comes back in the next difference, so the wire keeps none of its own.
+  // The next difference brings what is left over, so the wire keeps none of its own.
   const std::span<float> unsent = unsent_.span().first(sent.size());
   std::ranges::fill(unsent, 0.0F);
   const Wire& pull = plan_->wire().pull;

@@ -1,7 +1,6 @@
 #include "ps/update/store.hpp"
 
 #include <algorithm>
-#include <functional>
 
 #include "common/base/error.hpp"
 #include "common/wire/narrow.hpp"

@@ -84,8 +84,8 @@ TEST_CASE("what was sent follows the formula in double, and what is missing does
     std::vector<double> twin(sent.of(index).begin(), sent.of(index).end());
     twin_step({weights.begin(), weights.end()}, twin);
     sent.encode(index, weights, frame);
-    // What is missing is never more than what one frame rounds away: half of 1/127 of the largest
-    // step and of what was missing before.
+    // One frame rounds away at most half of 1/127 of the largest step and of what was missing
+    // before; no more is missing after it.
     bound = (largest(step) + bound) / 254 * 1.001 + 1e-7 * scale;
     double missing = 0;
     index_t differ_count = 0;

@@ -131,14 +131,19 @@ void BlockUnit::backward(const Pass& pass, const MicroBatch& batch, Slots slots,
   attention_backward(pass, batch, kept, gradients, gradient, with_weights);
 }
 
+void BlockUnit::into_branch(const Pass& pass, const MicroBatch& batch, const Dropout& dropout,
+                            Matrix gradient, Matrix own_branch) {
+  pass.kernels.copy(gradient.flat(), own_branch.flat());
+  dropout.apply(pass, batch, own_branch);
+}
+
 void BlockUnit::feed_forward_backward(const Pass& pass, const MicroBatch& batch,
                                       const BlockActivations& kept, const BlockGradients& gradients,
                                       Matrix gradient, bool with_weights) const {
   const UnitScratch& scratch = memory_->scratch;
   const index_t rows = batch.rows();
   const Matrix own_branch = gradients.feed_forward_branch.rows(0, gradient.extent(0));
-  pass.kernels.copy(gradient.flat(), own_branch.flat());
-  feed_forward_dropout_.apply(pass, batch, own_branch);
+  into_branch(pass, batch, feed_forward_dropout_, gradient, own_branch);
   const Matrix branch = scratch.gathered(pass, batch, own_branch);
   const Matrix hidden = gradients.hidden.rows(0, rows);
   const Matrix normed_gradient = scratch.branch.rows(0, rows);
@@ -160,8 +165,7 @@ void BlockUnit::attention_backward(const Pass& pass, const MicroBatch& batch,
   const UnitScratch& scratch = memory_->scratch;
   const index_t rows = batch.rows();
   const Matrix own_branch = gradients.attention_branch.rows(0, gradient.extent(0));
-  pass.kernels.copy(gradient.flat(), own_branch.flat());
-  attention_dropout_.apply(pass, batch, own_branch);
+  into_branch(pass, batch, attention_dropout_, gradient, own_branch);
   Matrix normed = scratch.normed.rows(0, rows);
   if (attention_.branch || with_weights) {
     normed = normed_again(pass, batch, attention_norm_, kept.attention_norm);

@@ -48,6 +48,9 @@ class BlockUnit final : public Unit {
                       const NormActivations& kept) const;
   void backward(const Pass& pass, const MicroBatch& batch, Slots slots, Matrix gradient,
                 bool with_weights);
+  /// The part of a gradient that enters a branch, through its dropout; it is put into `own_branch`.
+  static void into_branch(const Pass& pass, const MicroBatch& batch, const Dropout& dropout,
+                          Matrix gradient, Matrix own_branch);
   void feed_forward_backward(const Pass& pass, const MicroBatch& batch,
                              const BlockActivations& kept, const BlockGradients& gradients,
                              Matrix gradient, bool with_weights) const;
